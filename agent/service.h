@@ -1,0 +1,22 @@
+// An agent process: dials the master, obeys, reports; decides nothing.
+#pragma once
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace pangea {
+
+struct AgentOptions {
+  std::string master;      // HOST:PORT
+  std::string token_file;  // holds the join token; or the environment variable PANGEA_AGENT_TOKEN (set by the launcher)
+  int agent = -1;          // index in the plan, -1: any free remote place
+  std::string model;       // overrides the path that the master names
+  std::string log = "info";
+};
+// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a second.
+absl::Status RunAgent(const AgentOptions& options);
+
+// `pangea agent …`
+int AgentMain(int argc, char** argv);
+
+}  // namespace pangea

@@ -1,0 +1,97 @@
+// The deployment file as a typed struct. Unknown keys are errors with line, column and the nearest known key; nothing is edited
+// silently: "auto" stays "auto" here and is resolved by the plan. Reference page: docs/deployment.md.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace pangea {
+
+struct AgentConfig {
+  std::string device = "cpu";  // cpu, sim (cuda: refused until there are CUDA agents)
+  int threads = 1;
+  std::string launch = "local";  // local: started by the master; remote: waits for `pangea agent --master`
+  std::string host;              // remote: address its groups listen on, e.g. 10.0.0.2; empty: as it reports
+  std::string model;             // path on its own host; empty: the deployment's
+};
+
+struct Deployment {
+  std::string model;  // path: folder or .gguf; the only key without a default
+  std::string name;   // as clients ask for it; default the file's name less .gguf, or the folder's
+  int context = 0;    // tokens of prompt + generation; 0: what the checkpoint declares
+  struct Parallel {
+    int pipeline = 1, tensor = 1;
+    std::string transport = "auto";  // auto, shm, gloo
+  } parallel;
+  AgentConfig agents;                   // when `agents` is a map: every agent
+  std::vector<AgentConfig> agent_list;  // when it is a list: one entry an agent
+  struct Cache {
+    uint64_t memory = 256ull << 20;  // bytes, per agent ("256MiB")
+    int block_tokens = 16;
+    std::string type = "f16";        // f16, bf16, int8
+    uint64_t swap = 0;
+  } cache;
+  struct Kernels {
+    int activations = 16;      // 16 or 8
+    std::string isa = "auto";  // auto, avx512, avx2, reference
+  } kernels;
+  struct Schedule {
+    int max_batch_tokens = 512;  // rows a step
+    int max_sequences = 64;      // running at once
+  } schedule;
+  struct Limits {
+    int queue = 256;
+    double queue_seconds = 300;  // a request older than this in the queue ends with 503
+    int max_prompt_tokens = 0;   // 0: the context
+    int max_tokens = 0;          // 0: the context
+    int n = 16;
+    int stop_strings = 4;
+    int stop_bytes = 1024;
+    int logit_bias = 1024;
+    int top_logprobs = 20;
+    int prompts = 64;            // prompts in one completion request
+    int messages = 4096;
+    uint64_t body = 8ull << 20;
+    int json_depth = 64;
+    uint64_t header_bytes = 16384;
+    int connections = 4096;
+    double header_seconds = 10, body_seconds = 60, idle_seconds = 75, write_seconds = 60, request_seconds = 3600;
+  } limits;
+  struct Door {
+    std::string listen;
+  } rest{"127.0.0.1:8000"}, grpc{"127.0.0.1:8001"};
+  struct Control {
+    std::string listen = "127.0.0.1:0";  // where agents dial
+    std::string token_file;              // remote agents' token; empty: one made for this run
+    double join_seconds = 120, step_seconds = 60;
+  } control;
+  struct Chat {
+    std::string template_file;            // overrides the checkpoint's
+    bool allow_request_template = false;
+  } chat;
+  double drain_seconds = 30;
+  std::string log = "info";  // debug, info, warning, error
+
+  int agent_count() const { return parallel.pipeline * parallel.tensor; }
+  const AgentConfig& agent(int i) const { return agent_list.empty() ? agents : agent_list[i]; }
+};
+
+// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in strings. All
+// faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
+absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);
+// The same from text (no ${ENV} expansion): what an agent gets from its master.
+absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name);
+// Every key with its value, as YAML that ParseDeployment reads back to an equal struct.
+std::string DumpDeployment(const Deployment& deployment);
+// The rules that need only the file: all faults. Never edits.
+std::vector<std::string> ValidateDeployment(const Deployment& deployment);
+
+struct HostPort {
+  std::string host;
+  int port = 0;
+};
+absl::StatusOr<HostPort> ParseHostPort(const std::string& text);  // "127.0.0.1:8000", "[::1]:0"
+
+}  // namespace pangea

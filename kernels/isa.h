@@ -1,0 +1,17 @@
+// Instruction set classes. One value per deployment, resolved at join, part of the fingerprint.
+#pragma once
+#include <optional>
+#include <string_view>
+
+namespace pangea {
+
+enum class Isa : int { kReference = 0, kAvx2 = 1, kAvx512 = 2 };  // kAvx512: F BW VL DQ + VNNI + BF16
+
+std::string_view IsaName(Isa isa);                 // "reference", "avx2", "avx512"
+std::optional<Isa> IsaFromName(std::string_view);  // nullopt: unknown name
+Isa BestIsa();                                     // what this CPU has
+// Chooses the class that ops.h dispatches to, for the whole process. REQUIRES isa <= BestIsa(); call before any op.
+void UseIsa(Isa isa);
+Isa CurrentIsa();
+
+}  // namespace pangea

@@ -1,0 +1,35 @@
+// The agents of one deployment: launched or awaited, joined, loaded, grouped, watched. A StepPort for the engine.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "configs/deployment.h"
+#include "master/schedule/step_port.h"
+#include "pipeline/checkpoint/header.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+
+struct FleetOptions {
+  std::string executable;  // what the launcher starts: this very file
+  std::function<void(StepResult)> on_result;          // on a gRPC thread
+  // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
+  std::function<void(const absl::Status&)> on_failure;
+};
+
+class Fleet : public StepPort {
+ public:
+  static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
+                                                      FleetOptions options);
+  ~Fleet() override;  // Stop()
+  // Waits until every agent has joined, loaded its slices and formed its groups, or one of them failed, or the join time is over.
+  virtual absl::Status WaitReady() = 0;
+  virtual std::string isa() const = 0;  // resolved: the best that all have
+  virtual int agents_up() const = 0;
+  // Tells all agents to stop, waits (bounded), kills what is left. No process, shared memory or socket remains.
+  virtual void Stop() = 0;
+};
+
+}  // namespace pangea

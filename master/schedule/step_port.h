@@ -1,0 +1,15 @@
+// The engine's one way to the agents. Implemented by fleet/agent_client and by the simulator.
+#pragma once
+#include "absl/status/status.h"
+#include "pipeline/step.h"
+
+namespace pangea {
+
+class StepPort {
+ public:
+  virtual ~StepPort() = default;
+  // Sends a step to every rank of every stage; never blocks. The result comes back as an event of the engine.
+  virtual void Send(const Step& step) = 0;
+};
+
+}  // namespace pangea

@@ -1,0 +1,48 @@
+// A checkpoint's headers and metadata, without its weights: all that the planner and the master may see.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/dtype.h"
+#include "pipeline/model_config.h"
+
+namespace pangea {
+
+enum class CheckpointFormat : uint8_t { kSafetensors, kGguf };
+
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;  // row-major, outermost first (GGUF's order is turned round)
+  int file = 0;                // index into CheckpointHeader::files
+  uint64_t offset = 0, bytes = 0;  // within the file
+};
+
+// One GGUF metadata value. Arrays are homogeneous; nested arrays are refused.
+struct GgufValue {
+  std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<double>, std::vector<std::string>, std::vector<bool>> value;
+};
+
+struct CheckpointHeader {
+  CheckpointFormat format = CheckpointFormat::kSafetensors;
+  std::string path;                // as given: a folder or a .gguf file
+  std::vector<std::string> files;  // weight files
+  std::vector<uint64_t> file_bytes;
+  std::map<std::string, TensorInfo> tensors;
+  std::map<std::string, GgufValue> metadata;  // GGUF only
+  ModelConfig config;
+  std::string hash;  // hex, of headers and sizes: equal hashes mean the same checkpoint for planning and joining
+};
+
+// Opens a folder in the Hugging Face layout or a GGUF v3 file; reads headers only; refuses, naming the field, what it does not
+// know. Every size and count is checked against the file before anything is allocated.
+absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path);
+
+}  // namespace pangea

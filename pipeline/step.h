@@ -1,0 +1,95 @@
+// What one step is, in plain integers: the language of engine, wire and executor. Never a string, never a tensor.
+//
+// A step is one forward of the whole pipeline over a flat batch: for each sequence a run of rows at consecutive positions.
+// Worked example. Block of 16 tokens; sequence 7 reads its prompt of 20 ids in chunks of 16, sequence 3 decodes at position 33:
+//   step 41: {id 7, start 0,  ids [p0..p15], logits none, blocks [[4]], sampling set}   {id 3, start 33, ids [812], logits last}
+//   step 42: {id 7, start 16, ids [p16..p19], logits last, blocks [[9]]}                {id 3, start 34, ids [91], logits last}
+//   result 42: {id 7, samples [s0]} {id 3, samples [s1]}
+// Sequence 7 then continues with start 20, ids [s0].
+//
+// Rules (checked by Validate and by the executor): steps run in number order, a gap is an error; all K/V of a step is written in a
+// layer before attention reads it; a block freed at the commit of step n may be named by any later step.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace pangea {
+
+enum class LogitRows : uint8_t { kNone = 0, kLast = 1, kAll = 2 };
+
+// How ids are drawn (contract section 3; order of filters: bias, penalties, temperature, min_p, top_k, top_p).
+struct Sampling {
+  float temperature = 1;  // 0: greedy
+  float top_p = 1;        // 1: off
+  int32_t top_k = 0;      // 0: off
+  float min_p = 0;        // 0: off
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  float repetition_penalty = 1;  // over prompt and generated ids
+  uint64_t seed = 0;
+  int32_t choice = 0;             // 0..n-1 within its prompt
+  int32_t top_logprobs = -1;      // -1: no log-probabilities; else how many alternatives
+  int32_t min_tokens = 0;         // end_ids are banned until so many ids are generated
+  std::vector<int32_t> end_ids;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // ids ascending
+  std::vector<int32_t> prompt_ids;                    // only when repetition_penalty != 1
+  std::vector<int32_t> generated_ids;                 // generated before the step that carries this (resume); else empty
+  bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
+};
+
+struct StepSequence {
+  uint64_t id = 0;
+  int32_t adapter = 0;           // 0: none
+  int32_t start = 0;             // position of the first row
+  std::vector<int32_t> ids;      // the rows' ids; empty: one row, "your last sample"
+  LogitRows logits = LogitRows::kNone;
+  std::vector<std::vector<int32_t>> blocks;  // per cache group: appended to the table (or the whole table, see below)
+  bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
+  std::optional<Sampling> sampling;          // when new or changed
+  int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
+};
+
+struct BlockCopy {
+  int32_t group = 0, from = 0, to = 0;
+};
+
+struct Step {
+  uint64_t epoch = 0;
+  uint64_t number = 0;
+  std::vector<StepSequence> sequences;
+  std::vector<uint64_t> ended;    // forgotten by the agents before the forward
+  std::vector<BlockCopy> copies;  // before the forward
+  int rows() const;
+};
+
+struct Sample {
+  int32_t id = 0;
+  float logprob = 0;                                // raw distribution, before bias, penalties and temperature
+  std::vector<std::pair<int32_t, float>> top;       // best first
+};
+
+struct SequenceResult {
+  uint64_t id = 0;
+  std::vector<Sample> samples;  // zero or more
+  std::vector<Sample> prompt;   // LogitRows::kAll: for each row but the sequence's newest, the next known id's log-probability
+  absl::Status status;          // not OK: this sequence has failed (NaN in its logits); no samples
+};
+
+struct StepResult {
+  uint64_t epoch = 0;
+  uint64_t number = 0;
+  std::vector<SequenceResult> sequences;  // those that asked for logits, in the step's order
+};
+
+// Limits checked before anything is allocated.
+struct StepLimits {
+  int32_t vocab = 0, blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0, max_position = 0;
+};
+absl::Status Validate(const Step& step, const StepLimits& limits);
+
+}  // namespace pangea
