@@ -48,6 +48,8 @@ struct StepSequence {
   int32_t start = 0;             // position of the first row
   std::vector<int32_t> ids;      // the rows' ids; empty: one row, "your last sample"
   LogitRows logits = LogitRows::kNone;
+  int32_t next_id = -1;          // with kAll: the id that follows the last row when it is known (a prompt chunk before the last);
+                                 // no sample is then drawn. -1: the last row is sampled from
   std::vector<std::vector<int32_t>> blocks;  // per cache group: appended to the table (or the whole table, see below)
   bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;          // when new or changed
@@ -76,7 +78,8 @@ struct Sample {
 struct SequenceResult {
   uint64_t id = 0;
   std::vector<Sample> samples;  // zero or more
-  std::vector<Sample> prompt;   // LogitRows::kAll: for each row but the sequence's newest, the next known id's log-probability
+  std::vector<Sample> prompt;   // LogitRows::kAll: for each row whose next id is known (all but the last row, and the last too
+                                // when next_id >= 0), that id with its log-probability, in row order
   absl::Status status;          // not OK: this sequence has failed (NaN in its logits); no samples
 };
 
