@@ -1,0 +1,66 @@
+// An executor without arithmetic, for tests of the control plane: real processes, real groups, no weights.
+#include "agent/executor.h"
+#include "configs/deployment.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+namespace {
+
+// The id after (sequence, position); any fixed mixing will do.
+uint64_t Mix(uint64_t a, uint64_t b) {
+  uint64_t h = a * 0x9E3779B97F4A7C15ull ^ (b + 0x632BE59BD9B4E019ull);
+  h ^= h >> 31;
+  h *= 0xBF58476D1CE4E5B9ull;
+  return h ^ (h >> 29);
+}
+
+class SimExecutor : public Executor {
+ public:
+  SimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent) : header_(header), plan_(plan), self_(plan.agents[agent]) {}
+  absl::Status Load() override { return absl::OkStatus(); }
+
+  // A token travels the pipeline as a real hidden state would, so that a missing agent stalls the stream.
+  absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override {
+    progress_.step.store(step.number, std::memory_order_relaxed);
+    std::vector<std::byte> token(64), all(64 * plan_.ranks);
+    if (!self_.first)
+      if (auto s = group.Receive(self_.stage - 1, token); !s.ok()) return s;
+    if (auto s = group.AllGather(token, std::vector<size_t>(plan_.ranks, 64), all); !s.ok()) return s;
+    progress_.rows.fetch_add(step.rows(), std::memory_order_relaxed);
+    if (!self_.last) {
+      if (auto s = group.Send(self_.stage + 1, token); !s.ok()) return s;
+      return std::optional<StepResult>{};
+    }
+    if (self_.rank != 0) return std::optional<StepResult>{};
+    StepResult result{.epoch = step.epoch, .number = step.number};
+    for (const StepSequence& s : step.sequences) {
+      if (s.logits == LogitRows::kNone) continue;
+      SequenceResult& out = result.sequences.emplace_back();
+      out.id = s.id;
+      const int n = s.rows();
+      for (int i = s.logits == LogitRows::kAll ? 0 : n - 1; i < n; ++i) {
+        const int32_t known = i + 1 < n ? s.ids[i + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
+        if (known >= 0) out.prompt.push_back({.id = known});
+        else out.samples.push_back({.id = static_cast<int32_t>(Mix(s.id, s.start + i) % header_.config.vocab)});
+      }
+    }
+    return std::optional<StepResult>{std::move(result)};
+  }
+  const Progress& progress() const override { return progress_; }
+  int64_t weight_bytes() const override { return 0; }
+  int64_t kv_bytes() const override { return 0; }
+
+ private:
+  const CheckpointHeader& header_;
+  const ParallelPlan& plan_;
+  const RankPlan& self_;
+  Progress progress_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment&, const ParallelPlan& plan, int agent) {
+  return std::make_unique<SimExecutor>(header, plan, agent);
+}
+
+}  // namespace pangea

@@ -1,0 +1,170 @@
+// Loading of a stage: which slices of which tensors this agent packs.
+#include <algorithm>
+
+#include "configs/log.h"
+#include "pipeline/stage.h"
+
+namespace pangea {
+
+Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent, ThreadPool* pool)
+    : header_(header),
+      model_(header.config),
+      plan_(plan),
+      self_(plan.agents[agent]),
+      pool_(pool),
+      bits_(deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16),
+      max_rows_(deployment.schedule.max_batch_tokens) {}
+
+absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan,
+                                                   int agent, ThreadPool* pool) {
+  auto stage = std::unique_ptr<Stage>(new Stage(header, deployment, plan, agent, pool));
+  if (auto s = stage->LoadAll(); !s.ok()) return s;
+  return stage;
+}
+
+absl::Status Stage::LoadAll() {
+  auto mapped = Weights::Map(header_);
+  if (!mapped.ok()) return mapped.status();
+  mapped_ = std::make_unique<Weights>(*std::move(mapped));
+  attention_ = MakeReduction(plan_.attention, &RankPlan::attn_leaves);
+  ffn_ = MakeReduction(plan_.ffn, &RankPlan::ffn_leaves);
+  for (int64_t h = self_.heads.begin; h < self_.heads.end; ++h)
+    kv_of_head_.push_back(static_cast<int32_t>(h / model_.heads_per_kv() - self_.kv_heads.begin));
+
+  for (int64_t i = self_.layers.begin; i < self_.layers.end; ++i) {
+    layers_.push_back(LoadLayer(static_cast<int>(i)));
+    mapped_->Release();
+    LogDebug("loaded layer %d (%d of %d)", i, i - self_.layers.begin + 1, self_.layers.size());
+  }
+  const auto embedding = mapped_->Find(Role::kTokenEmbedding);
+  if (self_.first) weight_bytes_ += embedding.n * embedding.pitch;
+  if (self_.last) {
+    final_norm_ = mapped_->Vector(Role::kFinalNorm, -1, 0, model_.hidden);
+    final_norm_bias_ = mapped_->Vector(Role::kFinalNormBias, -1, 0, model_.hidden);
+    const int64_t layers_only = multiply_adds_per_row_;
+    if (self_.vocab.size() > 0) head_ = Fuse({{Role::kHead, self_.vocab}}, -1);
+    multiply_adds_per_row_ = layers_only;  // the head runs for some rows only
+    mapped_->Release();
+  }
+  if (model_.rope.rot > 0) rope_ = MakeRopeTables(model_.rope, plan_.context, plan_.context);
+
+  const int64_t d = model_.hidden, hd = model_.head_dim, heads = self_.heads.size(), f = self_.ffn_columns.size();
+  const int64_t most = std::max(attention_.total, ffn_.total);
+  const int64_t own = std::max(attention_.vectors[self_.rank], ffn_.vectors[self_.rank]);
+  positions_.resize(max_rows_);
+  normed_.resize(max_rows_ * d);
+  qkv_.resize(max_rows_ * (heads + 2 * self_.kv_heads.size()) * hd);
+  if (model_.query_layer) {
+    query_in_.resize(max_rows_ * d);
+    query_out_.resize(max_rows_ * heads * hd);
+  }
+  heads_.resize(max_rows_ * std::max(heads * hd, self_.last ? d : 0));
+  up_.resize(max_rows_ * f * (model_.gated ? 2 : 1));
+  gated_.resize(max_rows_ * f);
+  mine_.resize(max_rows_ * d * own);
+  if (plan_.ranks > 1) all_.resize(max_rows_ * d * most);
+  return absl::OkStatus();
+}
+
+Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::*leaves) const {
+  Reduction r;
+  std::vector<int> held;
+  for (int rank = 0; rank < plan_.ranks; ++rank) {
+    const Range run = plan_.at(self_.stage, rank).*leaves;
+    const auto nodes = run.size() > 0 ? split.tree.Subtrees(run.begin, run.end) : std::vector<int>{};
+    held.insert(held.end(), nodes.begin(), nodes.end());
+    r.vectors.push_back(static_cast<int>(nodes.size()));
+  }
+  r.total = static_cast<int>(held.size());
+  r.finish = split.tree.Finish(held);
+  const Range own = self_.*leaves;
+  if (own.size() > 0) r.program = split.tree.Program(own.begin, own.end, split.cuts);
+  return r;
+}
+
+LayerWeights Stage::LoadLayer(int layer) {
+  LayerWeights w;
+  const int64_t d = model_.hidden, hd = model_.head_dim;
+  const auto whole = [&](Role role, int64_t n) { return mapped_->Vector(role, layer, 0, n); };
+  w.attn_norm = whole(Role::kAttnNorm, d);
+  w.attn_norm_bias = whole(Role::kAttnNormBias, d);
+  w.ffn_norm = whole(Role::kFfnNorm, d);
+  w.ffn_norm_bias = whole(Role::kFfnNormBias, d);
+  w.q_norm = whole(Role::kQNorm, hd);
+  w.k_norm = whole(Role::kKNorm, hd);
+  const Range q{self_.heads.begin * hd, self_.heads.end * hd}, kv{self_.kv_heads.begin * hd, self_.kv_heads.end * hd};
+  if (model_.query_layer && layer == model_.layers - 1) {
+    w.query = Fuse({{Role::kQ, q}}, layer);
+    w.qkv = Fuse({{Role::kK, kv}, {Role::kV, kv}}, layer);
+  } else {
+    w.qkv = Fuse({{Role::kQ, q}, {Role::kK, kv}, {Role::kV, kv}}, layer);
+  }
+  w.o = Split(Role::kO, Role::kOBias, attention_, self_.attn_k, layer);
+  const Range f = self_.ffn_columns;
+  if (f.size() > 0) {
+    w.up = model_.gated ? Fuse({{Role::kGate, f}, {Role::kUp, f}}, layer) : Fuse({{Role::kUp, f}}, layer);
+  }
+  w.down = Split(Role::kDown, Role::kDownBias, ffn_, f, layer);
+  return w;
+}
+
+namespace {
+
+Role BiasOf(Role role) {
+  switch (role) {
+    case Role::kQ: return Role::kQBias;
+    case Role::kK: return Role::kKBias;
+    case Role::kV: return Role::kVBias;
+    case Role::kGate: return Role::kGateBias;
+    case Role::kUp: return Role::kUpBias;
+    default: return role;  // the head has none
+  }
+}
+
+}  // namespace
+
+FusedProduct Stage::Fuse(std::vector<std::pair<Role, Range>> parts, int layer) {
+  FusedProduct p;
+  std::vector<WeightRows> runs;
+  const auto flush = [&](int64_t k) {
+    if (runs.empty()) return;
+    int64_t n = 0;
+    for (const auto& run : runs) n += run.n;
+    p.weights.push_back(Weight::Pack(runs, k, *pool_));
+    p.offsets.push_back(p.columns);
+    p.columns += n;
+    weight_bytes_ += p.weights.back().bytes();
+    multiply_adds_per_row_ += n * k;
+    runs.clear();
+  };
+  int64_t k = 0;
+  bool any_bias = false;
+  std::vector<float> bias;
+  for (const auto& [role, columns] : parts) {
+    const TensorView view = mapped_->Find(role, layer);
+    if (!runs.empty() && runs.back().dtype != view.dtype) flush(k);
+    k = view.k;
+    runs.push_back(view.Run(columns.begin, columns.end, 0));
+    auto b = BiasOf(role) == role ? std::vector<float>{} : mapped_->Vector(BiasOf(role), layer, columns.begin, columns.end);
+    any_bias |= !b.empty();
+    b.resize(columns.size(), 0.0f);
+    bias.insert(bias.end(), b.begin(), b.end());
+  }
+  flush(k);
+  if (any_bias) p.bias = std::move(bias);
+  return p;
+}
+
+SplitProduct Stage::Split(Role weight, Role bias, const Reduction& r, Range k, int layer) {
+  SplitProduct p;
+  p.bias = mapped_->Vector(bias, layer, 0, model_.hidden);
+  if (k.size() == 0) return p;
+  const TensorView view = mapped_->Find(weight, layer);
+  const WeightRows rows = view.Run(0, view.n, k.begin);
+  p.weight = Weight::Pack(std::span(&rows, 1), k.size(), r.program, *pool_);
+  weight_bytes_ += p.weight.bytes();
+  multiply_adds_per_row_ += view.n * k.size();
+  return p;
+}
+
+}  // namespace pangea
