@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The checkers must be able to fail: planted breaches that they have to find, and clean code that they must leave alone."""
+import pathlib
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import include_table  # noqa: E402
+import sizes  # noqa: E402
+
+
+def tree(files):
+    root = pathlib.Path(tempfile.mkdtemp(prefix="layering-"))
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root, sorted(files)
+
+
+class Includes(unittest.TestCase):
+    def breaches(self, name, include):
+        root, names = tree({name: f"// text\n#include {include}\n"})
+        return list(include_table.include_breaches(root, names))
+
+    def test_planted_breaches_are_found(self):
+        for name, include in [
+            ("kernels/ops.cc", '"configs/deployment.h"'), ("configs/validate.cc", '"kernels/dtype.h"'), ("pipeline/stage.cc", '"agent/kv_cache.h"'),
+            ("pipeline/stage.cc", '"protos/agent.pb.h"'), ("pipeline/stage.cc", "<grpcpp/grpcpp.h>"), ("agent/service.cc", '"master/fleet/fleet.h"'),
+            ("master/server.cc", '"agent/service.h"'), ("master/server.cc", '"pipeline/stage.h"'), ("master/server.cc", '"pipeline/checkpoint/weights.h"'),
+            ("master/fleet/launcher.cc", '"kernels/ops.h"'), ("master/schedule/engine.cc", '"master/text/text.h"'),
+            ("master/schedule/engine.cc", '"kernels/dtype.h"'), ("clients/client.cc", '"configs/deployment.h"'), ("master/api/x.cc", '"../schedule/engine.h"'),
+            ("master/text/text.cc", '"master/schedule/engine.h"'), ("agent/executor.cc", "<boost/asio.hpp>"), ("agent/service.cc", "<gloo/context.h>"),
+        ]:
+            self.assertEqual(len(self.breaches(name, include)), 1, f"{name} {include}")
+
+    def test_the_table_lets_in_what_it_should(self):
+        for name, include in [
+            ("kernels/cpu/gemm.cc", '"kernels/ops.h"'), ("pipeline/stage.cc", '"kernels/ops.h"'), ("agent/executor.cc", '"pipeline/stage.h"'),
+            ("master/server.cc", '"pipeline/parallel_plan.h"'), ("master/api/http.cc", '"master/text/text.h"'), ("master/api/http.cc", "<boost/beast.hpp>"),
+            ("clients/client.cc", '"protos/generation.grpc.pb.h"'), ("pangea.cc", '"master/server.h"'), ("pipeline/stage_test.cc", '"agent/group/thread_group.h"'),
+            ("kernels/ops.cc", "<vector>"), ("agent/group/gloo_group.cc", "<gloo/context.h>"), ("master/schedule/engine.h", '"pipeline/step.h"'),
+        ]:
+            self.assertEqual(self.breaches(name, include), [], f"{name} {include}")
+
+    def test_links_are_followed(self):
+        root, names = tree({"master/CMakeLists.txt": "pangea_library(master SOURCES server.cc DEPS master_fleet)\npangea_library(master_fleet SOURCES f.cc DEPS helper)\n",
+                            "x/CMakeLists.txt": "pangea_library(helper SOURCES h.cc\n DEPS configs pipeline_stage) # a comment\n"})
+        found = list(include_table.link_breaches(root, names))
+        self.assertEqual(found, ["CMake: master may not reach pipeline_stage: master -> master_fleet -> helper -> pipeline_stage"])
+
+    def test_clean_links(self):
+        root, names = tree({"CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"})
+        self.assertEqual(list(include_table.link_breaches(root, names)), [])
+
+
+def body(lines):
+    return "".join(f"  x += {i};\n" for i in range(lines))
+
+
+class Sizes(unittest.TestCase):
+    def longest(self, text):
+        return max((lines for _, _, lines in sizes.braced_functions(text)), default=0)
+
+    def test_lines_of_a_function_count_signature_and_brace(self):
+        self.assertEqual(sizes.braced_functions("int f(int a,\n      int b) {\n" + body(97) + "}\n"), [("f", 1, 100)])
+
+    def test_long_functions_are_found_wherever_they_hide(self):
+        for around in ("{}", "namespace a {{\nnamespace {{\n{}}}\n}}", "class A : public B<int> {{\n public:\n{}}};", "template <class T>\nstruct A {{\n{}}};", 'extern "C" {{\n{}}}',
+                       "impl A for B {{\n{}}}"):
+            for signature in ("void F() {", "auto C::F(int x) const -> int {", "C::C(int a) : a_(a), b_(std::move(a)) {", "bool operator==(const A& o) const {",
+                              "template <class T>\nstatic std::vector<T> F(std::function<void(int)> f = nullptr) noexcept {", "fn f(x: &str) -> Result<(), String> {",
+                              "constexpr int F() {"):
+                text = around.format(signature + "\n" + body(150) + "}\n")
+                self.assertGreaterEqual(self.longest(text), 152, text[:120])
+
+    def test_what_is_no_function_is_left_alone(self):
+        table = "const Row kTable[] = {\n" + "".join(f'  {{{i}, "a{{"}},\n' for i in range(200)) + "};\n"
+        self.assertEqual(self.longest(table), 0)
+        self.assertEqual(self.longest("struct A {\n" + "".join(f"  int a{i} = {i};\n" for i in range(200)) + "};\n"), 0)
+        self.assertEqual(self.longest("namespace a {\n" + "int F() { return 1; }\n" * 200 + "}\n"), 1)
+
+    def test_strings_comments_and_raw_strings_do_not_confuse_it(self):
+        text = 'void F() {\n  a = "}{{{";  // }}}\n  b = \'{\';\n  c = R"x(}}}\n{{)x";\n  /* { \n */\n}\nvoid G() {\n' + body(5) + "}\n"
+        self.assertEqual([(n, l) for n, _, l in sizes.braced_functions(text)], [("F", 8), ("G", 7)])
+
+    def test_lambdas_count_into_their_function(self):
+        self.assertEqual(self.longest("void F() {\n  auto f = [&](int x) {\n" + body(100) + "  };\n  if (a) {\n  }\n}\n"), 106)
+
+    def test_python(self):
+        self.assertEqual(sizes.python_functions("def f():\n" + "    x = 1\n" * 120), [("f", 1, 121)])
+
+    def test_a_long_file_is_measured(self):
+        root, names = tree({"kernels/a.cc": "int x;\n" * 501})
+        self.assertEqual(sizes.measure(root, names)[0], [("kernels/a.cc", 501)])
+
+
+if __name__ == "__main__":
+    unittest.main()
