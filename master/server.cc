@@ -1,0 +1,287 @@
+#include "master/server.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "configs/log.h"
+#include "configs/serve_args.h"
+#include "master/api/api.h"
+#include "master/fleet/fleet.h"
+#include "master/schedule/engine.h"
+#include "master/text/text.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+namespace {
+
+constexpr int kExitConfig = 78;           // sysexits' EX_CONFIG
+constexpr int kExactnessVersion = 1;      // of docs/exactness.md: raise it when a line of the definition changes
+constexpr double kFailureSeconds = 1;     // for the error events to reach the clients of a fleet that failed
+
+uint64_t Fnv(const std::string& text) {
+  uint64_t h = 0xcbf29ce484222325ull;
+  for (unsigned char c : text) h = (h ^ c) * 0x100000001b3ull;
+  return h;
+}
+
+// Wakes the main thread, which waits for signals too.
+class Wake {
+ public:
+  Wake() : fd_(eventfd(0, EFD_CLOEXEC)) {}
+  ~Wake() { close(fd_); }
+  void Set() const {
+    const uint64_t one = 1;
+    [[maybe_unused]] auto n = write(fd_, &one, sizeof(one));
+  }
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// SIGINT and SIGTERM as a file descriptor; blocked in every thread started after this.
+int SignalFd() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+struct Server {
+  Deployment deployment;
+  CheckpointHeader header;
+  ParallelPlan plan;
+  std::unique_ptr<Text> text;
+  ApiContext context;
+  Wake wake;
+  int signals = -1;
+  std::mutex mutex;
+  absl::Status failure;  // of the fleet, under mutex
+  std::mutex delivering;
+  bool doors_open = false;  // under delivering: the engine's thread may outlive the doors
+  std::unique_ptr<Doors> doors;
+  std::unique_ptr<Fleet> fleet;
+  std::unique_ptr<EngineThread> engine;
+
+  absl::Status Plan(int argc, char** argv, std::vector<std::string>* faults);
+  absl::Status Open();
+  absl::Status StartFleet();
+  int Run();
+  int Drain();
+  int Fail(const absl::Status& why);
+  void Close();
+  bool Signalled(int timeout_ms);
+  void Deliver(std::vector<Output> outputs) {
+    std::lock_guard lock(delivering);
+    if (doors_open) doors->Deliver(std::move(outputs));
+  }
+  absl::Status Failure() {
+    std::lock_guard lock(mutex);
+    return failure;
+  }
+};
+
+// All that can be refused, before a process is started or a weight is read.
+absl::Status Server::Plan(int argc, char** argv, std::vector<std::string>* faults) {
+  const auto args = ParseServeArgs(argc, argv);
+  if (!args.ok()) return args.status();
+  auto loaded = LoadDeployment(args->target, args->settings);
+  if (!loaded.ok()) return loaded.status();
+  deployment = *std::move(loaded);
+  SetLogLevel(deployment.log);
+  *faults = ValidateDeployment(deployment);
+  auto read = ReadCheckpointHeader(deployment.model);
+  if (!read.ok()) {
+    faults->push_back(std::string(read.status().message()));
+    return absl::OkStatus();
+  }
+  header = *std::move(read);
+  auto made = MakePlan(header, deployment);
+  plan = std::move(made.plan);
+  faults->insert(faults->end(), made.faults.begin(), made.faults.end());
+  return absl::OkStatus();
+}
+
+absl::Status Server::Open() {
+  auto loaded = Text::Load(header, deployment.chat.template_file);
+  if (!loaded.ok()) return loaded.status();
+  text = *std::move(loaded);
+  context.deployment = &deployment;
+  context.model = &header.config;
+  context.text = text.get();
+  context.name = deployment.name;
+  context.context = plan.context;
+  context.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  auto opened = Doors::Open(&context);
+  if (!opened.ok()) return opened.status();
+  doors = *std::move(opened);
+  doors_open = true;
+  return absl::OkStatus();
+}
+
+// Doors first, since their requests call the engine; then the engine, then the agents.
+void Server::Close() {
+  {
+    std::lock_guard lock(delivering);
+    doors_open = false;
+  }
+  doors.reset();
+  engine.reset();
+  fleet.reset();
+  close(signals);
+}
+
+absl::Status Server::StartFleet() {
+  FleetOptions options;
+  options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
+  options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
+  options.on_failure = [this](const absl::Status& why) {
+    {
+      std::lock_guard lock(mutex);
+      if (failure.ok()) failure = why;
+    }
+    wake.Set();
+  };
+  auto started = Fleet::Start(deployment, header, plan, std::move(options));
+  if (!started.ok()) return started.status();
+  fleet = *std::move(started);
+  EngineOptions engine_options{.blocks = plan.kv_blocks, .block_tokens = plan.block_tokens, .context = plan.context, .stages = plan.stages,
+                               .max_batch_tokens = deployment.schedule.max_batch_tokens, .max_sequences = deployment.schedule.max_sequences,
+                               .queue = deployment.limits.queue, .queue_seconds = deployment.limits.queue_seconds};
+  engine = std::make_unique<EngineThread>(engine_options, fleet.get(),
+                                          [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); });
+  context.engine = engine.get();
+  return absl::OkStatus();
+}
+
+bool Server::Signalled(int timeout_ms) {
+  pollfd fds[2] = {{signals, POLLIN, 0}, {wake.fd(), POLLIN, 0}};
+  while (poll(fds, 2, timeout_ms) < 0 && errno == EINTR) {}
+  return (fds[0].revents & POLLIN) != 0;
+}
+
+int Server::Run() {
+  // Loading takes long for a large model, so a signal must end it as well; the wait has a thread of its own.
+  absl::Status ready;
+  std::atomic<bool> waited{false};
+  std::thread waiter([&] {
+    ready = fleet->WaitReady();
+    waited = true;
+    wake.Set();
+  });
+  while (!waited && Failure().ok()) {
+    if (Signalled(-1)) {
+      LogInfo("stopped while loading");
+      fleet->Stop();
+      waiter.join();
+      return 0;
+    }
+    uint64_t count;
+    [[maybe_unused]] auto n = read(wake.fd(), &count, sizeof(count));
+  }
+  if (!waited) fleet->Stop();
+  waiter.join();
+  if (!Failure().ok()) return Fail(Failure());
+  if (!ready.ok()) return Fail(ready);
+  context.fingerprint = SystemFingerprint(deployment, header, fleet->isa());
+  context.health = Health::kReady;
+  std::printf("ready rest=%s grpc=%s\n", doors->rest_url().c_str(), doors->grpc_address().c_str());
+  std::fflush(stdout);
+  while (!Signalled(-1)) {
+    if (const auto why = Failure(); !why.ok()) return Fail(why);
+  }
+  return Drain();
+}
+
+// Readiness is false at once; running requests finish up to the deadline; a second signal means now.
+int Server::Drain() {
+  signalfd_siginfo info;
+  [[maybe_unused]] auto n = read(signals, &info, sizeof(info));
+  LogInfo("draining %d open requests, at most %.0f s; once more to stop now", doors->open_requests(), deployment.drain_seconds);
+  context.health = Health::kDraining;
+  std::atomic<bool> drained{false};
+  const auto why = absl::UnavailableError("the server is shutting down");
+  std::thread drain([&] {
+    doors->Drain(deployment.drain_seconds, why);
+    drained = true;
+    wake.Set();
+  });
+  while (!drained) {
+    if (Signalled(-1)) {
+      LogInfo("stopping now");
+      engine->FailAll(why);
+      break;
+    }
+    if (!Failure().ok()) {
+      engine->FailAll(Failure());
+      break;
+    }
+    uint64_t count;
+    [[maybe_unused]] auto r = read(wake.fd(), &count, sizeof(count));
+  }
+  drain.join();
+  engine->FailAll(why);
+  fleet->Stop();
+  return Failure().ok() ? 0 : 1;
+}
+
+// Every open request ends with the reason, then the process ends non-zero: never a live process that answers 503 for ever.
+int Server::Fail(const absl::Status& why) {
+  LogError("%s", why.ToString());
+  context.failure = std::string(why.message());
+  context.health = Health::kFailed;
+  if (engine) engine->FailAll(absl::UnavailableError(why.message()));
+  doors->Drain(kFailureSeconds, why);
+  if (fleet) fleet->Stop();
+  return 1;
+}
+
+}  // namespace
+
+std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header, const std::string& isa) {
+  const std::string covered =
+      absl::StrCat(kExactnessVersion, "|", header.hash, "|", deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
+  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline, deployment.parallel.tensor,
+                         static_cast<uint32_t>(Fnv(covered) >> 32));
+}
+
+int ServeMain(int argc, char** argv) {
+  Server server;
+  std::vector<std::string> faults;
+  if (auto s = server.Plan(argc, argv, &faults); !s.ok()) {
+    if (absl::IsCancelled(s)) return 0;  // --help was printed
+    std::fprintf(stderr, "%s\n", std::string(s.message()).c_str());
+    return kExitConfig;
+  }
+  if (!faults.empty()) {
+    std::fprintf(stderr, "%s\n", absl::StrJoin(faults, "\n").c_str());
+    return kExitConfig;
+  }
+  server.signals = SignalFd();
+  LogInfo("%s: %s", server.deployment.name, server.deployment.model);
+  if (auto s = server.Open(); !s.ok()) {
+    LogError("%s", s.message());
+    return kExitConfig;
+  }
+  const auto started = server.StartFleet();
+  const int code = started.ok() ? server.Run() : server.Fail(started);
+  server.Close();
+  return code;
+}
+
+}  // namespace pangea
