@@ -1,6 +1,7 @@
 #include "agent/executor.h"
 
 #include <algorithm>
+#include <deque>
 #include <unordered_map>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,14 @@ std::span<std::byte> Bytes(float* p, int64_t n) { return {reinterpret_cast<std::
 DType KvType(const std::string& name) {
   if (name == "bf16") return DType::kBF16;
   return name == "int8" ? DType::kI8 : DType::kF16;
+}
+
+// Sequences that a step samples, in order: every stage reads this from the step alone.
+std::vector<uint64_t> Sampled(const Step& step) {
+  std::vector<uint64_t> ids;
+  for (const StepSequence& s : step.sequences)
+    if (s.logits == LogitRows::kLast || (s.logits == LogitRows::kAll && s.next_id < 0)) ids.push_back(s.id);
+  return ids;
 }
 
 // What an agent keeps of a sequence between steps.
@@ -62,7 +71,9 @@ class CpuExecutor : public Executor {
   int64_t kv_bytes() const override { return cache_ ? cache_->bytes() : 0; }
 
  private:
-  absl::Status Prepare(const Step& step);
+  absl::Status Prepare(const Step& step, Group& group);
+  absl::Status ReceiveSamples(const Step& step, Group& group);
+  absl::Status SendSamples(const Step& step, Group& group);
   absl::Status Judge(const Step& step, Group& group, StepResult* result);
   void Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows, std::span<const RowResult> judged, StepResult* result);
 
@@ -78,6 +89,8 @@ class CpuExecutor : public Executor {
   Progress progress_;
   uint64_t epoch_ = 0;
   std::unordered_map<uint64_t, Sequence> sequences_;
+  // First of several stages: steps whose samples are still under way from the last stage.
+  std::deque<std::pair<uint64_t, std::vector<uint64_t>>> awaited_;
   // Of one step.
   std::vector<int32_t> ids_;
   std::vector<KvRow> rows_;
@@ -86,11 +99,13 @@ class CpuExecutor : public Executor {
 };
 
 // Applies what comes before the forward (ends, tables, sampling, copies) and lays the batch out flat.
-absl::Status CpuExecutor::Prepare(const Step& step) {
+absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
   if (step.epoch != epoch_) {  // survivors of a re-formed group keep their weights, never their sequences
     sequences_.clear();
+    awaited_.clear();
     epoch_ = step.epoch;
   }
+  if (auto s = ReceiveSamples(step, group); !s.ok()) return s;
   for (uint64_t id : step.ended) sequences_.erase(id);
   for (const BlockCopy& copy : step.copies) cache_->Copy(copy.from, copy.to);
   ids_.clear();
@@ -104,7 +119,7 @@ absl::Status CpuExecutor::Prepare(const Step& step) {
     const int last = s.start + s.rows() - 1;
     if (last / plan_.block_tokens >= static_cast<int>(state.table.size()))
       return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " has no block for position ", last));
-    if (s.ids.empty() && state.last_sample < 0)
+    if (s.ids.empty() && self_.first && state.last_sample < 0)
       return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " has no sample yet"));
     for (int i = 0; i < s.rows(); ++i) {
       ids_.push_back(s.ids.empty() ? state.last_sample : s.ids[i]);
@@ -115,9 +130,43 @@ absl::Status CpuExecutor::Prepare(const Step& step) {
   return absl::OkStatus();
 }
 
+// Ids travel from the last stage straight to the first, one message a step. Those that this step names ("your last sample") are
+// waited for; so are those that must have been sent, as the master never has more than stages + 1 steps outstanding.
+absl::Status CpuExecutor::ReceiveSamples(const Step& step, Group& group) {
+  if (!self_.first || plan_.stages == 1) return absl::OkStatus();
+  size_t wanted = 0;
+  for (size_t i = 0; i < awaited_.size(); ++i) {
+    const auto& [number, ids] = awaited_[i];
+    const bool named = std::any_of(step.sequences.begin(), step.sequences.end(), [&](const StepSequence& s) {
+      return s.ids.empty() && std::find(ids.begin(), ids.end(), s.id) != ids.end();
+    });
+    if (named || number + plan_.stages + 1 < step.number) wanted = i + 1;
+  }
+  for (; wanted > 0; --wanted) {
+    const auto ids = std::move(awaited_.front().second);
+    awaited_.pop_front();
+    std::vector<int32_t> samples(ids.size());
+    if (auto s = group.Receive(plan_.stages - 1, std::as_writable_bytes(std::span(samples))); !s.ok()) return s;
+    for (size_t i = 0; i < ids.size(); ++i)
+      if (auto it = sequences_.find(ids[i]); it != sequences_.end()) it->second.last_sample = samples[i];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuExecutor::SendSamples(const Step& step, Group& group) {
+  if (plan_.stages == 1) return absl::OkStatus();
+  std::vector<int32_t> samples;
+  for (uint64_t id : Sampled(step)) samples.push_back(std::max(sequences_[id].last_sample, 0));
+  if (samples.empty()) return absl::OkStatus();
+  return group.Send(0, std::as_bytes(std::span(samples)));
+}
+
 absl::StatusOr<std::optional<StepResult>> CpuExecutor::Run(const Step& step, Group& group) {
   progress_.step.store(step.number, std::memory_order_relaxed);
-  if (auto s = Prepare(step); !s.ok()) return s;
+  if (auto s = Prepare(step, group); !s.ok()) return s;
+  if (self_.first && plan_.stages > 1) {
+    if (auto ids = Sampled(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
+  }
   const int64_t m = rows_.size(), size = m * stage_->hidden();
   if (self_.first) {
     stage_->Embed(ids_, rows_, x_.data());
@@ -132,6 +181,7 @@ absl::StatusOr<std::optional<StepResult>> CpuExecutor::Run(const Step& step, Gro
   }
   StepResult result{.epoch = step.epoch, .number = step.number};
   if (auto s = Judge(step, group, &result); !s.ok()) return s;
+  if (auto s = SendSamples(step, group); !s.ok()) return s;
   if (self_.rank != 0) return std::optional<StepResult>{};
   return std::optional<StepResult>{std::move(result)};
 }
