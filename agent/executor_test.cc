@@ -1,0 +1,250 @@
+// Whole models in one process, ranks and stages as threads: log-probabilities and greedy ids of the golden checkpoints against
+// those of an independent implementation (integration_tests/golden), in one prefill, in chunks and token by token, on several
+// layouts, which must agree bit for bit. Negative controls show that a wrong model would be caught.
+#include "agent/executor.h"
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "agent/group/thread_group.h"
+#include "configs/deployment.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kCases = fs::path(PANGEA_SOURCE_DIR) / "integration_tests/golden/cases";
+
+struct Answer {
+  std::vector<float> logprobs;
+  std::vector<int32_t> greedy;
+  bool operator==(const Answer&) const = default;
+};
+
+// One deployment as threads: a step goes to every executor; the result comes from the last stage's rank 0.
+class Cluster {
+ public:
+  Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1) : header_(header) {
+    deployment_.model = header.path;
+    deployment_.parallel.pipeline = stages;
+    deployment_.parallel.tensor = ranks;
+    deployment_.agents.threads = threads;
+    deployment_.cache.memory = 16 << 20;
+    auto made = MakePlan(header_, deployment_);
+    for (const auto& fault : made.faults) ADD_FAILURE() << fault;
+    plan_ = made.plan;
+    plan_.spin = false;
+    groups_ = MakeThreadGroups(stages, ranks, 60);
+    for (int i = 0; i < stages * ranks; ++i) {
+      executors_.push_back(MakeCpuExecutor(header_, deployment_, plan_, i));
+      EXPECT_TRUE(executors_.back()->Load().ok());
+    }
+  }
+
+  StepResult Run(Step step) {
+    step.epoch = 1;
+    step.number = ++number_;
+    std::vector<std::thread> threads;
+    StepResult result;
+    for (size_t i = 0; i < executors_.size(); ++i) {
+      threads.emplace_back([&, i] {
+        SetComputeFloatMode();
+        auto r = executors_[i]->Run(step, *groups_[i]);
+        ASSERT_TRUE(r.ok()) << r.status();
+        if (r->has_value()) result = **r;
+      });
+    }
+    for (auto& t : threads) t.join();
+    return result;
+  }
+
+  // The prompt in chunks, then greedy ids one by one; run_ahead: "your last sample" instead of the id.
+  Answer Ask(const std::vector<int32_t>& prompt, int generate, int chunk, bool run_ahead) {
+    Answer answer;
+    const uint64_t id = ++sequences_;
+    Sampling sampling;
+    sampling.temperature = 0;
+    sampling.top_logprobs = 0;
+    int blocks = 0;
+    const auto add_blocks = [&](StepSequence* s) {  // blocks of one sequence scattered over the pool, so that tables matter
+      s->blocks.resize(1);
+      for (; blocks * plan_.block_tokens < s->start + s->rows(); ++blocks)
+        s->blocks[0].push_back(static_cast<int>((blocks * 37 + id * 11) % plan_.kv_blocks));
+    };
+    for (size_t at = 0; at < prompt.size(); at += chunk) {
+      StepSequence s{.id = id, .start = static_cast<int32_t>(at), .logits = LogitRows::kAll};
+      const size_t end = std::min(prompt.size(), at + chunk);
+      s.ids.assign(prompt.begin() + at, prompt.begin() + end);
+      if (end < prompt.size()) s.next_id = prompt[end];
+      if (at == 0) s.sampling = sampling, s.whole_tables = true;
+      add_blocks(&s);
+      const auto r = Run({.sequences = {s}}).sequences.at(0);
+      for (const auto& p : r.prompt) answer.logprobs.push_back(p.logprob);
+      if (!r.samples.empty()) answer.greedy.push_back(r.samples[0].id);
+    }
+    for (int i = 1; i < generate; ++i) {
+      StepSequence s{.id = id, .start = static_cast<int32_t>(prompt.size()) + i - 1, .logits = LogitRows::kLast};
+      if (!run_ahead) s.ids = {answer.greedy.back()};
+      add_blocks(&s);
+      answer.greedy.push_back(Run({.sequences = {s}}).sequences.at(0).samples.at(0).id);
+    }
+    Step end;
+    end.ended = {id};
+    Run(end);
+    return answer;
+  }
+
+  int64_t rows(int i) const { return executors_[i]->progress().rows; }
+  int64_t multiply_adds(int i) const { return executors_[i]->progress().multiply_adds; }
+  const ParallelPlan& plan() const { return plan_; }
+
+ private:
+  const CheckpointHeader& header_;
+  Deployment deployment_;
+  ParallelPlan plan_;
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<std::unique_ptr<Executor>> executors_;
+  uint64_t number_ = 0, sequences_ = 0;
+};
+
+struct Limits {
+  double worst, mean, margin;
+};
+// What rounding each stored type's activations may move, as measured for these checkpoints (integration_tests/golden/README.md).
+Limits LimitsOf(const std::string& dtype) {
+  if (dtype == "float32") return {0.01, 0.002, 0.02};
+  if (dtype == "float16") return {0.08, 0.015, 0.1};
+  return {0.3, 0.06, 0.3};
+}
+
+std::vector<std::string> CaseNames() {
+  std::vector<std::string> names;
+  for (const auto& e : fs::directory_iterator(kCases))
+    if (fs::exists(e.path() / "expected.json")) names.push_back(e.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+json Expected(const std::string& name) { return json::parse(std::ifstream(kCases / name / "expected.json")); }
+
+double WorstDistance(const Answer& got, const json& c, double* mean) {
+  double worst = 0, sum = 0;
+  const auto& want = c.at("logprob");
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double off = std::abs(got.logprobs.at(i) - want[i].get<double>());
+    worst = std::max(worst, off);
+    sum += off;
+  }
+  *mean = want.empty() ? 0 : sum / want.size();
+  return worst;
+}
+
+void ExpectGreedy(const Answer& got, const json& c, double margin) {
+  for (size_t k = 0; k < got.greedy.size(); ++k) {
+    if (got.greedy[k] == c["greedy"][k].get<int>()) continue;
+    EXPECT_LT(c["margin"][k].get<double>(), margin) << "greedy id " << k;
+    return;  // what follows a near tie may differ
+  }
+}
+
+class Golden : public testing::TestWithParam<std::string> {};
+
+TEST_P(Golden, EqualsTheReferenceOnEveryLayoutAndChunking) {
+  const json expected = Expected(GetParam());
+  const auto limits = LimitsOf(expected["dtype"]);
+  const auto header = ReadCheckpointHeader((kCases / GetParam()).string());
+  ASSERT_TRUE(header.ok()) << header.status();
+  std::vector<Answer> first;
+  for (auto [stages, ranks, threads] : {std::array{1, 1, 1}, {1, 2, 1}, {2, 1, 1}, {2, 2, 1}, {3, 1, 2}, {1, 3, 1}}) {
+    Cluster cluster(*header, stages, ranks, threads);
+    size_t k = 0;
+    for (const json& c : expected["cases"]) {
+      const auto prompt = c["prompt"].get<std::vector<int32_t>>();
+      for (int chunk : {512, 7, 1}) {
+        if (chunk == 1 && (stages != 2 || ranks != 2)) continue;
+        const auto got = cluster.Ask(prompt, 24, chunk, stages > 1 && chunk == 7);
+        if (k == first.size()) {
+          first.push_back(got);
+          double mean;
+          EXPECT_LT(WorstDistance(got, c, &mean), limits.worst) << prompt.size();
+          EXPECT_LT(mean, limits.mean);
+          ExpectGreedy(got, c, limits.margin);
+        }
+        EXPECT_EQ(got, first[k]) << stages << "x" << ranks << ", prompt of " << prompt.size() << " in chunks of " << chunk;
+      }
+      ++k;
+    }
+    // Each rank did its own share only, once: rows are those asked for, multiply-adds fall with the number of ranks.
+    for (int i = 1; i < stages * ranks; ++i) EXPECT_EQ(cluster.rows(i), cluster.rows(0));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::ValuesIn(CaseNames()), [](const auto& info) {
+  std::string name = info.param;
+  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+  return name;
+});
+
+// A model that is wrong in one part must be caught by the same distances.
+struct Control {
+  const char* name;
+  const char* arch;
+  void (*spoil)(ModelConfig*);
+};
+
+TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
+  const Control controls[] = {
+      {"RoPE base", "llama2", [](ModelConfig* m) { m->rope.base *= 50; }},
+      {"RoPE scaling", "llama3", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kNone; }},
+      {"RoPE factor", "llama-linear-bias", [](ModelConfig* m) { m->rope.factor = 1; }},
+      {"YaRN", "qwen2-yarn", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kLinear; }},
+      {"window", "mistral-window", [](ModelConfig* m) { m->window.assign(m->layers, 0); }},
+      {"epsilon", "qwen3", [](ModelConfig* m) { m->norm_eps = 1e-6f; }},
+      {"activation", "llama2", [](ModelConfig* m) { m->activation = Gate::kGeluTanh; }},
+      {"query and key norms", "qwen3", [](ModelConfig* m) { m->qk_norm = false; }},
+      {"layer norm epsilon", "gpt2", [](ModelConfig* m) { m->norm_eps = 1e-5f; }},
+  };
+  for (const Control& control : controls) {
+    const json expected = Expected(control.arch);
+    const auto limits = LimitsOf(expected["dtype"]);
+    auto header = *ReadCheckpointHeader((kCases / control.arch).string());
+    control.spoil(&header.config);
+    Cluster cluster(header, 1, 1);
+    const json& c = expected["cases"].back();
+    double mean;
+    const double worst = WorstDistance(cluster.Ask(c["prompt"].get<std::vector<int32_t>>(), 1, 512, false), c, &mean);
+    EXPECT_GT(worst, 2 * limits.worst) << control.name;
+    EXPECT_GT(mean, limits.mean) << control.name;
+  }
+}
+
+TEST(Executor, RanksShareTheWork) {
+  const auto header = *ReadCheckpointHeader((kCases / "llama2").string());
+  Cluster one(header, 1, 1), four(header, 2, 2);
+  one.Ask({5, 6, 7}, 4, 512, false);
+  four.Ask({5, 6, 7}, 4, 512, false);
+  EXPECT_EQ(one.rows(0), 3 + 3);
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(double(four.multiply_adds(i)) / one.multiply_adds(0), 0.25, 0.05) << i;
+}
+
+TEST(Executor, ABlockThatIsMissingIsToldNotRead) {
+  const auto header = *ReadCheckpointHeader((kCases / "llama2").string());
+  Deployment deployment;
+  deployment.model = header.path;
+  const auto plan = MakePlan(header, deployment).plan;
+  auto group = MakeThreadGroups(1, 1, 10);
+  auto executor = MakeCpuExecutor(header, deployment, plan, 0);
+  ASSERT_TRUE(executor->Load().ok());
+  Step step{.epoch = 1, .number = 1};
+  step.sequences.push_back({.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .blocks = {{0}}, .whole_tables = true});
+  EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace pangea
