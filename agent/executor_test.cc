@@ -40,7 +40,7 @@ class Cluster {
     for (const auto& fault : made.faults) ADD_FAILURE() << fault;
     plan_ = made.plan;
     plan_.spin = false;
-    groups_ = MakeThreadGroups(stages, ranks, 60);
+    groups_ = MakeThreadGroups(stages, ranks, absl::Seconds(60));
     for (int i = 0; i < stages * ranks; ++i) {
       executors_.push_back(MakeCpuExecutor(header_, deployment_, plan_, i));
       EXPECT_TRUE(executors_.back()->Load().ok());
@@ -238,7 +238,7 @@ TEST(Executor, ABlockThatIsMissingIsToldNotRead) {
   Deployment deployment;
   deployment.model = header.path;
   const auto plan = MakePlan(header, deployment).plan;
-  auto group = MakeThreadGroups(1, 1, 10);
+  auto group = MakeThreadGroups(1, 1, absl::Seconds(10));
   auto executor = MakeCpuExecutor(header, deployment, plan, 0);
   ASSERT_TRUE(executor->Load().ok());
   Step step{.epoch = 1, .number = 1};

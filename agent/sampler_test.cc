@@ -118,7 +118,7 @@ Case RandomCase(std::mt19937& rng, int64_t vocab, int rows) {
 
 std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
   const int ranks = int(slices.size());
-  auto groups = MakeThreadGroups(1, ranks, 30);
+  auto groups = MakeThreadGroups(1, ranks, absl::Seconds(30));
   std::vector<std::vector<RowResult>> results(ranks);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
