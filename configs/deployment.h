@@ -1,5 +1,5 @@
-// The deployment file as a typed struct. Unknown keys are errors with line, column and the nearest known key; nothing is edited
-// silently: "auto" stays "auto" here and is resolved by the plan. Reference page: docs/deployment.md.
+// The deployment file as a typed struct. Unknown keys are errors with line, column and the nearest known key; nothing
+// is edited silently: "auto" stays "auto" here and is resolved by the plan. Reference page: docs/deployment.md.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -30,7 +30,7 @@ struct Deployment {
   struct Cache {
     uint64_t memory = 256ull << 20;  // bytes, per agent ("256MiB")
     int block_tokens = 16;
-    std::string type = "f16";        // f16, bf16, int8
+    std::string type = "f16";  // f16, bf16, int8
     uint64_t swap = 0;
   } cache;
   struct Kernels {
@@ -51,7 +51,7 @@ struct Deployment {
     int stop_bytes = 1024;
     int logit_bias = 1024;
     int top_logprobs = 20;
-    int prompts = 64;            // prompts in one completion request
+    int prompts = 64;  // prompts in one completion request
     int messages = 4096;
     uint64_t body = 8ull << 20;
     int json_depth = 64;
@@ -68,7 +68,7 @@ struct Deployment {
     double join_seconds = 120, step_seconds = 60;
   } control;
   struct Chat {
-    std::string template_file;            // overrides the checkpoint's
+    std::string template_file;  // overrides the checkpoint's
     bool allow_request_template = false;
   } chat;
   double drain_seconds = 30;
@@ -78,8 +78,8 @@ struct Deployment {
   const AgentConfig& agent(int i) const { return agent_list.empty() ? agents : agent_list[i]; }
 };
 
-// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in strings. All
-// faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
+// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
+// strings. All faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
 absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);
 // The same from text (no ${ENV} expansion): what an agent gets from its master.
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name);
@@ -87,6 +87,11 @@ absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::s
 std::string DumpDeployment(const Deployment& deployment);
 // The rules that need only the file: all faults. Never edits.
 std::vector<std::string> ValidateDeployment(const Deployment& deployment);
+// What is allowed and unwise, one a line, such as a token file that everybody may read. Looks at the files that are
+// named.
+std::vector<std::string> DeploymentWarnings(const Deployment& deployment);
+// Exit status of a process whose deployment is refused (EX_CONFIG of sysexits.h).
+inline constexpr int kConfigExitCode = 78;
 
 struct HostPort {
   std::string host;

@@ -1,0 +1,181 @@
+#include "configs/deployment.h"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "configs/cat.h"
+#include "configs/keys.h"
+#include "configs/reader.h"
+#include "configs/yaml_tree.h"
+
+namespace pangea {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class TargetKind { kYaml, kModel };
+
+absl::StatusOr<TargetKind> Classify(const std::string& target) {
+  const bool yaml = target.ends_with(".yaml") || target.ends_with(".yml");
+  const bool gguf = target.ends_with(".gguf");
+  std::error_code error;
+  const fs::file_status status = fs::status(target, error);
+  if (!fs::exists(status)) return absl::NotFoundError(Cat(target, ": no such file or folder"));
+  if (fs::is_directory(status)) return TargetKind::kModel;
+  if (!fs::is_regular_file(status)) return absl::InvalidArgumentError(Cat(target, ": not a file"));
+  if (yaml) return TargetKind::kYaml;
+  if (gguf) return TargetKind::kModel;
+  return absl::InvalidArgumentError(
+      Cat(target, ": expected a deployment file (.yaml, .yml), a model folder or a .gguf file"));
+}
+
+// Never reads more than one byte over the cap, however large the file is.
+absl::StatusOr<std::string> ReadCapped(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::PermissionDeniedError(Cat(path, ": cannot be opened"));
+  std::string text(kMaxYamlBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return absl::UnavailableError(Cat(path, ": cannot be read"));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kMaxYamlBytes) {
+    return absl::InvalidArgumentError(Cat(path, ": larger than ", kMaxYamlBytes, " bytes"));
+  }
+  return text;
+}
+
+std::string DefaultName(const std::string& model) {
+  fs::path path = fs::path(model).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "folder/"
+  std::string name = path.filename().string();
+  if (name == "." || name == "..") {
+    std::error_code error;
+    name = fs::weakly_canonical(path, error).filename().string();
+  }
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  return name;
+}
+
+// One "key: what" of validation, with the place of the key if the file set it. The key is what stands before the first
+// ": ".
+std::string Placed(const std::string& fault, const ReadResult& read, const std::string& file) {
+  const std::string key = fault.substr(0, fault.find(": "));
+  const auto place = read.places.find(key);
+  return Cat(place == read.places.end() ? file : place->second.Text(), ": ", fault);
+}
+
+absl::Status Refusal(std::vector<std::string> faults) {
+  if (faults.size() > kMaxYamlFaults) {
+    const size_t more = faults.size() - kMaxYamlFaults;
+    faults.resize(kMaxYamlFaults);
+    faults.push_back(Cat("and ", more, " more faults"));
+  }
+  return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+}
+
+// `faults` holds what was found before the tree could be read.
+absl::StatusOr<Deployment> Finish(const YamlNode& root, const std::string& file, bool expand,
+                                  std::vector<std::string> faults) {
+  ReadResult read = ReadDeployment(root, expand);
+  faults.insert(faults.end(), read.faults.begin(), read.faults.end());
+  Deployment& deployment = read.deployment;
+  if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
+  for (const std::string& fault : ValidateDeployment(deployment)) {
+    // A key that could not be read has its default now; what validation says of that would mislead.
+    if (!read.faulty.contains(fault.substr(0, fault.find(": ")))) faults.push_back(Placed(fault, read, file));
+  }
+  if (!faults.empty()) return Refusal(std::move(faults));
+  return std::move(deployment);
+}
+
+// "key.path=value" -> the tree; the value is YAML, a scalar or flow.
+void Apply(const std::string& setting, YamlNode& root, std::vector<std::string>& faults) {
+  const std::string label = Cat("--set ", setting.substr(0, 120));
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    faults.push_back(Cat(label, ": expected key.path=value"));
+    return;
+  }
+  YamlResult value = ParseYaml(std::string_view(setting).substr(equals + 1), label, false);
+  if (!value.faults.empty()) {
+    faults.insert(faults.end(), value.faults.begin(), value.faults.end());
+    return;
+  }
+  if (value.root.place.source == nullptr) value.root.place.source = std::make_shared<const std::string>(label);
+  const std::string path = setting.substr(0, equals);
+  const std::string what = ApplySetting(root, path, std::move(value.root));
+  if (!what.empty()) faults.push_back(Cat(label, ": ", what));
+}
+
+YamlNode ModelTarget(const std::string& target) {
+  const auto source = std::make_shared<const std::string>(target);
+  YamlNode root;
+  root.kind = YamlNode::Kind::kMap;
+  root.place.source = source;
+  YamlNode model;
+  model.kind = YamlNode::Kind::kScalar;
+  model.quoted = true;
+  model.place.source = source;
+  for (char c : target)
+    model.text += c == '$' ? "$$" : std::string(1, c);  // a path from the command line is meant as it stands
+  root.entries.push_back({"model", root.place, std::move(model)});
+  return root;
+}
+
+}  // namespace
+
+absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
+  auto kind = Classify(target);
+  if (!kind.ok()) return kind.status();
+  std::vector<std::string> faults;
+  YamlNode root;
+  if (*kind == TargetKind::kModel) {
+    root = ModelTarget(target);
+  } else {
+    auto text = ReadCapped(target);
+    if (!text.ok()) return text.status();
+    YamlResult parsed = ParseYaml(*text, target);
+    // Without a tree there is nothing that the settings could be checked against.
+    if (!parsed.faults.empty()) return Refusal(std::move(parsed.faults));
+    root = std::move(parsed.root);
+  }
+  for (const std::string& setting : settings) Apply(setting, root, faults);
+  return Finish(root, target, true, std::move(faults));
+}
+
+absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name) {
+  YamlResult parsed = ParseYaml(yaml, file_name);
+  if (!parsed.faults.empty()) return Refusal(std::move(parsed.faults));
+  return Finish(parsed.root, file_name, false, {});
+}
+
+std::string DumpDeployment(const Deployment& deployment) {
+  Deployment copy = deployment;  // the table's accessors take what can also be set
+  std::string out, section;
+  auto line = [&](std::string_view indent, const ConfigKey& key, AgentConfig& agent) {
+    Append(out, indent, key.last(), ": ", GetKey(key, key.field(copy, agent)), "\n");
+  };
+  auto agent_keys = [&](std::string_view first, AgentConfig& agent) {
+    for (const ConfigKey& key : ConfigKeys()) {
+      if (key.per_agent()) line(std::exchange(first, "    "), key, agent);
+    }
+  };
+  for (const ConfigKey& key : ConfigKeys()) {
+    if (key.section() != section) {
+      section = std::string(key.section());
+      if (!section.empty()) Append(out, section, ":\n");
+      if (section == "agents") {
+        if (copy.agent_list.empty()) agent_keys("    ", copy.agents);
+        for (AgentConfig& agent : copy.agent_list) agent_keys("  - ", agent);
+      }
+    }
+    if (!key.per_agent()) line(section.empty() ? "" : "  ", key, copy.agents);
+  }
+  return out;
+}
+
+}  // namespace pangea

@@ -1,0 +1,157 @@
+// The rules of a deployment that need only the file. What needs the model is in pipeline/parallel_plan.
+#include <sys/stat.h>
+
+#include <map>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "configs/cat.h"
+#include "configs/deployment.h"
+#include "configs/keys.h"
+
+namespace pangea {
+namespace {
+
+class Rules {
+ public:
+  explicit Rules(const Deployment& deployment) : d_(deployment) {}
+
+  std::vector<std::string> Run() {
+    Keys();
+    Model();
+    Agents();
+    Sizes();
+    Doors();
+    return std::move(faults_);
+  }
+
+ private:
+  template <typename... Parts>
+  void Fault(const Parts&... parts) {
+    faults_.push_back(Cat(parts...));
+  }
+
+  void Keys() {
+    for (const ConfigKey& key : ConfigKeys()) {
+      if (key.per_agent()) continue;
+      Check(key, std::string(key.name), d_.agents);
+    }
+    for (size_t i = 0; i < std::max<size_t>(d_.agent_list.size(), 1); ++i) {
+      const bool list = !d_.agent_list.empty();
+      for (const ConfigKey& key : ConfigKeys()) {
+        if (!key.per_agent()) continue;
+        Check(key, list ? Cat("agents[", i, "].", key.last()) : std::string(key.name),
+              list ? d_.agent_list[i] : d_.agents);
+      }
+    }
+  }
+  void Check(const ConfigKey& key, const std::string& shown, AgentConfig& agent) {
+    const std::string what = CheckKey(key, key.field(d_, agent));
+    if (!what.empty()) Fault(shown, ": ", what);
+  }
+
+  void Model() {
+    if (d_.model.empty()) Fault("model: must be given: a checkpoint folder or a .gguf file");
+    if (d_.name.size() > 256) Fault("name: is longer than 256 bytes");
+    // Clients put the name into a URL path (/v1/models/NAME).
+    if ((d_.name.find("..") != std::string::npos) || d_.name.starts_with("/"))
+      Fault("name: must not start with \"/\" nor have \"..\" in it");
+  }
+
+  void Agents() {
+    const int64_t wanted = static_cast<int64_t>(d_.parallel.pipeline) * d_.parallel.tensor;
+    if (wanted > kMaxAgents) {
+      return Fault("parallel.pipeline: ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor,
+                   " ranks are more than ", kMaxAgents, " agents");
+    }
+    const bool list = !d_.agent_list.empty();
+    if (list && static_cast<int64_t>(d_.agent_list.size()) != wanted) {
+      Fault("agents: the list has ", d_.agent_list.size(), d_.agent_list.size() == 1 ? " entry" : " entries",
+            ", but parallel asks for ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor, " ranks: ", wanted);
+    }
+    bool remote = false;
+    for (size_t i = 0; i < std::max<size_t>(d_.agent_list.size(), 1); ++i) {
+      const AgentConfig& agent = list ? d_.agent_list[i] : d_.agents;
+      const std::string shown = list ? Cat("agents[", i, "]") : "agents";
+      if (agent.launch == "remote") remote = true;
+      if (agent.launch == "local" && !agent.host.empty())
+        Fault(shown, ".host: only an agent with launch: remote has a host of its own");
+      if (agent.device != (list ? d_.agent_list[0] : d_.agents).device)
+        Fault(shown, ".device: all agents must have the same kind of device");
+    }
+    if (remote && d_.parallel.transport == "shm")
+      Fault("parallel.transport: shm needs every agent on the master's host; use gloo or auto");
+    if (remote && d_.control.token_file.empty())
+      Fault("control.token_file: must be given when an agent is remote: it has no other way to know the token");
+  }
+
+  void Sizes() {
+    if (d_.cache.block_tokens % 16 != 0) Fault("cache.block_tokens: must be a multiple of 16");
+    if (d_.cache.swap != 0) Fault("cache.swap: swapping is not available in this build; must be 0");
+    if (d_.kernels.activations != 8 && d_.kernels.activations != 16) Fault("kernels.activations: must be 8 or 16");
+    for (auto [name, value] : {std::pair{"limits.max_prompt_tokens", d_.limits.max_prompt_tokens},
+                               {"limits.max_tokens", d_.limits.max_tokens}}) {
+      if (d_.context > 0 && value > d_.context) Fault(name, ": must not exceed context (", d_.context, ")");
+    }
+    if (d_.limits.header_bytes > d_.limits.body)
+      Fault("limits.header_bytes: must not exceed limits.body (", d_.limits.body, ")");
+  }
+
+  void Doors() {
+    std::map<std::pair<std::string, int>, std::string> taken;
+    for (const auto& [name, text] : {std::pair{"rest.listen", d_.rest.listen},
+                                     {"grpc.listen", d_.grpc.listen},
+                                     {"control.listen", d_.control.listen}}) {
+      const auto address = ParseHostPort(text);
+      if (!address.ok() || address->port == 0) continue;
+      const auto [at, added] = taken.try_emplace({address->host, address->port}, name);
+      if (!added) Fault(name, ": ", text, " is taken by ", at->second);
+    }
+  }
+
+  static constexpr int64_t kMaxAgents = 4096;
+  Deployment d_;
+  std::vector<std::string> faults_;
+};
+
+}  // namespace
+
+std::vector<std::string> ValidateDeployment(const Deployment& deployment) { return Rules(deployment).Run(); }
+
+std::vector<std::string> DeploymentWarnings(const Deployment& deployment) {
+  std::vector<std::string> warnings;
+  struct stat info {};
+  const std::string& token = deployment.control.token_file;
+  if (!token.empty() && stat(token.c_str(), &info) == 0 && (info.st_mode & (S_IRGRP | S_IROTH)) != 0) {
+    warnings.push_back(Cat("control.token_file: ", token, " can be read by other users; use chmod 600"));
+  }
+  bool remote = deployment.agents.launch == "remote" && deployment.agent_list.empty();
+  for (const AgentConfig& agent : deployment.agent_list) remote |= agent.launch == "remote";
+  const auto control = ParseHostPort(deployment.control.listen);
+  if (remote && control.ok() && control->port == 0) {
+    warnings.push_back("control.listen: remote agents must be told the port, and port 0 is another one at every start");
+  }
+  return warnings;
+}
+
+absl::StatusOr<HostPort> ParseHostPort(const std::string& text) {
+  const absl::Status expected = absl::InvalidArgumentError("expected HOST:PORT, such as 127.0.0.1:8000 or [::1]:0");
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || text.size() > 300) return expected;
+  std::string host = text.substr(0, colon);
+  const std::string port = text.substr(colon + 1);
+  if (!host.empty() && host.front() == '[') {
+    if (host.size() < 3 || host.back() != ']') return expected;
+    host = host.substr(1, host.size() - 2);
+    if (host.find_first_not_of("0123456789abcdefABCDEF:.%") != std::string::npos) return expected;
+  } else if (host.empty() || host.find_first_of(":[]/ @\\") != std::string::npos) {
+    return expected;
+  }
+  if (port.empty() || port.size() > 6 || port.find_first_not_of("0123456789") != std::string::npos) return expected;
+  int number = 0;
+  if (!absl::SimpleAtoi(port, &number) || number > 65535)
+    return absl::InvalidArgumentError("the port must be 0 to 65535");
+  return HostPort{host, number};
+}
+
+}  // namespace pangea

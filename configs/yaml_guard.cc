@@ -1,0 +1,217 @@
+#include "configs/yaml_guard.h"
+
+#include "absl/strings/str_format.h"
+#include "configs/cat.h"
+
+namespace pangea {
+namespace {
+
+// Length of the well-formed UTF-8 sequence at the start of s, 0 if there is none (overlong forms and surrogates
+// refused).
+size_t Utf8Length(std::string_view s) {
+  auto byte = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
+  auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const unsigned a = byte(0), b = byte(1);
+  if (a < 0x80) return 1;
+  if (a >= 0xC2 && a < 0xE0) return tail(1) ? 2 : 0;
+  if (a >= 0xE0 && a < 0xF0) {
+    if (!tail(1) || !tail(2) || (a == 0xE0 && b < 0xA0) || (a == 0xED && b >= 0xA0)) return 0;
+    return 3;
+  }
+  if (a >= 0xF0 && a < 0xF5) {
+    if (!tail(1) || !tail(2) || !tail(3) || (a == 0xF0 && b < 0x90) || (a == 0xF4 && b >= 0x90)) return 0;
+    return 4;
+  }
+  return 0;
+}
+
+class Guard {
+ public:
+  explicit Guard(std::string_view text) : text_(text) {}
+
+  std::vector<YamlFault> Run() {
+    if (text_.starts_with("\xEF\xBB\xBF")) pos_ = 3;
+    while (pos_ < text_.size() && faults_.size() < kMaxYamlFaults) {
+      if (!CheckCharacter()) continue;
+      switch (state_) {
+        case State::kBetween:
+          Between();
+          break;
+        case State::kPlain:
+          Plain();
+          break;
+        case State::kSingle:
+          Single();
+          break;
+        case State::kDouble:
+          Double();
+          break;
+        case State::kComment:
+          Advance(1);
+          break;
+      }
+    }
+    return std::move(faults_);
+  }
+
+ private:
+  enum class State { kBetween, kPlain, kSingle, kDouble, kComment };
+
+  char At(size_t i) const { return i < text_.size() ? text_[i] : '\n'; }
+  bool BlankAt(size_t i) const {
+    const char c = At(i);
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+  }
+  void Advance(size_t n) {
+    pos_ += n;
+    column_ += static_cast<int>(n);
+  }
+  void Fault(std::string what) { faults_.push_back({line_, column_, std::move(what)}); }
+
+  // Line ends, control characters and encoding: alike in every state. False: consumed.
+  bool CheckCharacter() {
+    const unsigned char c = text_[pos_];
+    if (c == '\n') {
+      if (state_ == State::kComment || state_ == State::kPlain) state_ = State::kBetween;
+      ++pos_, ++line_, column_ = 1;
+      indent_ = true;
+      return false;
+    }
+    if (c == '\r' && At(pos_ + 1) == '\n') return Advance(1), false;
+    if (c == '\t') {
+      if (state_ != State::kComment) Fault("a tab; YAML indents and separates with spaces");
+      return Advance(1), false;
+    }
+    if (c < 0x20 || c == 0x7F) {
+      Fault(c == 0 ? std::string("a NUL byte") : absl::StrFormat("a control character (0x%02X)", c));
+      return Advance(1), false;
+    }
+    if (c >= 0x80) {
+      const size_t length = Utf8Length(text_.substr(pos_, 4));
+      if (length == 0) {
+        Fault("not UTF-8");
+        return Advance(1), false;
+      }
+      if (state_ == State::kBetween) Token();
+      pos_ += length, column_ += 1;
+      return false;
+    }
+    return true;
+  }
+
+  // The first character of a line's content is where indentation ends.
+  void Token() {
+    if (indent_ && column_ - 1 > kMaxYamlIndent) {
+      Fault(Cat("nested or indented deeper than ", kMaxYamlIndent, " columns"));
+    }
+    indent_ = false;
+    state_ = State::kPlain;
+  }
+
+  void Open() {
+    if (++depth_ == kMaxYamlDepth + 1) Fault(Cat("nested deeper than ", kMaxYamlDepth, " levels"));
+    Advance(1);
+    state_ = State::kBetween;
+  }
+
+  void Between() {
+    const char c = text_[pos_];
+    const bool alone = BlankAt(pos_ + 1);
+    if (c == ' ' || (c == '-' && alone)) return Advance(1);  // list markers count as indentation: "- - - x" nests
+    if (c == '?' && alone) return Fault("complex keys (\"? \") are refused"), Advance(1);
+    if (c == '#') return void(state_ = State::kComment);
+    if (column_ == 1 && (text_.substr(pos_, 3) == "---" || text_.substr(pos_, 3) == "...") && BlankAt(pos_ + 3)) {
+      return Advance(3);
+    }
+    if (column_ == 1 && c == '%') Fault("YAML directives are refused");
+    Token();
+    switch (c) {
+      case '[':
+      case '{':
+        return Open();
+      case ']':
+      case '}':
+        if (depth_ > 0) --depth_;
+        [[fallthrough]];
+      case ',':
+      case ':':
+        return void(state_ = State::kBetween), Advance(1);
+      case '\'':
+        return void(state_ = State::kSingle), Advance(1);
+      case '"':
+        return void(state_ = State::kDouble), Advance(1);
+      case '&':
+        Fault("anchors (\"&\") are refused");
+        break;
+      case '*':
+        Fault("aliases (\"*\") are refused");
+        break;
+      case '!':
+        Fault("tags (\"!\") are refused");
+        break;
+      case '|':
+      case '>':
+        Fault("block scalars (\"|\" and \">\") are refused; write the text in quotes");
+        break;
+      case '<':
+        if (IsMergeKey()) Fault("merge keys (\"<<\") are refused");
+        break;
+      default:
+        break;
+    }
+    Advance(1);
+  }
+
+  bool IsMergeKey() const {
+    if (text_.substr(pos_, 2) != "<<") return false;
+    size_t i = pos_ + 2;
+    while (At(i) == ' ') ++i;
+    return At(i) == ':';
+  }
+
+  void Plain() {
+    const char c = text_[pos_];
+    if (c == ':' &&
+        (BlankAt(pos_ + 1) || (depth_ > 0 && std::string_view(",[]{}").find(At(pos_ + 1)) != std::string_view::npos))) {
+      state_ = State::kBetween;
+    } else if (c == '#' && At(pos_ - 1) == ' ') {
+      state_ = State::kComment;
+    } else if (depth_ > 0 && (c == ',' || c == '[' || c == ']' || c == '{' || c == '}')) {
+      state_ = State::kBetween;
+      return;  // judged there
+    }
+    Advance(1);
+  }
+
+  void Single() {
+    if (text_[pos_] != '\'') return Advance(1);
+    if (At(pos_ + 1) == '\'') return Advance(2);
+    state_ = State::kBetween;
+    Advance(1);
+  }
+
+  void Double() {
+    const char c = text_[pos_];
+    if (c == '"') state_ = State::kBetween;
+    // An escaped line end is left to CheckCharacter, which counts lines.
+    Advance(c == '\\' && (At(pos_ + 1) == '"' || At(pos_ + 1) == '\\') ? 2 : 1);
+  }
+
+  std::string_view text_;
+  size_t pos_ = 0;
+  int line_ = 1, column_ = 1, depth_ = 0;
+  bool indent_ = true;  // still before the first content of the line
+  State state_ = State::kBetween;
+  std::vector<YamlFault> faults_;
+};
+
+}  // namespace
+
+std::vector<YamlFault> GuardYaml(std::string_view text) {
+  if (text.size() > kMaxYamlBytes) {
+    return {{0, 0, Cat("larger than ", kMaxYamlBytes, " bytes")}};
+  }
+  return Guard(text).Run();
+}
+
+}  // namespace pangea
