@@ -1,0 +1,20 @@
+// Layout of KV extents and of attention partials, for the front end and the reference (cpu/ has its own typed view of the same).
+#pragma once
+#include "kernels/backend.h"
+#include "kernels/half.h"
+
+namespace pangea {
+
+// Floats of one query's partial: m, l, padding to 16, then o padded to 16.
+PANGEA_INLINE int64_t AttentionStride(int64_t head_dim) { return 16 + (head_dim + 15) / 16 * 16; }
+
+PANGEA_INLINE int64_t KvElementBytes(DType dtype) { return dtype == DType::kI8 ? 1 : 2; }
+
+PANGEA_INLINE std::byte* KExtent(const KvLayer& kv, int kv_head, int64_t block) {
+  return kv.base + kv_head * kv.head_stride + block * kv.block_stride;
+}
+
+// Offset in bytes of the f32 scales of an int8 extent.
+PANGEA_INLINE int64_t KvScaleOffset(const KvLayer& kv) { return static_cast<int64_t>(kv.block_tokens) * kv.head_dim; }
+
+}  // namespace pangea

@@ -1,0 +1,72 @@
+// The one file that knows which back ends exist and chooses among them.
+#include <atomic>
+
+#include "kernels/backend.h"
+#include "kernels/check.h"
+#include "kernels/isa.h"
+
+namespace pangea {
+namespace {
+
+const Backend* BackendOf(Isa isa) {
+  switch (isa) {
+    case Isa::kReference: return &reference::kBackend;
+    default: break;
+  }
+  return &reference::kBackend;
+}
+
+Isa Detect() {
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (!avx2 || true) return Isa::kReference;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  return avx512 ? Isa::kAvx512 : Isa::kAvx2;
+}
+
+struct Chosen {
+  std::atomic<const Backend*> backend;
+  std::atomic<Isa> isa;
+  Chosen() : backend(BackendOf(BestIsa())), isa(BestIsa()) {}
+};
+
+Chosen& Current() {
+  static Chosen chosen;
+  return chosen;
+}
+
+}  // namespace
+
+std::string_view IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kReference: return "reference";
+    case Isa::kAvx2: return "avx2";
+    case Isa::kAvx512: return "avx512";
+  }
+  return "?";
+}
+
+std::optional<Isa> IsaFromName(std::string_view name) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+    if (name == IsaName(isa)) return isa;
+  }
+  return std::nullopt;
+}
+
+Isa BestIsa() {
+  static const Isa best = Detect();
+  return best;
+}
+
+void UseIsa(Isa isa) {
+  PANGEA_CHECK(isa <= BestIsa());
+  Current().backend.store(BackendOf(isa), std::memory_order_release);
+  Current().isa.store(isa, std::memory_order_release);
+}
+
+Isa CurrentIsa() { return Current().isa.load(std::memory_order_acquire); }
+
+const Backend& CurrentBackend() { return *Current().backend.load(std::memory_order_acquire); }
+
+}  // namespace pangea

@@ -1,0 +1,186 @@
+#include "kernels/weight.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/backend.h"
+#include "kernels/check.h"
+
+namespace pangea {
+namespace {
+
+int CellBytes(DType dtype) {
+  switch (dtype) {
+    case DType::kQ8_0: return 544;
+    case DType::kQ4_0: return 288;
+    case DType::kQ4_1: return 320;
+    default: PANGEA_CHECK(!"quantised dtype"); return 0;
+  }
+}
+
+int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Where element k of one output column lies: data + k * step; quantised: blocks one after another from data.
+struct Column {
+  const std::byte* data;
+  int64_t step;
+};
+
+std::vector<Column> Columns(std::span<const WeightRows> runs) {
+  std::vector<Column> columns;
+  for (const WeightRows& run : runs) {
+    PANGEA_CHECK(run.dtype == runs[0].dtype && IsWeightType(run.dtype));
+    PANGEA_CHECK(!run.transposed || !IsQuantised(run.dtype));
+    const int64_t element = Info(run.dtype).bytes;
+    for (int64_t j = 0; j < run.n; ++j) {
+      columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch} : Column{run.data + j * run.pitch, element});
+    }
+  }
+  return columns;
+}
+
+// One panel: `columns` (at most `width`) of Element over k, `group` successive k of one column lying together.
+template <class Element>
+void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, int64_t group, std::byte* out) {
+  constexpr int64_t kBlock = 64;  // k at a time, so that the scattered lines stay in the first cache
+  for (int64_t k0 = 0; k0 < k; k0 += kBlock) {
+    const int64_t k1 = std::min(k, k0 + kBlock);
+    for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
+      const Column& c = columns[j];
+      for (int64_t i = k0; i < k1; ++i) {
+        std::memcpy(out + ((i / group * width + j) * group + i % group) * static_cast<int64_t>(sizeof(Element)), c.data + i * c.step,
+                    sizeof(Element));
+      }
+    }
+  }
+}
+
+void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std::byte* out) {
+  const int cell = CellBytes(dtype);
+  const int block = Info(dtype).bytes;
+  const int header = block == 20 ? 4 : 2;          // d, and m of q4_1
+  const int quads = dtype == DType::kQ8_0 ? 8 : 4;  // 4 bytes each
+  const unsigned flip = dtype == DType::kQ8_0 ? 0x80808080u : 0;
+  for (int64_t b = 0; b < k / 32; ++b, out += cell) {
+    for (size_t j = 0; j < columns.size(); ++j) {
+      const std::byte* source = columns[j].data + b * block;
+      std::memcpy(out + quads * 64 + 2 * j, source, 2);
+      if (header == 4) std::memcpy(out + quads * 64 + 32 + 2 * j, source + 2, 2);
+      for (int quad = 0; quad < quads; ++quad) {
+        uint32_t four;
+        std::memcpy(&four, source + header + 4 * quad, 4);
+        four ^= flip;  // w + 128
+        std::memcpy(out + quad * 64 + 4 * j, &four, 4);
+      }
+    }
+  }
+}
+
+void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
+  switch (dtype) {
+    case DType::kF32: return PackPlain<uint32_t>(columns, width, k, 1, out);
+    case DType::kF16: return PackPlain<uint16_t>(columns, width, k, 1, out);
+    case DType::kBF16: return PackPlain<uint16_t>(columns, width, k, 2, out);
+    default: return PackQuantised(dtype, columns, k, out);
+  }
+}
+
+int MaxDepth(const LeafProgram& program) {
+  int depth = 0, top = 0;
+  for (size_t i = 0; i + 1 < program.cuts.size(); ++i) {
+    depth = std::max(depth, ++top);
+    top -= program.merges[i];
+    PANGEA_CHECK(top >= 1);
+  }
+  return depth;
+}
+
+LeafProgram Normalised(const LeafProgram& program, int64_t k, DType dtype) {
+  LeafProgram p = program;
+  if (p.cuts.size() <= 1 && k > 0) p.cuts = {0, k};
+  p.merges.resize(p.cuts.size() - 1, 0);
+  PANGEA_CHECK(p.cuts.front() == 0 && p.cuts.back() == k);
+  for (size_t i = 0; i + 1 < p.cuts.size(); ++i) {
+    PANGEA_CHECK(p.cuts[i] < p.cuts[i + 1]);
+    PANGEA_CHECK(p.cuts[i] % SplitUnit(dtype) == 0);
+  }
+  PANGEA_CHECK(!IsQuantised(dtype) || k % 32 == 0);
+  return p;
+}
+
+}  // namespace
+
+AlignedBytes AllocateAligned(int64_t bytes) {
+  void* p = std::aligned_alloc(64, static_cast<size_t>(RoundUp(std::max<int64_t>(bytes, 1), 64)));
+  PANGEA_CHECK(p != nullptr);
+  return AlignedBytes(static_cast<std::byte*>(p));
+}
+
+int PanelColumns(DType dtype) { return IsQuantised(dtype) ? kPanel : kSuperPanel; }
+
+int64_t PanelBytes(DType dtype, int64_t k, int64_t columns) {
+  if (IsQuantised(dtype)) return columns / kPanel * (k / 32) * CellBytes(dtype);
+  const int64_t padded = dtype == DType::kBF16 ? RoundUp(k, 2) : k;
+  return columns * padded * Info(dtype).bytes;
+}
+
+int LeafProgram::vectors() const {
+  int count = static_cast<int>(cuts.size()) - 1;
+  for (const int m : merges) count -= m;
+  return count;
+}
+
+Weight::Weight() = default;
+Weight::~Weight() = default;
+Weight::Weight(Weight&&) noexcept = default;
+Weight& Weight::operator=(Weight&&) noexcept = default;
+
+Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool) {
+  PANGEA_CHECK(!runs.empty() && k >= 0);
+  const DType dtype = runs[0].dtype;
+  const std::vector<Column> columns = Columns(runs);
+  Weight weight;
+  weight.impl_ = std::make_unique<Impl>();
+  Impl& w = *weight.impl_;
+  w.dtype = dtype;
+  w.n = static_cast<int64_t>(columns.size());
+  w.k = k;
+  w.program = Normalised(program, k, dtype);
+  w.vectors = w.program.vectors();
+  w.depth = MaxDepth(w.program);
+  w.bytes = PackedBytes(dtype, w.n, k, program);
+  w.data = AllocateAligned(w.bytes);
+  const int64_t width = PanelColumns(dtype);
+  w.panel_bytes = PanelBytes(dtype, k, width);
+  auto pack = [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t count = std::min(width, w.n - p * width);
+      const int64_t padded = RoundUp(count, kPanel);
+      std::byte* out = w.data.get() + p * w.panel_bytes;
+      if (count < padded || k % 2 != 0) std::memset(out, 0, static_cast<size_t>(PanelBytes(dtype, k, padded)));
+      PackPanel(dtype, std::span(columns).subspan(p * width, count), padded, k, out);
+    }
+  };
+  pool.For((w.n + width - 1) / width, 4, std::ref(pack));
+  return weight;
+}
+
+Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool) { return Pack(runs, k, LeafProgram{}, pool); }
+
+int64_t Weight::PackedBytes(DType dtype, int64_t n, int64_t k, const LeafProgram&) {
+  return PanelBytes(dtype, k, RoundUp(n, kPanel));
+}
+
+bool Weight::empty() const { return impl_ == nullptr || impl_->n == 0; }
+int64_t Weight::n() const { return impl_ ? impl_->n : 0; }
+int64_t Weight::k() const { return impl_ ? impl_->k : 0; }
+int Weight::vectors() const { return impl_ ? impl_->vectors : 0; }
+DType Weight::dtype() const { return impl_ ? impl_->dtype : DType::kF32; }
+int64_t Weight::bytes() const { return impl_ ? impl_->bytes : 0; }
+
+Activations::Activations() : impl_(std::make_unique<Impl>()) {}
+Activations::~Activations() = default;
+Activations::Activations(Activations&&) noexcept = default;
+Activations& Activations::operator=(Activations&&) noexcept = default;
+
+}  // namespace pangea
