@@ -1,5 +1,6 @@
-// The engine owns the queue, the block bookkeeping and the batch. It is a state machine, events in -> steps and outputs out, with no
-// thread and no clock of its own (EngineThread wraps it), so that it can be tested in microseconds and simulated.
+// The engine owns the queue, the block bookkeeping and the batch. It is a state machine, events in -> steps and outputs
+// out, with no thread and no clock of its own (EngineThread wraps it), so that it can be tested in microseconds and
+// simulated.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -19,12 +20,12 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength };  // kStop: an end i
 struct SequenceRequest {
   uint64_t request = 0;  // chosen by the caller, unique among all open ones
   std::vector<int32_t> prompt;
-  Sampling sampling;     // of choice 0; seed set
+  Sampling sampling;  // of choice 0; seed set
   int n = 1;
-  int max_tokens = 0;    // >= 0; with 0 only the prompt is computed (echo)
+  int max_tokens = 0;             // >= 0; with 0 only the prompt is computed (echo)
   std::vector<int32_t> stop_ids;  // end ids and stop_token_ids: finish with kStop, the id counted
   bool prompt_logprobs = false;   // echo with log-probabilities: once, of choice 0
-  int priority = 0;
+  int priority = 0;               // lower is served earlier, as in vLLM
 };
 
 // Outputs of one step, delivered together in one call.
@@ -32,20 +33,24 @@ struct Output {
   uint64_t request = 0;
   int choice = 0;
   std::vector<Sample> samples;
-  std::vector<Sample> prompt;  // log-probability of prompt[i+1] after prompt[..i], in order; complete when the first sample comes
+  std::vector<Sample>
+      prompt;  // log-probability of prompt[i+1] after prompt[..i], in order; complete when the first sample comes
   FinishReason finish = FinishReason::kNone;
-  absl::Status error;          // not OK: the whole request has ended
-  int cached_tokens = 0;       // with the first output: prompt tokens that were not computed
+  absl::Status error;     // not OK: the whole request has ended
+  int cached_tokens = 0;  // with the first output: prompt tokens that were not computed
 };
 
 struct EngineOptions {
+  uint64_t epoch = 1;  // of the steps; they are numbered from 1
   int blocks = 0, block_tokens = 16, context = 0, stages = 1;
+  // Rows and sequences of a step; queue: requests of which no choice has run yet.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
-  double queue_seconds = 300;
+  double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
 };
 
 struct EngineStats {
-  int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;
+  int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;  // waiting, running: sequences
+  // largest_batch: sequences in one step. prompt: ids of prompts that have been started, each prompt once.
   uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, largest_batch = 0;
 };
 
@@ -54,24 +59,27 @@ class Engine {
   Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);
   ~Engine();  // CHECKs that no block is lost
   // Events. now: seconds of a monotonic clock.
-  absl::Status Submit(double now, SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
-  void Cancel(double now, uint64_t request);
-  // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks. The
-  // caller has already told its client; no output follows for this choice.
+  absl::Status Submit(double now,
+                      SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
+  void Cancel(double now, uint64_t request);     // no output follows
+  // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
+  // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
   void OnResult(double now, const StepResult& result);
-  void Tick(double now);                        // queue age; calls deliver for what has expired
-  void FailAll(const absl::Status& why);        // every open request ends with this error; later Submits too
+  void Tick(double now);                       // queue age; calls deliver for what has expired
+  void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
+  std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens
   EngineStats stats() const;
-  void CheckInvariants() const;                 // every block is free, or owned by exactly its users
+  void CheckInvariants() const;  // every block is free, or owned by exactly its users
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-// The engine on a thread of its own; every method may be called from any thread and returns at once (but Submit waits for the
-// engine's answer). deliver is called on the engine thread.
+// The engine on a thread of its own; every method may be called from any thread and returns at once (but Submit waits
+// for the engine's answer: not to be called from deliver). deliver is called on the engine thread; the destructor ends
+// open requests without a word.
 class EngineThread {
  public:
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);

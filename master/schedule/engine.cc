@@ -1,0 +1,348 @@
+#include "master/schedule/engine.h"
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "master/schedule/check.h"
+#include "master/schedule/planted_bug.h"
+#include "master/schedule/scheduler.h"
+#include "master/schedule/sequence.h"
+
+namespace pangea {
+
+struct Engine::State {
+  State(const EngineOptions& given, StepPort* to, std::function<void(std::vector<Output>)> out)
+      : options(given), port(to), deliver(std::move(out)), scheduler(given) {}
+
+  absl::Status CheckRequest(const SequenceRequest& request) const;
+  int Queued() const;
+  void Pump();
+  void Flush();
+  void CommitRun(const Run& run, const SequenceResult* result);
+  void TakeSamples(Sequence* sequence, const SequenceResult& result);
+  Output& NewOutput(const Sequence& sequence);
+  void EndChoice(Sequence* sequence);
+  void EndRequest(Request* request);
+  void Fail(Request* request, int choice, const absl::Status& why);
+  void FailAll(const absl::Status& why);
+  void Bury();
+
+  const EngineOptions options;
+  StepPort* const port;
+  const std::function<void(std::vector<Output>)> deliver;
+  std::unordered_map<uint64_t, std::unique_ptr<Request>> open;
+  std::vector<std::unique_ptr<Request>> closing;  // ended, but named by steps in flight
+  Scheduler scheduler;                            // below the requests: it points into them
+  std::vector<Output> outputs;                    // of the event being handled
+  absl::Status failure;                           // of the whole engine
+  uint64_t next_order = 1;
+  EngineStats counts;
+};
+
+absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
+  if (open.contains(request.request)) return absl::InvalidArgumentError("request: this number is in use");
+  if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: at least one id is needed");
+  if (request.n < 1) return absl::InvalidArgumentError("n: must be at least 1");
+  if (request.max_tokens < 0) return absl::InvalidArgumentError("max_tokens: must not be negative");
+  const int64_t ids = static_cast<int64_t>(request.prompt.size()) + (request.max_tokens > 0 ? 1 : 0);
+  const int64_t cache = int64_t{options.blocks} * options.block_tokens;
+  if (ids > options.context) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt: ", request.prompt.size(), " ids leave no room in the context of ", options.context, " tokens"));
+  }
+  if (ids > cache) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt.size(),
+                                                   " ids leave no room in the KV cache of ", options.blocks,
+                                                   " blocks of ", options.block_tokens, " tokens (cache.memory)"));
+  }
+  return absl::OkStatus();
+}
+
+int Engine::State::Queued() const {
+  int queued = 0;
+  const Request* last = nullptr;  // the choices of a request are neighbours in the queue
+  for (const Sequence* sequence : scheduler.waiting()) {
+    queued += !sequence->request->started && sequence->request != last;
+    last = sequence->request;
+  }
+  return queued;
+}
+
+void Engine::State::Pump() {
+  while (std::optional<Step> step = scheduler.Plan()) {
+    ++counts.steps;
+    counts.largest_batch = std::max<uint64_t>(counts.largest_batch, step->sequences.size());
+    for (const Run& run : scheduler.flights().back().runs) {
+      counts.rows += run.rows;
+      if (!run.sequence->request->counted) counts.prompt += run.sequence->request->prompt_size();
+      run.sequence->request->counted = true;
+    }
+    port->Send(*step);
+  }
+  if (open.empty() && scheduler.flights().empty()) {
+    SCHEDULE_CHECK(scheduler.pool().free() == options.blocks && closing.empty());
+  }
+}
+
+void Engine::State::Flush() {
+  if (outputs.empty()) return;
+  std::vector<Output> ready;
+  ready.swap(outputs);
+  deliver(std::move(ready));
+}
+
+Output& Engine::State::NewOutput(const Sequence& sequence) {
+  Request& request = *sequence.request;
+  Output& output = outputs.emplace_back();
+  output.request = request.body.request;
+  output.choice = sequence.choice;
+  if (sequence.choice == 0 && request.body.prompt_logprobs && !request.prompt_delivered) {
+    output.prompt = std::move(request.prompt);
+    request.prompt.assign(request.prompt_size() - 1, Sample());  // keeps the count: a later run does not ask again
+    request.prompt_delivered = true;
+  }
+  return output;
+}
+
+// The choice has ended and its client knows; the request ends with its last choice.
+void Engine::State::EndChoice(Sequence* sequence) {
+  Request* request = sequence->request;
+  sequence->ended = true;
+  scheduler.Leave(sequence);
+  if (std::all_of(request->choices.begin(), request->choices.end(), [](const Sequence& s) { return s.ended; }))
+    EndRequest(request);
+}
+
+void Engine::State::EndRequest(Request* request) {
+  for (Sequence& sequence : request->choices) {
+    sequence.ended = true;
+    scheduler.Leave(&sequence);
+  }
+  const auto found = open.find(request->body.request);
+  SCHEDULE_CHECK(found != open.end() && found->second.get() == request);
+  closing.push_back(std::move(found->second));
+  open.erase(found);
+}
+
+void Engine::State::Fail(Request* request, int choice, const absl::Status& why) {
+  Output& output = outputs.emplace_back();
+  output.request = request->body.request;
+  output.choice = choice;
+  output.error = why;
+  EndRequest(request);
+  if (planted_bug == PlantedBug::kFailNeighbour && !open.empty()) {
+    outputs.push_back({.request = open.begin()->first, .error = why});
+    EndRequest(open.begin()->second.get());
+  }
+}
+
+void Engine::State::FailAll(const absl::Status& why) {
+  failure = why;
+  std::vector<Request*> all;
+  for (const auto& [number, request] : open) all.push_back(request.get());
+  std::sort(all.begin(), all.end(), [](const Request* a, const Request* b) { return a->order < b->order; });
+  for (Request* request : all) Fail(request, 0, why);
+  scheduler.Void();
+  Bury();
+  SCHEDULE_CHECK(scheduler.pool().free() == options.blocks);
+}
+
+void Engine::State::Bury() {
+  std::erase_if(closing, [](const std::unique_ptr<Request>& request) {
+    return std::all_of(request->choices.begin(), request->choices.end(),
+                       [](const Sequence& s) { return s.phase == Phase::kDone; });
+  });
+}
+
+// result: null when the agents sent none for this run.
+void Engine::State::CommitRun(const Run& run, const SequenceResult* result) {
+  Sequence* sequence = run.sequence;
+  Request* request = sequence->request;
+  if (sequence->ended) return;
+  if (result && !result->status.ok()) return Fail(request, sequence->choice, result->status);
+  if (run.logits == LogitRows::kAll) {
+    const size_t expected = run.rows - (run.newest ? 1 : 0);
+    if (!result || result->prompt.size() != expected) {
+      return Fail(request, sequence->choice,
+                  absl::InternalError("the agents sent too few or too many log-probabilities of the prompt"));
+    }
+    // A run after preemption repeats rows.
+    for (size_t i = 0; i < expected; ++i) {
+      if (run.start + i == request->prompt.size()) request->prompt.push_back(result->prompt[i]);
+    }
+  }
+  if (!run.newest) return;
+  scheduler.SetReady(sequence);
+  if (request->limit == 0) {
+    NewOutput(*sequence).finish = FinishReason::kLength;
+    return EndChoice(sequence);
+  }
+  if (!result || result->samples.empty())
+    return Fail(request, sequence->choice, absl::InternalError("the agents sent no sample"));
+  TakeSamples(sequence, *result);
+}
+
+void Engine::State::TakeSamples(Sequence* sequence, const SequenceResult& result) {
+  const Request& request = *sequence->request;
+  const std::vector<int32_t>& stops = request.body.stop_ids;
+  Output& output = NewOutput(*sequence);
+  for (const Sample& sample : result.samples) {
+    sequence->generated.push_back(sample.id);
+    output.samples.push_back(sample);
+    ++counts.generated;
+    if (std::find(stops.begin(), stops.end(), sample.id) != stops.end())
+      output.finish = FinishReason::kStop;
+    else if (static_cast<int>(sequence->generated.size()) >= request.limit)
+      output.finish = FinishReason::kLength;
+    if (output.finish != FinishReason::kNone) break;
+  }
+  if (output.finish == FinishReason::kNone) return;
+  if (planted_bug == PlantedBug::kFinishTwice) outputs.push_back(Output(output));
+  EndChoice(sequence);
+}
+
+Engine::Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver)
+    : state_(std::make_unique<State>(options, port, std::move(deliver))) {
+  SCHEDULE_CHECK(options.blocks > 0 && options.block_tokens > 0 && options.context > 0 && options.stages > 0);
+  SCHEDULE_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.queue > 0);
+}
+
+Engine::~Engine() {
+  state_->FailAll(absl::CancelledError("the engine is going away"));  // not delivered
+}
+
+absl::Status Engine::Submit(double now, SequenceRequest body) {
+  State& state = *state_;
+  if (!state.failure.ok()) return state.failure;
+  if (absl::Status valid = state.CheckRequest(body); !valid.ok()) return valid;
+  if (state.Queued() >= state.options.queue) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", state.options.queue, " requests are waiting (limits.queue)"));
+  }
+  auto request = std::make_unique<Request>();
+  const int64_t room =
+      std::min<int64_t>(state.options.context, int64_t{state.options.blocks} * state.options.block_tokens) -
+      static_cast<int64_t>(body.prompt.size());
+  request->limit = static_cast<int>(std::min<int64_t>(body.max_tokens, room));
+  request->arrival = now;
+  request->order = state.next_order++;
+  request->choices.resize(body.n);
+  request->body = std::move(body);
+  for (int choice = 0; choice < request->body.n; ++choice) {
+    Sequence& sequence = request->choices[choice];
+    sequence.request = request.get();
+    sequence.choice = choice;
+    state.scheduler.Enqueue(&sequence);
+  }
+  const uint64_t number = request->body.request;
+  state.open.emplace(number, std::move(request));
+  state.Pump();
+  return absl::OkStatus();
+}
+
+void Engine::Cancel(double, uint64_t request) {
+  const auto found = state_->open.find(request);
+  if (found == state_->open.end()) return;
+  state_->EndRequest(found->second.get());
+  state_->Bury();
+  state_->Pump();
+}
+
+void Engine::Finish(double, uint64_t request, int choice, int) {
+  const auto found = state_->open.find(request);
+  if (found == state_->open.end()) return;
+  std::vector<Sequence>& choices = found->second->choices;
+  if (choice < 0 || choice >= static_cast<int>(choices.size()) || choices[choice].ended) return;
+  state_->EndChoice(&choices[choice]);
+  state_->Bury();
+  state_->Pump();
+}
+
+void Engine::OnResult(double, const StepResult& result) {
+  State& state = *state_;
+  if (!state.failure.ok() || result.epoch != state.options.epoch) return;  // of a step that is void
+  if (state.scheduler.flights().empty() || state.scheduler.flights().front().number != result.number) {
+    return FailAll(absl::InternalError(absl::StrCat("the agents answered step ", result.number, " out of order")));
+  }
+  const Flight flight = state.scheduler.Commit();
+  size_t next = 0;  // results come in the step's order, for those that have one
+  for (const Run& run : flight.runs) {
+    const bool has = next < result.sequences.size() && result.sequences[next].id == run.id;
+    state.CommitRun(run, has ? &result.sequences[next++] : nullptr);
+  }
+  for (const Run& run : flight.runs) state.scheduler.Settle(run.sequence);
+  state.Bury();
+  state.Pump();   // the agents first,
+  state.Flush();  // then the clients
+}
+
+void Engine::Tick(double now) {
+  State& state = *state_;
+  std::vector<Request*> late;
+  for (const Sequence* sequence : state.scheduler.waiting()) {
+    Request* request = sequence->request;
+    if (request->started || now - request->arrival < state.options.queue_seconds) continue;
+    if (late.empty() || late.back() != request) late.push_back(request);
+  }
+  for (Request* request : late) {
+    state.Fail(request, 0,
+               absl::UnavailableError(absl::StrCat("waited ", state.options.queue_seconds,
+                                                   " seconds in the queue (limits.queue_seconds)")));
+  }
+  state.Bury();
+  state.Pump();
+  state.Flush();
+}
+
+std::optional<double> Engine::NextDeadline() const {
+  std::optional<double> first;
+  for (const Sequence* sequence : state_->scheduler.waiting()) {
+    if (sequence->request->started) continue;
+    const double deadline = sequence->request->arrival + state_->options.queue_seconds;
+    if (!first || deadline < *first) first = deadline;
+  }
+  return first;
+}
+
+void Engine::FailAll(const absl::Status& why) {
+  if (!state_->failure.ok()) return;
+  state_->FailAll(why.ok() ? absl::InternalError("failed without a reason") : why);
+  state_->Flush();
+}
+
+EngineStats Engine::stats() const {
+  const Scheduler& scheduler = state_->scheduler;
+  EngineStats stats = state_->counts;
+  stats.waiting = static_cast<int>(scheduler.waiting().size());
+  stats.running = static_cast<int>(scheduler.running().size() + scheduler.leaving().size());
+  stats.blocks = scheduler.pool().size();
+  stats.blocks_free = scheduler.pool().free();
+  stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
+  stats.preemptions = scheduler.preemptions();
+  return stats;
+}
+
+void Engine::CheckInvariants() const {
+  const State& state = *state_;
+  state.scheduler.CheckInvariants();
+  size_t placed = 0;
+  const auto check = [&](const Request& request, bool is_open) {
+    bool any_open = false;
+    for (const Sequence& sequence : request.choices) {
+      any_open |= !sequence.ended;
+      placed += sequence.phase != Phase::kDone;
+      SCHEDULE_CHECK(sequence.phase != Phase::kDone ||
+                     (sequence.ended && sequence.table.empty() && sequence.outstanding == 0));
+    }
+    SCHEDULE_CHECK(any_open == is_open);
+  };
+  for (const auto& [number, request] : state.open) check(*request, true);
+  for (const auto& request : state.closing) check(*request, false);
+  SCHEDULE_CHECK(placed == state.scheduler.waiting().size() + state.scheduler.running().size() +
+                               state.scheduler.leaving().size());
+}
+
+}  // namespace pangea

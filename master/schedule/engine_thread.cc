@@ -1,0 +1,160 @@
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "master/schedule/engine.h"
+
+namespace pangea {
+namespace {
+
+struct SubmitEvent {
+  SequenceRequest request;
+  std::promise<absl::Status>* answer;  // the caller waits for it
+};
+struct CancelEvent {
+  uint64_t request;
+};
+struct FinishEvent {
+  uint64_t request;
+  int choice, tokens;
+};
+struct FailEvent {
+  absl::Status why;
+};
+using Event = std::variant<SubmitEvent, CancelEvent, FinishEvent, StepResult, FailEvent>;
+
+using Clock = std::chrono::steady_clock;
+double Seconds(Clock::time_point time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+Clock::time_point TimeOf(double seconds) {
+  return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
+}
+
+}  // namespace
+
+struct EngineThread::State {
+  State(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver)
+      : engine(options, port,
+               // What a client sees in its last output is already in the statistics.
+               [this, deliver = std::move(deliver)](std::vector<Output> outputs) {
+                 Publish();
+                 deliver(std::move(outputs));
+               }),
+        published(engine.stats()) {}
+
+  void Publish() {
+    const EngineStats now = engine.stats();
+    std::lock_guard lock(mutex);
+    published = now;
+  }
+
+  void Post(Event event) {
+    {
+      std::lock_guard lock(mutex);
+      if (stopping) return;
+      events.push_back(std::move(event));
+    }
+    wake.notify_one();
+  }
+
+  void Handle(Event& event) {
+    const double now = Seconds(Clock::now());
+    if (auto* submit = std::get_if<SubmitEvent>(&event)) {
+      absl::Status answer = engine.Submit(now, std::move(submit->request));
+      Publish();
+      submit->answer->set_value(std::move(answer));
+    } else if (auto* cancel = std::get_if<CancelEvent>(&event)) {
+      engine.Cancel(now, cancel->request);
+    } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
+      engine.Finish(now, finish->request, finish->choice, finish->tokens);
+    } else if (auto* result = std::get_if<StepResult>(&event)) {
+      engine.OnResult(now, *result);
+    } else {
+      engine.FailAll(std::get<FailEvent>(event).why);
+    }
+    Publish();
+  }
+
+  void Loop() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      const auto ready = [this] { return stopping || !events.empty(); };
+      if (const std::optional<double> deadline = engine.NextDeadline()) {
+        // At most an hour at once: the limit may be larger than the clock can hold.
+        wake.wait_until(lock, TimeOf(std::min(*deadline, Seconds(Clock::now()) + 3600)), ready);
+      } else {
+        wake.wait(lock, ready);
+      }
+      if (stopping) break;
+      std::deque<Event> batch;
+      batch.swap(events);
+      lock.unlock();
+      for (Event& event : batch) Handle(event);
+      const double now = Seconds(Clock::now());
+      if (const std::optional<double> deadline = engine.NextDeadline(); deadline && *deadline <= now) {
+        engine.Tick(now);
+        Publish();
+      }
+      lock.lock();
+    }
+    for (Event& event : events) {
+      if (auto* submit = std::get_if<SubmitEvent>(&event))
+        submit->answer->set_value(absl::UnavailableError("shutting down"));
+    }
+    events.clear();
+  }
+
+  mutable std::mutex mutex;
+  Engine engine;  // its thread only, after construction
+  std::condition_variable wake;
+  std::deque<Event> events;  // under mutex, as the two below
+  bool stopping = false;
+  EngineStats published;
+  std::thread thread;
+};
+
+EngineThread::EngineThread(const EngineOptions& options, StepPort* port,
+                           std::function<void(std::vector<Output>)> deliver)
+    : state_(std::make_unique<State>(options, port, std::move(deliver))) {
+  state_->thread = std::thread([state = state_.get()] { state->Loop(); });
+}
+
+EngineThread::~EngineThread() {
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->wake.notify_one();
+  state_->thread.join();
+}
+
+absl::Status EngineThread::Submit(SequenceRequest request) {
+  std::promise<absl::Status> answer;
+  std::future<absl::Status> future = answer.get_future();
+  {
+    std::lock_guard lock(state_->mutex);
+    if (state_->stopping) return absl::UnavailableError("shutting down");
+    state_->events.push_back(SubmitEvent{std::move(request), &answer});
+  }
+  state_->wake.notify_one();
+  return future.get();
+}
+
+void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request}); }
+void EngineThread::Finish(uint64_t request, int choice, int tokens) {
+  state_->Post(FinishEvent{request, choice, tokens});
+}
+void EngineThread::OnResult(StepResult result) { state_->Post(std::move(result)); }
+void EngineThread::FailAll(absl::Status why) { state_->Post(FailEvent{std::move(why)}); }
+
+EngineStats EngineThread::stats() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->published;
+}
+
+}  // namespace pangea

@@ -1,0 +1,78 @@
+// Test only. Agents without arithmetic: a StepPort that obeys steps on simulated pages and checks every rule of
+// pipeline/step.h. A page slot holds the id and a hash of the whole prefix up to it; "attention" walks the table and
+// verifies that it sees exactly the prefix. The next id is a hash of what the table holds, of the seed, the choice and
+// what was generated, so a wrong page changes the text.
+#pragma once
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "master/schedule/engine.h"
+#include "master/schedule/step_port.h"
+
+namespace pangea {
+
+constexpr int32_t kFakeVocab = 97;
+
+uint64_t Mix(uint64_t a, uint64_t b);
+// The deterministic model. prefix: hash of all ids up to and with the newest; generated: of those generated before.
+Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated);
+Sample FakePromptSample(uint64_t prefix, int32_t next_id, const Sampling& sampling);
+// What a request must give, computed without engine or agents: plain recomputation.
+struct Expected {
+  std::vector<Sample> samples;
+  FinishReason finish = FinishReason::kNone;
+  bool fails = false;  // after these samples
+};
+Expected ExpectedOf(const SequenceRequest& request, int choice, int capacity);
+std::vector<Sample> ExpectedPrompt(const SequenceRequest& request);
+bool SameSample(const Sample& a, const Sample& b);
+
+class FakeAgents : public StepPort {
+ public:
+  explicit FakeAgents(const EngineOptions& options);
+  void Send(const Step& step) override;
+  bool HasResult() const { return !results_.empty(); }
+  StepResult TakeResult();  // the oldest: its step is committed now
+  const std::string& fault() const { return fault_; }
+
+  int copies = 0, shared_tables = 0, resumes = 0;  // what the lives have met
+
+ private:
+  struct Slot {
+    uint64_t prefix = 0;
+    int32_t id = -1;
+  };
+  struct Known {  // what agents keep of a sequence
+    std::vector<int32_t> table;
+    int length = 0;  // positions written in this run
+    int first = 0;   // position of its first own row
+    Sampling sampling;
+    std::vector<int32_t> generated;
+  };
+  struct Pending {
+    StepResult result;
+    std::map<int32_t, std::set<uint64_t>> named;  // block -> sequences of that step
+  };
+
+  void Fault(const std::string& what);
+  void Copy(const BlockCopy& copy, Pending* pending);
+  void Run(const StepSequence& part, Pending* pending);
+  void UpdateTable(const StepSequence& part, Known* known);
+  void Write(uint64_t id, int32_t block, int slot, Slot content, bool again);
+  void MayWrite(uint64_t id, int32_t block);
+  const Slot& At(const Known& known, int position) const;
+
+  const EngineOptions options_;
+  std::vector<std::vector<Slot>> pages_;  // [block][slot]
+  std::map<uint64_t, Known> sequences_;
+  std::set<uint64_t> ended_;
+  std::deque<Pending> results_;
+  std::map<int32_t, int> copy_targets_;  // of the present step
+  std::string fault_;
+  uint64_t next_number_ = 1;
+};
+
+}  // namespace pangea

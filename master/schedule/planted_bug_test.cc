@@ -1,0 +1,50 @@
+// The random lives must catch what is planted. Built from the engine's sources with PANGEA_PLANTED_BUGS.
+#include "master/schedule/planted_bug.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "master/schedule/random_life.h"
+
+namespace pangea {
+
+PlantedBug planted_bug = PlantedBug::kNone;
+
+namespace {
+
+constexpr int kFound = 3;
+
+// Runs lives until one has a fault; a broken invariant aborts.
+[[noreturn]] void Hunt(PlantedBug bug, uint64_t lives) {
+  planted_bug = bug;
+  for (uint64_t seed = 1; seed <= lives; ++seed) {
+    if (!RunLife(seed, nullptr).empty()) std::_Exit(kFound);
+  }
+  std::_Exit(0);
+}
+
+bool Caught(int status) {
+  return (WIFEXITED(status) && WEXITSTATUS(status) == kFound) || (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+class Planted : public ::testing::TestWithParam<PlantedBug> {};
+
+TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 1000), Caught, ""); }
+
+INSTANTIATE_TEST_SUITE_P(All, Planted,
+                         ::testing::Values(PlantedBug::kLeakBlock, PlantedBug::kFreeEarly, PlantedBug::kFinishTwice,
+                                           PlantedBug::kSharePartial, PlantedBug::kForgetGenerated,
+                                           PlantedBug::kForkTooSoon, PlantedBug::kUncountedCopy,
+                                           PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
+                                           PlantedBug::kNeverYield));
+
+TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
+  EXPECT_EXIT(
+      Hunt(PlantedBug::kNone, 500), [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }, "");
+}
+
+}  // namespace
+}  // namespace pangea

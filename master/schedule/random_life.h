@@ -1,0 +1,19 @@
+// Test only. One random life of an engine, from a seed: arrivals, lengths, cancels, stop strings, tiny block pools, n >
+// 1, echo, 1 to 5 stages, results at any time. Checked after every event: the engine's invariants and the agents'
+// rules; at the end: every request ended exactly once, with exactly what it gives alone.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace pangea {
+
+struct LifeCounts {
+  uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
+  uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, echoes = 0,
+           deepest = 0;
+};
+
+// The first fault, empty when there is none. counts may be null; it is added to.
+std::string RunLife(uint64_t seed, LifeCounts* counts);
+
+}  // namespace pangea

@@ -1,0 +1,96 @@
+// The policy: which rows go into the next step, who gets blocks, who must yield. Pure bookkeeping on integers; the
+// engine turns events into calls of it.
+//
+// Order of a step: decoding sequences, then prompt chunks of running sequences, then admissions, under max_batch_tokens
+// rows.
+// - Blocks for decoding are handed out in rank order (Earlier). When none is left the lowest-ranked running sequence
+// yields all of its
+//   own, by recompute; the highest-ranked one therefore always goes on, and since any single sequence fits the pool
+//   (checked at submission), there is no deadlock.
+// - A sequence is admitted in rank order with blocks for all its known ids at once, so that reading a prompt never runs
+// out of blocks.
+// - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
+// partial one.
+// - With several stages the decoding sequences are cut into about as many equal parts, one step each, so that every
+// stage has work.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "master/schedule/block_pool.h"
+#include "master/schedule/sequence.h"
+
+namespace pangea {
+
+// One sequence's part of a step in flight.
+struct Run {
+  Sequence* sequence = nullptr;
+  uint64_t id = 0;  // at the agents
+  int start = 0, rows = 0;
+  LogitRows logits = LogitRows::kNone;
+  bool newest =
+      false;  // holds the sequence's newest known row: commits with a sample (or with the end, when none is wanted)
+};
+
+struct Flight {
+  uint64_t number = 0;
+  std::vector<Run> runs;      // in the step's order
+  std::vector<int32_t> held;  // sources of copies, kept until the commit
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const EngineOptions& options);
+
+  void Enqueue(Sequence* sequence);  // kWaiting -> the queue
+  // Takes the sequence out of queue or batch; its blocks are freed at once or when its last outstanding step is
+  // committed. With sequence->ended it is done then, otherwise it goes back to the queue.
+  void Leave(Sequence* sequence);
+  // The next step, when one may be sent and there is something to send; the caller sends it. The flight is added to
+  // flights().
+  std::optional<Step> Plan();
+  // Takes the oldest flight out, less its sequences' outstanding counts: the caller looks at its runs, then calls
+  // Settle for each.
+  Flight Commit();
+  void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
+  void SetReady(Sequence* sequence);  // its sample has been committed
+  void Void();                        // the steps in flight will never be answered
+  void CheckInvariants() const;
+
+  const std::deque<Flight>& flights() const { return flights_; }
+  const std::set<Sequence*, Earlier>& waiting() const { return waiting_; }
+  const std::vector<Sequence*>& running() const { return running_; }
+  const std::vector<Sequence*>& leaving() const { return leaving_; }
+  const BlockPool& pool() const { return pool_; }
+  uint64_t preemptions() const { return preemptions_; }
+
+ private:
+  enum class Admission { kAdmitted, kSkip, kStop };
+
+  bool MayPlan() const;
+  std::vector<Sequence*> ReadyToDecode();       // those that have their blocks, preempting where needed
+  bool CoverNext(Sequence* sequence);           // blocks for its next row
+  void AddRun(Sequence* sequence, int rows);    // to the step being planned
+  int ChunkOf(const Sequence& sequence) const;  // rows of prompt that one step should take
+  Admission Admit(Sequence* sequence);
+  // A running sibling whose prompt is computed; waits: there is none, but one is reading the prompt now.
+  const Sequence* Donor(const Sequence& sequence, bool* waits) const;
+  void Fork(Sequence* sequence, const Sequence& donor, int rows);
+  void ReleaseBlocks(Sequence* sequence);
+
+  const EngineOptions options_;
+  BlockPool pool_;
+  std::set<Sequence*, Earlier> waiting_;
+  std::vector<Sequence*> running_;  // in rank order
+  std::vector<Sequence*> leaving_;
+  std::deque<Flight> flights_;       // oldest first
+  std::vector<uint64_t> forgotten_;  // ids that the next step ends
+  Step step_;                        // being planned
+  Flight flight_;
+  uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0, preemptions_ = 0;
+};
+
+}  // namespace pangea

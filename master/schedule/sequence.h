@@ -1,0 +1,72 @@
+// What the engine knows of a request and of each of its choices. The truth about ids lives here; agents only cache K/V
+// of them.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "master/schedule/engine.h"
+
+namespace pangea {
+
+struct Request;
+
+// kWaiting: in the queue, holds nothing. kRunning: has blocks and takes part in steps. kLeaving: takes part in no
+// further step and holds its blocks until the last step that names them is committed; then kWaiting (preempted) or
+// kDone. kDone: ended.
+enum class Phase : uint8_t { kWaiting, kRunning, kLeaving, kDone };
+
+struct Sequence {
+  Request* request = nullptr;
+  int choice = 0;
+  Phase phase = Phase::kWaiting;
+  bool ended = false;              // no output follows (finished, cancelled or failed)
+  std::vector<int32_t> generated;  // committed ids
+  // From here on: of the present run, cleared by preemption.
+  uint64_t id = 0;             // at the agents; a fresh one for every run
+  std::vector<int32_t> table;  // blocks, in order of position
+  int told = 0;                // how many of them the agents know
+  int sent = 0;                // rows in steps that were sent
+  int outstanding = 0;         // steps in flight that name it
+  bool awaiting = false;       // its newest row is under way: nothing more can be sent until that is committed
+  uint64_t prompt_step = 0;    // the step that held the prompt's last row; 0: not sent yet
+  uint64_t ready_since = 0;    // order in which sequences became ready to decode
+
+  int known() const;
+  int32_t IdAt(int position) const;
+  bool decoding() const { return sent > 0 && sent + 1 == known(); }  // one row brings the next sample
+  int BlocksFor(int positions, int block_tokens) const { return (positions + block_tokens - 1) / block_tokens; }
+};
+
+struct Request {
+  SequenceRequest body;
+  double arrival = 0;
+  uint64_t order = 0;          // of arrival
+  int limit = 0;               // ids that a choice may generate: max_tokens or the context, whichever is first
+  bool started = false;        // a choice has run: it no longer counts as queued
+  bool counted = false;        // its prompt is in the statistics
+  std::vector<Sample> prompt;  // log-probabilities so far: of body.prompt[1], [2], ...
+  bool prompt_delivered = false;
+  std::vector<Sequence> choices;  // never resized: steps point into it
+
+  int prompt_size() const { return static_cast<int>(body.prompt.size()); }
+  // Rows whose next id's log-probability is still missing lie at prompt.size() .. prompt_size() - 2.
+  bool WantsPrompt(const Sequence& sequence) const {
+    return body.prompt_logprobs && sequence.choice == 0 && static_cast<int>(prompt.size()) < prompt_size() - 1;
+  }
+};
+
+inline int Sequence::known() const { return request->prompt_size() + static_cast<int>(generated.size()); }
+inline int32_t Sequence::IdAt(int position) const {
+  const int prompt = request->prompt_size();
+  return position < prompt ? request->body.prompt[position] : generated[position - prompt];
+}
+
+// Who is served first and preempted last: priority (lower first), then arrival, then choice.
+struct Earlier {
+  bool operator()(const Sequence* a, const Sequence* b) const;
+};
+
+// The parameters as the agents need them at the first step of a run.
+Sampling SamplingOf(const Sequence& sequence);
+
+}  // namespace pangea
