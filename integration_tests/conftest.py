@@ -1,0 +1,44 @@
+import json
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import harness  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "smoke: the few tests that also run under the sanitizers")
+    config.addinivalue_line("markers", "long: left out by tools/test.sh --quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def executable():
+    if not pathlib.Path(harness.PANGEA).exists():
+        pytest.exit(f"{harness.PANGEA} is not built; tools/build.sh", returncode=2)
+
+
+@pytest.fixture(scope="module")
+def stories():
+    """stories260K on two stages of two ranks, with a chat template, for the tests of one file"""
+    args = [*harness.layout("2x2"), "--set", f"chat.template_file={harness.CHAT_TEMPLATE}"]
+    with harness.serve(harness.STORIES, *args) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def expected_story():
+    return (harness.DATA / "stories260k/EXPECTED.txt").read_text().split("\n", 1)[1].rstrip("\n")
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    if not harness.SMOLLM2.exists():
+        pytest.skip(f"{harness.SMOLLM2.relative_to(harness.ROOT)} is not there; tools/get_model.sh")
+    return harness.SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def smollm2_cases():
+    return json.loads((harness.DATA / "smollm2/EXPECTED.json").read_text())["cases"]

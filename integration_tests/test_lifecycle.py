@@ -1,0 +1,211 @@
+"""How a server ends: nothing is left, every stream is told, and it never lives on as a liar."""
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from harness import PANGEA, STORIES, alive, descendants, layout, serve, until
+
+LONG = dict(model="stories260k", prompt=[1], max_tokens=500, temperature=0, ignore_eos=True)
+
+
+class Stream(threading.Thread):
+    """an open stream that notes how it ended"""
+    def __init__(self, server, body=LONG):
+        super().__init__(daemon=True)
+        self.server, self.body, self.text, self.error, self.done, self.finish, self.times, self.ended = server, body, "", None, False, None, [], None
+        self.begun = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            for e in self.server.events("/v1/completions", self.body, timeout=60):
+                self.times.append(time.monotonic())
+                if e == "[DONE]":
+                    self.done = True
+                elif "error" in e:
+                    self.error = e["error"]
+                else:
+                    for c in e["choices"]:
+                        self.text += c["text"]
+                        self.finish = c["finish_reason"] or self.finish
+                self.begun.set()
+        except Exception as e:  # noqa: BLE001 a broken connection is one of the ends looked for
+            self.error = self.error or repr(e)
+        self.ended = time.monotonic()
+        self.begun.set()
+
+
+def slow_streams(server, n):
+    """n streams that have begun and are far from their end: a long prompt, then hundreds of tokens, repeated until one is caught open"""
+    streams = [Stream(server) for _ in range(n)]
+    assert all(s.begun.wait(30) for s in streams)
+    return streams
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+def test_told_to_stop_under_load(sig):
+    with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
+        agents = s.agents()
+        assert len(agents) == 4, agents
+        streams = slow_streams(s, 4)
+        assert s.stop(sig) == 0, s.log[-2000:]
+        for stream in streams:
+            stream.join(10)
+            assert stream.finish == "length" and stream.done, (stream.error, stream.finish)  # the deadline of 30 s lets them finish
+        assert s.leftovers() == []
+
+
+def test_killed_master_leaves_nothing():
+    with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
+        agents = s.agents()
+        slow_streams(s, 4)
+        s.proc.send_signal(signal.SIGKILL)
+        s.proc.wait(10)
+        start = time.monotonic()
+        until(lambda: not any(map(alive, agents)), 5)
+        assert time.monotonic() - start < 2.5, "agents notice within a second"
+        assert s.leftovers() == []
+
+
+def test_readiness_goes_first():
+    """draining: not ready and no new work, while what runs is finished"""
+    with serve(STORIES, *layout("1x1"), "--set", "schedule.max_batch_tokens=1", "--set", "schedule.max_sequences=1", clean_exit=False) as s:
+        streams = [Stream(s, {**LONG, "prompt": [1] * 100, "max_tokens": 400}) for _ in range(3)]
+        time.sleep(0.05)
+        s.proc.send_signal(signal.SIGTERM)
+        refused = None
+        while s.proc.poll() is None and refused is None:
+            try:
+                status, _ = s.call("GET", "/health/ready", timeout=5)
+                refused = status if status != 200 else None
+            except OSError:
+                refused = "closed"
+        assert refused in (503, "closed")
+        assert s.wait() == 0
+        for stream in streams:
+            stream.join(10)
+            assert stream.finish == "length" or stream.error, "a stream that ended without a word"
+
+
+def test_a_second_signal_means_now():
+    with serve(STORIES, *layout("2x1"), "--set", "schedule.max_batch_tokens=1", "--set", "schedule.max_sequences=1", clean_exit=False) as s:
+        streams = [Stream(s, {**LONG, "prompt": [1] * 300, "max_tokens": 200}) for _ in range(12)]
+        time.sleep(0.1)
+        s.proc.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        s.proc.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        s.wait(20)
+        assert time.monotonic() - start < 5
+        for stream in streams:
+            stream.join(5)
+            assert not stream.is_alive() and (stream.error or stream.done)
+        assert s.leftovers() == []
+
+
+@pytest.mark.parametrize("victim", range(4))
+def test_a_killed_agent_ends_every_stream_with_an_error(victim):
+    """recovery is not there yet; hanging or lying is not allowed"""
+    with serve(STORIES, *layout("2x2"), "--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2", clean_exit=False) as s:
+        streams = slow_streams(s, 2) + [Stream(s) for _ in range(6)]
+        time.sleep(0.1)  # those behind the running two wait in the queue
+        open_ones = [x for x in streams if x.ended is None]
+        assert open_ones, "every stream ended before the kill; the test tries nothing"
+        os.kill(s.agents()[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        code = s.wait(20)
+        assert code not in (0, None) and code > 0, f"exit code {code}"
+        for stream in open_ones:
+            stream.join(5)
+            assert isinstance(stream.error, dict) and stream.error["message"] and stream.error["type"], f"{stream.error} after {stream.text[-40:]!r}"
+            assert not stream.done and stream.ended - killed < 1.5, f"told after {stream.ended - killed:.2f} s"
+        assert s.leftovers() == []
+        assert "agent" in s.log
+
+
+def test_unary_and_grpc_requests_are_told_too():
+    import grpc
+    from test_grpc import Door
+    with serve(STORIES, *layout("2x1"), "--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2", clean_exit=False) as s:
+        got, door = {}, Door(s.grpc)
+
+        def rest():
+            try:
+                got["rest"] = s.post("/v1/completions", LONG)
+            except Exception as e:  # noqa: BLE001
+                got["rest"] = repr(e)
+
+        def rpc():
+            try:
+                got["grpc"] = door.call("Completion", LONG)
+            except grpc.RpcError as e:
+                got["grpc"] = e.code().name
+
+        threads = [threading.Thread(target=f) for f in (rest, rpc, rest, rpc)]
+        for t in threads:
+            t.start()
+        time.sleep(0.05)
+        os.kill(s.agents()[1], signal.SIGKILL)
+        for t in threads:
+            t.join(20)
+        assert s.wait(20) > 0
+        assert got["rest"][0] in (500, 503) and got["rest"][1]["error"]["message"], got
+        assert got["grpc"] in ("UNAVAILABLE", "INTERNAL"), got
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_every_rank_is_needed(rank):
+    """a stopped rank stalls the stream: nobody computes in its place; let go, the stream ends as if nothing had been"""
+    with serve(STORIES, *layout("2x2"), "--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2") as s:
+        (whole,), _ = s.complete(**{k: v for k, v in LONG.items() if k != "model"})
+        (stream,) = slow_streams(s, 1)
+        pid = s.agents()[rank]
+        os.kill(pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            time.sleep(1)
+            during = [t for t in stream.times if stopped + 0.3 < t < stopped + 1]
+            assert stream.ended is None or stream.ended < stopped, "the stream ended without this rank"
+            assert not during, f"{len(during)} tokens came without this rank"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        stream.join(60)
+        assert stream.done and stream.text == whole["text"]
+
+
+def test_stopping_while_it_starts():
+    """SIGTERM at any moment of the start leaves nothing"""
+    for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
+        proc = subprocess.Popen([PANGEA, "serve", str(STORIES), *layout("2x2"), "--set", "rest.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        time.sleep(delay)
+        below = descendants(proc.pid)
+        proc.send_signal(signal.SIGTERM)
+        try:
+            out, err = proc.communicate(timeout=30)
+        finally:
+            proc.kill()
+        assert proc.returncode in (0, -signal.SIGTERM), (delay, proc.returncode, err[-1000:])
+        until(lambda: not any(map(alive, below)), 3)
+        assert not [p for p in below if alive(p)], delay
+
+
+def test_an_agent_that_never_joins():
+    """the start has an end: a remote place that nobody takes"""
+    start = time.monotonic()
+    config = dict(model=str(STORIES), agents=[dict(device="cpu", launch="remote")], control=dict(listen="127.0.0.1:0", join_seconds=2),
+                  rest=dict(listen="127.0.0.1:0"), grpc=dict(listen="127.0.0.1:0"))
+    path = f"/tmp/pangea-never-{os.getpid()}.yaml"
+    try:
+        with open(path, "w") as f:
+            json.dump(config, f)  # JSON is YAML
+        r = subprocess.run([PANGEA, "serve", path], capture_output=True, text=True, timeout=40)
+        assert r.returncode > 0 and "join" in r.stderr.lower(), r
+        assert time.monotonic() - start < 15
+    finally:
+        os.unlink(path)
