@@ -157,8 +157,12 @@ TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
         const auto want = Plain(c.rows[i], c.states[i], int32_t(i * 7));
         EXPECT_TRUE(got[i].finite);
         EXPECT_EQ(got[i].sample.id, want.id) << "round " << round << " row " << i << " ranks " << slices.size();
-        if (c.states[i].params.top_logprobs >= 0) EXPECT_NEAR(got[i].sample.logprob, want.logprob, 1e-4);
-        if (c.states[i].params.top_logprobs > 0) EXPECT_EQ(got[i].sample.top.size(), 5u);
+        if (c.states[i].params.top_logprobs >= 0) {
+          EXPECT_NEAR(got[i].sample.logprob, want.logprob, 1e-4);
+        }
+        if (c.states[i].params.top_logprobs > 0) {
+          EXPECT_EQ(got[i].sample.top.size(), 5u);
+        }
         if (!first.empty()) {  // bit for bit on every cut
           EXPECT_EQ(got[i].sample.logprob, first[i].sample.logprob);
           EXPECT_EQ(got[i].sample.top, first[i].sample.top);

@@ -42,13 +42,13 @@ absl::Status Stage::Forward(const KvView& kv, Group& group, Progress& progress, 
 
 absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
   const LayerWeights& w = layers_[index - self_.layers.begin];
-  const int64_t m = kv.rows.size(), d = model_.hidden;
+  const int64_t m = kv.rows.size();
   const int64_t heads = self_.heads.size(), hd = model_.head_dim;
   const bool query_layer = model_.query_layer && index == model_.layers - 1;
   if (query_layer && model_.final_norm_before_query) Norm(x, final_norm_, final_norm_bias_, m, x);
 
   Norm(x, w.attn_norm, w.attn_norm_bias, m, normed_.data());
-  QueryKeyValue(w, kv, m, query_layer);
+  QueryKeyValue(w, m, query_layer);
   const KvLayer& pages = kv.layers[index - self_.layers.begin];
   const int64_t q_columns = query_layer ? 0 : heads * hd, kv_columns = self_.kv_heads.size() * hd, ld = w.qkv.columns;
   const float* q = query_layer ? query_out_.data() : qkv_.data();
@@ -70,7 +70,7 @@ absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
 }
 
 // Fills qkv_ (and query_out_): products, biases, per-head norms, rotation; the query scaled.
-void Stage::QueryKeyValue(const LayerWeights& w, const KvView& kv, int64_t m, bool query_layer) {
+void Stage::QueryKeyValue(const LayerWeights& w, int64_t m, bool query_layer) {
   const int heads = static_cast<int>(self_.heads.size()), kv_heads = static_cast<int>(self_.kv_heads.size());
   const int64_t hd = model_.head_dim, ld = w.qkv.columns;
   Multiply(w.qkv, normed_.data(), m, qkv_.data());

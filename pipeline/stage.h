@@ -78,7 +78,7 @@ class Stage {
   SplitProduct Split(Role weight, Role bias, const Reduction& reduction, Range k, int layer);
   void Norm(const float* x, const std::vector<float>& w, const std::vector<float>& b, int64_t m, float* y) const;
   void Multiply(const FusedProduct& product, const float* x, int64_t m, float* y);
-  void QueryKeyValue(const LayerWeights& layer, const KvView& kv, int64_t m, bool query_layer);
+  void QueryKeyValue(const LayerWeights& layer, int64_t m, bool query_layer);
   absl::Status ReduceInto(const SplitProduct& product, const Reduction& reduction, const float* in, int64_t ld, int64_t m,
                           Group& group, float* x);
   absl::Status Layer(int index, const KvView& kv, Group& group, float* x);
