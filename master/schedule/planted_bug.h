@@ -6,16 +6,16 @@ namespace pangea {
 
 enum class PlantedBug {
   kNone,
-  kLeakBlock,         // a leaving sequence keeps its last block
-  kFreeEarly,         // blocks are freed while a step that names them is outstanding
-  kFinishTwice,       // a finish is delivered twice
-  kSharePartial,      // a fork shares the partial prompt block instead of copying it
-  kForgetGenerated,   // a resumed sequence does not say what it had generated
-  kForkTooSoon,       // a choice copies its sibling's prompt in the step that computes it
-  kUncountedCopy,     // the source of a copy is not held until the step is committed
-  kTableNotTold,      // a new block is not sent to the agents
-  kFailNeighbour,     // an error ends another request too
-  kNeverYield,        // nobody is preempted
+  kLeakBlock,        // a leaving sequence keeps its last block
+  kFreeEarly,        // blocks are freed while a step that names them is outstanding
+  kFinishTwice,      // a finish is delivered twice
+  kSharePartial,     // a fork shares the partial prompt block instead of copying it
+  kForgetGenerated,  // a resumed sequence does not say what it had generated
+  kForkTooSoon,      // a choice copies its sibling's prompt in the step that computes it
+  kUncountedCopy,    // the source of a copy is not held until the step is committed
+  kTableNotTold,     // a new block is not sent to the agents
+  kFailNeighbour,    // an error ends another request too
+  kNeverYield,       // nobody is preempted
 };
 
 #ifdef PANGEA_PLANTED_BUGS
