@@ -1,0 +1,181 @@
+#include "pipeline/capacity.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
+#include "kernels/ops.h"
+
+namespace pangea {
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+
+// Weight::PackedBytes of products over one input: neighbours of one type lie in one weight, as the stage packs them.
+struct Part {
+  DType dtype;
+  int64_t n, k;
+};
+int64_t FusedBytes(const std::vector<Part>& parts) {
+  int64_t bytes = 0, columns = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    columns += parts[i].n;
+    if (i + 1 < parts.size() && parts[i + 1].dtype == parts[i].dtype) continue;
+    LeafProgram whole;
+    whole.cuts = {0, parts[i].k};
+    whole.merges = {0};
+    if (columns > 0) bytes += Weight::PackedBytes(parts[i].dtype, columns, parts[i].k, whole);
+    columns = 0;
+  }
+  return bytes;
+}
+
+int Vectors(const SplitDefinition& split, const Range& leaves) {
+  if (leaves.size() == 0) return 0;
+  return static_cast<int>(split.tree.Subtrees(static_cast<int>(leaves.begin), static_cast<int>(leaves.end)).size());
+}
+
+}  // namespace
+
+TensorIndex::TensorIndex(const CheckpointHeader& header) : header_(&header), rows_(TensorTable(header)) {
+  for (size_t i = 0; i < rows_.size(); ++i) index_[{rows_[i].role, rows_[i].layer}] = i;
+}
+
+const TensorRow* TensorIndex::Find(Role role, int layer) const {
+  const auto it = index_.find({role, layer});
+  return it == index_.end() ? nullptr : &rows_[it->second];
+}
+
+DType TensorIndex::dtype(Role role, int layer) const { return header_->tensors.at(Find(role, layer)->name).dtype; }
+
+int64_t TensorIndex::StoredBytes(Role role, int layer) const {
+  const TensorRow* row = Find(role, layer);
+  if (row == nullptr) return 0;
+  const DType type = dtype(role, layer);
+  return row->k == 0       ? RowBytes(type, row->n)
+         : row->transposed ? row->k * RowBytes(type, row->n)
+                           : row->n * RowBytes(type, row->k);
+}
+
+int64_t TensorIndex::LayerBytes(int layer) const {
+  int64_t bytes = 0;
+  for (const TensorRow& row : rows_) {
+    if (row.layer == layer) bytes += StoredBytes(row.role, layer);
+  }
+  return bytes;
+}
+
+DType TensorIndex::SplitType(Role role) const {
+  DType type = dtype(role, 0);
+  for (int layer = 1; layer < header_->config.layers; ++layer) {
+    if (!IsQuantised(type)) type = dtype(role, layer);
+  }
+  return type;
+}
+
+WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent) {
+  const ModelConfig& model = index.header().config;
+  WeightSizes sizes;
+  const int64_t q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim,
+                ffn = agent.ffn_columns.size();
+  const auto vector = [&](Role role, int layer, int64_t n) {
+    if (index.Find(role, layer) != nullptr) sizes.vectors += n * kFloat;
+  };
+  const auto split = [&](Role role, int layer, const SplitDefinition& definition, const Range& leaves, int64_t k) {
+    if (leaves.size() == 0) return;
+    const LeafProgram program =
+        definition.tree.Program(static_cast<int>(leaves.begin), static_cast<int>(leaves.end), definition.cuts);
+    sizes.packed += Weight::PackedBytes(index.dtype(role, layer), model.hidden, k, program);
+  };
+  for (int layer = static_cast<int>(agent.layers.begin); layer < agent.layers.end; ++layer) {
+    const auto part = [&](Role role, int64_t n) { return Part{index.dtype(role, layer), n, model.hidden}; };
+    if (model.query_layer && layer == model.layers - 1) {
+      sizes.packed += FusedBytes({part(Role::kQ, q)}) + FusedBytes({part(Role::kK, kv), part(Role::kV, kv)});
+    } else {
+      sizes.packed += FusedBytes({part(Role::kQ, q), part(Role::kK, kv), part(Role::kV, kv)});
+    }
+    if (ffn > 0)
+      sizes.packed +=
+          model.gated ? FusedBytes({part(Role::kGate, ffn), part(Role::kUp, ffn)}) : FusedBytes({part(Role::kUp, ffn)});
+    split(Role::kO, layer, plan.attention, agent.attn_leaves, agent.attn_k.size());
+    split(Role::kDown, layer, plan.ffn, agent.ffn_leaves, ffn);
+    for (const Role role :
+         {Role::kAttnNorm, Role::kAttnNormBias, Role::kFfnNorm, Role::kFfnNormBias, Role::kOBias, Role::kDownBias}) {
+      vector(role, layer, model.hidden);
+    }
+    for (const Role role : {Role::kQNorm, Role::kKNorm}) vector(role, layer, model.head_dim);
+    vector(Role::kQBias, layer, q);
+    for (const Role role : {Role::kKBias, Role::kVBias}) vector(role, layer, kv);
+    for (const Role role : {Role::kGateBias, Role::kUpBias}) vector(role, layer, ffn);
+  }
+  if (agent.first) {
+    sizes.mapped += index.StoredBytes(Role::kTokenEmbedding) + index.StoredBytes(Role::kPositionEmbedding);
+  }
+  if (agent.last) {
+    sizes.mapped += index.StoredBytes(Role::kQueryEmbedding);
+    vector(Role::kFinalNorm, -1, model.hidden);
+    vector(Role::kFinalNormBias, -1, model.hidden);
+    sizes.packed += FusedBytes({{index.dtype(Role::kHead), agent.vocab.size(), model.hidden}});
+  }
+  return sizes;
+}
+
+std::optional<DType> CacheType(const std::string& name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "int8") return DType::kI8;
+  return std::nullopt;
+}
+
+int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent) {
+  return agent.layers.size() * agent.kv_heads.size() * 2 * KvExtentBytes(dtype, block_tokens, model.head_dim);
+}
+
+int64_t ActivationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows) {
+  const int64_t d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
+  const int64_t ffn = agent.ffn_columns.size();
+  int64_t row = 2 * d + (q + 2 * kv) + std::max(q, agent.last ? d : 0) + ffn * (model.gated ? 3 : 2);
+  if (model.query_layer) row += d + q;
+  row += std::max({d, q, ffn});  // the packed activations of one product
+  int64_t bytes = max_rows * row * kFloat;
+  if (agent.last) bytes += max_rows * agent.vocab.size() * kFloat;
+  return bytes + int64_t{plan.context} * model.rope.rot * kFloat;
+}
+
+int64_t CommunicationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent,
+                           int64_t max_rows) {
+  int64_t all_attention = 0, all_ffn = 0;
+  for (int rank = 0; rank < plan.ranks; ++rank) {
+    all_attention += Vectors(plan.attention, plan.at(agent.stage, rank).attn_leaves);
+    all_ffn += Vectors(plan.ffn, plan.at(agent.stage, rank).ffn_leaves);
+  }
+  const int64_t own = std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves));
+  const int64_t gathered = plan.ranks > 1 ? std::max(all_attention, all_ffn) : 0;
+  const int64_t handed = plan.stages > 1 ? 1 : 0;
+  return max_rows * model.hidden * kFloat * (own + gathered + handed);
+}
+
+double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan) {
+  double seconds = 0;
+  for (int stage = 0; stage < plan.stages; ++stage) {
+    double slowest = 0;
+    for (int rank = 0; rank < plan.ranks; ++rank) {
+      const AgentConfig& agent = deployment.agent(stage * plan.ranks + rank);
+      double bandwidth = kThreadBandwidth * std::max(agent.threads, 1);
+      bandwidth = std::min(bandwidth, kHostBandwidth / (agent.launch == "local" ? plan.ranks : 1));
+      slowest =
+          std::max(slowest, static_cast<double>(AgentWeights(index, plan, plan.at(stage, rank)).packed) / bandwidth);
+    }
+    seconds += slowest;
+  }
+  return seconds > 0 ? 1 / seconds : 0;
+}
+
+std::string BytesText(int64_t bytes) {
+  const double value = static_cast<double>(bytes);
+  if (bytes < 1024) return absl::StrFormat("%d B", bytes);
+  if (bytes < int64_t{1} << 20) return absl::StrFormat("%.1f KiB", value / 1024);
+  if (bytes < int64_t{1} << 30) return absl::StrFormat("%.1f MiB", value / (1 << 20));
+  return absl::StrFormat("%.2f GiB", value / (1 << 30));
+}
+
+}  // namespace pangea

@@ -1,0 +1,57 @@
+// Bytes of an agent and speed of a plan. Pure functions of checkpoint, deployment and plan.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "pipeline/checkpoint/tensor_table.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+
+// Read bandwidth that predictions assume when nothing was measured: bytes a second of one thread, and of all of one
+// host's.
+inline constexpr double kThreadBandwidth = 25e9, kHostBandwidth = 50e9;
+
+// The roles of a checkpoint, by role and layer.
+class TensorIndex {
+ public:
+  explicit TensorIndex(const CheckpointHeader& header);
+  const CheckpointHeader& header() const { return *header_; }
+  const TensorRow* Find(Role role, int layer = -1) const;  // null: the model has none
+  DType dtype(Role role, int layer = -1) const;            // REQUIRES the role and its tensor to exist
+  int64_t StoredBytes(Role role, int layer = -1) const;    // of the role's own columns; 0: none
+  // All of a layer's tensors as they are stored.
+  int64_t LayerBytes(int layer) const;
+  // The unit that a K-split of this role needs over all layers: of the quantised type when any layer's is quantised.
+  DType SplitType(Role role) const;
+
+ private:
+  const CheckpointHeader* header_;
+  std::vector<TensorRow> rows_;
+  std::map<std::pair<Role, int>, size_t> index_;
+};
+
+struct WeightSizes {
+  int64_t packed = 0;   // matrices, packed: read once a token
+  int64_t mapped = 0;   // embedding tables: only the rows asked for are read
+  int64_t vectors = 0;  // norms and biases, f32
+  int64_t total() const { return packed + mapped + vectors; }
+};
+WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent);
+
+// f16, bf16, int8 of cache.type; nullopt: unknown.
+std::optional<DType> CacheType(const std::string& name);
+// One block of all this agent's layers and KV heads.
+int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent);
+// Scratch of the largest step (max_rows rows) and the RoPE tables.
+int64_t ActivationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows);
+// Buffers of the gathers and of the hand-over between stages, for max_rows rows.
+int64_t CommunicationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows);
+// One stream: every stage after the other reads its packed weights once a token; the slowest rank of a stage counts.
+double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan);
+
+// "1.5 MiB"
+std::string BytesText(int64_t bytes);
+
+}  // namespace pangea

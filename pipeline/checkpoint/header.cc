@@ -1,0 +1,89 @@
+#include "pipeline/checkpoint/header.h"
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/checkpoint/gguf.h"
+#include "pipeline/checkpoint/hash.h"
+#include "pipeline/checkpoint/hf_config.h"
+#include "pipeline/checkpoint/mapped_file.h"
+#include "pipeline/checkpoint/safetensors.h"
+
+namespace pangea {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 16 << 20;
+
+// "SmolLM2.gguf: version: …": the file before what is wrong in it.
+absl::Status In(const std::string& name, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
+DType MostBytes(const CheckpointHeader& header) {
+  std::map<DType, uint64_t> bytes;
+  for (const auto& [name, info] : header.tensors) {
+    if (IsWeightType(info.dtype)) bytes[info.dtype] += info.bytes;
+  }
+  DType most = DType::kF32;
+  for (const auto& [dtype, sum] : bytes) {
+    if (sum > bytes[most]) most = dtype;
+  }
+  return most;
+}
+
+absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
+  CheckpointHeader header;
+  header.format = CheckpointFormat::kGguf;
+  header.path = path;
+  auto mapped = MappedFile::Open(path);
+  if (!mapped.ok()) return mapped.status();
+  const auto bytes = mapped->bytes();
+  const std::string name = std::filesystem::path(path).filename().string();
+  const auto length = ParseGguf(bytes, &header);
+  if (!length.ok()) return In(name, length.status());
+  header.files = {path};
+  header.file_bytes = {bytes.size()};
+  auto config = ConfigFromGguf(header, bytes);
+  if (!config.ok()) return In(name, config.status());
+  header.config = *std::move(config);
+  Sha256 hash;
+  hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
+  // The factors are data, but they shape the plan's model as metadata do.
+  for (const float factor : header.config.rope.factors) hash.AddRaw(&factor, sizeof factor);
+  header.hash = hash.Hex();
+  return header;
+}
+
+absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path) {
+  CheckpointHeader header;
+  header.format = CheckpointFormat::kSafetensors;
+  header.path = path;
+  const std::filesystem::path folder(path);
+  const auto config_text = ReadSmallFile((folder / "config.json").string(), kMaxConfigBytes);
+  if (!config_text.ok()) return config_text.status();
+  const auto generation = ReadSmallFile((folder / "generation_config.json").string(), kMaxConfigBytes);
+  if (!generation.ok() && !absl::IsNotFound(generation.status())) return generation.status();
+  const std::string generation_text = generation.ok() ? *generation : "";
+  auto config = ConfigFromJson(*config_text, generation_text);
+  if (!config.ok()) return In(path, config.status());
+  header.config = *std::move(config);
+  Sha256 hash;
+  hash.Add("safetensors").Add(*config_text).Add(generation_text);
+  if (absl::Status status = ReadSafetensorsFolder(path, &header, &hash); !status.ok()) return status;
+  header.hash = hash.Hex();
+  return header;
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status))
+    return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
+  auto header = std::filesystem::is_directory(status) ? ReadFolder(path) : ReadGguf(path);
+  if (header.ok()) header->config.dtype = MostBytes(*header);
+  return header;
+}
+
+}  // namespace pangea

@@ -1,0 +1,22 @@
+// config.json of the Hugging Face layout -> ModelConfig. Keys and defaults: Transformers'
+// configuration_{llama,mistral,qwen2,qwen3, gpt2}.py and the published PanGu-alpha port.
+#pragma once
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "pipeline/model_config.h"
+
+namespace pangea {
+
+// generation: text of generation_config.json, whose end ids are added; may be empty. Every fault is named, all at once.
+absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_view generation);
+
+// The rules that hold whatever the file format: divisibility, limits, even RoPE. Appends faults that start with
+// `where`.
+void CheckConfig(const ModelConfig& config, const std::string& where, std::vector<std::string>* faults);
+
+// Limits of sizes read from outside; generous, and small enough that products of two fit 64 bits.
+inline constexpr int64_t kMaxLayers = 4096, kMaxHidden = 1 << 20, kMaxHeads = 1 << 16, kMaxHeadDim = 1 << 12,
+                         kMaxFfn = 1 << 24, kMaxVocab = 1 << 24, kMaxPositions = 1 << 26;
+
+}  // namespace pangea

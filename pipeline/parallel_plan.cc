@@ -1,0 +1,283 @@
+#include "pipeline/parallel_plan.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "pipeline/balance.h"
+#include "pipeline/capacity.h"
+#include "pipeline/checkpoint/hash.h"
+#include "pipeline/checkpoint/tensor_table.h"
+
+namespace pangea {
+namespace {
+
+constexpr int64_t kMaxAgents = 4096;
+constexpr int kVocabChunk = 256;           // design/exactness.md section 5
+constexpr int64_t kMaxKvBlocks = 1 << 28;  // block numbers are 32-bit, and so are the tokens they hold
+
+int CeilCut(int64_t count, int part, int parts) { return static_cast<int>((count * part + parts - 1) / parts); }
+
+class Planner {
+ public:
+  Planner(const CheckpointHeader& checkpoint, const Deployment& deployment)
+      : header_(checkpoint), model_(checkpoint.config), d_(deployment), index_(checkpoint) {}
+
+  PlanResult Run() {
+    std::vector<std::string> tensor_faults = CheckTensors(header_, TensorTable(header_));
+    Agents();
+    Transport();
+    Context();
+    Cache();
+    if (tensor_faults.empty()) Layout();
+    faults_.insert(faults_.begin(), tensor_faults.begin(), tensor_faults.end());
+    if (faults_.empty()) {
+      Stages();
+      Ranks();
+      Sizes();
+    }
+    return {std::move(plan_), std::move(faults_)};
+  }
+
+ private:
+  template <typename... Parts>
+  void Fault(const Parts&... parts) {
+    faults_.push_back(absl::StrCat(parts...));
+  }
+
+  void Agents() {
+    const int64_t wanted = int64_t{d_.parallel.pipeline} * d_.parallel.tensor;
+    if (d_.parallel.pipeline < 1) Fault("parallel.pipeline: is ", d_.parallel.pipeline, ", at least 1");
+    if (d_.parallel.tensor < 1) Fault("parallel.tensor: is ", d_.parallel.tensor, ", at least 1");
+    counted_ = d_.parallel.pipeline >= 1 && d_.parallel.tensor >= 1 && wanted <= kMaxAgents;
+    if (d_.parallel.pipeline >= 1 && d_.parallel.tensor >= 1 && !counted_) {
+      Fault("parallel: ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor, " ranks are ", wanted,
+            " agents, at most ", kMaxAgents);
+    }
+    if (!d_.agent_list.empty() && counted_ && static_cast<int64_t>(d_.agent_list.size()) != wanted) {
+      Fault("agents: the list has ", d_.agent_list.size(), " entries, parallel.pipeline x parallel.tensor asks for ",
+            wanted);
+      counted_ = false;
+    }
+    const size_t entries = std::max<size_t>(d_.agent_list.size(), 1);
+    for (size_t i = 0; i < entries; ++i) {
+      const AgentConfig& agent = d_.agent_list.empty() ? d_.agents : d_.agent_list[i];
+      const std::string at = d_.agent_list.empty() ? "agents" : absl::StrCat("agents[", i, "]");
+      if (agent.device == "cuda") {
+        Fault(at, ".device: cuda is not built into this executable; use cpu");
+      } else if (agent.device != "cpu" && agent.device != "sim") {
+        Fault(at, ".device: \"", agent.device, "\" is not known; supported: cpu, sim");
+      }
+    }
+  }
+
+  void Transport() {
+    bool remote = false;
+    int threads = 0;
+    const int count = counted_ ? d_.agent_count() : 0;
+    for (int i = 0; i < count; ++i) {
+      if (d_.agent(i).launch == "local") {
+        threads += d_.agent(i).threads;
+      } else {
+        remote = true;
+      }
+    }
+    const std::string& asked = d_.parallel.transport;
+    if (asked != "auto" && asked != "shm" && asked != "gloo")
+      Fault("parallel.transport: \"", asked, "\" is not known; supported: auto, shm, gloo");
+    if (asked == "shm" && remote)
+      Fault("parallel.transport: shm needs all agents on one host, but there are remote ones; use auto or gloo");
+    plan_.transport = asked == "auto" ? (remote ? "gloo" : "shm") : asked;
+    plan_.spin = static_cast<int>(std::thread::hardware_concurrency()) >= threads + 1;
+  }
+
+  void Context() {
+    const int most = model_.max_positions;
+    if (d_.context < 0)
+      Fault("context: is ", d_.context, ", at least 1, or 0 for what the checkpoint declares (", most, ")");
+    if (d_.context > most) Fault("context: is ", d_.context, ", the checkpoint declares ", most, "; at most ", most);
+    plan_.context = d_.context == 0 ? most : d_.context;
+  }
+
+  void Cache() {
+    const auto type = CacheType(d_.cache.type);
+    if (!type) Fault("cache.type: \"", d_.cache.type, "\" is not known; supported: f16, bf16, int8");
+    cache_type_ = type.value_or(DType::kF16);
+    plan_.block_tokens = d_.cache.block_tokens;
+    if (d_.cache.block_tokens < 16 || d_.cache.block_tokens % 16 != 0 || d_.cache.block_tokens > 4096) {
+      Fault("cache.block_tokens: is ", d_.cache.block_tokens, ", must be a multiple of 16 from 16 to 4096");
+    }
+  }
+
+  // The split definitions, and whether the model has enough to share out.
+  void Layout() {
+    plan_.attention = AttentionSplit(model_.heads, model_.kv_heads, model_.head_dim, index_.SplitType(Role::kO));
+    plan_.ffn = FfnSplit(model_.ffn, index_.SplitType(Role::kDown));
+    plan_.stages = d_.parallel.pipeline;
+    plan_.ranks = d_.parallel.tensor;
+    const int leaves = plan_.attention.tree.leaves();
+    if (plan_.stages > model_.layers)
+      Fault("parallel.pipeline: ", plan_.stages, " stages, but the model has ", model_.layers, " layers; at most ",
+            model_.layers);
+    if (plan_.ranks > leaves) {
+      Fault("parallel.tensor: ", plan_.ranks, " ranks, but attention (", model_.heads, " heads, ", model_.kv_heads,
+            " KV heads of ", model_.head_dim, ") has ", leaves, " leaves that can be shared out; at most ", leaves);
+    }
+  }
+
+  void Stages() {
+    BalanceProblem problem;
+    for (int layer = 0; layer < model_.layers; ++layer) problem.items.push_back(index_.LayerBytes(layer));
+    problem.parts.assign(plan_.stages, 0);
+    problem.parts.front() += index_.StoredBytes(Role::kTokenEmbedding) + index_.StoredBytes(Role::kPositionEmbedding);
+    problem.parts.back() += index_.StoredBytes(Role::kQueryEmbedding) + index_.StoredBytes(Role::kHead);
+    problem.min_items = 1;
+    stage_cuts_ = Balance(problem);
+  }
+
+  // Leaf boundaries of the ranks: by KV groups where there are enough, else by leaves (a group's KV is then held
+  // twice).
+  std::vector<int> AttentionCuts() const {
+    const int leaves = plan_.attention.tree.leaves(), groups = model_.kv_heads;
+    const bool whole_groups = groups >= plan_.ranks && leaves % groups == 0;
+    const int units = whole_groups ? groups : leaves;
+    std::vector<int> cuts;
+    for (int r = 0; r <= plan_.ranks; ++r) cuts.push_back(CeilCut(units, r, plan_.ranks) * (leaves / units));
+    return cuts;
+  }
+
+  void Ranks() {
+    const std::vector<int> attention = AttentionCuts();
+    const std::vector<int> ffn = FfnCuts(attention);
+    const int64_t chunks = (model_.vocab + kVocabChunk - 1) / kVocabChunk;
+    for (int stage = 0; stage < plan_.stages; ++stage) {
+      for (int rank = 0; rank < plan_.ranks; ++rank) {
+        RankPlan agent;
+        agent.stage = stage, agent.rank = rank;
+        agent.layers = {stage_cuts_[stage], stage_cuts_[stage + 1]};
+        agent.first = stage == 0, agent.last = stage == plan_.stages - 1;
+        SetAttention(attention[rank], attention[rank + 1], &agent);
+        agent.ffn_leaves = {ffn[rank], ffn[rank + 1]};
+        agent.ffn_columns = {plan_.ffn.cuts[ffn[rank]], plan_.ffn.cuts[ffn[rank + 1]]};
+        if (agent.last) {
+          const auto cut = [&](int r) {
+            return std::min<int64_t>(int64_t{CeilCut(chunks, r, plan_.ranks)} * kVocabChunk, model_.vocab);
+          };
+          agent.vocab = {cut(rank), cut(rank + 1)};
+        }
+        plan_.agents.push_back(agent);
+      }
+    }
+  }
+
+  void SetAttention(int first, int last, RankPlan* agent) const {
+    const int per_group = model_.heads_per_kv();
+    agent->attn_leaves = {first, last};
+    agent->attn_k = {plan_.attention.cuts[first], plan_.attention.cuts[last]};
+    agent->heads = {agent->attn_k.begin / model_.head_dim, agent->attn_k.end / model_.head_dim};
+    agent->kv_heads = {agent->heads.begin / per_group, (agent->heads.end + per_group - 1) / per_group};
+  }
+
+  // Shares FFN leaves so that each rank reads nearly the same number of bytes, attention counted.
+  std::vector<int> FfnCuts(const std::vector<int>& attention) const {
+    const auto column = [&](Role role) {  // bytes of one of n columns, over all layers, scaled so that they stay whole
+      int64_t bytes = 0;
+      for (int layer = 0; layer < model_.layers; ++layer) {
+        const DTypeInfo info = Info(index_.dtype(role, layer));
+        bytes += int64_t{model_.hidden} * info.bytes * (32 / info.block);
+      }
+      return bytes;
+    };
+    BalanceProblem problem;
+    const int64_t ffn_column = (model_.gated ? column(Role::kGate) : 0) + column(Role::kUp) + column(Role::kDown);
+    for (size_t leaf = 0; leaf + 1 < plan_.ffn.cuts.size(); ++leaf) {
+      problem.items.push_back(ffn_column * (plan_.ffn.cuts[leaf + 1] - plan_.ffn.cuts[leaf]));
+    }
+    for (int rank = 0; rank < plan_.ranks; ++rank) {
+      RankPlan part;
+      SetAttention(attention[rank], attention[rank + 1], &part);
+      const int64_t q = part.heads.size() * model_.head_dim, kv = part.kv_heads.size() * model_.head_dim;
+      problem.parts.push_back(q * (column(Role::kQ) + column(Role::kO)) + kv * (column(Role::kK) + column(Role::kV)));
+    }
+    problem.vectors = [&](int first, int last) {
+      return static_cast<int>(plan_.ffn.tree.Subtrees(first, last).size());
+    };
+    return Balance(problem);
+  }
+
+  void Sizes() {
+    int64_t fullest = 0;
+    for (RankPlan& agent : plan_.agents) {
+      agent.weight_bytes = AgentWeights(index_, plan_, agent).total();
+      agent.kv_block_bytes = KvBlockBytes(model_, cache_type_, plan_.block_tokens, agent);
+      fullest = std::max(fullest, agent.kv_block_bytes);
+    }
+    const uint64_t blocks = d_.cache.memory / static_cast<uint64_t>(fullest);
+    plan_.kv_blocks = static_cast<int>(std::min<uint64_t>(blocks, kMaxKvBlocks / plan_.block_tokens));
+    const int64_t tokens = int64_t{plan_.kv_blocks} * plan_.block_tokens;
+    if (plan_.kv_blocks < 1) {
+      Fault("cache.memory: ", d_.cache.memory, " bytes hold no block of ", plan_.block_tokens,
+            " tokens on the fullest agent; at least ", fullest);
+    } else if (tokens < plan_.context) {
+      Shrink(tokens, fullest);
+    }
+    for (RankPlan& agent : plan_.agents) {
+      agent.activation_bytes = ActivationBytes(model_, plan_, agent, std::max(d_.schedule.max_batch_tokens, 1));
+      agent.communication_bytes = CommunicationBytes(model_, plan_, agent, std::max(d_.schedule.max_batch_tokens, 1));
+    }
+    plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);
+  }
+
+  // A context that nobody asked for shrinks to what the cache holds; one that was asked for, or that shapes RoPE, does
+  // not.
+  void Shrink(int64_t tokens, int64_t fullest) {
+    if (d_.context == 0 && model_.rope.scaling != RopeScaling::kDynamic) {
+      plan_.context = static_cast<int>(tokens);
+      return;
+    }
+    const int64_t needed = (int64_t{plan_.context} + plan_.block_tokens - 1) / plan_.block_tokens * fullest;
+    Fault("cache.memory: ", d_.cache.memory, " bytes hold ", tokens, " tokens, fewer than the context of ",
+          plan_.context, "; at least ", needed, ", or context: ", tokens);
+  }
+
+  const CheckpointHeader& header_;
+  const ModelConfig& model_;
+  const Deployment& d_;
+  const TensorIndex index_;
+  ParallelPlan plan_;
+  std::vector<std::string> faults_;
+  bool counted_ = false;
+  DType cache_type_ = DType::kF16;
+  std::vector<int> stage_cuts_;
+};
+
+}  // namespace
+
+PlanResult MakePlan(const CheckpointHeader& checkpoint, const Deployment& deployment) {
+  return Planner(checkpoint, deployment).Run();
+}
+
+std::string ParallelPlan::Hash() const {
+  // What bytes on the wire and in memory depend on; not the prediction, and not spin, which is a matter of each host.
+  Sha256 hash;
+  const auto add = [&](const Range& range) {
+    hash.Add(static_cast<uint64_t>(range.begin)).Add(static_cast<uint64_t>(range.end));
+  };
+  for (const int number : {stages, ranks, context, block_tokens, kv_blocks}) hash.Add(static_cast<uint64_t>(number));
+  hash.Add(transport);
+  for (const SplitDefinition* split : {&attention, &ffn}) {
+    hash.Add(split->cuts.size());
+    for (const int64_t cut : split->cuts) hash.Add(static_cast<uint64_t>(cut));
+    for (const auto& node : split->tree.nodes())
+      hash.Add(static_cast<uint64_t>(node.first)).Add(static_cast<uint64_t>(node.last));
+  }
+  for (const RankPlan& agent : agents) {
+    for (const Range& range : {agent.layers, agent.heads, agent.kv_heads, agent.attn_leaves, agent.ffn_leaves,
+                               agent.attn_k, agent.ffn_columns, agent.vocab})
+      add(range);
+    for (const int64_t bytes : {agent.weight_bytes, agent.kv_block_bytes}) hash.Add(static_cast<uint64_t>(bytes));
+  }
+  return hash.Hex();
+}
+
+}  // namespace pangea

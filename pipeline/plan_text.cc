@@ -1,0 +1,69 @@
+// What `pangea check` prints.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "pipeline/capacity.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+namespace {
+
+std::string RangeText(const Range& range) {
+  if (range.size() == 0) return "-";
+  return range.size() == 1 ? absl::StrCat(range.begin) : absl::StrCat(range.begin, "-", range.end - 1);
+}
+
+// Columns as wide as their widest cell.
+std::string Table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i)
+      absl::StrAppend(&line, i == 0 ? "  " : "   ", std::string(width[i] - row[i].size(), ' '), row[i]);
+    absl::StrAppend(&text, line, "\n");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ParallelPlan::Text(const ModelConfig& model) const {
+  std::string text = absl::StrFormat(
+      "model       %s: %d layers, width %d, %d heads (%d KV) of %d, feed-forward %d, vocabulary %d, mostly %s\n",
+      model.architecture_name, model.layers, model.hidden, model.heads, model.kv_heads, model.head_dim, model.ffn,
+      model.vocab, std::string(Info(model.dtype).name));
+  absl::StrAppendFormat(&text, "layout      %d stages x %d ranks = %d agents, tensors over %s, waiting %s\n", stages,
+                        ranks, stages * ranks, transport,
+                        spin ? "by spinning (a core for every agent thread and one more)"
+                             : "on futexes (fewer cores than agent threads and one more)");
+  std::vector<std::vector<std::string>> rows = {{"agent", "stage", "rank", "layers", "heads", "KV heads", "FFN columns",
+                                                 "vocabulary", "weights", "KV", "activations", "communication"}};
+  for (size_t i = 0; i < agents.size(); ++i) {
+    const RankPlan& a = agents[i];
+    rows.push_back({absl::StrCat(i), absl::StrCat(a.stage), absl::StrCat(a.rank), RangeText(a.layers),
+                    RangeText(a.heads), RangeText(a.kv_heads), RangeText(a.ffn_columns), RangeText(a.vocab),
+                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * kv_blocks), BytesText(a.activation_bytes),
+                    BytesText(a.communication_bytes)});
+  }
+  absl::StrAppend(&text, Table(rows));
+  const int64_t tokens = int64_t{kv_blocks} * block_tokens;
+  absl::StrAppendFormat(&text, "KV cache    %d blocks of %d tokens = %d tokens", kv_blocks, block_tokens, tokens);
+  absl::StrAppendFormat(&text, " (%.1f sequences of full context)\n",
+                        static_cast<double>(tokens) / std::max(context, 1));
+  absl::StrAppendFormat(&text, "context     %d tokens a sequence", context);
+  if (context < model.max_positions) absl::StrAppendFormat(&text, " (the checkpoint declares %d)", model.max_positions);
+  absl::StrAppendFormat(&text,
+                        "\nprediction  %.1f tokens/s for one stream, from weight bytes at an assumed %.0f GB/s a "
+                        "thread and %.0f GB/s a host\n",
+                        predicted_tokens_per_second, kThreadBandwidth / 1e9, kHostBandwidth / 1e9);
+  return text;
+}
+
+}  // namespace pangea

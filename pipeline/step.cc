@@ -1,0 +1,145 @@
+#include "pipeline/step.h"
+
+#include <cmath>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace pangea {
+namespace {
+
+template <typename... Parts>
+absl::Status Invalid(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+absl::Status CheckIds(const std::string& what, const std::vector<int32_t>& ids, int64_t most, int32_t vocab) {
+  if (static_cast<int64_t>(ids.size()) > most) return Invalid(what, ": has ", ids.size(), " ids, at most ", most);
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) return Invalid(what, ": id ", id, " is outside the vocabulary of ", vocab);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSampling(const std::string& what, const Sampling& s, const StepLimits& limits) {
+  const auto range = [&](const char* name, double value, double low, double high) {
+    if (!(value >= low && value <= high))
+      return Invalid(what, ".", name, ": is ", value, ", must be from ", low, " to ", high);
+    return absl::OkStatus();
+  };
+  constexpr double kMost = 1e30;
+  for (const auto& status :
+       {range("temperature", s.temperature, 0, kMost), range("top_p", s.top_p, 0, 1),
+        range("top_k", s.top_k, 0, INT32_MAX), range("min_p", s.min_p, 0, 1),
+        range("presence_penalty", s.presence_penalty, -kMost, kMost),
+        range("frequency_penalty", s.frequency_penalty, -kMost, kMost), range("choice", s.choice, 0, INT32_MAX),
+        range("top_logprobs", s.top_logprobs, -1, limits.vocab), range("min_tokens", s.min_tokens, 0, INT32_MAX)}) {
+    if (!status.ok()) return status;
+  }
+  if (!(s.repetition_penalty > 0 && s.repetition_penalty <= kMost))
+    return Invalid(what, ".repetition_penalty: is ", s.repetition_penalty, ", must be above 0");
+  if (absl::Status status = CheckIds(what + ".end_ids", s.end_ids, limits.vocab, limits.vocab); !status.ok())
+    return status;
+  if (absl::Status status = CheckIds(what + ".prompt_ids", s.prompt_ids, limits.max_position, limits.vocab);
+      !status.ok())
+    return status;
+  if (absl::Status status = CheckIds(what + ".generated_ids", s.generated_ids, limits.max_position, limits.vocab);
+      !status.ok())
+    return status;
+  if (static_cast<int64_t>(s.logit_bias.size()) > limits.vocab)
+    return Invalid(what, ".logit_bias: has ", s.logit_bias.size(), " entries, at most ", limits.vocab);
+  int32_t before = -1;
+  for (const auto& [id, bias] : s.logit_bias) {
+    if (id < 0 || id >= limits.vocab)
+      return Invalid(what, ".logit_bias: id ", id, " is outside the vocabulary of ", limits.vocab);
+    if (id <= before) return Invalid(what, ".logit_bias: ids must ascend; ", id, " follows ", before);
+    if (!std::isfinite(bias)) return Invalid(what, ".logit_bias: the bias of id ", id, " is not finite");
+    before = id;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBlocks(const std::string& what, const StepSequence& sequence, const StepLimits& limits) {
+  if (sequence.blocks.size() > static_cast<size_t>(std::max(limits.cache_groups, 0))) {
+    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, at most ", limits.cache_groups);
+  }
+  if (sequence.whole_tables && sequence.blocks.size() != static_cast<size_t>(limits.cache_groups)) {
+    return Invalid(what, ".blocks: whole tables must be given for all ", limits.cache_groups, " cache groups");
+  }
+  const int64_t most = (int64_t{limits.max_position} + limits.block_tokens - 1) / limits.block_tokens;
+  for (const auto& blocks : sequence.blocks) {
+    if (static_cast<int64_t>(blocks.size()) > most)
+      return Invalid(what, ".blocks: has ", blocks.size(), " blocks, at most ", most);
+    std::set<int32_t> once;
+    for (const int32_t block : blocks) {
+      if (block < 0 || block >= limits.blocks)
+        return Invalid(what, ".blocks: block ", block, " is outside the ", limits.blocks, " blocks");
+      if (!once.insert(block).second) return Invalid(what, ".blocks: block ", block, " occurs twice");
+    }
+    const int64_t tokens = static_cast<int64_t>(blocks.size()) * limits.block_tokens,
+                  needed = int64_t{sequence.start} + sequence.rows();
+    if (sequence.whole_tables && tokens < needed)
+      return Invalid(what, ".blocks: the whole table holds ", tokens, " tokens, the rows reach ", needed);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSequence(const StepSequence& sequence, const StepLimits& limits) {
+  const std::string what = absl::StrCat("sequence ", sequence.id);
+  if (sequence.adapter != 0) return Invalid(what, ".adapter: is ", sequence.adapter, "; adapters are not served");
+  if (sequence.start < 0 || int64_t{sequence.start} + sequence.rows() > limits.max_position) {
+    return Invalid(what, ".start: rows ", sequence.start, " to ", int64_t{sequence.start} + sequence.rows() - 1,
+                   " reach outside the ", limits.max_position, " positions");
+  }
+  if (sequence.ids.empty() && sequence.start == 0)
+    return Invalid(what, ".ids: are empty at position 0: there is no last sample");
+  if (absl::Status s = CheckIds(what + ".ids", sequence.ids, limits.max_rows, limits.vocab); !s.ok()) return s;
+  if (static_cast<uint8_t>(sequence.logits) > static_cast<uint8_t>(LogitRows::kAll))
+    return Invalid(what, ".logits: ", static_cast<int>(sequence.logits), " is not known");
+  if (absl::Status s = CheckBlocks(what, sequence, limits); !s.ok()) return s;
+  return sequence.sampling ? CheckSampling(what + ".sampling", *sequence.sampling, limits) : absl::OkStatus();
+}
+
+}  // namespace
+
+int Step::rows() const {
+  int sum = 0;
+  for (const StepSequence& sequence : sequences) sum += sequence.rows();
+  return sum;
+}
+
+absl::Status Validate(const Step& step, const StepLimits& limits) {
+  if (limits.block_tokens < 1) return Invalid("limits.block_tokens: is ", limits.block_tokens);
+  if (static_cast<int64_t>(step.sequences.size()) > limits.max_sequences) {
+    return Invalid("sequences: the step has ", step.sequences.size(), ", at most ", limits.max_sequences);
+  }
+  int64_t rows = 0;
+  for (const StepSequence& sequence : step.sequences)
+    rows += sequence.ids.empty() ? 1 : static_cast<int64_t>(sequence.ids.size());
+  if (rows > limits.max_rows) return Invalid("rows: the step has ", rows, ", at most ", limits.max_rows);
+  std::set<uint64_t> ended;
+  for (const uint64_t id : step.ended) {
+    if (!ended.insert(id).second) return Invalid("ended: sequence ", id, " occurs twice");
+  }
+  std::set<uint64_t> ids;
+  for (const StepSequence& sequence : step.sequences) {
+    if (!ids.insert(sequence.id).second) return Invalid("sequence ", sequence.id, ": occurs twice");
+    if (ended.contains(sequence.id) && !sequence.whole_tables)
+      return Invalid("sequence ", sequence.id, ": has ended in this very step");
+    if (absl::Status s = CheckSequence(sequence, limits); !s.ok()) return s;
+  }
+  std::set<std::pair<int32_t, int32_t>> targets;
+  for (const BlockCopy& copy : step.copies) {
+    if (copy.group < 0 || copy.group >= limits.cache_groups)
+      return Invalid("copies: cache group ", copy.group, " is outside the ", limits.cache_groups);
+    for (const int32_t block : {copy.from, copy.to}) {
+      if (block < 0 || block >= limits.blocks)
+        return Invalid("copies: block ", block, " is outside the ", limits.blocks, " blocks");
+    }
+    if (copy.from == copy.to) return Invalid("copies: block ", copy.from, " is copied to itself");
+    if (!targets.insert({copy.group, copy.to}).second) return Invalid("copies: block ", copy.to, " is written twice");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace pangea
