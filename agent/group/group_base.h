@@ -1,6 +1,7 @@
 // What every group shares: argument checks, the collective counter, and "one error and the group is dead".
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <string>
 
@@ -46,6 +47,9 @@ class GroupBase : public Group {
 
   const GroupSpec& spec() const { return spec_; }
   int agent(int stage, int rank) const { return stage * spec_.ranks + rank; }
+  std::chrono::steady_clock::time_point Deadline() const {
+    return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(spec_.limit);
+  }
   bool dead() const { return dead_.load(std::memory_order_acquire); }
   absl::Status why() const;  // OK while alive
 

@@ -100,9 +100,6 @@ class ThreadGroup : public GroupBase {
   }
 
  private:
-  std::chrono::steady_clock::time_point Deadline() const {
-    return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(spec().limit);
-  }
   absl::Status Aborted() const { return absl::AbortedError(absl::StrCat("aborted by agent ", *shared_->aborted_by)); }
   template <typename Ready>
   absl::Status Wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline, Ready ready) {

@@ -1,0 +1,39 @@
+#include "agent/group/rendezvous.h"
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+
+namespace pangea {
+
+void Rendezvous::Set(const std::string& key, const std::string& value) {
+  Deliver(key, value);
+  publish_(key, value);
+}
+
+void Rendezvous::Deliver(const std::string& key, const std::string& value) {
+  std::lock_guard lock(mutex_);
+  values_[key] = value;
+  changed_.notify_all();
+}
+
+absl::StatusOr<std::string> Rendezvous::Get(const std::string& key, absl::Duration limit) {
+  std::unique_lock lock(mutex_);
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
+  const bool in_time =
+      changed_.wait_until(lock, deadline, [&] { return !closed_.ok() || values_.find(key) != values_.end(); });
+  if (!closed_.ok()) return closed_;
+  if (!in_time) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("rendezvous: nobody set \"", key, "\" within ", absl::FormatDuration(limit)));
+  }
+  return values_[key];
+}
+
+void Rendezvous::Close(const absl::Status& why) {
+  std::lock_guard lock(mutex_);
+  if (closed_.ok()) closed_ = why.ok() ? absl::AbortedError("the rendezvous was closed") : why;
+  changed_.notify_all();
+}
+
+}  // namespace pangea
