@@ -1,0 +1,43 @@
+// The C++ client: chat and completion, streamed or whole, over gRPC or REST.
+//
+//   auto client = Client::Create({.grpc = "127.0.0.1:8001"});
+//   GenerateRequest request{.model = "smollm2", .messages = {{"user", "Hello"}}};
+//   auto answer = (*client)->Generate(request, [](const std::string& text) { std::cout << text; });
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "clients/canceller.h"
+#include "clients/request.h"
+
+namespace pangea {
+
+struct Endpoint {
+  std::string grpc = "127.0.0.1:8001";
+  std::string rest;     // http://HOST:PORT; not empty: REST instead of gRPC
+  std::string api_key;  // sent as a bearer token when not empty
+};
+
+// Thread safe.
+class Client {
+ public:
+  static absl::StatusOr<std::unique_ptr<Client>> Create(const Endpoint& endpoint);  // connects on first use
+  ~Client();
+  // Blocking, in this thread on_text too. on_text null: one unary answer. InvalidArgument: a text is not UTF-8, or the
+  // server's own refusal; Cancelled after canceller->Cancel(); DeadlineExceeded; Unavailable. What on_text got before
+  // an error stays valid.
+  absl::StatusOr<Answer> Generate(const GenerateRequest& request, const OnText& on_text = nullptr,
+                                  Canceller* canceller = nullptr);
+  absl::StatusOr<std::vector<std::string>> Models(double timeout_seconds = 10);
+  // `wanted`, or when that is empty the first model that the server has.
+  absl::StatusOr<std::string> Model(const std::string& wanted);
+
+ private:
+  Client();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace pangea

@@ -1,0 +1,43 @@
+// What a client asks and gets, whatever the transport.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pangea {
+
+struct Message {
+  std::string role;  // system, user, assistant
+  std::string content;
+};
+
+// Absent: the server's default. Names and meanings as in the OpenAI API.
+struct SamplingOptions {
+  std::optional<int64_t> max_tokens, top_k, seed, min_tokens;
+  std::optional<double> temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+};
+
+struct GenerateRequest {
+  std::string model;
+  std::vector<Message> messages;    // not empty: a chat
+  std::string prompt;               // else this text
+  std::vector<int64_t> prompt_ids;  // or, not empty, these ids
+  SamplingOptions sampling;
+  double timeout_seconds = 600;  // of the whole call
+  bool chat() const { return !messages.empty(); }
+};
+
+struct Answer {
+  std::string text;
+  std::string finish_reason;  // stop, length; empty: the server named none
+  int64_t prompt_tokens = 0, completion_tokens = 0;
+  std::string model, fingerprint;
+};
+
+using OnText = std::function<void(const std::string&)>;
+
+}  // namespace pangea

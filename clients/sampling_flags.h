@@ -1,0 +1,13 @@
+// Flags that chat, generate and bench share.
+#pragma once
+#include "clients/client.h"
+#include "clients/flags.h"
+
+namespace pangea {
+
+void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest, --api-key
+void AddSamplingFlags(Flags& flags, SamplingOptions* sampling);
+// The key of --api-key, or else of the environment variable PANGEA_API_KEY.
+void FillApiKey(std::string* api_key);
+
+}  // namespace pangea
