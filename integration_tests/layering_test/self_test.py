@@ -26,7 +26,7 @@ class Includes(unittest.TestCase):
     def test_planted_breaches_are_found(self):
         for name, include in [
             ("kernels/ops.cc", '"configs/deployment.h"'), ("configs/validate.cc", '"kernels/dtype.h"'), ("pipeline/stage.cc", '"agent/kv_cache.h"'),
-            ("pipeline/stage.cc", '"protos/agent.pb.h"'), ("pipeline/stage.cc", "<grpcpp/grpcpp.h>"), ("agent/service.cc", '"master/fleet/fleet.h"'),
+            ("pipeline/stage.cc", '"protos/agent.pb.h"'), ("pipeline/parallel_plan.cc", '"kernels/threads.h"'), ("pipeline/stage.cc", "<grpcpp/grpcpp.h>"), ("agent/service.cc", '"master/fleet/fleet.h"'),
             ("master/server.cc", '"agent/service.h"'), ("master/server.cc", '"pipeline/stage.h"'), ("master/server.cc", '"pipeline/checkpoint/weights.h"'),
             ("master/fleet/launcher.cc", '"kernels/ops.h"'), ("master/schedule/engine.cc", '"master/text/text.h"'),
             ("master/schedule/engine.cc", '"kernels/dtype.h"'), ("clients/client.cc", '"configs/deployment.h"'), ("master/api/x.cc", '"../schedule/engine.h"'),
