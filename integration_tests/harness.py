@@ -344,10 +344,9 @@ def settings(**keys):
     return [x for key, value in keys.items() for x in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def run(*args, timeout=60, env=None, **kw):
+def run(*args, timeout=60, env=None, stdin="", **kw):
     """runs pangea to its end -> CompletedProcess with text"""
-    return subprocess.run([PANGEA, *map(str, args)], capture_output=True, text=True, timeout=timeout * SLOW, stdin=subprocess.DEVNULL,
-                          env={**os.environ, **(env or {})}, **kw)
+    return subprocess.run([PANGEA, *map(str, args)], capture_output=True, text=True, timeout=timeout * SLOW, input=stdin, env={**os.environ, **(env or {})}, **kw)
 
 
 def at_once(workers, f, items):

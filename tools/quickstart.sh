@@ -63,7 +63,7 @@ print()
 sys.exit(not done)'
 
 printf '\ngRPC, streamed (pangea chat):\n> %s\n' "$question"
-build/release/pangea chat --grpc "$grpc" --model smollm2 --temperature 0 --max-tokens 48 --message "$question"
+printf '%s\n' "$question" | build/release/pangea chat --grpc "$grpc" --model smollm2 --temperature 0 --max-tokens 48
 
 printf '\nAgain, by hand:\n  curl -N %s/v1/chat/completions -H '\''Content-Type: application/json'\'' -d '\''%s'\''\n\n' "$rest" "$body"
 if [ -n "$once" ]; then
