@@ -68,28 +68,48 @@ std::string Placed(const std::string& fault, const ReadResult& read, const std::
   return Cat(place == read.places.end() ? file : place->second.Text(), ": ", fault);
 }
 
-absl::Status Refusal(std::vector<std::string> faults) {
-  if (faults.size() > kMaxYamlFaults) {
-    const size_t more = faults.size() - kMaxYamlFaults;
-    faults.resize(kMaxYamlFaults);
-    faults.push_back(Cat("and ", more, " more faults"));
-  }
+absl::Status Refusal(const std::vector<std::string>& faults) {
   return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 }
 
-// `faults` holds what was found before the tree could be read.
-absl::StatusOr<Deployment> Finish(const YamlNode& root, const std::string& file, bool expand,
-                                  std::vector<std::string> faults) {
+DeploymentResult Unreadable(std::vector<std::string> faults) { return {{}, std::move(faults), false}; }
+
+// A key that is out of its range would lead the plan astray: back to its default.
+void RestoreDefault(const std::string& shown, Deployment& deployment) {
+  Deployment defaults;
+  AgentConfig* agent = &deployment.agents;
+  std::string name = shown;
+  for (size_t i = 0; i < deployment.agent_list.size(); ++i) {
+    const std::string prefix = Cat("agents[", i, "].");
+    if (!shown.starts_with(prefix)) continue;
+    agent = &deployment.agent_list[i];
+    name = Cat("agents.", shown.substr(prefix.size()));
+  }
+  const ConfigKey* key = FindKey(name);
+  if (key == nullptr) return;
+  const KeyField from = key->field(defaults, defaults.agents);
+  std::visit([&](auto* to) { *to = *std::get<decltype(to)>(from); }, key->field(deployment, *agent));
+}
+
+// `faults` holds what was found before.
+DeploymentResult Finish(const YamlNode& root, const std::string& file, bool expand, std::vector<std::string> faults) {
   ReadResult read = ReadDeployment(root, expand);
   faults.insert(faults.end(), read.faults.begin(), read.faults.end());
   Deployment& deployment = read.deployment;
   if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
   for (const std::string& fault : ValidateDeployment(deployment)) {
+    const std::string key = fault.substr(0, fault.find(": "));
     // A key that could not be read has its default now; what validation says of that would mislead.
-    if (!read.faulty.contains(fault.substr(0, fault.find(": ")))) faults.push_back(Placed(fault, read, file));
+    if (!read.faulty.contains(key)) faults.push_back(Placed(fault, read, file));
+    RestoreDefault(key, deployment);
   }
-  if (!faults.empty()) return Refusal(std::move(faults));
-  return std::move(deployment);
+  if (faults.size() > kMaxYamlFaults) {
+    const size_t more = faults.size() - kMaxYamlFaults;
+    faults.resize(kMaxYamlFaults);
+    faults.push_back(Cat("and ", more, " more faults"));
+  }
+  const bool readable = !deployment.model.empty();
+  return {std::move(deployment), std::move(faults), readable};
 }
 
 // "key.path=value" -> the tree; the value is YAML, a scalar or flow.
@@ -128,29 +148,37 @@ YamlNode ModelTarget(const std::string& target) {
 
 }  // namespace
 
-absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
+DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings) {
   auto kind = Classify(target);
-  if (!kind.ok()) return kind.status();
+  if (!kind.ok()) return Unreadable({std::string(kind.status().message())});
   std::vector<std::string> faults;
   YamlNode root;
   if (*kind == TargetKind::kModel) {
     root = ModelTarget(target);
   } else {
     auto text = ReadCapped(target);
-    if (!text.ok()) return text.status();
+    if (!text.ok()) return Unreadable({std::string(text.status().message())});
     YamlResult parsed = ParseYaml(*text, target);
     // Without a tree there is nothing that the settings could be checked against.
-    if (!parsed.faults.empty()) return Refusal(std::move(parsed.faults));
+    if (!parsed.faults.empty()) return Unreadable(std::move(parsed.faults));
     root = std::move(parsed.root);
   }
   for (const std::string& setting : settings) Apply(setting, root, faults);
   return Finish(root, target, true, std::move(faults));
 }
 
+absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
+  DeploymentResult result = ReadDeploymentTarget(target, settings);
+  if (!result.faults.empty()) return Refusal(result.faults);
+  return std::move(result.deployment);
+}
+
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name) {
   YamlResult parsed = ParseYaml(yaml, file_name);
-  if (!parsed.faults.empty()) return Refusal(std::move(parsed.faults));
-  return Finish(parsed.root, file_name, false, {});
+  if (!parsed.faults.empty()) return Refusal(parsed.faults);
+  DeploymentResult result = Finish(parsed.root, file_name, false, {});
+  if (!result.faults.empty()) return Refusal(result.faults);
+  return std::move(result.deployment);
 }
 
 std::string DumpDeployment(const Deployment& deployment) {

@@ -78,6 +78,17 @@ struct Deployment {
   const AgentConfig& agent(int i) const { return agent_list.empty() ? agents : agent_list[i]; }
 };
 
+// What was read, with all its faults, one a line: "FILE:LINE:COLUMN: key: what, and the nearest". With faults,
+// `deployment` holds what could be read and the default of every key that could not, so that the plan's faults can be
+// told in the same breath; readable is false when there is nothing to plan (no such file, no YAML, no model).
+struct DeploymentResult {
+  Deployment deployment;
+  std::vector<std::string> faults;
+  bool readable = false;
+};
+// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
+// strings.
+DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings);
 // A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
 // strings. All faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
 absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);

@@ -201,7 +201,7 @@ TEST_F(LoadTest, NamesByDefault) {
 }
 
 TEST_F(LoadTest, TargetsThatAreNone) {
-  EXPECT_EQ(LoadDeployment((path_ / "none.yaml").string(), {}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(Error(LoadDeployment((path_ / "none.yaml").string(), {})).find("no such file"), std::string::npos);
   EXPECT_NE(Error(LoadDeployment(Write("x.txt", "model: m"), {})).find("expected a deployment file"),
             std::string::npos);
   EXPECT_FALSE(LoadDeployment("/dev/zero", {}).ok());
@@ -258,6 +258,24 @@ TEST_F(LoadTest, SettingsThatAreRefused) {
             "--set a=1: unknown key; the nearest known key is name\n--set log=loud: log: \"loud\" is none of debug, "
             "info, warning, error")
       << "all of them at once";
+}
+
+TEST_F(LoadTest, FaultyKeysHaveTheirDefaultsAndTheRestIsKept) {
+  const std::string file = Write("d.yaml",
+                                 "model: m\nparallel: {pipeline: 2, tensor: 0}\ncache: {memory: 1, block_tokens: 32}\n"
+                                 "agents: [{threads: 2, device: x}, {threads: 3}]\nqueue: 1\n");
+  const DeploymentResult result = ReadDeploymentTarget(file, {});
+  EXPECT_TRUE(result.readable);
+  EXPECT_EQ(result.faults.size(), 5u);  // the last: two agents of unlike devices
+  EXPECT_EQ(result.deployment.parallel.pipeline, 2);
+  EXPECT_EQ(result.deployment.parallel.tensor, 1);
+  EXPECT_EQ(result.deployment.cache.memory, Deployment().cache.memory);
+  EXPECT_EQ(result.deployment.cache.block_tokens, 32);
+  EXPECT_EQ(result.deployment.agent(0).device, "cpu");
+  EXPECT_EQ(result.deployment.agent(0).threads, 2);
+  EXPECT_EQ(result.deployment.agent(1).threads, 3);
+  EXPECT_FALSE(ReadDeploymentTarget((path_ / "none.yaml").string(), {}).readable);
+  EXPECT_FALSE(ReadDeploymentTarget(Write("e.yaml", "name: x\n"), {}).readable);
 }
 
 TEST_F(LoadTest, EnvironmentIsExpandedInFilesOnly) {

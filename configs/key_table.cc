@@ -54,7 +54,8 @@ const ConfigKey kKeys[] = {
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.launch; },
      .choices = "local, remote",
-     .doc = "local: started by the master. remote: the master waits for `pangea agent --master HOST:PORT --token-file FILE`."},
+     .doc = "local: started by the master. remote: the master waits for `pangea agent --master HOST:PORT --token-file "
+            "FILE`."},
     {.name = "agents.host",
      .kind = KeyKind::kText,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.host; },

@@ -1,0 +1,46 @@
+#include "master/check.h"
+
+#include <algorithm>
+#include <iostream>
+#include <utility>
+
+namespace pangea {
+
+PlannedDeployment PlanDeployment(const ServeArgs& args) {
+  PlannedDeployment planned;
+  DeploymentResult read = ReadDeploymentTarget(args.target, args.settings);
+  planned.deployment = std::move(read.deployment);
+  planned.faults = std::move(read.faults);
+  if (!read.readable) return planned;
+  planned.warnings = DeploymentWarnings(planned.deployment);
+  auto header = ReadCheckpointHeader(planned.deployment.model);
+  if (!header.ok()) {
+    planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
+    return planned;
+  }
+  planned.header = *std::move(header);
+  PlanResult made = MakePlan(planned.header, planned.deployment);
+  planned.plan = std::move(made.plan);
+  for (std::string& fault : made.faults) {
+    // The plan may repeat a rule of the file; once is enough.
+    const auto same = [&](const std::string& known) { return known.ends_with(fault); };
+    if (std::none_of(planned.faults.begin(), planned.faults.end(), same)) planned.faults.push_back(std::move(fault));
+  }
+  return planned;
+}
+
+int CheckMain(int argc, char** argv) {
+  const auto args = ParseServeArgs(argc, argv);
+  if (!args.ok()) return std::cerr << "pangea check: " << args.status().message() << "\n", kUsageExitCode;
+  if (args->help) return std::cout << ServeHelp("check"), 0;
+  const PlannedDeployment planned = PlanDeployment(*args);
+  for (const std::string& warning : planned.warnings) std::cerr << "warning: " << warning << "\n";
+  if (!planned.faults.empty()) {
+    for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
+    return kConfigExitCode;
+  }
+  std::cout << planned.plan.Text(planned.header.config) << std::flush;
+  return 0;
+}
+
+}  // namespace pangea

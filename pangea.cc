@@ -1,0 +1,63 @@
+// The only main(): subcommand -> function of a room.
+#include <cstdio>
+#include <string_view>
+
+#include "agent/service.h"
+#include "clients/commands.h"
+#include "master/check.h"
+#include "master/server.h"
+
+namespace {
+
+constexpr char kVersion[] = "0.1.0";  // as project() in CMakeLists.txt
+
+int Version(int, char**);
+int Help(int, char**);
+
+struct Subcommand {
+  std::string_view name;
+  int (*run)(int argc, char** argv);
+  const char* what;
+};
+constexpr Subcommand kSubcommands[] = {
+    {"serve", pangea::ServeMain, "serve a deployment file, a model folder or a .gguf file over REST and gRPC"},
+    {"check", pangea::CheckMain, "print the plan of a deployment, or every fault of it"},
+    {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
+    {"chat", pangea::ChatMain, "talk with a served model"},
+    {"generate", pangea::GenerateMain, "one prompt, one answer"},
+    {"bench", pangea::BenchMain, "bench serve: load a server and report latencies and throughput"},
+    {"version", Version, "print the version"},
+    {"help", Help, "this text"},
+};
+
+int Version(int, char**) {
+  std::printf("pangea %s\n", kVersion);
+  return 0;
+}
+
+void Print(std::FILE* to) {
+  std::fprintf(to, "Usage: pangea SUBCOMMAND [options]\n\n");
+  for (const Subcommand& command : kSubcommands)
+    std::fprintf(to, "  %-10.*s %s\n", static_cast<int>(command.name.size()), command.name.data(), command.what);
+  std::fprintf(to, "\nEvery subcommand explains itself with --help.\n");
+}
+
+int Help(int, char**) {
+  Print(stdout);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  constexpr int kUsage = 64;  // sysexits' EX_USAGE
+  std::string_view name = argc > 1 ? argv[1] : "";
+  if (name == "--help" || name == "-h") name = "help";
+  if (name == "--version") name = "version";
+  for (const Subcommand& command : kSubcommands) {
+    if (command.name == name) return command.run(argc - 1, argv + 1);
+  }
+  if (!name.empty()) std::fprintf(stderr, "pangea: unknown subcommand %s\n", argv[1]);
+  Print(stderr);
+  return kUsage;
+}
