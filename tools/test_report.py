@@ -34,8 +34,8 @@ def count(group, case, name):
 
 
 def unit_groups(folder, groups):
-    """GoogleTest's own files: a case knows the source file it stands in"""
-    root = str(pathlib.Path(".").resolve()) + "/"
+    """GoogleTest's own files: a case knows the source file it stands in. -> {executable: whether a case of it failed}"""
+    root, found = f"{pathlib.Path.cwd()}/", {}
     for path in sorted(pathlib.Path(folder).glob("**/*.xml")):
         try:
             tree = xml.parse(path)
@@ -43,22 +43,24 @@ def unit_groups(folder, groups):
             continue  # the process died while it wrote: ctest reports that
         for case in tree.iter("testcase"):
             source = (case.get("file") or path.stem).replace(root, "")
-            count(groups.setdefault(source, Group()), case, f"{case.get('classname')}.{case.get('name')}")
+            group = groups.setdefault(source, Group())
+            before = len(group.failed)
+            count(group, case, f"{case.get('classname')}.{case.get('name')}")
+            found[path.stem] = found.get(path.stem, False) or len(group.failed) > before
+    return found
 
 
-def ctest_groups(path, groups):
+def ctest_groups(path, groups, executables):
     """what only ctest knows: executables that crashed, timed out or could not run, and the rules (tests that are scripts)"""
     if not pathlib.Path(path).exists():
         return
-    known_failures = {name for g in groups.values() for name, _ in g.failed}
-    known = {pathlib.PurePath(k).stem for k in groups}
     for case in xml.parse(path).iter("testcase"):
         name = case.get("name")
         if case.get("status") == "fail":
-            out = (case.findtext("system-out") or "").strip()
-            if not known_failures or "[  FAILED  ]" not in out:
+            if not executables.get(name):  # no case of it is told as failed yet
+                out = (case.findtext("system-out") or "").strip()
                 groups.setdefault(f"ctest: {name}", Group()).failed.append((name, out.split("\n")[-1][:200]))
-        elif name not in known and "[==========]" not in (case.findtext("system-out") or ""):
+        elif name not in executables:
             count(groups.setdefault(f"ctest: {name}", Group()), case, name)
 
 
@@ -98,10 +100,8 @@ def main():
     ap.add_argument("--broken", action="append", default=[], help="a stage of the run that ended badly by itself")
     a = ap.parse_args()
     groups = {}
-    for folder in a.unit:
-        unit_groups(folder, groups)
-    for path in a.ctest:
-        ctest_groups(path, groups)
+    for folder, path in zip(a.unit, a.ctest, strict=True):
+        ctest_groups(path, groups, unit_groups(folder, groups))
     for path in a.integration:
         integration_groups(path, groups)
     required = []
