@@ -11,7 +11,8 @@ namespace {
 const Backend* BackendOf(Isa isa) {
   switch (isa) {
     case Isa::kReference: return &reference::kBackend;
-    default: break;
+    case Isa::kAvx2: return &avx2::kBackend;
+    case Isa::kAvx512: return &avx512::kBackend;
   }
   return &reference::kBackend;
 }
@@ -19,7 +20,7 @@ const Backend* BackendOf(Isa isa) {
 Isa Detect() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (!avx2 || true) return Isa::kReference;
+  if (!avx2) return Isa::kReference;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;

@@ -1,0 +1,34 @@
+// Sixteen lanes of f32 and of 32-bit integers, the same names for every instruction set class: F32, I32, Mask and the free
+// functions below them. PANGEA_ISA (a namespace) and PANGEA_ISA_VEC (the header) come from CMake, once per class; every file of
+// cpu/ is compiled once with each. Rules for those files: no function of std (its inline copies would carry the newer
+// instructions into the whole program), no libm, FMA only where written.
+#pragma once
+#include PANGEA_ISA_VEC
+
+namespace pangea::PANGEA_ISA {
+
+template <class T>
+constexpr PANGEA_INLINE T Smaller(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+constexpr PANGEA_INLINE T Larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+PANGEA_INLINE F32 LoadBf16(const void* p) { return AsFloat(ShiftLeft<16>(LoadU16(p))); }
+PANGEA_INLINE F32 LoadBf16Partial(const void* p, int64_t n) { return AsFloat(ShiftLeft<16>(LoadU16Partial(p, n))); }
+PANGEA_INLINE F32 LoadI8(const void* p) { return ToFloat(LoadS8(p)); }
+PANGEA_INLINE F32 LoadI8Partial(const void* p, int64_t n) { return ToFloat(LoadS8Partial(p, n)); }
+
+// Up to 16 of n elements from p + i.
+PANGEA_INLINE F32 LoadSome(const float* p, int64_t left) { return left >= 16 ? Load(p) : LoadPartial(p, left); }
+PANGEA_INLINE void StoreSome(float* p, F32 v, int64_t left) {
+  if (left >= 16) {
+    Store(p, v);
+  } else {
+    StorePartial(p, v, left);
+  }
+}
+
+}  // namespace pangea::PANGEA_ISA

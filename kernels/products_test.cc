@@ -1,0 +1,323 @@
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <numeric>
+
+#include "kernels/test_util.h"
+
+namespace pangea {
+namespace {
+
+constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+
+// Bound on |y - exact|: what rounding the activations moves, and one rounding a step of the sum (three for quantised blocks).
+double Tolerance(DType dtype, ActivationBits bits, const float* x, const double* w, int64_t k) {
+  double moved = 0, size = 0;
+  for (int64_t b = 0; b < k; b += 32) {
+    const int64_t end = std::min(k, b + 32);
+    double amax = 0;
+    for (int64_t i = b; i < end; ++i) amax = std::max(amax, std::fabs(static_cast<double>(x[i])));
+    for (int64_t i = b; i < end; ++i) {
+      double step = 0;
+      if (IsQuantised(dtype)) step = 0.5001 * amax / (bits == ActivationBits::k16 ? 32639 : 127);
+      if (dtype == DType::kBF16) step = std::fabs(static_cast<double>(x[i])) * 0x1p-8;
+      moved += std::fabs(w[i]) * step;
+      size += std::fabs(w[i] * x[i]) + std::fabs(w[i]) * (IsQuantised(dtype) ? amax * 0.1 : 0);
+    }
+  }
+  return moved + size * static_cast<double>(k + 8) * 0x1p-23;
+}
+
+// Counts results outside the bound; `w` are the values to compare with, [n][k].
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m, ThreadPool& pool) {
+  const int64_t k = stored.k;
+  const std::vector<float> x = Normal(m * k, 7);
+  const std::vector<float> y = Product(x, m, PackWhole(stored, pool), pool, bits);
+  int64_t outside = 0;
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < stored.n; ++j) {
+      double exact = 0;
+      for (int64_t e = 0; e < k; ++e) exact += w[j * k + e] * x[i * k + e];
+      const double bound = Tolerance(stored.dtype, bits, &x[i * k], &w[j * k], k);
+      outside += std::fabs(y[i * stored.n + j] - exact) <= bound ? 0 : 1;
+    }
+  }
+  return outside;
+}
+
+TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
+  ScopedIsa isa(Isa::kReference);
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
+      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {16, 64}, {37, 96}, {70, 192}}) {
+        const StoredWeight w = MakeWeight(dtype, n, k, 11);
+        EXPECT_EQ(Outside(w, w.value, bits, 3, pool), 0) << Info(dtype).name << ' ' << n << 'x' << k;
+      }
+    }
+    if (IsQuantised(dtype)) continue;
+    for (const int64_t k : {1, 2, 7, 33}) {
+      for (const bool transposed : {false, true}) {
+        const StoredWeight w = MakeWeight(dtype, 67, k, 12, transposed);
+        EXPECT_EQ(Outside(w, w.value, ActivationBits::k16, 2, pool), 0) << Info(dtype).name << " K=" << k << transposed;
+      }
+    }
+  }
+}
+
+TEST(Products, TheToleranceSeesWrongWeights) {
+  ScopedIsa isa(Isa::kReference);
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    const StoredWeight w = MakeWeight(dtype, 16, 64, 13);
+    std::vector<double> wrong = w.value;  // neighbours in k swapped in one place of each column
+    for (int64_t j = 0; j < w.n; ++j) std::swap(wrong[j * w.k + 17], wrong[j * w.k + 18]);
+    EXPECT_GT(Outside(w, wrong, ActivationBits::k16, 4, pool), 40) << Info(dtype).name;
+  }
+}
+
+class ProductsOnIsa : public testing::TestWithParam<Isa> {};
+INSTANTIATE_TEST_SUITE_P(, ProductsOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx512), IsaTestName);
+
+TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
+  SKIP_WITHOUT(GetParam());
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {50, 96}, {131, 160}}) {
+      for (const int64_t odd : {0, 1, 5}) {
+        if (odd != 0 && IsQuantised(dtype)) continue;
+        const StoredWeight w = MakeWeight(dtype, n, k + odd, 21);
+        const Weight packed = PackWhole(w, pool);
+        EXPECT_EQ(packed.bytes(), Weight::PackedBytes(dtype, n, k + odd, {}));
+        for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
+          if (m > 33 && n > 100) continue;
+          const std::vector<float> x = Normal(m * (k + odd), 22 + static_cast<uint32_t>(m));
+          for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
+            std::vector<float> expected, got;
+            {
+              ScopedIsa isa(Isa::kReference);
+              expected = Product(x, m, packed, pool, bits);
+            }
+            {
+              ScopedIsa isa(GetParam());
+              got = Product(x, m, packed, pool, bits);
+            }
+            EXPECT_EQ(Differences(expected, got), 0) << Info(dtype).name << " N=" << n << " K=" << k + odd << " M=" << m;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Zeros, subnormals, huge numbers, infinities, NaN, negative zero; some blocks with none but one kind.
+std::vector<float> Extremes(int64_t n) {
+  const float list[] = {0.0f,   -0.0f, 1e-40f, -3e-39f, 0x1p-97f, 0x1.8p-96f, 0x1p-126f, 3e38f, -3e38f, 1e30f, 1.0f, -1.5f, 65504.0f,
+                        1e-20f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()};
+  std::mt19937 generator(5);
+  std::vector<float> v(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t block = i / 32 % 8;
+    const uint32_t kinds = block == 0 ? 3 : block == 1 ? 5 : block == 2 ? 7 : block == 3 ? 14 : block == 4 ? 16 : 13;
+    v[i] = list[generator() % kinds];
+  }
+  return v;
+}
+
+TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
+  SKIP_WITHOUT(GetParam());
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    const int64_t n = 48, k = 64, m = 40;
+    StoredWeight w = MakeWeight(dtype, n, k, 31);
+    const std::vector<float> special = Extremes(n * k);
+    if (dtype == DType::kF32) std::memcpy(w.data(), special.data(), special.size() * 4);
+    for (int64_t i = 0; i < n * k && dtype == DType::kF16; ++i) PutHalf(w.data() + 2 * i, static_cast<uint16_t>(i * 2654435761u >> 13));
+    for (int64_t i = 0; i < n * k && dtype == DType::kBF16; ++i) PutHalf(w.data() + 2 * i, F32ToBf16(special[i]));
+    for (int64_t i = 0; i < n * k / 32 && IsQuantised(dtype); ++i) {
+      PutHalf(w.data() + i * Info(dtype).bytes, static_cast<uint16_t>(i % 7 == 0 ? 0x8001 : i % 7 == 1 ? 0x7bff : i % 7 == 2 ? 0 : 0x3c00));
+      if (i % 5 == 0) std::memset(w.data() + i * Info(dtype).bytes + 4, i % 2 == 0 ? 0x80 : 0x7f, 14);
+    }
+    const Weight packed = PackWhole(w, pool);
+    const std::vector<float> x = Extremes(m * k);
+    for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
+      std::vector<float> expected, got;
+      {
+        ScopedIsa isa(Isa::kReference);
+        expected = Product(x, m, packed, pool, bits);
+      }
+      {
+        ScopedIsa isa(GetParam());
+        got = Product(x, m, packed, pool, bits);
+      }
+      EXPECT_EQ(Differences(expected, got), 0) << Info(dtype).name;
+      EXPECT_TRUE(std::isfinite(got[0]) || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16);
+    }
+  }
+}
+
+TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  ThreadPool one(1);
+  for (const DType dtype : kDTypes) {
+    const int64_t n = 150, k = 128, m = 140;
+    const StoredWeight w = MakeWeight(dtype, n, k, 41);
+    const std::vector<float> x = Normal(m * k, 42);
+    const Weight whole = PackWhole(w, one);
+    const std::vector<float> y = Product(x, m, whole, one);
+    for (const int64_t row : {0, 7, 8, 131, 139}) {
+      const std::vector<float> alone = Product({x.begin() + row * k, x.begin() + (row + 1) * k}, 1, whole, one);
+      EXPECT_EQ(Differences(alone, {y.begin() + row * n, y.begin() + (row + 1) * n}), 0) << Info(dtype).name << row;
+    }
+    for (const int threads : {2, 3}) {
+      ThreadPool pool(threads);
+      EXPECT_EQ(Differences(Product(x, m, PackWhole(w, pool), pool), y), 0);
+      EXPECT_EQ(Differences(Product({x.begin(), x.begin() + k}, 1, whole, pool), {y.begin(), y.begin() + n}), 0);
+    }
+    const WeightRows left = w.Rows(0, 75), right = w.Rows(75, 75);
+    const Weight first = Weight::Pack(std::span(&left, 1), k, one), second = Weight::Pack(std::span(&right, 1), k, one);
+    const std::vector<float> a = Product(x, m, first, one), b = Product(x, m, second, one);
+    const WeightRows stacked[] = {right, left};
+    const std::vector<float> swapped = Product(x, m, Weight::Pack(stacked, k, one), one);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < 75; ++j) {
+        wrong += SameBits(a[i * 75 + j], y[i * n + j]) && SameBits(b[i * 75 + j], y[i * n + 75 + j]) ? 0 : 1;
+        wrong += SameBits(swapped[i * n + j], b[i * 75 + j]) && SameBits(swapped[i * n + 75 + j], a[i * 75 + j]) ? 0 : 1;
+      }
+    }
+    EXPECT_EQ(wrong, 0) << Info(dtype).name;
+  }
+}
+
+// A random program over random cuts; the same by hand, from one weight a leaf.
+LeafProgram RandomProgram(int64_t k, int unit, std::mt19937& generator) {
+  LeafProgram program;
+  program.cuts = {0};
+  int top = 0;
+  while (program.cuts.back() < k) {
+    const int64_t left = (k - program.cuts.back() + unit - 1) / unit;
+    program.cuts.push_back(std::min<int64_t>(k, program.cuts.back() + unit * (1 + generator() % std::min<int64_t>(left, 3))));
+    ++top;
+    program.merges.push_back(static_cast<int>(generator() % top));
+    top -= program.merges.back();
+  }
+  return program;
+}
+
+std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, int64_t m, const LeafProgram& program, ThreadPool& pool) {
+  std::vector<std::vector<float>> stack;
+  for (size_t leaf = 0; leaf + 1 < program.cuts.size(); ++leaf) {
+    const int64_t k0 = program.cuts[leaf], size = program.cuts[leaf + 1] - k0;
+    const WeightRows rows = w.Rows(0, w.n, k0);
+    const Weight part = Weight::Pack(std::span(&rows, 1), size, pool);
+    Activations a;
+    PackActivations(x.data() + k0, m, w.k, part, ActivationBits::k16, &a, pool);
+    stack.emplace_back(static_cast<size_t>(m * w.n));
+    MatMul(a, part, stack.back().data(), w.n, pool);
+    for (int merge = 0; merge < program.merges[leaf]; ++merge) {
+      const std::vector<float> upper = stack.back();
+      stack.pop_back();
+      for (size_t i = 0; i < upper.size(); ++i) stack.back()[i] = stack.back()[i] + upper[i];
+    }
+  }
+  std::vector<float> all;
+  for (const std::vector<float>& v : stack) all.insert(all.end(), v.begin(), v.end());
+  return all;
+}
+
+class LeafProgramsOnIsa : public testing::TestWithParam<Isa> {};
+INSTANTIATE_TEST_SUITE_P(, LeafProgramsOnIsa, testing::Values(Isa::kReference, Isa::kAvx2, Isa::kAvx512), IsaTestName);
+
+TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  ThreadPool pool(2);
+  std::mt19937 generator(51);
+  for (const DType dtype : kDTypes) {
+    for (int round = 0; round < 12; ++round) {
+      const int unit = SplitUnit(dtype);
+      const int64_t k = IsQuantised(dtype) ? 32 * (1 + generator() % 16) : 1 + generator() % 65;
+      const int64_t m = round % 4 == 0 ? 1 : 1 + generator() % 19;
+      const StoredWeight w = MakeWeight(dtype, 1 + generator() % 90, k, generator());
+      const LeafProgram program = RandomProgram(k, unit, generator);
+      const std::vector<float> x = Normal(m * k, generator());
+      const Weight packed = PackWhole(w, pool, program);
+      EXPECT_EQ(packed.vectors(), program.vectors());
+      EXPECT_EQ(Differences(Product(x, m, packed, pool), ByHand(w, x, m, program, pool)), 0) << Info(dtype).name << " round " << round;
+    }
+  }
+}
+
+TEST_P(LeafProgramsOnIsa, ADeepStackNeedsMoreThanTheLocalOne) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  ThreadPool pool(1);
+  const int leaves = 40;
+  const StoredWeight w = MakeWeight(DType::kF32, 70, 2 * leaves, 61);
+  LeafProgram program;
+  for (int i = 0; i < leaves; ++i) program.cuts.push_back(2 * (i + 1));
+  program.merges.assign(leaves, 0);
+  const std::vector<float> x = Normal(9 * w.k, 62);
+  EXPECT_EQ(Differences(Product(x, 9, PackWhole(w, pool, program), pool), ByHand(w, x, 9, program, pool)), 0);
+  program.merges.back() = leaves - 1;
+  const std::vector<float> chained = Product(x, 9, PackWhole(w, pool, program), pool);
+  EXPECT_EQ(Differences(chained, ByHand(w, x, 9, program, pool)), 0);
+  // The other association must show, or this test could not see a wrong tree.
+  EXPECT_GT(Differences(chained, Product(x, 9, PackWhole(w, pool), pool)), 100);
+}
+
+TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    const StoredWeight w = MakeWeight(dtype, 19, 64, 71);
+    const LeafProgram program{{0, 32, 64}, {0, 0}};
+    const Weight packed = PackWhole(w, pool, program);
+    const std::vector<float> x = Normal(3 * 64, 72);
+    Activations a;
+    PackActivations(x.data(), 3, 64, packed, ActivationBits::k16, &a, pool);
+    std::vector<float> y(2 * 3 * 25, 123.0f);
+    MatMul(a, packed, y.data(), 25, pool);
+    for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 123.0f, i % 25 >= 19);
+  }
+}
+
+TEST(Products, ARankWithoutColumnsOrLeaves) {
+  ThreadPool pool(1);
+  const StoredWeight w = MakeWeight(DType::kF32, 8, 4, 1);
+  const WeightRows none = w.Rows(0, 0);
+  const Weight empty = Weight::Pack(std::span(&none, 1), 4, pool);
+  EXPECT_TRUE(empty.empty());
+  EXPECT_EQ(Product(Normal(4, 1), 1, empty, pool).size(), 0u);
+  const WeightRows rows = w.Rows(0, 8);
+  const Weight no_leaf = Weight::Pack(std::span(&rows, 1), 0, LeafProgram{}, pool);
+  EXPECT_EQ(no_leaf.vectors(), 0);
+  float y = 5;
+  Activations a;
+  PackActivations(&y, 1, 0, no_leaf, ActivationBits::k16, &a, pool);
+  MatMul(a, no_leaf, &y, 8, pool);
+  EXPECT_EQ(y, 5);
+}
+
+TEST(Products, EmbeddingRowsAreExact) {
+  ThreadPool pool(1);
+  for (const DType dtype : kDTypes) {
+    for (const bool transposed : {false, true}) {
+      if (transposed && IsQuantised(dtype)) continue;
+      const StoredWeight w = MakeWeight(dtype, 9, 64, 81, transposed);
+      const std::vector<int32_t> ids = {8, 0, 3, 3};
+      std::vector<float> out(4 * 70, 9.0f);
+      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), 70);
+      for (size_t i = 0; i < ids.size(); ++i) {
+        for (int e = 0; e < 64; ++e) EXPECT_EQ(out[i * 70 + e], static_cast<float>(w.value[ids[i] * 64 + e]));
+        EXPECT_EQ(out[i * 70 + 64], 9.0f);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pangea

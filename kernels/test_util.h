@@ -1,0 +1,124 @@
+// Shared by the tests of this room: random data, weights of every dtype with their exact values in double, the classes to run.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/half.h"
+#include "kernels/isa.h"
+#include "kernels/ops.h"
+
+namespace pangea {
+
+// Restores the class that was chosen before.
+class ScopedIsa {
+ public:
+  explicit ScopedIsa(Isa isa) : before_(CurrentIsa()) { UseIsa(isa); }
+  ~ScopedIsa() { UseIsa(before_); }
+
+ private:
+  Isa before_;
+};
+
+// Skips (with a message) where the CPU lacks the class that a parametrised test asks for.
+#define SKIP_WITHOUT(isa) \
+  if ((isa) > BestIsa()) GTEST_SKIP() << "this CPU lacks " << IsaName(isa)
+
+inline std::string IsaTestName(const testing::TestParamInfo<Isa>& info) { return std::string(IsaName(info.param)); }
+
+inline std::vector<float> Normal(int64_t n, uint32_t seed, float scale = 1.0f) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, scale);
+  std::vector<float> v(static_cast<size_t>(n));
+  for (float& f : v) f = normal(generator);
+  return v;
+}
+
+// A tensor [n][k] (or [k][n] when transposed) as it would lie in a file, at an odd address.
+struct StoredWeight {
+  DType dtype;
+  int64_t n, k;
+  bool transposed;
+  int64_t pitch;
+  std::vector<std::byte> memory;  // one byte of padding first
+  std::vector<double> value;      // [n][k], exact
+
+  std::byte* data() { return memory.data() + 1; }
+  WeightRows Rows(int64_t first, int64_t count, int64_t k0 = 0) const {
+    const int64_t block = Info(dtype).block, bytes = Info(dtype).bytes;
+    const std::byte* at = memory.data() + 1;
+    at += transposed ? k0 * pitch + first * bytes : first * pitch + k0 / block * bytes;
+    return {dtype, at, pitch, count, transposed};
+  }
+};
+
+inline void PutHalf(std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); }
+
+inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed, bool transposed = false) {
+  StoredWeight w{dtype, n, k, transposed, transposed ? n * Info(dtype).bytes : RowBytes(dtype, k), {}, {}};
+  w.memory.resize(static_cast<size_t>(1 + w.pitch * (transposed ? k : n)));
+  w.value.resize(static_cast<size_t>(n * k));
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t i = 0; i < k && !IsQuantised(dtype); ++i) {
+      std::byte* p = w.data() + (transposed ? i * w.pitch + j * Info(dtype).bytes : j * w.pitch + i * Info(dtype).bytes);
+      float f = normal(generator);
+      if (dtype == DType::kF16) f = F16ToF32(F32ToF16(f));
+      if (dtype == DType::kBF16) f = Bf16ToF32(F32ToBf16(f));
+      if (dtype == DType::kF32) std::memcpy(p, &f, 4);
+      if (dtype == DType::kF16) PutHalf(p, F32ToF16(f));
+      if (dtype == DType::kBF16) PutHalf(p, F32ToBf16(f));
+      w.value[j * k + i] = f;
+    }
+    for (int64_t b = 0; b < k / 32 && IsQuantised(dtype); ++b) {
+      std::byte* p = w.data() + j * w.pitch + b * Info(dtype).bytes;
+      const uint16_t d16 = F32ToF16(0.01f * normal(generator)), m16 = F32ToF16(0.05f * normal(generator));
+      const double d = F16ToF32(d16), m = F16ToF32(m16);
+      PutHalf(p, d16);
+      if (dtype == DType::kQ4_1) PutHalf(p + 2, m16);
+      std::byte* q = p + (dtype == DType::kQ4_1 ? 4 : 2);
+      for (int i = 0; i < Info(dtype).bytes - static_cast<int>(q - p); ++i) q[i] = static_cast<std::byte>(generator());
+      for (int i = 0; i < 32; ++i) {
+        double& value = w.value[j * k + b * 32 + i];
+        const int nibble = static_cast<int>(i < 16 ? q[i % 16] & std::byte{15} : q[i % 16] >> 4);
+        if (dtype == DType::kQ8_0) value = d * static_cast<int8_t>(q[i]);
+        if (dtype == DType::kQ4_0) value = d * (nibble - 8);
+        if (dtype == DType::kQ4_1) value = d * nibble + m;
+      }
+    }
+  }
+  return w;
+}
+
+inline Weight PackWhole(const StoredWeight& w, ThreadPool& pool, const LeafProgram& program = {}) {
+  const WeightRows rows = w.Rows(0, w.n);
+  return Weight::Pack(std::span(&rows, 1), w.k, program, pool);
+}
+
+inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, ThreadPool& pool,
+                                  ActivationBits bits = ActivationBits::k16) {
+  Activations a;
+  PackActivations(x.data(), m, static_cast<int64_t>(x.size()) / m, w, bits, &a, pool);
+  std::vector<float> y(static_cast<size_t>(w.vectors() * m * w.n()), -777.0f);
+  MatMul(a, w, y.data(), w.n(), pool);
+  return y;
+}
+
+inline bool SameBits(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || __builtin_bit_cast(uint32_t, a) == __builtin_bit_cast(uint32_t, b);
+}
+
+// How many differ, any NaN being equal to any other.
+inline int64_t Differences(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return -1;
+  int64_t count = 0;
+  for (size_t i = 0; i < a.size(); ++i) count += SameBits(a[i], b[i]) ? 0 : 1;
+  return count;
+}
+
+}  // namespace pangea
