@@ -96,18 +96,18 @@ StepResult FakeAgents::TakeResult() {
 
 void FakeAgents::Send(const Step& step) {
   if (!fault_.empty()) return;
+  const StepLimits limits{.vocab = kFakeVocab,
+                          .blocks = options_.blocks,
+                          .block_tokens = options_.block_tokens,
+                          .cache_groups = 1,
+                          .max_rows = options_.max_batch_tokens,
+                          .max_sequences = options_.max_sequences,
+                          .max_position = options_.context};
+  if (const absl::Status valid = Validate(step, limits); !valid.ok()) Fault(std::string(valid.message()));
   if (step.number != next_number_++) Fault(absl::StrCat("step ", step.number, ": a gap in the numbers"));
   if (step.epoch != options_.epoch) Fault("wrong epoch");
   if (static_cast<int>(results_.size()) > options_.stages) Fault("more than stages + 1 steps in flight");
   if (step.sequences.empty()) Fault("empty step");
-  int rows = 0;
-  std::set<uint64_t> ids;
-  for (const StepSequence& part : step.sequences) {
-    rows += part.rows();
-    if (!ids.insert(part.id).second) Fault("a sequence twice in one step");
-  }
-  if (rows > options_.max_batch_tokens) Fault("too many rows");
-  if (static_cast<int>(ids.size()) > options_.max_sequences) Fault("too many sequences");
   for (const uint64_t id : step.ended) {
     if (sequences_.erase(id) == 0) Fault("ended a sequence that is not known");
     ended_.insert(id);
