@@ -207,7 +207,6 @@ TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
       {"window", "mistral-window", [](ModelConfig* m) { m->window.assign(m->layers, 0); }},
       {"epsilon", "qwen3", [](ModelConfig* m) { m->norm_eps = 1e-6f; }},
       {"activation", "llama2", [](ModelConfig* m) { m->activation = Gate::kGeluTanh; }},
-      {"query and key norms", "qwen3", [](ModelConfig* m) { m->qk_norm = false; }},
       {"layer norm epsilon", "gpt2", [](ModelConfig* m) { m->norm_eps = 1e-5f; }},
   };
   for (const Control& control : controls) {

@@ -9,7 +9,6 @@
 namespace pangea {
 namespace {
 
-std::span<const std::byte> Bytes(const float* p, size_t n) { return {reinterpret_cast<const std::byte*>(p), n * sizeof(float)}; }
 std::span<std::byte> Bytes(float* p, size_t n) { return {reinterpret_cast<std::byte*>(p), n * sizeof(float)}; }
 
 }  // namespace
