@@ -1,0 +1,83 @@
+#include "agent/service_codec.h"
+
+#include <algorithm>
+
+namespace pangea {
+namespace {
+
+namespace wire = agent::v1;
+
+Sampling DecodeSampling(const wire::Sampling& in) {
+  Sampling out;
+  out.temperature = in.temperature();
+  out.top_p = in.top_p();
+  out.top_k = in.top_k();
+  out.min_p = in.min_p();
+  out.presence_penalty = in.presence_penalty();
+  out.frequency_penalty = in.frequency_penalty();
+  out.repetition_penalty = in.repetition_penalty();
+  out.seed = in.seed();
+  out.choice = in.choice();
+  out.top_logprobs = in.top_logprobs();
+  out.min_tokens = in.min_tokens();
+  out.end_ids.assign(in.end_ids().begin(), in.end_ids().end());
+  const int biases = std::min(in.bias_ids_size(), in.bias_values_size());
+  for (int i = 0; i < biases; ++i) out.logit_bias.emplace_back(in.bias_ids(i), in.bias_values(i));
+  out.prompt_ids.assign(in.prompt_ids().begin(), in.prompt_ids().end());
+  out.generated_ids.assign(in.generated_ids().begin(), in.generated_ids().end());
+  return out;
+}
+
+StepSequence DecodeSequence(const wire::StepSequence& in) {
+  StepSequence out;
+  out.id = in.id();
+  out.adapter = in.adapter();
+  out.start = in.start();
+  out.ids.assign(in.ids().begin(), in.ids().end());
+  // An unknown value must not pass for a known one after the cast; Validate refuses it.
+  out.logits = static_cast<LogitRows>(std::clamp(in.logits(), 0, 255));
+  if (in.has_next_id()) out.next_id = in.next_id();
+  for (const auto& table : in.tables()) out.blocks.emplace_back(table.blocks().begin(), table.blocks().end());
+  out.whole_tables = in.whole_tables();
+  if (in.has_sampling()) out.sampling = DecodeSampling(in.sampling());
+  return out;
+}
+
+void EncodeSample(const Sample& in, wire::Sample* out) {
+  out->set_id(in.id);
+  out->set_logprob(in.logprob);
+  for (const auto& [id, logprob] : in.top) {
+    out->add_top_ids(id);
+    out->add_top_logprobs(logprob);
+  }
+}
+
+}  // namespace
+
+Step DecodeStep(const wire::Step& in) {
+  Step out;
+  out.epoch = in.epoch();
+  out.number = in.number();
+  for (const auto& sequence : in.sequences()) out.sequences.push_back(DecodeSequence(sequence));
+  out.ended.assign(in.ended().begin(), in.ended().end());
+  for (const auto& copy : in.copies())
+    out.copies.push_back({.group = copy.group(), .from = copy.from(), .to = copy.to()});
+  return out;
+}
+
+void EncodeResult(const StepResult& in, wire::StepResult* out) {
+  out->set_epoch(in.epoch);
+  out->set_number(in.number);
+  for (const SequenceResult& sequence : in.sequences) {
+    wire::SequenceResult* to = out->add_sequences();
+    to->set_id(sequence.id);
+    for (const Sample& sample : sequence.samples) EncodeSample(sample, to->add_samples());
+    for (const Sample& sample : sequence.prompt) EncodeSample(sample, to->add_prompt());
+    if (!sequence.status.ok()) {
+      to->set_error_code(static_cast<int>(sequence.status.code()));
+      to->set_error(std::string(sequence.status.message()));
+    }
+  }
+}
+
+}  // namespace pangea

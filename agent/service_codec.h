@@ -1,0 +1,12 @@
+// Between the wire's messages and pipeline/step.h, on the agent's side.
+#pragma once
+#include "pipeline/step.h"
+#include "protos/agent.pb.h"
+
+namespace pangea {
+
+// As it came: the numbers are judged by Validate, not here.
+Step DecodeStep(const agent::v1::Step& message);
+void EncodeResult(const StepResult& result, agent::v1::StepResult* message);
+
+}  // namespace pangea

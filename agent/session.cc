@@ -1,0 +1,409 @@
+#include "agent/session.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/group/make_group.h"
+#include "agent/service_codec.h"
+#include "configs/log.h"
+#include "configs/version.h"
+#include "kernels/isa.h"
+
+namespace pangea {
+namespace {
+
+namespace wire = agent::v1;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kConnectLimit(60);
+constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to notice an abort
+constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
+constexpr std::chrono::seconds kProgressPeriod(1);
+
+// This host's address as the way to the master shows it: where peers reach this agent. Connecting a datagram socket
+// sends nothing.
+std::string OwnAddressToward(const std::string& master) {
+  const auto target = ParseHostPort(master);
+  if (!target.ok()) return "";
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_socktype = SOCK_DGRAM;
+  if (getaddrinfo(target->host.c_str(), std::to_string(target->port).c_str(), &hints, &found) != 0) return "";
+  std::string address;
+  for (const addrinfo* a = found; a != nullptr && address.empty(); a = a->ai_next) {
+    const int fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    sockaddr_storage own{};
+    socklen_t length = sizeof(own);
+    char text[NI_MAXHOST];
+    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+        getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0) {
+      address = text;
+    }
+    close(fd);
+  }
+  freeaddrinfo(found);
+  return address;
+}
+
+StepLimits LimitsOf(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan) {
+  return {.vocab = header.config.vocab,
+          .blocks = plan.kv_blocks,
+          .block_tokens = plan.block_tokens,
+          .max_rows = deployment.schedule.max_batch_tokens,
+          .max_sequences = deployment.schedule.max_sequences,
+          .max_position = plan.context};
+}
+
+}  // namespace
+
+struct AgentSession::Loaded {
+  Deployment deployment;
+  CheckpointHeader header;
+  ParallelPlan plan;
+  int agent = 0;
+  std::unique_ptr<Executor> executor;
+};
+
+AgentSession::AgentSession(const AgentOptions& options, const std::string& token)
+    : options_(options), stream_(options.master, token), worker_(std::make_unique<Worker>()) {
+  leave_by_ = Clock::now() + kConnectLimit;
+  housekeeper_ = std::thread([this] { Housekeep(); });
+}
+
+AgentSession::~AgentSession() = default;  // Run has ended all threads
+
+absl::Status AgentSession::Run() {
+  wire::FromAgent first;
+  wire::Join& join = *first.mutable_join();
+  join.set_build(kBuild);
+  join.set_pid(getpid());
+  join.set_host(OwnAddressToward(options_.master));
+  join.set_device("cpu");
+  join.set_isa(std::string(IsaName(BestIsa())));
+  join.set_agent(options_.agent);
+  if (stream_.Write(first)) {
+    wire::FromMaster message;
+    while (stream_.Read(&message) && Handle(message)) {
+    }
+  }
+  return Leave();
+}
+
+bool AgentSession::Handle(const wire::FromMaster& message) {
+  switch (message.kind_case()) {
+    case wire::FromMaster::kAssign: {
+      {
+        std::lock_guard lock(mutex_);
+        joined_ = true;
+        if (failure_.ok()) leave_by_.reset();
+        changed_.notify_all();
+      }
+      worker_->Post([this, assign = message.assign()] {
+        if (const absl::Status status = Load(assign); !status.ok()) Fail(0, status, /*fatal=*/true);
+      });
+      return true;
+    }
+    case wire::FromMaster::kForm:
+      OnForm(message.form());
+      return true;
+    case wire::FromMaster::kRendezvous: {
+      std::lock_guard lock(mutex_);
+      if (board_ && message.rendezvous().epoch() == epoch_) {
+        board_->Deliver(message.rendezvous().key(), message.rendezvous().value());
+      }
+      return true;
+    }
+    case wire::FromMaster::kStep:
+      OnStep(message.step());
+      return true;
+    case wire::FromMaster::kStop:
+      LogInfo("stop: %s", message.stop().reason());
+      stopped_ = true;
+      return false;
+    case wire::FromMaster::KIND_NOT_SET:
+      break;
+  }
+  Fail(0, absl::UnimplementedError("the master sent a message of an unknown kind"), /*fatal=*/true);
+  return true;
+}
+
+absl::Status AgentSession::Load(const wire::Assign& assign) {
+  const auto start = Clock::now();
+  auto loaded = std::make_unique<Loaded>();
+  auto deployment = ParseDeployment(assign.deployment(), "the master's deployment");
+  if (!deployment.ok()) return deployment.status();
+  loaded->deployment = *std::move(deployment);
+  loaded->deployment.model = options_.model.empty() ? assign.model() : options_.model;
+  SetLogLevel(loaded->deployment.log);
+  auto header = ReadCheckpointHeader(loaded->deployment.model);
+  if (!header.ok()) return header.status();
+  loaded->header = *std::move(header);
+  if (loaded->header.hash != assign.header_hash()) {
+    return absl::FailedPreconditionError(absl::StrCat(loaded->deployment.model,
+                                                      " is another checkpoint than the master's: hash ",
+                                                      loaded->header.hash, ", not ", assign.header_hash()));
+  }
+  PlanResult plan = MakePlan(loaded->header, loaded->deployment);
+  if (!plan.faults.empty()) return absl::FailedPreconditionError(plan.faults.front());
+  if (plan.plan.Hash() != assign.plan_hash() || plan.plan.kv_blocks != assign.kv_blocks()) {
+    return absl::FailedPreconditionError("this agent makes another plan of the deployment than its master");
+  }
+  loaded->plan = std::move(plan.plan);
+  loaded->agent = assign.agent();
+  if (loaded->agent < 0 || loaded->agent >= static_cast<int>(loaded->plan.agents.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("agent ", loaded->agent, " is not in the plan"));
+  }
+  const RankPlan& place = loaded->plan.agents[loaded->agent];
+  SetLogProcess(absl::StrCat("agent ", loaded->agent, " (stage ", place.stage, ", rank ", place.rank, ")"));
+  const auto isa = IsaFromName(assign.isa());
+  if (!isa || *isa > BestIsa()) {
+    return absl::FailedPreconditionError(absl::StrCat("this CPU lacks ISA class \"", assign.isa(), "\""));
+  }
+  UseIsa(*isa);
+  const auto make = loaded->deployment.agent(loaded->agent).device == "sim" ? MakeSimExecutor : MakeCpuExecutor;
+  loaded->executor = make(loaded->header, loaded->deployment, loaded->plan, loaded->agent);
+  if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
+
+  wire::FromAgent message;
+  wire::Ready& ready = *message.mutable_ready();
+  ready.set_weight_bytes(loaded->executor->weight_bytes());
+  ready.set_kv_bytes(loaded->executor->kv_bytes());
+  ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
+  LogInfo("loaded layers %d to %d: %d bytes of weights, %d of KV pages, in %.2f s", place.layers.begin,
+          place.layers.end - 1, ready.weight_bytes(), ready.kv_bytes(), ready.load_seconds());
+  {
+    std::lock_guard lock(mutex_);
+    limits_ = LimitsOf(loaded->header, loaded->deployment, loaded->plan);
+    loaded_ = std::move(loaded);
+  }
+  stream_.Write(message);
+  return absl::OkStatus();
+}
+
+void AgentSession::OnForm(const wire::Form& form) {
+  AbortGroup(absl::AbortedError(absl::StrCat("epoch ", form.epoch(), " begins")));
+  auto board =
+      std::make_shared<Rendezvous>([this, epoch = form.epoch()](const std::string& key, const std::string& value) {
+        wire::FromAgent message;
+        message.mutable_rendezvous()->set_epoch(epoch);
+        message.mutable_rendezvous()->set_key(key);
+        message.mutable_rendezvous()->set_value(value);
+        stream_.Write(message);
+      });
+  {
+    std::lock_guard lock(mutex_);
+    board_ = board;
+    epoch_ = form.epoch();
+  }
+  worker_->Post([this, form, board] {
+    if (const absl::Status status = Form(form, board); !status.ok()) Fail(form.epoch(), status, /*fatal=*/false);
+  });
+}
+
+absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvous> board) {
+  if (!loaded_) return absl::FailedPreconditionError("a group cannot be formed before the agent is loaded");
+  const ParallelPlan& plan = loaded_->plan;
+  if (form.hosts_size() != static_cast<int>(plan.agents.size())) {
+    return absl::InvalidArgumentError(absl::StrCat(form.hosts_size(), " hosts for ", plan.agents.size(), " agents"));
+  }
+  const GroupSpec spec{.stages = plan.stages,
+                       .ranks = plan.ranks,
+                       .agent = loaded_->agent,
+                       .epoch = form.epoch(),
+                       .limit = absl::Seconds(loaded_->deployment.control.step_seconds),
+                       .spin = plan.spin,
+                       .host = form.hosts(loaded_->agent),
+                       // One batch of hidden states fits, so that a stage goes on while the next one still computes.
+                       .channel_bytes = static_cast<size_t>(loaded_->deployment.schedule.max_batch_tokens) *
+                                        loaded_->header.config.hidden * sizeof(float)};
+  {
+    std::lock_guard lock(mutex_);
+    group_.reset();  // the old epoch's connections end before the new ones begin
+  }
+  auto made = MakeGroup(form.transport(), spec, *board);
+  if (!made.ok()) return made.status();
+  {
+    std::lock_guard lock(mutex_);
+    if (board_ != board || left_) return absl::AbortedError("the epoch is over");
+    group_ = *std::move(made);
+  }
+  LogInfo("epoch %d: group of %d stages x %d ranks formed over %s", form.epoch(), plan.stages, plan.ranks,
+          form.transport());
+  wire::FromAgent message;
+  message.mutable_formed()->set_epoch(form.epoch());
+  stream_.Write(message);
+  return absl::OkStatus();
+}
+
+// Steps run in number order: the stream keeps it, and a gap is an error.
+absl::Status AgentSession::CheckOrder(const Step& step) {
+  if (step.epoch != step_epoch_) {
+    step_epoch_ = step.epoch;
+  } else if (step.number != next_step_) {
+    return absl::InternalError(absl::StrCat("step ", step.number, " came where ", next_step_, " was due"));
+  }
+  next_step_ = step.number + 1;
+  return absl::OkStatus();
+}
+
+void AgentSession::OnStep(const wire::Step& message) {
+  std::optional<StepLimits> limits;
+  {
+    std::lock_guard lock(mutex_);
+    limits = limits_;
+    if (message.epoch() != epoch_) return;  // of an epoch that is over
+  }
+  auto step = std::make_shared<Step>(DecodeStep(message));
+  absl::Status status =
+      limits ? Validate(*step, *limits) : absl::FailedPreconditionError("a step came before the weights");
+  if (status.ok()) status = CheckOrder(*step);
+  if (status.ok() && !worker_->Post([this, step] { RunStep(*step); }))
+    status = absl::ResourceExhaustedError("too many steps wait");
+  if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
+}
+
+void AgentSession::RunStep(const Step& step) {
+  std::shared_ptr<Group> group;
+  {
+    std::lock_guard lock(mutex_);
+    if (step.epoch != epoch_ || left_) return;
+    group = group_;
+  }
+  if (!group) return;  // forming failed, which was reported
+  auto result = loaded_->executor->Run(step, *group);
+  if (!result.ok()) {
+    const absl::StatusCode code = result.status().code();
+    // What a peer or the transport did to the group, as against what is wrong here.
+    const bool transport = code == absl::StatusCode::kAborted || code == absl::StatusCode::kUnavailable ||
+                           code == absl::StatusCode::kDeadlineExceeded;
+    group->Abort(result.status());
+    {
+      std::lock_guard lock(mutex_);
+      if (group_ == group) group_.reset();
+    }
+    Fail(step.epoch, result.status(), !transport);
+    return;
+  }
+  if (!*result) return;
+  wire::FromAgent message;
+  EncodeResult(**result, message.mutable_result());
+  stream_.Write(message);
+}
+
+void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
+  {
+    std::lock_guard lock(mutex_);
+    if (left_) return;
+    if (fatal) {
+      if (failure_.ok()) failure_ = why;
+      leave_by_ = Clock::now() + kFailureLimit;
+      changed_.notify_all();
+    }
+  }
+  LogError("%s", why.ToString());
+  wire::FromAgent message;
+  wire::Failure& failure = *message.mutable_failure();
+  failure.set_epoch(epoch);
+  failure.set_code(static_cast<int>(why.code()));
+  failure.set_message(std::string(why.message()));
+  failure.set_fatal(fatal);
+  stream_.Write(message);
+}
+
+void AgentSession::Terminate(const absl::Status& why) {
+  bool joined;
+  {
+    std::lock_guard lock(mutex_);
+    joined = joined_;
+    if (failure_.ok()) failure_ = why;
+    leave_by_ = Clock::now() + (joined ? kFailureLimit : std::chrono::milliseconds(0));
+    changed_.notify_all();
+  }
+  AbortGroup(why);
+  if (joined) Fail(0, why, /*fatal=*/true);
+}
+
+void AgentSession::AbortGroup(const absl::Status& why) {
+  std::shared_ptr<Group> group;
+  {
+    std::lock_guard lock(mutex_);
+    if (board_) board_->Close(why);
+    group = group_;
+  }
+  if (group) group->Abort(why);
+}
+
+// One report a second while something moves. Also ends the streams when the agent should have left by now.
+void AgentSession::Housekeep() {
+  wire::ProgressReport last;
+  std::unique_lock lock(mutex_);
+  auto next_report = Clock::now() + kProgressPeriod;
+  while (!left_) {
+    const auto now = Clock::now();
+    if (leave_by_ && now >= *leave_by_) {
+      if (failure_.ok()) failure_ = absl::DeadlineExceededError(absl::StrCat("no master at ", options_.master));
+      leave_by_.reset();
+      stream_.Cancel();
+      continue;
+    }
+    if (now >= next_report) {
+      next_report = now + kProgressPeriod;
+      if (loaded_) {
+        const int agent = loaded_->agent;
+        lock.unlock();
+        Report(agent, &last);
+        lock.lock();
+        continue;
+      }
+    }
+    changed_.wait_until(lock, leave_by_ ? std::min(*leave_by_, next_report) : next_report);
+  }
+}
+
+bool AgentSession::Report(int agent, wire::ProgressReport* last) {
+  wire::ProgressReport report;
+  {
+    std::lock_guard lock(mutex_);
+    const Progress& progress = loaded_->executor->progress();
+    report.set_epoch(epoch_);
+    report.set_step(progress.step.load(std::memory_order_relaxed));
+    report.set_layer(progress.layer.load(std::memory_order_relaxed));
+    report.set_rows(progress.rows.load(std::memory_order_relaxed));
+    if (group_) report.set_collective(group_->collectives());
+  }
+  if (report.SerializeAsString() == last->SerializeAsString()) return true;
+  *last = report;
+  return stream_.WriteProgress(agent, report);
+}
+
+absl::Status AgentSession::Leave() {
+  {
+    std::lock_guard lock(mutex_);
+    left_ = true;
+    changed_.notify_all();
+  }
+  AbortGroup(absl::AbortedError(stopped_ ? "the master said stop" : "the master is gone"));
+  stream_.Cancel();
+  const absl::Status ended = stream_.Finish();
+  if (!worker_->Stop(kLeaveLimit)) {
+    // Loading or computing cannot be interrupted, and an agent must not outlive its master.
+    LogWarning("still busy %d ms after the end: leaving as it is", kLeaveLimit.count());
+    _exit(stopped_ ? 0 : 1);
+  }
+  housekeeper_.join();
+  worker_.reset();
+  group_.reset();
+  if (!failure_.ok()) return failure_;
+  if (stopped_) return absl::OkStatus();
+  if (ended.code() == absl::StatusCode::kCancelled) return absl::UnavailableError("the master ended the session");
+  return absl::Status(ended.ok() ? absl::StatusCode::kUnavailable : ended.code(),
+                      ended.ok() ? "the master ended the session" : ended.message());
+}
+
+}  // namespace pangea

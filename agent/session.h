@@ -1,0 +1,71 @@
+// One life of an agent: join, load, form, steps, leave. The control thread reads the stream at all times; the executor
+// thread (a Worker) loads, forms groups and runs steps in number order, and may be stuck in a peer's silence until the
+// control thread aborts.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "agent/control_stream.h"
+#include "agent/executor.h"
+#include "agent/group/rendezvous.h"
+#include "agent/service.h"
+#include "agent/worker.h"
+#include "configs/deployment.h"
+#include "pipeline/checkpoint/header.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+
+class AgentSession {
+ public:
+  AgentSession(const AgentOptions& options, const std::string& token);
+  ~AgentSession();
+  // The control thread's loop: returns once the agent has left.
+  absl::Status Run();
+  // From any thread: tells the master why this agent ends, and ends within a second.
+  void Terminate(const absl::Status& why);
+
+ private:
+  struct Loaded;  // deployment, header, plan, executor
+
+  bool Handle(const agent::v1::FromMaster& message);  // false: leave
+  void OnForm(const agent::v1::Form& form);
+  void OnStep(const agent::v1::Step& message);
+  // On the executor thread.
+  absl::Status Load(const agent::v1::Assign& assign);
+  absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
+  void RunStep(const Step& step);
+
+  absl::Status CheckOrder(const Step& step);
+  // Sends a Failure. Fatal: nothing can be done with this process any more, so it leaves within a second.
+  void Fail(uint64_t epoch, const absl::Status& why, bool fatal);
+  void AbortGroup(const absl::Status& why);
+  void Housekeep();  // progress reports, and the last deadline
+  bool Report(int agent, agent::v1::ProgressReport* last);
+  absl::Status Leave();
+
+  const AgentOptions options_;
+  ControlStream stream_;
+  std::unique_ptr<Loaded> loaded_;  // made by the executor thread; the pointer is guarded by mutex_
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<Rendezvous> board_;
+  std::shared_ptr<Group> group_;
+  uint64_t epoch_ = 0;                // of the latest Form
+  std::optional<StepLimits> limits_;  // once loaded
+  std::optional<std::chrono::steady_clock::time_point> leave_by_;
+  absl::Status failure_;  // the first fatal one
+  bool joined_ = false, left_ = false;
+
+  uint64_t step_epoch_ = 0, next_step_ = 0;  // control thread
+  bool stopped_ = false;                     // control thread: the master said so
+  std::unique_ptr<Worker> worker_;
+  std::thread housekeeper_;
+};
+
+}  // namespace pangea
