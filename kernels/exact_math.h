@@ -137,7 +137,8 @@ struct GeluQuickText {
 struct ReluText {
   template <class V>
   static PANGEA_INLINE V Apply(V g) {
-    return Max(V(0.0f), g);  // NaN stays
+    // NaN stays. max may or may not hand a subnormal through (it depends on the instruction); the addition flushes it.
+    return Add(Max(V(0.0f), g), V(0.0f));
   }
 };
 

@@ -121,7 +121,7 @@ PANGEA_INLINE float LaneMax(F32 a) {
   const __m256 b = _mm256_max_ps(a.lo, a.hi);
   const __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
   const __m128 d = _mm_max_ps(c, _mm_movehl_ps(c, c));
-  return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
+  return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d))) + 0.0f;  // flushes a subnormal
 }
 PANGEA_INLINE int32_t LaneSumInt(I32 a) {
   const __m256i b = _mm256_add_epi32(a.lo, a.hi);

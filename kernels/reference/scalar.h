@@ -74,7 +74,7 @@ inline F32 LaneMax(const float* x, int64_t n) {
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) lanes[i] = Max(F32(lanes[i]), F32(lanes[i + half])).v;
   }
-  return F32(lanes[0]);
+  return F32(lanes[0] + 0.0f);  // flushes a subnormal, which max may or may not hand through
 }
 
 }  // namespace pangea::reference

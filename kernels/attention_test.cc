@@ -1,0 +1,270 @@
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "kernels/test_util.h"
+
+namespace pangea {
+namespace {
+
+struct Shape {
+  int heads, kv_heads, head_dim, block_tokens, window;
+};
+
+// Pages of several sequences whose blocks lie in a shuffled order; memory that nobody wrote is NaN.
+class Cache {
+ public:
+  Cache(DType dtype, const Shape& shape, int sequences, int max_tokens) {
+    const int blocks = (max_tokens + shape.block_tokens - 1) / shape.block_tokens;
+    const int64_t extent = KvExtentBytes(dtype, shape.block_tokens, shape.head_dim);
+    memory_.assign(static_cast<size_t>(2 * extent * shape.kv_heads * blocks * sequences + 64), std::byte{0xff});  // NaN in every type
+    kv.base = memory_.data() + 4;
+    kv.head_stride = 2 * extent;
+    kv.block_stride = 2 * extent * shape.kv_heads;
+    kv.v_offset = extent;
+    kv.kv_heads = shape.kv_heads;
+    kv.head_dim = shape.head_dim;
+    kv.block_tokens = shape.block_tokens;
+    kv.dtype = dtype;
+    std::vector<int32_t> order(static_cast<size_t>(blocks * sequences));
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+    std::shuffle(order.begin(), order.end(), std::mt19937(1));
+    for (int s = 0; s < sequences; ++s) ids_.emplace_back(order.begin() + s * blocks, order.begin() + (s + 1) * blocks);
+    for (const std::vector<int32_t>& t : ids_) tables.push_back(t.data());
+  }
+  KvLayer kv;
+  std::vector<const int32_t*> tables;
+
+ private:
+  std::vector<std::byte> memory_;
+  std::vector<std::vector<int32_t>> ids_;
+};
+
+struct Inputs {
+  int tokens;
+  std::vector<float> q, k, v;  // of one sequence, [tokens][...]
+};
+
+Inputs MakeInputs(const Shape& s, int tokens, uint32_t seed) {
+  Inputs in{tokens, Normal(static_cast<int64_t>(tokens) * s.heads * s.head_dim, seed, 2.0f / std::sqrt(static_cast<float>(s.head_dim))),
+            Normal(static_cast<int64_t>(tokens) * s.kv_heads * s.head_dim, seed + 1), Normal(static_cast<int64_t>(tokens) * s.kv_heads * s.head_dim, seed + 2)};
+  return in;
+}
+
+std::vector<int32_t> HeadMap(const Shape& s) {
+  std::vector<int32_t> map;
+  for (int h = 0; h < s.heads; ++h) map.push_back(h * s.kv_heads / s.heads);
+  return map;
+}
+
+// Feeds the sequence in chunks: writes the chunk's keys and values, then attends with its rows.
+std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, const std::vector<int>& chunks, int threads) {
+  ThreadPool pool(threads);
+  Cache cache(dtype, s, 1, in.tokens);
+  const std::vector<int32_t> map = HeadMap(s);
+  const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+  std::vector<float> out(in.q.size());
+  int at = 0;
+  for (size_t c = 0; at < in.tokens; ++c) {
+    const int n = std::min(chunks[c % chunks.size()], in.tokens - at);
+    std::vector<KvRow> rows;
+    for (int i = 0; i < n; ++i) rows.push_back({0, at + i});
+    KvWrite(cache.kv, &in.k[at * kv_width], kv_width, &in.v[at * kv_width], kv_width, rows, cache.tables.data(), pool);
+    AttentionArgs args;
+    args.q = &in.q[at * width];
+    args.ldq = args.ldo = width;
+    args.heads = s.heads;
+    args.kv_of_head = map.data();
+    args.window = s.window;
+    args.rows = rows;
+    args.tables = cache.tables.data();
+    args.out = &out[at * width];
+    Attention(cache.kv, args, pool);
+    at += n;
+  }
+  return out;
+}
+
+// What a stored number reads as.
+double Stored(DType dtype, const float* token, int d, int e) {
+  if (dtype == DType::kF16) return F16ToF32(F32ToF16(token[e]));
+  if (dtype == DType::kBF16) return Bf16ToF32(F32ToBf16(token[e]));
+  float amax = 0;
+  for (int i = 0; i < d; ++i) amax = std::max(amax, std::fabs(token[i]));
+  return static_cast<float>(std::nearbyint(token[e] * (127.0f / amax))) * (amax / 127.0f);
+}
+
+std::vector<double> Exact(DType dtype, const Shape& s, const Inputs& in) {
+  const std::vector<int32_t> map = HeadMap(s);
+  const int d = s.head_dim;
+  std::vector<double> out(in.q.size());
+  for (int i = 0; i < in.tokens; ++i) {
+    for (int h = 0; h < s.heads; ++h) {
+      const int low = s.window > 0 ? std::max(0, i - s.window + 1) : 0;
+      std::vector<double> weight;
+      double largest = -INFINITY, sum = 0;
+      for (int t = low; t <= i; ++t) {
+        double score = 0;
+        for (int e = 0; e < d; ++e) score += in.q[(i * s.heads + h) * d + e] * Stored(dtype, &in.k[(t * s.kv_heads + map[h]) * d], d, e);
+        weight.push_back(score);
+        largest = std::max(largest, score);
+      }
+      for (double& w : weight) sum += w = std::exp(w - largest);
+      for (int t = low; t <= i; ++t) {
+        for (int e = 0; e < d; ++e) {
+          out[(i * s.heads + h) * d + e] += weight[t - low] / sum * Stored(dtype, &in.v[(t * s.kv_heads + map[h]) * d], d, e);
+        }
+      }
+    }
+  }
+  return out;
+}
+
+constexpr DType kTypes[] = {DType::kF16, DType::kBF16, DType::kI8};
+
+TEST(Attention, ReferenceAgreesWithDoubleArithmetic) {
+  ScopedIsa isa(Isa::kReference);
+  for (const DType dtype : kTypes) {
+    for (const Shape& s : {Shape{3, 1, 12, 16, 0}, Shape{4, 2, 20, 32, 0}, Shape{2, 2, 16, 16, 37}, Shape{5, 2, 8, 48, 130}}) {
+      const Inputs in = MakeInputs(s, 150, 3);
+      const std::vector<double> exact = Exact(dtype, s, in);
+      const std::vector<float> got = RunChunks(dtype, s, in, {150}, 1);
+      double worst = 0;
+      for (size_t i = 0; i < exact.size(); ++i) worst = std::max(worst, std::fabs(got[i] - exact[i]));
+      // Outputs are means of values of size about 1; scores of size about 10 carry d roundings, the sums at most 150.
+      EXPECT_LT(worst, 200 * 10 * 0x1p-24) << Info(dtype).name << " d=" << s.head_dim;
+      // A window off by one must show.
+      Shape wrong = s;
+      wrong.window = s.window > 0 ? s.window + 1 : 149;
+      const std::vector<float> other = RunChunks(dtype, wrong, in, {150}, 1);
+      double moved = 0;
+      for (size_t i = 0; i < exact.size(); ++i) moved = std::max(moved, std::fabs(other[i] - exact[i]));
+      EXPECT_GT(moved, 200 * 10 * 0x1p-24);
+    }
+  }
+}
+
+class AttentionOnIsa : public testing::TestWithParam<Isa> {};
+INSTANTIATE_TEST_SUITE_P(, AttentionOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx512), IsaTestName);
+
+TEST_P(AttentionOnIsa, GivesTheBitsOfTheReferenceInAnyChunksOnAnyThreads) {
+  SKIP_WITHOUT(GetParam());
+  for (const DType dtype : kTypes) {
+    for (const Shape& s : {Shape{9, 3, 64, 16, 0}, Shape{3, 1, 12, 16, 0}, Shape{5, 2, 20, 32, 50}, Shape{2, 2, 24, 48, 200}, Shape{8, 1, 80, 16, 0},
+                           Shape{40, 1, 16, 16, 0}, Shape{4, 4, 128, 64, 129}}) {
+      const int tokens = 300;
+      const Inputs in = MakeInputs(s, tokens, 5);
+      std::vector<float> expected;
+      {
+        ScopedIsa isa(Isa::kReference);
+        expected = RunChunks(dtype, s, in, {tokens}, 1);
+      }
+      ScopedIsa isa(GetParam());
+      const std::vector<std::vector<int>> chunkings = {{tokens}, {1}, {7}, {16, 3}, {100, 1, 31}};
+      for (size_t i = 0; i < chunkings.size(); ++i) {
+        EXPECT_EQ(Differences(expected, RunChunks(dtype, s, in, chunkings[i], 1 + static_cast<int>(i) % 3)), 0)
+            << Info(dtype).name << " d=" << s.head_dim << " window " << s.window << " chunking " << i;
+      }
+    }
+  }
+}
+
+// Prefill of one sequence, decode of two others and a finished block in between, in one call: each as if alone.
+TEST_P(AttentionOnIsa, SequencesOfABatchDoNotSeeEachOther) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  const Shape s{6, 2, 32, 16, 0};
+  const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+  const std::vector<int32_t> map = HeadMap(s);
+  const int lengths[] = {140, 33, 260}, news[] = {140, 1, 1};
+  ThreadPool pool(2);
+  Cache cache(DType::kF16, s, 3, 272);
+  std::vector<float> q, expected;
+  std::vector<KvRow> rows;
+  for (int n = 0; n < 3; ++n) {
+    const Inputs in = MakeInputs(s, lengths[n], 100 + static_cast<uint32_t>(n));
+    std::vector<KvRow> all;
+    for (int t = 0; t < lengths[n]; ++t) all.push_back({n, t});
+    KvWrite(cache.kv, in.k.data(), kv_width, in.v.data(), kv_width, all, cache.tables.data(), pool);
+    const std::vector<float> alone = RunChunks(DType::kF16, s, in, {lengths[n]}, 1);
+    for (int t = lengths[n] - news[n]; t < lengths[n]; ++t) rows.push_back({n, t});
+    q.insert(q.end(), in.q.end() - news[n] * width, in.q.end());
+    expected.insert(expected.end(), alone.end() - news[n] * width, alone.end());
+  }
+  std::vector<float> out(q.size());
+  AttentionArgs args;
+  args.q = q.data();
+  args.ldq = args.ldo = width;
+  args.heads = s.heads;
+  args.kv_of_head = map.data();
+  args.rows = rows;
+  args.tables = cache.tables.data();
+  args.out = out.data();
+  Attention(cache.kv, args, pool);
+  EXPECT_EQ(Differences(out, expected), 0);
+}
+
+// A rank's heads may begin inside a group, and be fewer than the model's.
+TEST_P(AttentionOnIsa, HeadsMayBeSplitUnevenlyOverGroups) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  const Shape s{6, 2, 16, 16, 0};
+  const Inputs in = MakeInputs(s, 70, 9);
+  const std::vector<float> whole = RunChunks(DType::kF16, s, in, {70}, 1);
+  ThreadPool pool(1);
+  Cache cache(DType::kF16, s, 1, 70);
+  std::vector<KvRow> rows;
+  for (int t = 0; t < 70; ++t) rows.push_back({0, t});
+  KvWrite(cache.kv, in.k.data(), 32, in.v.data(), 32, rows, cache.tables.data(), pool);
+  const std::vector<int32_t> map = {0, 1, 1};  // heads 2, 3, 4 of the model
+  std::vector<float> out(70 * 48);
+  AttentionArgs args;
+  args.q = in.q.data() + 32;
+  args.ldq = 96;
+  args.ldo = 48;
+  args.heads = 3;
+  args.kv_of_head = map.data();
+  args.rows = rows;
+  args.tables = cache.tables.data();
+  args.out = out.data();
+  Attention(cache.kv, args, pool);
+  for (int t = 0; t < 70; ++t) {
+    for (int e = 0; e < 48; ++e) EXPECT_TRUE(SameBits(out[t * 48 + e], whole[t * 96 + 32 + e]));
+  }
+}
+
+// Values at which a masked position would show: an output of -0, met by 0 * v.
+TEST_P(AttentionOnIsa, NegativeZeroOutputsDoNotDependOnTheTile) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  const Shape s{1, 1, 16, 16, 0};
+  Inputs in = MakeInputs(s, 40, 10);
+  for (int t = 0; t < 40; ++t) {
+    for (int e = 0; e < 16; ++e) in.v[t * 16 + e] = t < 20 ? -0.0f : 1.0f + static_cast<float>(e);
+  }
+  const std::vector<float> whole = RunChunks(DType::kF16, s, in, {40}, 1);
+  EXPECT_EQ(Differences(whole, RunChunks(DType::kF16, s, in, {1}, 1)), 0);
+  EXPECT_TRUE(SameBits(whole[0], 0.0f));
+}
+
+TEST_P(AttentionOnIsa, PagesHoldTheSameBytes) {
+  SKIP_WITHOUT(GetParam());
+  for (const DType dtype : kTypes) {
+    const Shape s{2, 2, 20, 32, 0};
+    const Inputs in = MakeInputs(s, 50, 11);
+    ThreadPool pool(2);
+    std::vector<std::vector<std::byte>> bytes;
+    for (const Isa isa : {Isa::kReference, GetParam()}) {
+      ScopedIsa scoped(isa);
+      Cache cache(dtype, s, 1, 64);
+      std::vector<KvRow> rows;
+      for (int t = 0; t < 50; ++t) rows.push_back({0, t});
+      KvWrite(cache.kv, in.k.data(), 40, in.v.data(), 40, rows, cache.tables.data(), pool);
+      bytes.emplace_back(cache.kv.base, cache.kv.base + 2 * cache.kv.block_stride);
+    }
+    EXPECT_TRUE(bytes[0] == bytes[1]) << Info(dtype).name;
+  }
+}
+
+}  // namespace
+}  // namespace pangea
