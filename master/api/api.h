@@ -21,12 +21,12 @@ struct ApiContext {
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
   EngineThread* engine = nullptr;
-  std::string name;         // served model's name
-  int context = 0;          // tokens of prompt + generation
+  std::string name;  // served model's name
+  int context = 0;   // tokens of prompt + generation
   int64_t created = 0;
   std::string fingerprint;  // FORMAT-PLAN-HASH
   std::atomic<Health> health{Health::kLoading};
-  std::string failure;      // why, when kFailed (set before health)
+  std::string failure;  // why, when kFailed (set before health)
 };
 
 // Both doors on one set of threads. Engine outputs are handed in by Deliver (called on the engine thread).
@@ -34,11 +34,12 @@ class Doors {
  public:
   static absl::StatusOr<std::unique_ptr<Doors>> Open(ApiContext* context);  // binds; ports 0 are chosen
   virtual ~Doors() = default;
-  virtual std::string rest_url() const = 0;   // http://HOST:PORT
+  virtual std::string rest_url() const = 0;  // http://HOST:PORT
   virtual std::string grpc_address() const = 0;
   virtual void Deliver(std::vector<Output> outputs) = 0;
   virtual int open_requests() const = 0;
-  // No new connections or requests (503); then waits up to `seconds` for the open ones, ends the rest with a final error event.
+  // No new connections or requests (503); then waits up to `seconds` for the open ones, ends the rest with a final
+  // error event.
   virtual void Drain(double seconds, const absl::Status& why) = 0;
 };
 

@@ -1,0 +1,89 @@
+#include "master/api/api_error.h"
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+namespace pangea {
+namespace {
+
+constexpr char kParam[] = "pangea/param";
+constexpr char kCode[] = "pangea/code";
+constexpr size_t kQuoted = 64;  // bytes of a client's own text that a message repeats
+
+struct Row {
+  absl::StatusCode status;
+  int http;
+  const char* type;
+  const char* code;
+  int retry_after;
+  bool never_retry;
+  int grpc;
+};
+// gRPC's numbers are absl's by design, but what is the client's fault must read so in both doors.
+constexpr Row kRows[] = {
+    {absl::StatusCode::kInvalidArgument, 400, "invalid_request_error", "", 0, false, 3},
+    {absl::StatusCode::kOutOfRange, 400, "invalid_request_error", "", 0, false, 3},
+    {absl::StatusCode::kUnauthenticated, 401, "authentication_error", "invalid_api_key", 0, false, 16},
+    {absl::StatusCode::kNotFound, 404, "invalid_request_error", "", 0, false, 5},
+    {absl::StatusCode::kResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded", 1, false, 8},
+    {absl::StatusCode::kUnavailable, 503, "service_unavailable_error", "service_unavailable", 2, false, 14},
+    {absl::StatusCode::kDeadlineExceeded, 504, "server_error", "timeout", 0, true, 4},
+    {absl::StatusCode::kCancelled, 499, "server_error", "cancelled", 0, true, 1},
+};
+constexpr Row kInternal = {absl::StatusCode::kInternal, 500, "server_error", "internal_error", 0, true, 13};
+
+const Row& Find(const absl::Status& status) {
+  for (const Row& row : kRows) {
+    if (row.status == status.code()) return row;
+  }
+  return kInternal;
+}
+
+std::string Payload(const absl::Status& status, const char* name) {
+  const auto value = status.GetPayload(name);
+  return value ? std::string(*value) : "";
+}
+
+nlohmann::json OrNull(const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); }
+
+}  // namespace
+
+absl::Status BadParam(const std::string& param, const std::string& message, const std::string& code) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  if (!param.empty()) status.SetPayload(kParam, absl::Cord(param));
+  if (!code.empty()) status.SetPayload(kCode, absl::Cord(code));
+  return status;
+}
+
+absl::Status ModelNotFound(const std::string& name) {
+  const bool cut = name.size() > kQuoted;
+  absl::Status status = absl::NotFoundError(
+      absl::StrCat("the model '", name.substr(0, kQuoted), cut ? "…" : "", "' does not exist here"));
+  status.SetPayload(kParam, absl::Cord("model"));
+  status.SetPayload(kCode, absl::Cord("model_not_found"));
+  return status;
+}
+
+ErrorAnswer ToErrorAnswer(const absl::Status& status) {
+  const Row& row = Find(status);
+  ErrorAnswer answer{
+      row.http,        row.type,       std::string(status.message()), Payload(status, kParam), Payload(status, kCode),
+      row.retry_after, row.never_retry};
+  if (answer.code.empty()) answer.code = row.code;
+  if (answer.message.empty()) answer.message = absl::StatusCodeToString(status.code());
+  return answer;
+}
+
+std::string ErrorJson(const ErrorAnswer& error) {
+  const nlohmann::ordered_json body = {{"error",
+                                        {{"message", error.message},
+                                         {"type", error.type},
+                                         {"param", OrNull(error.param)},
+                                         {"code", OrNull(error.code)}}}};
+  // A message may quote a client's bytes, cut anywhere: what is no UTF-8 is replaced.
+  return body.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+int GrpcCode(const absl::Status& status) { return Find(status).grpc; }
+
+}  // namespace pangea

@@ -1,0 +1,27 @@
+// One table for what an error is to a client: absl::Status -> HTTP status, OpenAI error object, gRPC code. Thread safe.
+#pragma once
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace pangea {
+
+// InvalidArgument that names the request's field; code is OpenAI's (e.g. context_length_exceeded), empty: null.
+absl::Status BadParam(const std::string& param, const std::string& message, const std::string& code = "");
+// NotFound, code model_not_found. The name is cut before it is repeated to its sender.
+absl::Status ModelNotFound(const std::string& name);
+
+struct ErrorAnswer {
+  int http = 500;
+  std::string type, message;
+  std::string param, code;   // empty: null
+  int retry_after = 0;       // seconds; 0: no header
+  bool never_retry = false;  // x-should-retry: false (official clients retry 5xx)
+};
+ErrorAnswer ToErrorAnswer(const absl::Status& status);
+// {"error":{"message","type","param","code"}}
+std::string ErrorJson(const ErrorAnswer& error);
+// The grpc::StatusCode as an integer; the text is the status's message in both doors.
+int GrpcCode(const absl::Status& status);
+
+}  // namespace pangea

@@ -1,0 +1,421 @@
+#include "master/api/checked.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "master/api/api.h"
+#include "master/api/api_error.h"
+#include "master/api/json_limits.h"
+#include "master/api/openai_request.h"
+
+namespace pangea {
+namespace {
+
+namespace pb = google::protobuf;
+
+constexpr float kGreedyBelow = 1e-5f;  // a temperature this small only overflows the logits: it is greedy
+constexpr int kStopIds = 1024;
+constexpr int kMaxPriority = 1 << 30;
+
+// ---- numbers
+
+absl::Status CheckRange(const std::string& name, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();  // false for NaN
+  return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high));
+}
+
+absl::StatusOr<int> CheckInteger(const std::string& name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return static_cast<int>(value);
+  return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high, ", not ", value));
+}
+
+template <class M>
+absl::Status CheckFloats(const M& m, Sampling* s) {
+  s->temperature = 1;
+  if (m.has_temperature()) {
+    if (auto st = CheckRange("temperature", m.temperature(), 0, 2); !st.ok()) return st;
+    s->temperature = static_cast<float>(m.temperature());
+    if (s->temperature < kGreedyBelow) s->temperature = 0;
+  }
+  if (m.has_top_p()) {
+    if (!(m.top_p() > 0 && m.top_p() <= 1)) return BadParam("top_p", "'top_p' must be above 0 and at most 1");
+    s->top_p = std::max(static_cast<float>(m.top_p()), std::numeric_limits<float>::min());
+  }
+  if (m.has_min_p()) {
+    if (auto st = CheckRange("min_p", m.min_p(), 0, 1); !st.ok()) return st;
+    s->min_p = static_cast<float>(m.min_p());
+  }
+  if (m.has_presence_penalty()) {
+    if (auto st = CheckRange("presence_penalty", m.presence_penalty(), -2, 2); !st.ok()) return st;
+    s->presence_penalty = static_cast<float>(m.presence_penalty());
+  }
+  if (m.has_frequency_penalty()) {
+    if (auto st = CheckRange("frequency_penalty", m.frequency_penalty(), -2, 2); !st.ok()) return st;
+    s->frequency_penalty = static_cast<float>(m.frequency_penalty());
+  }
+  if (m.has_repetition_penalty()) {
+    if (auto st = CheckRange("repetition_penalty", m.repetition_penalty(), 0.01, 100); !st.ok()) return st;
+    s->repetition_penalty = static_cast<float>(m.repetition_penalty());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBias(const pb::Map<std::string, double>& bias, const ApiContext& context, Sampling* s) {
+  const int limit = context.deployment->limits.logit_bias;
+  if (static_cast<int64_t>(bias.size()) > limit) {
+    return BadParam("logit_bias", absl::StrCat("'logit_bias' may have at most ", limit, " entries, not ", bias.size()));
+  }
+  for (const auto& [key, value] : bias) {
+    int id = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id >= context.model->vocab) {
+      return BadParam("logit_bias", absl::StrCat("'logit_bias' names a token id outside 0..", context.model->vocab - 1,
+                                                 ": '", key.substr(0, 32), "'"));
+    }
+    if (!(value >= -100 && value <= 100))
+      return BadParam("logit_bias", absl::StrCat("'logit_bias' of id ", id, " must be between -100 and 100"));
+    s->logit_bias.emplace_back(id, static_cast<float>(value));
+  }
+  std::sort(s->logit_bias.begin(), s->logit_bias.end());
+  for (size_t i = 1; i < s->logit_bias.size(); ++i) {
+    if (s->logit_bias[i].first == s->logit_bias[i - 1].first) {  // "7" and "07"
+      return BadParam("logit_bias", absl::StrCat("'logit_bias' names id ", s->logit_bias[i].first, " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// ---- stops
+
+absl::Status AddStop(const pb::Value& value, const Deployment::Limits& limits, std::vector<std::string>* stops) {
+  if (value.kind_case() != pb::Value::kStringValue)
+    return BadParam("stop", "'stop' must be a string or a list of strings");
+  if (value.string_value().empty()) return BadParam("stop", "'stop' must not be an empty string");
+  if (static_cast<int64_t>(value.string_value().size()) > limits.stop_bytes) {
+    return BadParam("stop", absl::StrCat("a 'stop' string may have at most ", limits.stop_bytes, " bytes, not ",
+                                         value.string_value().size()));
+  }
+  stops->push_back(value.string_value());
+  return absl::OkStatus();
+}
+
+absl::Status CheckStops(const pb::Value& stop, const Deployment::Limits& limits, std::vector<std::string>* stops) {
+  if (stop.kind_case() == pb::Value::kNullValue || stop.kind_case() == pb::Value::KIND_NOT_SET) return absl::OkStatus();
+  if (stop.kind_case() != pb::Value::kListValue) return AddStop(stop, limits, stops);
+  const auto& list = stop.list_value().values();
+  if (list.size() > limits.stop_strings) {
+    return BadParam("stop",
+                    absl::StrCat("'stop' may have at most ", limits.stop_strings, " strings, not ", list.size()));
+  }
+  for (const auto& element : list) {
+    if (auto s = AddStop(element, limits, stops); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+// Ids that end a generation: those that the model and the tokenizer name, and the request's own.
+template <class M>
+absl::Status CheckStopIds(const M& m, const ApiContext& context, CheckedRequest* out) {
+  if (m.stop_token_ids_size() > kStopIds) {
+    return BadParam("stop_token_ids", absl::StrCat("'stop_token_ids' may have at most ", kStopIds, " ids, not ",
+                                                   m.stop_token_ids_size()));
+  }
+  auto ids = CheckIds(m.stop_token_ids(), "stop_token_ids", context);
+  if (!ids.ok()) return ids.status();
+  out->stop_ids = *std::move(ids);
+  if (!m.ignore_eos()) {
+    for (const int id : context.model->eos) out->stop_ids.push_back(id);
+    for (const int32_t id : context.text->end_ids()) out->stop_ids.push_back(id);
+  }
+  auto& all = out->stop_ids;
+  all.erase(std::remove_if(all.begin(), all.end(), [&](int32_t id) { return id < 0 || id >= context.model->vocab; }),
+            all.end());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  if (m.min_tokens() > 0 && static_cast<int>(all.size()) >= context.model->vocab) {
+    return BadParam("min_tokens", "'min_tokens' and 'stop_token_ids' together leave no id to draw");
+  }
+  return absl::OkStatus();
+}
+
+// ---- what chat and completion share
+
+template <class M>
+absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* out) {
+  const auto& limits = context.deployment->limits;
+  Sampling& s = out->sampling;
+  if (auto st = CheckFloats(m, &s); !st.ok()) return st;
+  if (m.has_top_k()) {
+    auto top_k = CheckInteger("top_k", m.top_k(), -1, context.model->vocab);
+    if (!top_k.ok()) return top_k.status();
+    s.top_k = std::max(*top_k, 0);
+  }
+  if (m.has_n()) {
+    auto n = CheckInteger("n", m.n(), 1, limits.n);
+    if (!n.ok()) return n.status();
+    out->n = *n;
+  }
+  if (auto st = CheckBias(m.logit_bias(), context, &s); !st.ok()) return st;
+  if (auto st = CheckStops(m.stop(), limits, &out->stops); !st.ok()) return st;
+  if (m.has_min_tokens()) {
+    auto least = CheckInteger("min_tokens", m.min_tokens(), 0, out->max_tokens.value_or(context.context));
+    if (!least.ok()) return least.status();
+    s.min_tokens = *least;
+  }
+  if (auto st = CheckStopIds(m, context, out); !st.ok()) return st;
+  s.end_ids = out->stop_ids;
+  if (m.has_priority()) {
+    auto priority = CheckInteger("priority", m.priority(), -kMaxPriority, kMaxPriority);
+    if (!priority.ok()) return priority.status();
+    out->priority = *priority;
+  }
+  if (m.has_seed()) {
+    s.seed = static_cast<uint64_t>(m.seed());
+  } else {
+    std::random_device device;
+    s.seed = (static_cast<uint64_t>(device()) << 32) | device();
+  }
+  out->stream = m.stream();
+  if (m.has_stream_options() && m.has_stream() && !m.stream()) {
+    return BadParam("stream_options", "'stream_options' is only allowed when 'stream' is true");
+  }
+  out->include_usage = m.stream_options().include_usage();
+  out->return_token_ids = m.return_token_ids();
+  out->skip_special_tokens = !m.has_skip_special_tokens() || m.skip_special_tokens();
+  return absl::OkStatus();
+}
+
+absl::Status CheckMaxTokens(const std::string& name, int64_t value, int64_t low, const ApiContext& context,
+                            CheckedRequest* out) {
+  const int limit = context.deployment->limits.max_tokens;
+  if (limit > 0 && value > limit)
+    return BadParam(name, absl::StrCat("'", name, "' may be at most ", limit, ", not ", value));
+  if (value > context.context) {
+    return BadParam(
+        name, absl::StrCat("'", name, "' is ", value, " but this model's context has ", context.context, " tokens"),
+        "context_length_exceeded");
+  }
+  auto tokens = CheckInteger(name, value, low, context.context);
+  if (!tokens.ok()) return tokens.status();
+  out->max_tokens = *tokens;
+  out->max_tokens_name = name;
+  return absl::OkStatus();
+}
+
+// ---- messages and prompts
+
+absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::string& path) {
+  if (content.kind_case() == pb::Value::kStringValue) return content.string_value();
+  if (content.kind_case() != pb::Value::kListValue)
+    return BadParam(path, absl::StrCat("'", path, "' must be a string or a list of text parts"));
+  if (content.list_value().values_size() == 0)
+    return BadParam(path, absl::StrCat("'", path, "' must not be an empty list"));
+  std::string text;
+  for (int i = 0; i < content.list_value().values_size(); ++i) {
+    const pb::Value& part = content.list_value().values(i);
+    const std::string at = absl::StrCat(path, "[", i, "]");
+    if (part.kind_case() != pb::Value::kStructValue)
+      return BadParam(at, absl::StrCat("'", at, "' must be an object with 'type' and 'text'"));
+    const auto& fields = part.struct_value().fields();
+    const auto type = fields.find("type");
+    if (type == fields.end() || type->second.kind_case() != pb::Value::kStringValue)
+      return BadParam(at + ".type", absl::StrCat("'", at, ".type' must be a string"));
+    if (type->second.string_value() != "text") {
+      return BadParam(at + ".type", absl::StrCat("content parts of type '", type->second.string_value().substr(0, 32),
+                                                 "' are not supported: only 'text'"));
+    }
+    const auto value = fields.find("text");
+    if (value == fields.end() || value->second.kind_case() != pb::Value::kStringValue)
+      return BadParam(at + ".text", absl::StrCat("'", at, ".text' must be a string"));
+    absl::StrAppend(&text, i > 0 ? "\n" : "", value->second.string_value());
+  }
+  return text;
+}
+
+absl::StatusOr<int32_t> CheckId(const pb::Value& value, int vocab) {
+  const double d = value.number_value();
+  if (value.kind_case() != pb::Value::kNumberValue || d != std::floor(d))
+    return BadParam(
+        "prompt", "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids");
+  if (!(d >= 0 && d < vocab)) return BadParam("prompt", absl::StrCat("'prompt' has a token id outside 0..", vocab - 1));
+  return static_cast<int32_t>(d);
+}
+
+absl::StatusOr<PromptInput> CheckIdList(const pb::ListValue& list, const ApiContext& context) {
+  PromptInput prompt;
+  prompt.is_ids = true;
+  if (list.values_size() == 0) return BadParam("prompt", "'prompt' must not be empty");
+  if (list.values_size() > context.context) {
+    return BadParam(
+        "prompt",
+        absl::StrCat("'prompt' has ", list.values_size(), " tokens but this model's context has ", context.context),
+        "context_length_exceeded");
+  }
+  for (const auto& value : list.values()) {
+    auto id = CheckId(value, context.model->vocab);
+    if (!id.ok()) return id.status();
+    prompt.ids.push_back(*id);
+  }
+  return prompt;
+}
+
+absl::StatusOr<PromptInput> CheckText(const std::string& text) {
+  if (text.empty()) return BadParam("prompt", "'prompt' must not be empty");
+  PromptInput prompt;
+  prompt.text = text;
+  return prompt;
+}
+
+absl::StatusOr<std::vector<PromptInput>> CheckPrompts(const pb::Value& value, const ApiContext& context) {
+  std::vector<PromptInput> prompts;
+  const auto add = [&](absl::StatusOr<PromptInput> prompt) {
+    if (prompt.ok()) prompts.push_back(*std::move(prompt));
+    return prompt.status();
+  };
+  if (value.kind_case() == pb::Value::KIND_NOT_SET || value.kind_case() == pb::Value::kNullValue)
+    return BadParam("prompt", "'prompt' is required");
+  if (value.kind_case() == pb::Value::kStringValue) {
+    if (auto s = add(CheckText(value.string_value())); !s.ok()) return s;
+    return prompts;
+  }
+  const auto& list = value.list_value().values();
+  if (value.kind_case() == pb::Value::kListValue && list.empty())
+    return BadParam("prompt", "'prompt' must not be empty");
+  if (value.kind_case() != pb::Value::kListValue || list[0].kind_case() == pb::Value::kNumberValue) {
+    if (value.kind_case() != pb::Value::kListValue) return CheckId(value, 0).status();
+    if (auto s = add(CheckIdList(value.list_value(), context)); !s.ok()) return s;
+    return prompts;
+  }
+  const int limit = context.deployment->limits.prompts;
+  if (list.size() > limit)
+    return BadParam("prompt", absl::StrCat("'prompt' may have at most ", limit, " prompts, not ", list.size()));
+  for (const auto& element : list) {
+    if (element.kind_case() != list[0].kind_case())
+      return BadParam("prompt", "'prompt' must not mix strings and lists of token ids");
+    absl::Status s;
+    if (element.kind_case() == pb::Value::kStringValue) {
+      s = add(CheckText(element.string_value()));
+    } else if (element.kind_case() == pb::Value::kListValue) {
+      s = add(CheckIdList(element.list_value(), context));
+    } else {
+      s = BadParam(
+          "prompt",
+          "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids");
+    }
+    if (!s.ok()) return s;
+  }
+  return prompts;
+}
+
+}  // namespace
+
+absl::Status CheckModel(const std::string& model, const ApiContext& context) {
+  if (model.empty()) return BadParam("model", "'model' is required");
+  return model == context.name ? absl::OkStatus() : ModelNotFound(model);
+}
+
+absl::StatusOr<std::vector<int32_t>> CheckIds(const pb::RepeatedField<int64_t>& ids, const std::string& name,
+                                              const ApiContext& context) {
+  std::vector<int32_t> checked;
+  checked.reserve(ids.size());
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= context.model->vocab) {
+      return BadParam(name, absl::StrCat("'", name, "' has the id ", id, ", outside 0..", context.model->vocab - 1));
+    }
+    checked.push_back(static_cast<int32_t>(id));
+  }
+  return checked;
+}
+
+absl::StatusOr<nlohmann::json> CheckMessages(const pb::RepeatedPtrField<v1::ChatMessage>& messages,
+                                             const ApiContext& context) {
+  if (messages.empty()) return BadParam("messages", "'messages' must have at least one message");
+  const int limit = context.deployment->limits.messages;
+  if (messages.size() > limit)
+    return BadParam("messages",
+                    absl::StrCat("'messages' may have at most ", limit, " messages, not ", messages.size()));
+  nlohmann::json out = nlohmann::json::array();
+  for (int i = 0; i < messages.size(); ++i) {
+    const v1::ChatMessage& message = messages[i];
+    const std::string path = absl::StrCat("messages[", i, "]");
+    const std::string& role = message.role();
+    if (role != "system" && role != "developer" && role != "user" && role != "assistant") {
+      return BadParam(path + ".role",
+                      role.empty()
+                          ? absl::StrCat("'", path, ".role' is required")
+                          : absl::StrCat("'", path, ".role' must be system, developer, user or assistant, not '",
+                                         role.substr(0, 32), "'"));
+    }
+    auto content = CheckContent(message.content(), path + ".content");
+    if (!content.ok()) return content.status();
+    nlohmann::json entry = {{"role", role == "developer" ? "system" : role}, {"content", *std::move(content)}};
+    if (message.has_name()) entry["name"] = message.name();
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, const ApiContext& context) {
+  if (auto s = CheckModel(request.model(), context); !s.ok()) return s;
+  CheckedRequest out;
+  out.chat = true;
+  auto messages = CheckMessages(request.messages(), context);
+  if (!messages.ok()) return messages.status();
+  out.messages = *std::move(messages);
+  out.options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
+  out.options.kwargs = ToJson(request.chat_template_kwargs());
+  if (!request.chat_template().empty()) {
+    if (!context.deployment->chat.allow_request_template)
+      return BadParam("chat_template", "'chat_template' in a request is not allowed by this server");
+    out.options.override_template = request.chat_template();
+  }
+  if (request.has_max_tokens() && request.has_max_completion_tokens() &&
+      request.max_tokens() != request.max_completion_tokens()) {
+    return BadParam("max_tokens", "'max_tokens' and 'max_completion_tokens' must not differ");
+  }
+  if (request.has_max_tokens() || request.has_max_completion_tokens()) {
+    const bool newer = request.has_max_completion_tokens();
+    const auto s = CheckMaxTokens(newer ? "max_completion_tokens" : "max_tokens",
+                                  newer ? request.max_completion_tokens() : request.max_tokens(), 1, context, &out);
+    if (!s.ok()) return s;
+  }
+  if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
+  if (request.has_top_logprobs()) {
+    auto top = CheckInteger("top_logprobs", request.top_logprobs(), 0, context.deployment->limits.top_logprobs);
+    if (!top.ok()) return top.status();
+    if (!request.logprobs() && *top > 0) return BadParam("top_logprobs", "'top_logprobs' needs 'logprobs' to be true");
+    if (request.logprobs()) out.sampling.top_logprobs = *top;
+  } else if (request.logprobs()) {
+    out.sampling.top_logprobs = 0;
+  }
+  return out;
+}
+
+absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const ApiContext& context) {
+  if (auto s = CheckModel(request.model(), context); !s.ok()) return s;
+  CheckedRequest out;
+  auto prompts = CheckPrompts(request.prompt(), context);
+  if (!prompts.ok()) return prompts.status();
+  out.prompts = *std::move(prompts);
+  out.add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
+  out.echo = request.echo();
+  if (request.has_max_tokens()) {
+    if (auto s = CheckMaxTokens("max_tokens", request.max_tokens(), out.echo ? 0 : 1, context, &out); !s.ok()) return s;
+  }
+  if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
+  if (request.has_best_of() && request.best_of() != out.n) {
+    return BadParam("best_of", absl::StrCat("'best_of' must equal 'n' (", out.n, "), not ", request.best_of()));
+  }
+  if (request.has_logprobs()) {
+    auto top = CheckInteger("logprobs", request.logprobs(), 0, context.deployment->limits.top_logprobs);
+    if (!top.ok()) return top.status();
+    out.sampling.top_logprobs = *top;
+  }
+  return out;
+}
+
+}  // namespace pangea

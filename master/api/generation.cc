@@ -1,0 +1,314 @@
+#include "master/api/generation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "master/api/api.h"
+#include "master/api/api_error.h"
+#include "master/api/json_limits.h"
+
+namespace pangea {
+namespace {
+
+// Ids of the prompt that a detokenizer sees before the generated ones: enough that a word's leading space and a
+// character split between prompt and answer come out as in the whole text.
+constexpr size_t kContextIds = 64;
+// No text is tokenised that could not fit: a token stands for at most so many times the vocabulary's longest piece
+// (normalisers may shorten a text, rarely by more).
+constexpr uint64_t kShrink = 4;
+
+std::string NewId(bool chat) {
+  std::random_device device;
+  return absl::StrFormat("%s-%08x%08x%08x", chat ? "chatcmpl" : "cmpl", device(), device(), device());
+}
+
+size_t LongestPiece(const Text& text) {
+  size_t longest = 1;
+  for (int id = 0; id < text.vocab(); ++id) longest = std::max(longest, text.Bytes(id).size());
+  return longest;
+}
+
+int PromptLimit(const ApiContext& context) {
+  const int limit = context.deployment->limits.max_prompt_tokens;
+  return limit > 0 ? std::min(limit, context.context) : context.context;
+}
+
+absl::Status CheckBytes(uint64_t bytes, const char* param, const ApiContext& context) {
+  // Once a process: the vocabulary does not change while it serves.
+  static const size_t longest = LongestPiece(*context.text);
+  const uint64_t limit = static_cast<uint64_t>(PromptLimit(context)) * longest * kShrink;
+  if (bytes <= limit) return absl::OkStatus();
+  return BadParam(param,
+                  absl::StrCat("'", param, "' has ", bytes, " bytes, more than ", PromptLimit(context),
+                               " tokens of this model can stand for"),
+                  "context_length_exceeded");
+}
+
+// InvalidArgument of the text library is about this parameter.
+absl::Status Named(const absl::Status& status, const char* param) {
+  return absl::IsInvalidArgument(status) ? BadParam(param, std::string(status.message())) : status;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeMessages(const CheckedRequest& request, const ApiContext& context) {
+  uint64_t bytes = 0;
+  for (const auto& message : request.messages) bytes += message["content"].get_ref<const std::string&>().size();
+  if (auto s = CheckBytes(bytes, "messages", context); !s.ok()) return s;
+  if (!context.text->has_template() && request.options.override_template.empty()) {
+    return BadParam("messages", "this model has no chat template: use /v1/completions");
+  }
+  auto ids = context.text->EncodeChat(request.messages, request.options);
+  if (!ids.ok()) return Named(ids.status(), "messages");
+  return ids;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text, bool add_special, const ApiContext& context) {
+  if (auto s = CheckBytes(text.size(), "prompt", context); !s.ok()) return s;
+  auto ids = context.text->Encode(text, add_special, /*parse_special=*/true);
+  if (!ids.ok()) return Named(ids.status(), "prompt");
+  return ids;
+}
+
+absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest& request, const ApiContext& context) {
+  const char* param = request.chat ? "messages" : "prompt";
+  const int count = static_cast<int>(std::min<size_t>(ids.size(), 1u << 30)), limit = PromptLimit(context);
+  constexpr char kTooLong[] = "context_length_exceeded";
+  if (count == 0) return BadParam(param, absl::StrCat("'", param, "' has no tokens"));
+  const int least = request.max_tokens.value_or(1);
+  if (count > limit)
+    return BadParam(param,
+                    absl::StrCat("the prompt has ", count, " tokens, more than the ", limit, " that this server takes"),
+                    kTooLong);
+  if (count + std::min(least, 1) > context.context) {
+    return BadParam(param,
+                    absl::StrCat("the prompt has ", count, " tokens and leaves no room in this model's context of ",
+                                 context.context),
+                    kTooLong);
+  }
+  if (request.max_tokens && count + *request.max_tokens > context.context) {
+    return BadParam(request.max_tokens_name,
+                    absl::StrCat("the prompt has ", count, " tokens and '", request.max_tokens_name, "' is ",
+                                 *request.max_tokens, ": together more than this model's context of ", context.context),
+                    kTooLong);
+  }
+  constexpr int kCompletionDefault = 16;
+  const int room = context.context - count, cap = context.deployment->limits.max_tokens;
+  PromptTokens tokens{std::move(ids),
+                      request.max_tokens.value_or(request.chat ? room : std::min(room, kCompletionDefault))};
+  if (!request.max_tokens && cap > 0) tokens.max_tokens = std::min(tokens.max_tokens, cap);
+  if (request.sampling.min_tokens > tokens.max_tokens) {
+    return BadParam("min_tokens", absl::StrCat("'min_tokens' is ", request.sampling.min_tokens, ", more than the ",
+                                               tokens.max_tokens, " tokens that may be generated"));
+  }
+  return tokens;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<PromptTokens>> EncodePrompts(const CheckedRequest& request, const ApiContext& context) {
+  std::vector<PromptTokens> prompts;
+  const auto add = [&](absl::StatusOr<std::vector<int32_t>> ids) -> absl::Status {
+    if (!ids.ok()) return ids.status();
+    auto fit = Fit(*std::move(ids), request, context);
+    if (!fit.ok()) return fit.status();
+    prompts.push_back(*std::move(fit));
+    return absl::OkStatus();
+  };
+  if (request.chat) {
+    if (auto s = add(EncodeMessages(request, context)); !s.ok()) return s;
+    return prompts;
+  }
+  for (const PromptInput& input : request.prompts) {
+    const auto s = input.is_ids ? add(input.ids) : add(EncodeText(input.text, request.add_special_tokens, context));
+    if (!s.ok()) return s;
+  }
+  return prompts;
+}
+
+Generation::Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context,
+                       uint64_t first_id)
+    : request_(std::move(request)), context_(context), first_id_(first_id), id_(NewId(request_.chat)) {
+  created_ =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  for (PromptTokens& tokens : prompts) {
+    prompts_.emplace_back().tokens = std::move(tokens);
+    if (request_.echo) PrepareEcho(prompts_.back());
+  }
+  for (int p = 0; p < this->prompts(); ++p) {
+    for (int c = 0; c < request_.n; ++c) choices_.push_back(MakeChoice(p, c));
+  }
+}
+
+Generation::~Generation() { CancelRunning(); }
+
+void Generation::PrepareEcho(Prompt& prompt) {
+  Detokenizer detokenizer(*context_.text, request_.skip_special_tokens);
+  int64_t offset = 0;
+  for (const int32_t id : prompt.tokens.ids) {
+    prompt.offsets.push_back(offset);
+    const std::string text = detokenizer.Push(id);
+    offset += CodePoints(text);
+    prompt.echo += text;
+  }
+  const PromptInput& input = request_.prompts[&prompt - prompts_.data()];
+  if (input.is_ids) return;  // a broken tail is the beginning of the answer's text
+  prompt.echo = input.text;  // as it was sent, also where the tokenizer normalises or adds
+  const int64_t end = CodePoints(prompt.echo);
+  for (int64_t& o : prompt.offsets) o = std::min(o, end);
+}
+
+Generation::Choice Generation::MakeChoice(int prompt, int choice) const {
+  Choice made{prompt, choice, Detokenizer(*context_.text, request_.skip_special_tokens), StopMatcher(request_.stops)};
+  const auto& ids = prompts_[prompt].tokens.ids;
+  // The same ids with and without echo, so that the generated text is the same too.
+  const size_t begin = ids.size() > kContextIds ? ids.size() - kContextIds : 0;
+  for (size_t i = begin; i < ids.size(); ++i) made.detokenizer.Push(ids[i]);
+  made.offset = CodePoints(prompts_[prompt].echo);
+  return made;
+}
+
+std::vector<SequenceRequest> Generation::Sequences() const {
+  std::vector<SequenceRequest> sequences;
+  for (int p = 0; p < prompts(); ++p) {
+    SequenceRequest& s = sequences.emplace_back();
+    s.request = first_id_ + p;
+    s.prompt = prompts_[p].tokens.ids;
+    s.sampling = request_.sampling;
+    if (s.sampling.repetition_penalty != 1) s.sampling.prompt_ids = s.prompt;
+    s.n = request_.n;
+    s.max_tokens = prompts_[p].tokens.max_tokens;
+    s.stop_ids = request_.stop_ids;
+    s.prompt_logprobs = WantsPromptSamples();
+    s.priority = request_.priority;
+  }
+  return sequences;
+}
+
+void Generation::OnOutput(Output output) {
+  if (!error_.ok()) return;
+  if (!output.error.ok()) return Fail(output.error);
+  const uint64_t index = (output.request - first_id_) * request_.n + output.choice;
+  if (output.request < first_id_ || index >= choices_.size()) return;
+  Choice& choice = choices_[index];
+  Prompt& prompt = prompts_[choice.prompt];
+  prompt.samples.insert(prompt.samples.end(), std::make_move_iterator(output.prompt.begin()),
+                        std::make_move_iterator(output.prompt.end()));
+  if (output.choice == 0 && output.cached_tokens > 0) prompt.cached = output.cached_tokens;
+  if (!choice.finish.empty()) return;  // its text had ended; these ids were on their way
+  choice.waiting.insert(choice.waiting.end(), std::make_move_iterator(output.samples.begin()),
+                        std::make_move_iterator(output.samples.end()));
+  if (output.finish != FinishReason::kNone) choice.finish = output.finish == FinishReason::kStop ? "stop" : "length";
+  if (!request_.stops.empty()) MakeText(choice);
+  started_ = started_ || !choice.waiting.empty() || choice.count > 0 || !choice.finish.empty();
+}
+
+// The choice's ids -> text. Ends early where a stop string is complete.
+void Generation::MakeText(Choice& choice) {
+  if (choice.flushed) return;
+  const bool ended = !choice.finish.empty();
+  const std::vector<Sample> samples = std::move(choice.waiting);
+  choice.waiting.clear();
+  for (const Sample& sample : samples) {
+    ++choice.count;
+    if (KeepsTokens()) choice.tokens.push_back({sample, choice.offset});
+    // The end token counts, but is no text.
+    if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), sample.id)) continue;
+    AddText(choice, choice.detokenizer.Push(sample.id));
+    if (choice.flushed) {
+      if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice, choice.count);
+      return;
+    }
+  }
+  if (!ended) return;
+  AddText(choice, choice.detokenizer.Flush());
+  if (!choice.flushed) choice.text += choice.matcher.Flush();
+  choice.flushed = true;
+}
+
+void Generation::AddText(Choice& choice, const std::string& text) {
+  if (text.empty()) return;
+  choice.offset += CodePoints(text);
+  StopMatcher::Piece piece = choice.matcher.Push(text);
+  choice.text += piece.text;
+  if (!piece.stopped) return;
+  choice.flushed = true;
+  choice.finish = "stop";
+}
+
+bool Generation::CanOpen(const Choice& choice) const {
+  if (choice.waiting.empty() && choice.count == 0 && choice.finish.empty()) return false;
+  const Prompt& prompt = prompts_[choice.prompt];
+  return !WantsPromptSamples() || prompt.samples.size() + 1 >= prompt.tokens.ids.size();
+}
+
+std::optional<Piece> Generation::Next() {
+  if (!error_.ok()) return std::nullopt;
+  // Goes on where the last call stopped: with many choices, a call finds the next ready one without looking at all.
+  for (size_t looked = 0; looked < choices_.size(); ++looked, cursor_ = (cursor_ + 1) % choices_.size()) {
+    Choice& choice = choices_[cursor_];
+    if (choice.closed) continue;
+    Piece piece;
+    piece.index = static_cast<int>(cursor_);
+    piece.prompt = choice.prompt;
+    if (!choice.opened) {
+      if (!CanOpen(choice)) continue;
+      choice.opened = piece.first = true;
+      piece.text = prompts_[choice.prompt].echo;
+      return piece;
+    }
+    MakeText(choice);
+    if (!choice.text.empty() || !choice.tokens.empty()) {
+      piece.text = std::exchange(choice.text, {});
+      piece.tokens = std::exchange(choice.tokens, {});
+      return piece;
+    }
+    if (!choice.finish.empty()) {
+      choice.closed = true;
+      ++closed_;
+      piece.finish = choice.finish;
+      return piece;
+    }
+  }
+  return std::nullopt;
+}
+
+bool Generation::Running(int prompt) const {
+  return std::any_of(choices_.begin(), choices_.end(),
+                     [&](const Choice& c) { return c.prompt == prompt && c.finish.empty(); });
+}
+
+void Generation::CancelRunning() {
+  if (!error_.ok() || context_.engine == nullptr) return;
+  for (int p = 0; p < prompts(); ++p) {
+    if (Running(p)) context_.engine->Cancel(first_id_ + p);
+  }
+}
+
+void Generation::Fail(const absl::Status& why) {
+  if (!error_.ok() || done()) return;
+  CancelRunning();
+  error_ = why;
+  started_ = true;
+}
+
+int64_t Generation::prompt_tokens() const {
+  int64_t sum = 0;
+  for (const Prompt& p : prompts_) sum += p.tokens.ids.size();
+  return sum;
+}
+
+int64_t Generation::completion_tokens() const {
+  int64_t sum = 0;
+  for (const Choice& c : choices_) sum += c.count + c.waiting.size();
+  return sum;
+}
+
+int64_t Generation::cached_tokens() const {
+  int64_t sum = 0;
+  for (const Prompt& p : prompts_) sum += p.cached;
+  return sum;
+}
+
+}  // namespace pangea

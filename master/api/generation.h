@@ -1,0 +1,123 @@
+// One request on its way through the engine, whatever door it came by: ids come in as outputs, text goes out as pieces.
+// Both doors pull pieces when their client takes them, so that a slow reader holds ids and not text; requests with stop
+// strings are matched as ids arrive, since only the text knows where they end. A unary answer is the pieces collected.
+//
+// Thread safety: EncodePrompts and the constructor run in a text thread; everything else on the I/O thread.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "master/api/checked.h"
+#include "master/schedule/engine.h"
+
+namespace pangea {
+
+struct PromptTokens {
+  std::vector<int32_t> ids;
+  int max_tokens = 0;
+};
+
+// Templates and tokenises, then the limits that need the ids. InvalidArgument: the template or tokenizer refused; code
+// context_length_exceeded when prompt and max_tokens do not fit.
+absl::StatusOr<std::vector<PromptTokens>> EncodePrompts(const CheckedRequest& request, const ApiContext& context);
+
+struct GeneratedToken {
+  Sample sample;
+  int64_t offset = 0;  // code points of the choice's text before this token
+};
+
+struct Piece {
+  int index = 0;  // of the choice; prompt-major: prompt * n + choice
+  int prompt = 0;
+  bool first = false;  // opens the choice; with echo, text is the prompt's
+  std::string text;
+  std::vector<GeneratedToken> tokens;  // when log-probabilities or ids are wanted
+  std::string finish;                  // "stop", "length"; empty: goes on. A piece of its own, without text
+};
+
+class Generation {
+ public:
+  // first_id: engine requests are first_id, first_id + 1, …, one a prompt.
+  Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context, uint64_t first_id);
+  ~Generation();  // cancels what is still running
+
+  // What the engine is asked for, one a prompt.
+  std::vector<SequenceRequest> Sequences() const;
+
+  void OnOutput(Output output);
+  void Fail(const absl::Status& why);        // ends the request; what runs is cancelled. The first reason stays
+  std::optional<Piece> Next();               // nullopt: nothing is ready
+  bool started() const { return started_; }  // something has been made, or it has ended
+  bool done() const { return closed_ == static_cast<int>(choices_.size()); }  // every choice's finish was pulled
+  const absl::Status& error() const { return error_; }
+  std::function<void()> on_progress;  // pieces or an error may be there
+
+  // For the answer.
+  const CheckedRequest& request() const { return request_; }
+  const ApiContext& context() const { return context_; }
+  int prompts() const { return static_cast<int>(prompts_.size()); }
+  const std::vector<int32_t>& prompt_ids(int prompt) const { return prompts_[prompt].tokens.ids; }
+  const std::vector<Sample>& prompt_samples(int prompt) const {
+    return prompts_[prompt].samples;
+  }  // of ids 1.. of the prompt
+  const std::vector<int64_t>& prompt_offsets(int prompt) const { return prompts_[prompt].offsets; }
+  int64_t prompt_tokens() const;
+  int64_t completion_tokens() const;
+  int64_t cached_tokens() const;
+  uint64_t first_id() const { return first_id_; }
+  const std::string& id() const { return id_; }
+  int64_t created() const { return created_; }
+  std::chrono::steady_clock::time_point born() const { return born_; }
+
+ private:
+  struct Prompt {
+    PromptTokens tokens;
+    std::string echo;              // its text, with echo
+    std::vector<int64_t> offsets;  // of each id in it
+    std::vector<Sample> samples;
+    int cached = 0;
+  };
+  struct Choice {
+    int prompt = 0, choice = 0;
+    Detokenizer detokenizer;
+    StopMatcher matcher;
+    std::vector<Sample> waiting;         // ids that are no text yet
+    std::string text;                    // ready, not pulled
+    std::vector<GeneratedToken> tokens;  // likewise
+    int64_t offset = 0;                  // code points of the text of all ids so far
+    int count = 0;                       // ids that became text
+    std::string finish;                  // set when no id will follow
+    bool flushed = false, opened = false, closed = false;
+  };
+
+  void PrepareEcho(Prompt& prompt);
+  Choice MakeChoice(int prompt, int choice) const;
+  void MakeText(Choice& choice);
+  void AddText(Choice& choice, const std::string& text);
+  void StopAt(Choice& choice);
+  bool CanOpen(const Choice& choice) const;
+  bool Running(int prompt) const;
+  void CancelRunning();
+  bool WantsPromptSamples() const { return request_.echo && request_.sampling.top_logprobs >= 0; }
+  bool KeepsTokens() const { return request_.sampling.top_logprobs >= 0 || request_.return_token_ids; }
+
+  const CheckedRequest request_;
+  const ApiContext& context_;
+  const uint64_t first_id_;
+  std::string id_;
+  int64_t created_ = 0;
+  const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
+  std::vector<Prompt> prompts_;
+  std::vector<Choice> choices_;
+  bool started_ = false;
+  int closed_ = 0;
+  size_t cursor_ = 0;  // choice that Next looks at first
+  absl::Status error_;
+};
+
+}  // namespace pangea

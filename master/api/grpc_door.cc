@@ -1,0 +1,226 @@
+#include "master/api/grpc_door.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "master/api/grpc_calls.h"
+#include "master/api/health.grpc.pb.h"
+#include "master/api/text_calls.h"
+#include "protos/generation.grpc.pb.h"
+
+namespace pangea {
+namespace {
+
+namespace health = grpc::health::v1;
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+
+constexpr int kStreamsPerConnection = 1024;
+
+class GenerationService : public v1::Generation::CallbackService {
+ public:
+  explicit GenerationService(std::shared_ptr<GrpcShared> shared) : shared_(std::move(shared)) {}
+
+  ServerUnaryReactor* ChatCompletion(CallbackServerContext* c, const v1::ChatCompletionRequest* q,
+                                     v1::ChatCompletionResponse* a) override {
+    return Started<UnaryCall<v1::ChatCompletionRequest>>(c, q, a);
+  }
+  ServerUnaryReactor* Completion(CallbackServerContext* c, const v1::CompletionRequest* q,
+                                 v1::CompletionResponse* a) override {
+    return Started<UnaryCall<v1::CompletionRequest>>(c, q, a);
+  }
+  grpc::ServerWriteReactor<v1::ChatCompletionChunk>* ChatCompletionStream(CallbackServerContext* c,
+                                                                          const v1::ChatCompletionRequest* q) override {
+    return Started<StreamCall<v1::ChatCompletionRequest>>(c, q);
+  }
+  grpc::ServerWriteReactor<v1::CompletionResponse>* CompletionStream(CallbackServerContext* c,
+                                                                     const v1::CompletionRequest* q) override {
+    return Started<StreamCall<v1::CompletionRequest>>(c, q);
+  }
+  ServerUnaryReactor* Tokenize(CallbackServerContext* c, const v1::TokenizeRequest* q,
+                               v1::TokenizeResponse* a) override {
+    return TextCall(c, q, a,
+                    [](const auto& request, const ApiContext& context) { return pangea::Tokenize(request, context); });
+  }
+  ServerUnaryReactor* Detokenize(CallbackServerContext* c, const v1::DetokenizeRequest* q,
+                                 v1::DetokenizeResponse* a) override {
+    return TextCall(
+        c, q, a, [](const auto& request, const ApiContext& context) { return pangea::Detokenize(request, context); });
+  }
+  ServerUnaryReactor* ListModels(CallbackServerContext* c, const v1::ListModelsRequest*,
+                                 v1::ListModelsResponse* a) override {
+    *a = pangea::ListModels(shared_->service->context());
+    auto* reactor = c->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+ private:
+  template <class Call, class... Args>
+  Call* Started(Args... args) {
+    auto call = std::make_shared<Call>(shared_, args...);
+    call->Start();
+    return call.get();
+  }
+
+  template <class Request, class Response, class Function>
+  ServerUnaryReactor* TextCall(CallbackServerContext* c, const Request* q, Response* a, Function function) {
+    auto* reactor = c->DefaultReactor();
+    auto ticket = shared_->service->Enter();
+    if (!ticket.ok()) {
+      reactor->Finish(ToGrpc(ticket.status()));
+      return reactor;
+    }
+    const auto status = std::make_shared<absl::Status>();
+    const ApiContext* context = &shared_->service->context();
+    const auto queued = shared_->service->Run(
+        [=] {
+          auto response = function(*q, *context);
+          *status = response.status();
+          if (response.ok()) *a = *std::move(response);
+        },
+        [=, ticket = *ticket] { reactor->Finish(ToGrpc(*status)); });
+    if (!queued.ok()) reactor->Finish(ToGrpc(queued));
+    return reactor;
+  }
+
+  std::shared_ptr<GrpcShared> shared_;
+};
+
+// One watcher of the health: told at once, and whenever a tick finds another state.
+class HealthWatch : public grpc::ServerWriteReactor<health::HealthCheckResponse>,
+                    public GrpcTicking,
+                    public std::enable_shared_from_this<HealthWatch> {
+ public:
+  HealthWatch(std::shared_ptr<GrpcShared> shared, bool known) : shared_(std::move(shared)), known_(known) {}
+  void Start() {
+    self_ = shared_from_this();
+    shared_->post([self = self_] {
+      self->shared_->ticking.push_back(self);
+      self->Tick();
+    });
+  }
+  void Tick() override {
+    const auto now = !known_                            ? health::HealthCheckResponse::SERVICE_UNKNOWN
+                     : shared_->service->Serving().ok() ? health::HealthCheckResponse::SERVING
+                                                        : health::HealthCheckResponse::NOT_SERVING;
+    if (writing_ || finished_ || (told_ && now == response_.status())) return;
+    response_.set_status(now);
+    told_ = writing_ = true;
+    StartWrite(&response_);
+  }
+  void OnWriteDone(bool ok) override {
+    shared_->post([self = shared_from_this(), ok] {
+      self->writing_ = false;
+      if (!ok || self->cancelled_) self->End();
+    });
+  }
+  void OnCancel() override {
+    shared_->post([self = shared_from_this()] {
+      self->cancelled_ = true;
+      if (!self->writing_) self->End();
+    });
+  }
+  void OnDone() override { auto self = std::move(self_); }
+
+ private:
+  void End() {
+    if (!std::exchange(finished_, true)) Finish(grpc::Status::CANCELLED);
+  }
+  std::shared_ptr<GrpcShared> shared_;
+  std::shared_ptr<HealthWatch> self_;
+  const bool known_;
+  health::HealthCheckResponse response_;
+  bool told_ = false, writing_ = false, finished_ = false, cancelled_ = false;
+};
+
+class HealthService : public health::Health::CallbackService {
+ public:
+  explicit HealthService(std::shared_ptr<GrpcShared> shared) : shared_(std::move(shared)) {}
+
+  ServerUnaryReactor* Check(CallbackServerContext* c, const health::HealthCheckRequest* q,
+                            health::HealthCheckResponse* a) override {
+    auto* reactor = c->DefaultReactor();
+    a->set_status(shared_->service->Serving().ok() ? health::HealthCheckResponse::SERVING
+                                                   : health::HealthCheckResponse::NOT_SERVING);
+    reactor->Finish(Known(*q) ? grpc::Status::OK : grpc::Status(grpc::StatusCode::NOT_FOUND, "unknown service"));
+    return reactor;
+  }
+  grpc::ServerWriteReactor<health::HealthCheckResponse>* Watch(CallbackServerContext*,
+                                                               const health::HealthCheckRequest* q) override {
+    auto watch = std::make_shared<HealthWatch>(shared_, Known(*q));
+    watch->Start();
+    return watch.get();
+  }
+
+ private:
+  static bool Known(const health::HealthCheckRequest& q) {
+    return q.service().empty() || q.service() == v1::Generation::service_full_name();
+  }
+  std::shared_ptr<GrpcShared> shared_;
+};
+
+class Door : public GrpcDoor {
+ public:
+  Door(Service* service, Service::Post post)
+      : shared_(std::make_shared<GrpcShared>(GrpcShared{service, std::move(post), {}})),
+        generation_(shared_),
+        health_(shared_) {}
+  ~Door() override { Shutdown(0); }
+
+  absl::Status Start(const HostPort& at) {
+    const auto& limits = shared_->service->context().deployment->limits;
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    const std::string host = at.host.find(':') != std::string::npos ? absl::StrCat("[", at.host, "]") : at.host;
+    int port = 0;
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(absl::StrCat(host, ":", at.port), grpc::InsecureServerCredentials(), &port);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error, not a second server
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.header_bytes));
+    builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<uint64_t>(limits.body, INT32_MAX)));
+    builder.RegisterService(&generation_);
+    builder.RegisterService(&health_);
+    server_ = builder.BuildAndStart();
+    if (!server_ || port == 0)
+      return absl::UnavailableError(absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port));
+    address_ = absl::StrCat(host, ":", port);
+    return absl::OkStatus();
+  }
+
+  std::string address() const override { return address_; }
+
+  void Tick() override {
+    auto& all = shared_->ticking;
+    all.erase(std::remove_if(all.begin(), all.end(), [](const auto& weak) { return weak.expired(); }), all.end());
+    for (const auto& weak : std::vector(all)) {
+      if (const auto call = weak.lock()) call->Tick();
+    }
+  }
+
+  void Shutdown(double seconds) override {
+    if (server_)
+      server_->Shutdown(std::chrono::system_clock::now() +
+                        std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
+    server_.reset();
+  }
+
+ private:
+  std::shared_ptr<GrpcShared> shared_;
+  GenerationService generation_;
+  HealthService health_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcDoor>> GrpcDoor::Listen(const HostPort& at, Service* service, Service::Post post) {
+  auto door = std::make_unique<Door>(service, std::move(post));
+  if (auto s = door->Start(at); !s.ok()) return s;
+  return door;
+}
+
+}  // namespace pangea

@@ -1,0 +1,279 @@
+#include "master/api/http_connection.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http.hpp>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "master/api/http_rules.h"
+
+namespace pangea {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kAheadBytes = 64 << 10;  // of input beyond a head: the bound on pipelining
+constexpr uint64_t kBufferedBodies = 64;  // full-size bodies that may be in the making at once, over all connections
+constexpr auto kLingerIdle = std::chrono::seconds(5), kLingerTotal = std::chrono::seconds(30);
+
+HttpConnection::Clock::time_point After(double seconds) {
+  return HttpConnection::Clock::now() +
+         std::chrono::duration_cast<HttpConnection::Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+std::string NewRequestId() {
+  std::random_device device;
+  return absl::StrFormat("req-%08x%08x", device(), device());
+}
+
+bool SafeRequestId(std::string_view id) {
+  return !id.empty() && id.size() <= 128 &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+std::string String(boost::core::string_view text) { return std::string(text.data(), text.size()); }
+
+}  // namespace
+
+struct HttpConnection::Parser {
+  http::request_parser<http::string_body> http;
+  uint64_t counted = 0;  // bytes of this body in HttpShared::buffered
+  std::shared_ptr<HttpShared> shared;
+  ~Parser() { shared->buffered -= counted; }
+};
+
+HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared)
+    : socket_(std::move(socket)),
+      shared_(std::move(shared)),
+      wake_(socket_.get_executor()),
+      write_timer_(socket_.get_executor()) {
+  ++shared_->connections;
+  error_code ignored;
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket_.non_blocking(true, ignored);
+}
+
+HttpConnection::~HttpConnection() { --shared_->connections; }
+
+void HttpConnection::Close() {
+  gone_ = ended_ = true;
+  error_code ignored;
+  socket_.close(ignored);
+  Wake();
+}
+
+// ---- reading
+
+void HttpConnection::Read() {
+  if (reading_ || ended_ || input_.size() >= limits().header_bytes + kAheadBytes) return;
+  reading_ = true;
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
+    self->reading_ = false;
+    if (error) {
+      self->ended_ = true;
+      self->Wake();
+    } else {
+      self->OnReadable();
+    }
+  });
+}
+
+void HttpConnection::OnReadable() {
+  static thread_local char scratch[kReadBytes];  // one for all connections: idle ones hold no buffer
+  error_code error;
+  const size_t n = socket_.read_some(asio::buffer(scratch), error);
+  if (error == asio::error::would_block || error == asio::error::try_again) return Read();
+  if (error) {
+    ended_ = true;
+    if (error != asio::error::eof) gone_ = true;
+  } else {
+    input_.append(scratch, n);
+  }
+  Wake();
+  Read();
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::Wait(Clock::time_point deadline) {
+  wake_.expires_at(deadline);
+  const auto [error] = co_await wake_.async_wait(kAwait);
+  co_return error == asio::error::operation_aborted;
+}
+
+HttpConnection::Got HttpConnection::Fault(HttpReply reply) {
+  fault_ = std::move(reply);
+  return Got::kFault;
+}
+
+HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* head, bool first) {
+  auto deadline = After(first ? limits().header_seconds : limits().idle_seconds);
+  bool begun = false;
+  while (true) {
+    input_.erase(0, EmptyLines(input_));
+    idle_ = input_.empty();
+    const HeadScan scan = ScanHead(input_, {limits().header_bytes});
+    if (scan.fault) co_return Fault(HttpErrorReply(scan.fault->status, scan.fault->message));
+    if (scan.complete > 0) {
+      *head = scan.complete;
+      co_return Got::kRequest;
+    }
+    if (ended_ || (idle_ && shared_->closing)) co_return Got::kEnd;
+    if (!idle_ && !begun) {
+      begun = true;
+      deadline = After(limits().header_seconds);
+    }
+    Read();
+    if (!co_await Wait(deadline))
+      co_return idle_ ? Got::kEnd : Fault(HttpErrorReply(408, "the request's head took too long"));
+  }
+}
+
+HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* parser) {
+  const auto deadline = After(limits().body_seconds);
+  const uint64_t budget = kBufferedBodies * limits().body;
+  while (!parser->http.is_done()) {
+    if (!input_.empty()) {
+      error_code error;
+      const size_t used = parser->http.put(asio::buffer(input_), error);
+      input_.erase(0, used);
+      parser->counted += used;
+      shared_->buffered += used;
+      if (error == http::error::body_limit)
+        co_return Fault(HttpErrorReply(413, absl::StrCat("the body may have at most ", limits().body, " bytes")));
+      if (error && error != http::error::need_more) co_return Fault(HttpErrorReply(400, "malformed body framing"));
+      if (shared_->buffered > budget)
+        co_return Fault(ErrorReply(absl::UnavailableError("too many large requests at once")));
+      if (used > 0) continue;
+      // A chunk's head that does not fit what is read ahead would wait for ever.
+      if (input_.size() >= limits().header_bytes) co_return Fault(HttpErrorReply(400, "malformed body framing"));
+    }
+    if (ended_) co_return Got::kEnd;
+    Read();
+    if (!co_await Wait(deadline)) co_return Fault(HttpErrorReply(408, "the request's body took too long"));
+  }
+  co_return Got::kRequest;
+}
+
+HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpRequest* request, bool first) {
+  request_id_ = NewRequestId();
+  ignored_.clear();
+  size_t head = 0;
+  if (const Got got = co_await ReadHead(&head, first); got != Got::kRequest) co_return got;
+  idle_ = false;
+  Parser parser;
+  parser.shared = shared_;
+  parser.http.eager(true);
+  parser.http.body_limit(limits().body);
+  parser.http.header_limit(static_cast<uint32_t>(limits().header_bytes));
+  error_code error;
+  const size_t used = parser.http.put(asio::buffer(input_.data(), head), error);
+  input_.erase(0, head);
+  if (error == http::error::body_limit)
+    co_return Fault(HttpErrorReply(413, absl::StrCat("the body may have at most ", limits().body, " bytes")));
+  if ((error && error != http::error::need_more) || used != head || !parser.http.is_header_done())
+    co_return Fault(HttpErrorReply(400, "malformed request"));
+  {
+    const auto& message = parser.http.get();
+    request->method = String(message.method_string());
+    request->target = String(message.target());
+    request->content_type = String(message[http::field::content_type]);
+    request->content_encoding = String(message[http::field::content_encoding]);
+    request->old = message.version() == 10;
+    request->keep_alive = parser.http.keep_alive();
+    if (const std::string id = String(message["x-request-id"]); SafeRequestId(id)) request_id_ = id;
+    if (const std::string expect = String(message[http::field::expect]); !expect.empty() && !parser.http.is_done()) {
+      if (!SameName(expect, "100-continue"))
+        co_return Fault(HttpErrorReply(417, "the only expectation met is 100-continue"));
+      if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return Got::kEnd;
+    }
+  }
+  if (const Got got = co_await ReadBody(&parser); got != Got::kRequest) co_return got;
+  request->body = std::move(parser.http.get().body());
+  Read();
+  co_return Got::kRequest;
+}
+
+// ---- writing
+
+HttpConnection::Awaitable<bool> HttpConnection::Write(std::string bytes) {
+  if (gone_) co_return false;
+  const uint64_t write = ++writes_;
+  writing_ = true;
+  write_timer_.expires_at(After(limits().write_seconds));
+  write_timer_.async_wait([self = shared_from_this(), write](error_code error) {
+    // A reader that takes nothing: its request is not worth blocks any more.
+    if (!error && self->writing_ && self->writes_ == write) self->Close();
+  });
+  const auto [error, n] = co_await asio::async_write(socket_, asio::buffer(bytes), kAwait);
+  writing_ = false;
+  write_timer_.cancel();
+  if (error) gone_ = true;
+  co_return !error;
+}
+
+std::string HttpConnection::Head(const HttpRequest& request, const HttpReply& reply, bool chunked) const {
+  std::string head = absl::StrCat("HTTP/1.1 ", reply.status, " ",
+                                  String(http::obsolete_reason(static_cast<http::status>(reply.status))), "\r\n");
+  if (!reply.content_type.empty()) absl::StrAppend(&head, "Content-Type: ", reply.content_type, "\r\n");
+  if (chunked) {
+    absl::StrAppend(&head, "Cache-Control: no-cache\r\n", request.old ? "" : "Transfer-Encoding: chunked\r\n");
+  } else if (reply.status != 204) {
+    absl::StrAppend(&head, "Content-Length: ", reply.body.size(), "\r\n");
+  }
+  for (const auto& [name, value] : reply.headers) absl::StrAppend(&head, name, ": ", value, "\r\n");
+  if (!ignored_.empty()) absl::StrAppend(&head, "x-pangea-ignored-fields: ", ignored_, "\r\n");
+  absl::StrAppend(&head, "x-request-id: ", request_id_, "\r\n");
+  if (!Keep(request) || (chunked && request.old)) {
+    absl::StrAppend(&head, "Connection: close\r\n");
+  } else if (request.old) {
+    absl::StrAppend(&head, "Connection: keep-alive\r\n");
+  }
+  return head + "\r\n";
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::Send(const HttpRequest& request, HttpReply reply) {
+  const bool keep = Keep(request);
+  std::string bytes = Head(request, reply, false);
+  if (request.method != "HEAD") bytes += reply.body;
+  const bool written = co_await Write(std::move(bytes));
+  co_return written&& keep;
+}
+
+// Closing a socket with unread input resets the connection and may destroy the answer on its way: say that no more
+// follows, then read what still comes, bounded.
+HttpConnection::Awaitable<void> HttpConnection::Linger() {
+  error_code ignored;
+  if (!gone_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  const auto end = Clock::now() + kLingerTotal;
+  while (!ended_ && !gone_ && !shared_->closing) {
+    input_.clear();
+    Read();
+    if (!co_await Wait(std::min(end, Clock::now() + kLingerIdle))) break;
+  }
+}
+
+HttpConnection::Awaitable<void> HttpConnection::Run() {
+  const auto self = shared_from_this();
+  Read();
+  for (bool first = true, keep = true; keep; first = false) {
+    HttpRequest request;
+    const Got got = co_await ReadRequest(&request, first);
+    if (got == Got::kEnd) break;
+    if (got == Got::kFault) {
+      request.keep_alive = false;
+      keep = co_await Send(request, fault_);
+    } else {
+      keep = co_await Serve(std::move(request));
+    }
+    if (!keep) co_await Linger();
+  }
+  Close();
+}
+
+}  // namespace pangea

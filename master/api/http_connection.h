@@ -1,0 +1,92 @@
+// One HTTP/1.1 connection: reads a request, serves it, reads the next. I/O thread only.
+//
+// One reader runs all the time and fills `input_` (bounded), so that a client that goes is noticed while its request
+// waits for the engine, and pipelined requests wait their turn. Everything that can happen (bytes, progress of a
+// generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost between a look and a
+// wait, for there is one thread.
+//
+// A client that closes its sending side is taken for gone: its generation is cancelled.
+#pragma once
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "master/api/rest.h"
+#include "master/api/service.h"
+
+namespace pangea {
+
+// What all connections of a server share.
+struct HttpShared {
+  Service* service = nullptr;
+  int connections = 0;
+  uint64_t buffered = 0;  // bytes of bodies being read, of all connections
+  bool closing = false;
+};
+
+struct HttpRequest {
+  std::string method, target, body, content_type, content_encoding, request_id;
+  bool keep_alive = true, old = false;  // old: HTTP/1.0
+};
+
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  using Clock = std::chrono::steady_clock;
+  template <class T>
+  using Awaitable = boost::asio::awaitable<T>;
+
+  HttpConnection(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared);
+  ~HttpConnection();
+  Awaitable<void> Run();
+  void Close();  // at once
+  bool idle() const { return idle_; }
+
+ private:
+  enum class Got { kRequest, kFault, kEnd };
+
+  // Reading.
+  void Read();
+  void OnReadable();
+  void Wake() { wake_.cancel(); }
+  Awaitable<bool> Wait(Clock::time_point deadline);  // false: the deadline came first
+  Awaitable<Got> ReadRequest(HttpRequest* request, bool first);
+  Awaitable<Got> ReadHead(size_t* head, bool first);
+  struct Parser;
+  Awaitable<Got> ReadBody(Parser* parser);
+  Got Fault(HttpReply reply);
+
+  // Answering.
+  Awaitable<bool> Serve(HttpRequest request);  // false: close the connection
+  Awaitable<bool> ServeText(HttpRequest& request, Route route);
+  Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
+  Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
+  Awaitable<bool> ServeUnary(const HttpRequest& request, RestAnswer* answer, Generation* generation);
+  Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
+  Awaitable<bool> Write(std::string bytes);
+  Awaitable<void> Linger();
+  std::string Head(const HttpRequest& request, const HttpReply& reply, bool chunked) const;
+
+  const Deployment::Limits& limits() const { return shared_->service->context().deployment->limits; }
+  bool Keep(const HttpRequest& request) const {
+    return request.keep_alive && !shared_->closing && !shared_->service->draining();
+  }
+
+  boost::asio::ip::tcp::socket socket_;
+  std::shared_ptr<HttpShared> shared_;
+  boost::asio::steady_timer wake_, write_timer_;
+  std::string input_;     // received, not consumed
+  HttpReply fault_;       // of ReadRequest
+  bool reading_ = false;  // a wait for readability is outstanding
+  bool ended_ = false;    // the client sends no more
+  bool gone_ = false;     // nothing can be written any more
+  bool writing_ = false;
+  bool idle_ = false;
+  uint64_t writes_ = 0;
+  std::string request_id_;  // of the request being served
+  std::string ignored_;     // x-pangea-ignored-fields of it
+};
+
+}  // namespace pangea

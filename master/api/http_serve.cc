@@ -1,0 +1,161 @@
+// How a connection answers a request that it has read.
+#include <boost/beast/http.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "master/api/api_error.h"
+#include "master/api/http_connection.h"
+#include "master/api/http_rules.h"
+#include "master/api/openai_request.h"
+
+namespace pangea {
+namespace {
+
+constexpr auto kPing = std::chrono::seconds(10);
+constexpr size_t kEventBytes = 32 << 10;  // of events in one write: what a slow reader makes us hold
+
+bool IsJson(std::string_view type) {
+  type = type.substr(0, type.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  return SameName(type, "application/json");
+}
+
+std::string Chunk(const HttpRequest& request, const std::string& data) {
+  return request.old ? data : absl::StrCat(absl::StrFormat("%x", data.size()), "\r\n", data, "\r\n");
+}
+
+// The body as the message of its route, checked. In a text thread.
+template <class Message>
+Service::Make MakeRequest(std::shared_ptr<const std::string> body, const ApiContext& context,
+                          std::shared_ptr<std::vector<std::string>> ignored) {
+  return [body = std::move(body), &context, ignored = std::move(ignored)]() -> absl::StatusOr<CheckedRequest> {
+    Message message;
+    if (auto s = ParseOpenAi(*body, {context.deployment->limits.json_depth}, &message, ignored.get()); !s.ok())
+      return s;
+    return Check(message, context);
+  };
+}
+
+}  // namespace
+
+HttpConnection::Awaitable<bool> HttpConnection::Serve(HttpRequest request) {
+  const ApiContext& context = shared_->service->context();
+  const auto path = TargetPath(request.target);
+  if (!path && request.target != "*") co_return co_await Send(request, HttpErrorReply(400, "malformed request target"));
+  const RouteMatch match = FindRoute(path.value_or(""));
+  if (match.route == Route::kNone) co_return co_await Send(request, HttpErrorReply(404, "no such path"));
+  if (request.method == "OPTIONS") {
+    HttpReply reply{204};
+    reply.content_type.clear();
+    reply.headers = {{"Allow", match.allow()}};
+    co_return co_await Send(request, std::move(reply));
+  }
+  const bool allowed = match.post ? request.method == "POST" : request.method == "GET" || request.method == "HEAD";
+  if (!allowed) {
+    HttpReply reply = HttpErrorReply(405, absl::StrCat("this path takes ", match.allow()));
+    reply.headers = {{"Allow", match.allow()}};
+    co_return co_await Send(request, std::move(reply));
+  }
+  if (!match.post) co_return co_await Send(request, GetReply(match, context));
+  if (!request.content_encoding.empty() && !SameName(request.content_encoding, "identity")) {
+    co_return co_await Send(request, HttpErrorReply(415, "compressed bodies are not accepted"));
+  }
+  if (!IsJson(request.content_type))
+    co_return co_await Send(request, HttpErrorReply(415, "the content type must be application/json"));
+  if (match.route == Route::kChat || match.route == Route::kCompletion)
+    co_return co_await ServeGeneration(request, match.route);
+  co_return co_await ServeText(request, match.route);
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, Route route) {
+  Service& service = *shared_->service;
+  const auto ticket = service.Enter();
+  if (!ticket.ok()) co_return co_await Send(request, ErrorReply(ticket.status()));
+  struct Job {
+    HttpReply reply;
+    bool done = false;
+  };
+  const auto job = std::make_shared<Job>();
+  const auto body = std::make_shared<const std::string>(std::move(request.body));
+  const auto queued =
+      service.Run([job, body, route, &service] { job->reply = TextReply(route, *body, service.context()); },
+                  [job, self = shared_from_this()] {
+                    job->done = true;
+                    self->Wake();
+                  });
+  if (!queued.ok()) co_return co_await Send(request, ErrorReply(queued));
+  while (!job->done && !gone_) co_await Wait(Clock::time_point::max());
+  co_return co_await Send(request, std::move(job->reply));
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& request, Route route) {
+  Service& service = *shared_->service;
+  const auto ticket = service.Enter();
+  if (!ticket.ok()) co_return co_await Send(request, ErrorReply(ticket.status()));
+  const auto body = std::make_shared<const std::string>(std::move(request.body));
+  const auto ignored = std::make_shared<std::vector<std::string>>();
+  const auto admission = std::make_shared<Admission>();
+  admission->wake = [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Wake();
+  };
+  service.Admit(route == Route::kChat ? MakeRequest<v1::ChatCompletionRequest>(body, service.context(), ignored)
+                                      : MakeRequest<v1::CompletionRequest>(body, service.context(), ignored),
+                admission);
+  while (!admission->done && !ended_) co_await Wait(Clock::time_point::max());
+  if (!admission->done) {
+    admission->abandoned = true;
+    co_return false;
+  }
+  ignored_ = IgnoredHeader(*ignored);
+  if (!admission->result.ok()) co_return co_await Send(request, ErrorReply(admission->result.status()));
+  const std::shared_ptr<Generation> generation = *std::move(admission->result);
+  generation->on_progress = [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Wake();
+  };
+  RestAnswer answer(generation);
+  if (generation->request().stream) co_return co_await ServeStream(request, &answer, generation.get());
+  co_return co_await ServeUnary(request, &answer, generation.get());
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& request, RestAnswer* answer,
+                                                           Generation* generation) {
+  while (true) {
+    answer->Take(std::string::npos);
+    if (answer->done()) break;
+    if (ended_) co_return false;  // the generation's destructor cancels
+    co_await Wait(Clock::time_point::max());
+  }
+  if (answer->failed()) co_return co_await Send(request, ErrorReply(generation->error()));
+  co_return co_await Send(request, {200, answer->Document()});
+}
+
+HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& request, RestAnswer* answer,
+                                                            Generation* generation) {
+  // The head waits for the first progress, so that what fails before it still gets its own status; but no longer than a
+  // ping.
+  auto ping = Clock::now() + kPing;
+  while (!generation->started() && !ended_ && co_await Wait(ping)) {
+  }
+  if (ended_) co_return false;
+  if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
+  HttpReply head;
+  head.content_type = "text/event-stream; charset=utf-8";
+  std::string out = Head(request, head, true);
+  const bool keep = Keep(request) && !request.old;
+  while (!answer->done()) {
+    std::string events = answer->Take(kEventBytes);
+    if (events.empty() && Clock::now() >= ping) events = ": ping\n\n";
+    if (!events.empty()) absl::StrAppend(&out, Chunk(request, events));
+    if (answer->done() && !request.old) out += "0\r\n\r\n";
+    if (!out.empty()) {
+      if (!co_await Write(std::exchange(out, {}))) co_return false;
+      ping = Clock::now() + kPing;
+      continue;
+    }
+    if (ended_) co_return false;
+    co_await Wait(ping);
+  }
+  co_return keep && !answer->failed();
+}
+
+}  // namespace pangea

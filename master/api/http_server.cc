@@ -1,0 +1,138 @@
+#include "master/api/http_server.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "master/api/api_error.h"
+#include "master/api/http_connection.h"
+
+namespace pangea {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);
+
+// What a connection beyond the limit is told, at once and without a coroutine.
+const std::string& TooMany() {
+  static const std::string answer = [] {
+    ErrorAnswer error = ToErrorAnswer(absl::UnavailableError("too many connections"));
+    error.code = "connection_limit";
+    const std::string body = ErrorJson(error);
+    return absl::StrCat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: ",
+                        body.size(), "\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", body);
+  }();
+  return answer;
+}
+
+class Server : public HttpServer {
+ public:
+  Server(asio::io_context& io, tcp::acceptor acceptor, const HostPort& at, Service* service)
+      : io_(io), acceptor_(std::move(acceptor)), pause_(io), shared_(std::make_shared<HttpShared>()) {
+    shared_->service = service;
+    error_code ignored;
+    const auto bound = acceptor_.local_endpoint(ignored);
+    const bool v6 = at.host.find(':') != std::string::npos;
+    url_ = absl::StrCat("http://", v6 ? "[" : "", at.host, v6 ? "]" : "", ":", bound.port());
+    asio::co_spawn(io_, Accept(), asio::detached);
+  }
+
+  std::string url() const override { return url_; }
+
+  void CloseIdle() override {
+    for (const auto& connection : Connections()) {
+      if (connection->idle()) connection->Close();
+    }
+  }
+
+  void Close() override {
+    shared_->closing = true;
+    error_code ignored;
+    acceptor_.close(ignored);
+    pause_.cancel();
+    for (const auto& connection : Connections()) connection->Close();
+  }
+
+ private:
+  std::vector<std::shared_ptr<HttpConnection>> Connections() {
+    std::vector<std::shared_ptr<HttpConnection>> live;
+    for (const auto& weak : connections_) {
+      if (auto connection = weak.lock()) live.push_back(std::move(connection));
+    }
+    return live;
+  }
+
+  asio::awaitable<void> Accept() {
+    while (!shared_->closing) {
+      auto [error, socket] = co_await acceptor_.async_accept(kAwait);
+      if (shared_->closing || error == asio::error::operation_aborted || error == asio::error::bad_descriptor)
+        co_return;
+      if (error == asio::error::connection_aborted) continue;
+      if (error) {
+        // Out of descriptors or memory: what runs goes on, and ends give some back; accepting at once would only spin.
+        pause_.expires_after(kAcceptPause);
+        co_await pause_.async_wait(kAwait);
+        continue;
+      }
+      Start(std::move(socket));
+    }
+  }
+
+  void Start(tcp::socket socket) {
+    if (shared_->connections >= shared_->service->context().deployment->limits.connections) {
+      error_code ignored;
+      socket.non_blocking(true, ignored);
+      socket.write_some(asio::buffer(TooMany()), ignored);
+      return;
+    }
+    auto connection = std::make_shared<HttpConnection>(std::move(socket), shared_);
+    const auto place = connections_.insert(connection).first;
+    asio::co_spawn(io_, Serve(std::move(connection), place), asio::detached);
+  }
+
+  using Set = std::set<std::weak_ptr<HttpConnection>, std::owner_less<>>;
+  asio::awaitable<void> Serve(std::shared_ptr<HttpConnection> connection, Set::iterator place) {
+    co_await connection->Run();
+    connections_.erase(place);
+  }
+
+  asio::io_context& io_;
+  tcp::acceptor acceptor_;
+  asio::steady_timer pause_;
+  std::shared_ptr<HttpShared> shared_;
+  std::string url_;
+  Set connections_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(asio::io_context& io, const HostPort& at,
+                                                               Service* service) {
+  error_code error;
+  tcp::resolver resolver(io);
+  const auto found = resolver.resolve(at.host, std::to_string(at.port),
+                                      tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (error || found.empty())
+    return absl::InvalidArgumentError(absl::StrCat("rest.listen: no address for '", at.host, "': ", error.message()));
+  const tcp::endpoint endpoint = *found.begin();
+  tcp::acceptor acceptor(io);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error)
+    return absl::UnavailableError(
+        absl::StrCat("rest.listen: cannot listen on ", at.host, ":", at.port, ": ", error.message()));
+  return std::make_unique<Server>(io, std::move(acceptor), at, service);
+}
+
+}  // namespace pangea

@@ -1,0 +1,174 @@
+#include "master/api/openai_response.h"
+
+#include "nlohmann/json.hpp"
+
+namespace pangea {
+namespace {
+
+namespace pb = google::protobuf;
+using Json = nlohmann::ordered_json;
+
+// Texts are UTF-8 by construction; a broken one is our fault, and no reason to end a request with an exception.
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+template <class Ids>
+Json Integers(const Ids& ids) {
+  Json list = Json::array();
+  for (const auto id : ids) list.push_back(id);
+  return list;
+}
+
+template <class M>
+Json Head(const M& m) {
+  return {{"id", m.id()},
+          {"object", m.object()},
+          {"created", m.created()},
+          {"model", m.model()},
+          {"system_fingerprint", m.system_fingerprint()}};
+}
+
+Json UsageJson(const v1::Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens()},
+          {"completion_tokens", usage.completion_tokens()},
+          {"total_tokens", usage.total_tokens()},
+          {"prompt_tokens_details", {{"cached_tokens", usage.prompt_tokens_details().cached_tokens()}}}};
+}
+
+template <class M>
+void AddUsage(const M& m, bool null, Json* json) {
+  if (m.has_usage()) {
+    (*json)["usage"] = UsageJson(m.usage());
+  } else if (null) {
+    (*json)["usage"] = nullptr;
+  }
+}
+
+template <class M>
+Json TokenJson(const M& token) {
+  return {{"token", token.token()}, {"logprob", token.logprob()}, {"bytes", Integers(token.bytes())}};
+}
+
+template <class Choice>
+Json ChatLogprobsJson(const Choice& choice) {
+  if (!choice.has_logprobs()) return nullptr;
+  Json content = Json::array();
+  for (const v1::TokenLogprob& token : choice.logprobs().content()) {
+    Json entry = TokenJson(token);
+    entry["top_logprobs"] = Json::array();
+    for (const v1::TopLogprob& top : token.top_logprobs()) entry["top_logprobs"].push_back(TokenJson(top));
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json NumberOrNull(const pb::Value& value) {
+  return value.kind_case() == pb::Value::kNumberValue ? Json(value.number_value()) : Json();
+}
+
+Json CompletionLogprobsJson(const v1::CompletionChoice& choice) {
+  if (!choice.has_logprobs()) return nullptr;
+  const v1::CompletionLogprobs& logprobs = choice.logprobs();
+  Json tokens = Json::array(), values = Json::array(), tops = Json::array();
+  for (const auto& token : logprobs.tokens()) tokens.push_back(token);
+  for (const auto& value : logprobs.token_logprobs().values()) values.push_back(NumberOrNull(value));
+  for (const auto& value : logprobs.top_logprobs().values()) {
+    if (value.kind_case() != pb::Value::kStructValue) {
+      tops.push_back(nullptr);
+      continue;
+    }
+    nlohmann::json top = nlohmann::json::object();  // sorted by name: the order in a proto map is not defined
+    for (const auto& [name, number] : value.struct_value().fields()) top[name] = number.number_value();
+    tops.push_back(Json(top));
+  }
+  return {{"tokens", std::move(tokens)},
+          {"token_logprobs", std::move(values)},
+          {"top_logprobs", std::move(tops)},
+          {"text_offset", Integers(logprobs.text_offset())}};
+}
+
+Json ModelJson(const v1::Model& model) {
+  return {{"id", model.id()},
+          {"object", model.object()},
+          {"created", model.created()},
+          {"owned_by", model.owned_by()},
+          {"max_model_len", model.max_model_len()}};
+}
+
+template <class Choice>
+Json FinishJson(const Choice& choice) {
+  return choice.has_finish_reason() ? Json(choice.finish_reason()) : Json();
+}
+
+}  // namespace
+
+std::string ToOpenAi(const v1::ChatCompletionResponse& answer, const AnswerShape& shape) {
+  Json json = Head(answer);
+  json["choices"] = Json::array();
+  for (const v1::ChatChoice& choice : answer.choices()) {
+    Json entry = {
+        {"index", choice.index()},
+        {"message", {{"role", choice.message().role()}, {"content", choice.message().content()}, {"refusal", nullptr}}},
+        {"logprobs", ChatLogprobsJson(choice)},
+        {"finish_reason", choice.finish_reason()}};
+    if (shape.token_ids) entry["token_ids"] = Integers(choice.token_ids());
+    json["choices"].push_back(std::move(entry));
+  }
+  AddUsage(answer, false, &json);
+  if (shape.token_ids) json["prompt_token_ids"] = Integers(answer.prompt_token_ids());
+  return Dump(json);
+}
+
+std::string ToOpenAi(const v1::ChatCompletionChunk& chunk, const AnswerShape& shape) {
+  Json json = Head(chunk);
+  json["choices"] = Json::array();
+  for (const v1::ChatChunkChoice& choice : chunk.choices()) {
+    Json delta = Json::object();
+    if (choice.delta().has_role()) delta["role"] = choice.delta().role();
+    if (choice.delta().has_content()) delta["content"] = choice.delta().content();
+    Json entry = {{"index", choice.index()},
+                  {"delta", std::move(delta)},
+                  {"logprobs", ChatLogprobsJson(choice)},
+                  {"finish_reason", FinishJson(choice)}};
+    if (shape.token_ids) entry["token_ids"] = Integers(choice.token_ids());
+    json["choices"].push_back(std::move(entry));
+  }
+  AddUsage(chunk, shape.usage_null, &json);
+  if (chunk.prompt_token_ids_size() > 0) json["prompt_token_ids"] = Integers(chunk.prompt_token_ids());
+  return Dump(json);
+}
+
+std::string ToOpenAi(const v1::CompletionResponse& answer, const AnswerShape& shape, bool stream) {
+  Json json = Head(answer);
+  json["choices"] = Json::array();
+  for (const v1::CompletionChoice& choice : answer.choices()) {
+    Json entry = {{"index", choice.index()},
+                  {"text", choice.text()},
+                  {"logprobs", CompletionLogprobsJson(choice)},
+                  {"finish_reason", FinishJson(choice)}};
+    if (shape.token_ids) {
+      entry["token_ids"] = Integers(choice.token_ids());
+      if (!stream || choice.prompt_token_ids_size() > 0)
+        entry["prompt_token_ids"] = Integers(choice.prompt_token_ids());
+    }
+    json["choices"].push_back(std::move(entry));
+  }
+  AddUsage(answer, stream && shape.usage_null, &json);
+  return Dump(json);
+}
+
+std::string ToOpenAi(const v1::Model& model) { return Dump(ModelJson(model)); }
+
+std::string ToOpenAi(const v1::ListModelsResponse& models) {
+  Json json = {{"object", models.object()}, {"data", Json::array()}};
+  for (const v1::Model& model : models.data()) json["data"].push_back(ModelJson(model));
+  return Dump(json);
+}
+
+std::string ToOpenAi(const v1::TokenizeResponse& answer) {
+  return Dump(
+      {{"count", answer.count()}, {"max_model_len", answer.max_model_len()}, {"tokens", Integers(answer.tokens())}});
+}
+
+std::string ToOpenAi(const v1::DetokenizeResponse& answer) { return Dump({{"prompt", answer.prompt()}}); }
+
+}  // namespace pangea

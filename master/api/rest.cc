@@ -1,0 +1,184 @@
+#include "master/api/rest.h"
+
+#include "absl/strings/str_cat.h"
+#include "master/api/api.h"
+#include "master/api/api_error.h"
+#include "master/api/openai_request.h"
+#include "master/api/openai_response.h"
+#include "master/api/text_calls.h"
+
+namespace pangea {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+AnswerShape ShapeOf(const Generation& g) {
+  return {g.request().return_token_ids, g.request().stream && g.request().include_usage};
+}
+
+std::string Sse(const std::string& data) { return "data: " + data + "\n\n"; }
+
+const char* HealthName(Health health) {
+  switch (health) {
+    case Health::kLoading:
+      return "loading";
+    case Health::kReady:
+      return "ready";
+    case Health::kDraining:
+      return "draining";
+    case Health::kFailed:
+      break;
+  }
+  return "failed";
+}
+
+HttpReply HealthReply(const ApiContext& context) {
+  const Health health = context.health;
+  HttpReply reply;
+  if (health == Health::kReady) {
+    reply.body = R"({"status":"ready"})";
+    return reply;
+  }
+  ErrorAnswer error = ToErrorAnswer(
+      absl::UnavailableError(health == Health::kFailed    ? absl::StrCat("the server has failed: ", context.failure)
+                             : health == Health::kLoading ? "the model is loading"
+                                                          : "the server is shutting down"));
+  error.code = HealthName(health);
+  reply.status = error.http;
+  reply.body = ErrorJson(error);
+  reply.headers = {{"Retry-After", absl::StrCat(error.retry_after)}};
+  return reply;
+}
+
+template <class Request, class Call>
+HttpReply Answer(const std::string& body, const ApiContext& context, Call call) {
+  Request request;
+  std::vector<std::string> ignored;
+  if (auto s = ParseOpenAi(body, {context.deployment->limits.json_depth}, &request, &ignored); !s.ok())
+    return ErrorReply(s);
+  auto response = call(request, context);
+  if (!response.ok()) return ErrorReply(response.status());
+  HttpReply reply;
+  reply.body = ToOpenAi(*response);
+  if (const std::string names = IgnoredHeader(ignored); !names.empty())
+    reply.headers.emplace_back("x-pangea-ignored-fields", names);
+  return reply;
+}
+
+}  // namespace
+
+RouteMatch FindRoute(std::string_view path) {
+  struct Row {
+    std::string_view path;
+    Route route;
+    bool post;
+  };
+  constexpr Row kRows[] = {
+      {"/v1/chat/completions", Route::kChat, true}, {"/v1/completions", Route::kCompletion, true},
+      {"/v1/models", Route::kModels, false},        {"/tokenize", Route::kTokenize, true},
+      {"/detokenize", Route::kDetokenize, true},    {"/health", Route::kHealth, false},
+      {"/health/live", Route::kLive, false},        {"/health/ready", Route::kReady, false},
+      {"/version", Route::kVersion, false},
+  };
+  for (const Row& row : kRows) {
+    if (row.path == path) return {row.route, "", row.post};
+  }
+  // The rest of the path is the name, with its slashes.
+  if (path.substr(0, kModelPrefix.size()) == kModelPrefix)
+    return {Route::kModel, std::string(path.substr(kModelPrefix.size())), false};
+  return {};
+}
+
+HttpReply ErrorReply(const absl::Status& status) {
+  const ErrorAnswer error = ToErrorAnswer(status);
+  HttpReply reply{error.http, ErrorJson(error)};
+  if (error.retry_after > 0) reply.headers.emplace_back("Retry-After", absl::StrCat(error.retry_after));
+  if (error.never_retry) reply.headers.emplace_back("x-should-retry", "false");
+  return reply;
+}
+
+HttpReply HttpErrorReply(int status, const std::string& message) {
+  ErrorAnswer error{status, "invalid_request_error", message};
+  if (status == 404) error.code = "not_found";
+  return {status, ErrorJson(error)};
+}
+
+HttpReply GetReply(const RouteMatch& match, const ApiContext& context) {
+  switch (match.route) {
+    case Route::kModels:
+      return {200, ToOpenAi(ListModels(context))};
+    case Route::kModel:
+      if (match.argument != context.name) return ErrorReply(ModelNotFound(match.argument));
+      return {200, ToOpenAi(ServedModel(context))};
+    case Route::kHealth:
+    case Route::kReady:
+      return HealthReply(context);
+    case Route::kLive:
+      return {200, R"({"status":"live"})"};
+    case Route::kVersion:
+      return {200, absl::StrCat(R"({"version":")", kVersion, R"("})")};
+    default:
+      return HttpErrorReply(404, "no such path");
+  }
+}
+
+HttpReply TextReply(Route route, const std::string& body, const ApiContext& context) {
+  if (route == Route::kTokenize) return Answer<v1::TokenizeRequest>(body, context, Tokenize);
+  return Answer<v1::DetokenizeRequest>(body, context, Detokenize);
+}
+
+RestAnswer::RestAnswer(std::shared_ptr<Generation> generation)
+    : generation_(std::move(generation)), chat_(*generation_), completion_(*generation_) {}
+
+std::string RestAnswer::Event(const Piece& piece) {
+  const Generation& g = *generation_;
+  if (g.request().chat) {
+    auto chunk = ChatChunk(g, piece);
+    if (g.request().stream) return Sse(ToOpenAi(chunk, ShapeOf(g)));
+    chat_.Add(std::move(chunk));
+  } else {
+    auto chunk = CompletionChunk(g, piece);
+    if (g.request().stream) return Sse(ToOpenAi(chunk, ShapeOf(g), true));
+    completion_.Add(std::move(chunk));
+  }
+  return "";
+}
+
+std::string RestAnswer::End() {
+  const Generation& g = *generation_;
+  if (!g.request().stream) return "";
+  if (failed_) return Sse(ErrorJson(ToErrorAnswer(g.error())));
+  std::string end;
+  if (g.request().include_usage) {
+    end = g.request().chat ? Sse(ToOpenAi(ChatUsageChunk(g), ShapeOf(g)))
+                           : Sse(ToOpenAi(CompletionUsageChunk(g), ShapeOf(g), true));
+  }
+  return end + Sse("[DONE]");
+}
+
+std::string RestAnswer::Take(size_t bytes) {
+  std::string out;
+  while (!done_ && out.size() < bytes) {
+    if (auto piece = generation_->Next()) {
+      // A completion's first piece says nothing unless there is an echo.
+      const bool empty = piece->first && piece->text.empty() && !generation_->request().chat &&
+                         !generation_->request().return_token_ids;
+      if (!empty || !generation_->request().stream) out += Event(*piece);
+      continue;
+    }
+    failed_ = !generation_->error().ok();
+    done_ = failed_ || generation_->done();
+    if (!done_) break;
+    out += End();
+  }
+  return out;
+}
+
+std::string RestAnswer::Document() {
+  const Generation& g = *generation_;
+  if (g.request().chat) return ToOpenAi(chat_.Take(g), ShapeOf(g));
+  return ToOpenAi(completion_.Take(g), ShapeOf(g), false);
+}
+
+}  // namespace pangea

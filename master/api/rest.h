@@ -1,0 +1,71 @@
+// The REST routes: what a path is, and every answer that is no generation. I/O thread; TextReply in a text thread.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "master/api/answers.h"
+
+namespace pangea {
+
+struct ApiContext;
+
+struct HttpReply {
+  int status = 200;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string content_type = "application/json";
+};
+
+enum class Route {
+  kNone,
+  kChat,
+  kCompletion,
+  kModels,
+  kModel,
+  kTokenize,
+  kDetokenize,
+  kHealth,
+  kLive,
+  kReady,
+  kVersion
+};
+struct RouteMatch {
+  Route route = Route::kNone;
+  std::string argument;  // kModel: the name
+  bool post = false;     // else GET and HEAD
+  std::string allow() const { return post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"; }
+};
+RouteMatch FindRoute(std::string_view path);
+
+HttpReply ErrorReply(const absl::Status& status);
+// What only HTTP can get wrong: 404 of a path, 405, 413, 415, ….
+HttpReply HttpErrorReply(int status, const std::string& message);
+HttpReply GetReply(const RouteMatch& match, const ApiContext& context);
+HttpReply TextReply(Route route, const std::string& body, const ApiContext& context);  // kTokenize, kDetokenize
+
+// A REST client's view of one generation: events of a stream, or one document.
+class RestAnswer {
+ public:
+  explicit RestAnswer(std::shared_ptr<Generation> generation);
+  // Everything that is ready, as server-sent events, at most about `bytes`; with the end of the stream when it has
+  // come. Unary: collects, returns nothing.
+  std::string Take(size_t bytes);
+  bool done() const { return done_; }      // nothing follows
+  bool failed() const { return failed_; }  // ended by an error
+  std::string Document();                  // unary, when done
+
+ private:
+  std::string Event(const Piece& piece);
+  std::string End();
+
+  std::shared_ptr<Generation> generation_;
+  ChatCollector chat_;
+  CompletionCollector completion_;
+  bool done_ = false, failed_ = false;
+};
+
+}  // namespace pangea
