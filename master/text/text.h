@@ -1,5 +1,5 @@
-// Text in the master: strings <-> ids. Never in the step loop, never in an agent. Thread safety: a Text is immutable and may be
-// used by many threads; Detokenizer and StopMatcher are one sequence's state.
+// Text in the master: strings <-> ids. Never in the step loop, never in an agent. Thread safety: a Text is immutable
+// and may be used by many threads; Detokenizer and StopMatcher are one sequence's state.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -24,27 +24,28 @@ class Tokenizer;  // one of: tokenizer.json (also made from GGUF or vocab+merges
 
 class Text {
  public:
-  // From a checkpoint folder (tokenizer.json; tokenizer.model; vocab.json + merges.txt; PanGu's vocab.model) or GGUF metadata;
-  // the template from chat_template.jinja, tokenizer_config.json, GGUF, or template_file when not empty.
+  // From a checkpoint folder (tokenizer.json; tokenizer.model; vocab.json + merges.txt; PanGu's vocab.model) or GGUF
+  // metadata; the template from chat_template.jinja, tokenizer_config.json, GGUF, or template_file when not empty.
   static absl::StatusOr<std::unique_ptr<Text>> Load(const CheckpointHeader& header, const std::string& template_file);
   ~Text();
 
-  // Text as a client gave it. add_special: what the tokenizer adds (BOS, as its files say). Special tokens spelled out in the text
-  // are recognised when parse_special. InvalidArgument: not UTF-8. Linear in the text's length.
+  // Text as a client gave it. add_special: what the tokenizer adds (BOS, as its files say). Special tokens spelled out
+  // in the text are recognised when parse_special. InvalidArgument: not UTF-8. Linear in the text's length.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const;
-  // Messages (array of {role, content: string, …}) -> template -> ids. What spells a special token inside a message's content
-  // is encoded as plain text. InvalidArgument: no template, or the template refused (its own words). Bounded by fuel and size.
+  // Messages (array of {role, content: string, …}) -> template -> ids. What spells a special token inside a message's
+  // content is encoded as plain text. InvalidArgument: no template, or the template refused (its own words). Bounded by
+  // fuel and size.
   absl::StatusOr<std::vector<int32_t>> EncodeChat(const nlohmann::json& messages, const TemplateOptions& options) const;
   absl::StatusOr<std::string> RenderChat(const nlohmann::json& messages, const TemplateOptions& options) const;
   bool has_template() const;
 
-  int vocab() const;                            // ids the tokenizer knows; a model may have more
+  int vocab() const;  // ids the tokenizer knows; a model may have more
   bool IsSpecial(int32_t id) const;
   // Bytes that the id stands for, by itself (a byte-level or byte-fallback piece may be part of a character).
   std::string Bytes(int32_t id) const;
   // Whole decode; invalid UTF-8 becomes U+FFFD.
   std::string Decode(const std::vector<int32_t>& ids, bool skip_special) const;
-  std::vector<int32_t> end_ids() const;         // ends of a turn that the tokenizer's files name (eos, eot)
+  std::vector<int32_t> end_ids() const;  // ends of a turn that the tokenizer's files name (eos, eot)
 
   struct State;
   const State& state() const { return *state_; }
@@ -54,11 +55,14 @@ class Text {
   std::unique_ptr<State> state_;
 };
 
-// Ids of one sequence -> text as it grows: Push returns the longest new text that no later id can change, so that characters are
-// never split; Flush what is left (a broken tail becomes U+FFFD). The concatenation equals Decode(all ids).
+// Ids of one sequence -> text as it grows: Push returns the longest new text that no later id can change, so that
+// characters are never split; Flush what is left (a broken tail becomes U+FFFD). The concatenation equals Decode(all
+// ids). Constant time per id.
 class Detokenizer {
  public:
-  Detokenizer(const Text& text, bool skip_special);
+  // continues: the ids go on from a text before them, so that a SentencePiece tokenizer's leading space is a real one
+  // (it is dropped from the start of a whole text).
+  Detokenizer(const Text& text, bool skip_special, bool continues = false);
   ~Detokenizer();
   Detokenizer(Detokenizer&&) noexcept;
   std::string Push(int32_t id);
@@ -69,8 +73,9 @@ class Detokenizer {
   std::unique_ptr<State> state_;
 };
 
-// Finds the earliest end of any stop string in a text that comes in pieces. Linear time; holds back only what may be the start of
-// a stop string.
+// Finds the earliest end of any stop string in a text that comes in pieces (of those that end there, the longest; empty
+// ones are ignored). Linear time; holds back only what may be the start of a stop string. Copies share the compiled
+// strings.
 class StopMatcher {
  public:
   explicit StopMatcher(std::vector<std::string> stops);
@@ -82,7 +87,10 @@ class StopMatcher {
   std::string Flush();  // what was held back
 
  private:
-  std::vector<std::string> stops_;
+  struct Automaton;
+  std::shared_ptr<const Automaton> automaton_;
+  int state_ = 0;
+  bool stopped_ = false;
   std::string held_;
 };
 

@@ -1,0 +1,93 @@
+#include "master/text/rust_text.h"
+
+#include <cstring>
+
+namespace pangea {
+namespace {
+
+const uint8_t* Data(std::string_view text) { return reinterpret_cast<const uint8_t*>(text.data()); }
+
+std::string Take(PangeaBuffer buffer) {
+  std::string out(reinterpret_cast<const char*>(buffer.data), buffer.size);
+  pangea_buffer_free(buffer);
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<JsonTokenizer> JsonTokenizer::Load(std::string_view json) {
+  PangeaTokenizer* handle = nullptr;
+  PangeaBuffer error{};
+  if (pangea_tokenizer_load(Data(json), json.size(), &handle, &error) != 0) {
+    return absl::InvalidArgumentError("tokenizer.json: " + Take(error));
+  }
+  JsonTokenizer out;
+  out.handle_.reset(handle);
+  return out;
+}
+
+absl::Status JsonTokenizer::Encode(std::string_view text, bool add_special, std::vector<int32_t>* ids) const {
+  PangeaIds got{};
+  PangeaBuffer error{};
+  if (pangea_tokenizer_encode(handle_.get(), Data(text), text.size(), add_special, &got, &error) != 0) {
+    return absl::InvalidArgumentError("tokenizer: " + Take(error));
+  }
+  ids->insert(ids->end(), got.data, got.data + got.size);
+  pangea_ids_free(got);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<JsonTokenizer::Token>> JsonTokenizer::Tokens() const {
+  PangeaBuffer out{}, error{};
+  if (pangea_tokenizer_pieces(handle_.get(), &out, &error) != 0) {
+    return absl::InternalError("tokenizer: " + Take(error));
+  }
+  const std::string bytes = Take(out);
+  std::vector<Token> tokens;
+  for (size_t at = 0; at < bytes.size();) {
+    uint32_t words[3];
+    std::memcpy(words, bytes.data() + at, sizeof words);
+    at += sizeof words;
+    tokens.push_back({static_cast<int32_t>(words[0]), words[1], bytes.substr(at, words[2])});
+    at += words[2];
+  }
+  return tokens;
+}
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Load(std::string_view source) {
+  PangeaTemplate* handle = nullptr;
+  PangeaBuffer error{};
+  if (pangea_template_load(Data(source), source.size(), &handle, &error) != 0) {
+    return absl::InvalidArgumentError("chat template: " + Take(error));
+  }
+  ChatTemplate out;
+  out.handle_.reset(handle);
+  return out;
+}
+
+absl::StatusOr<std::string> ChatTemplate::Render(std::string_view context, size_t max_output) const {
+  PangeaBuffer out{}, error{};
+  if (pangea_template_render(handle_.get(), Data(context), context.size(), max_output, &out, &error) != 0) {
+    return absl::InvalidArgumentError("chat template: " + Take(error));
+  }
+  return Take(out);
+}
+
+absl::StatusOr<Jieba> Jieba::Load() {
+  PangeaJieba* handle = nullptr;
+  PangeaBuffer error{};
+  if (pangea_jieba_new(&handle, &error) != 0) return absl::InternalError("jieba: " + Take(error));
+  Jieba out;
+  out.handle_.reset(handle);
+  return out;
+}
+
+absl::StatusOr<std::string> Jieba::Segment(std::string_view text) const {
+  PangeaBuffer out{}, error{};
+  if (pangea_jieba_segment(handle_.get(), Data(text), text.size(), &out, &error) != 0) {
+    return absl::InvalidArgumentError("jieba: " + Take(error));
+  }
+  return Take(out);
+}
+
+}  // namespace pangea

@@ -1,0 +1,62 @@
+// The Rust text libraries as C++ values. All methods may be called from many threads.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "master/text/rust/pangea_text.h"
+
+namespace pangea {
+
+// A tokenizer.json. What it refuses is InvalidArgument with the library's words.
+class JsonTokenizer {
+ public:
+  struct Token {
+    int32_t id;
+    uint32_t flags;       // PANGEA_PIECE_*
+    std::string content;  // as it stands in the vocabulary
+  };
+  static absl::StatusOr<JsonTokenizer> Load(std::string_view json);
+  // Special tokens in the text are not recognised; added tokens that are not special are. Appends to *ids.
+  absl::Status Encode(std::string_view text, bool add_special, std::vector<int32_t>* ids) const;
+  absl::StatusOr<std::vector<Token>> Tokens() const;
+
+ private:
+  struct Free {
+    void operator()(PangeaTokenizer* p) const { pangea_tokenizer_free(p); }
+  };
+  std::unique_ptr<PangeaTokenizer, Free> handle_;
+};
+
+// A compiled chat template.
+class ChatTemplate {
+ public:
+  static absl::StatusOr<ChatTemplate> Load(std::string_view source);
+  // context: a JSON object. InvalidArgument with the template's own words when it raises, or when it takes too many
+  // instructions or writes more than max_output bytes.
+  absl::StatusOr<std::string> Render(std::string_view context, size_t max_output) const;
+
+ private:
+  struct Free {
+    void operator()(PangeaTemplate* p) const { pangea_template_free(p); }
+  };
+  std::unique_ptr<PangeaTemplate, Free> handle_;
+};
+
+// Chinese word segmentation as PanGu-alpha uses it (see pangea_text.h).
+class Jieba {
+ public:
+  static absl::StatusOr<Jieba> Load();
+  absl::StatusOr<std::string> Segment(std::string_view text) const;
+
+ private:
+  struct Free {
+    void operator()(PangeaJieba* p) const { pangea_jieba_free(p); }
+  };
+  std::unique_ptr<PangeaJieba, Free> handle_;
+};
+
+}  // namespace pangea

@@ -1,0 +1,83 @@
+// The tokenizers behind a Text: a tokenizer.json (also one made from GGUF or vocab + merges), SentencePiece,
+// PanGu-alpha's.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "master/text/pieces.h"
+#include "master/text/rust_text.h"
+#include "master/text/sentencepiece_model.h"
+#include "master/text/special_tokens.h"
+#include "nlohmann/json.hpp"
+
+namespace pangea {
+
+struct SentencePieceOptions {
+  bool add_bos = true, add_eos = false;
+  int32_t bos = -1, eos = -1;        // by the piece names <s> and </s> when negative
+  bool prefix_after_special = true;  // Transformers' `legacy`: text after a special token gets the leading space, too
+  std::vector<AddedToken> added;     // beyond the model's own pieces
+};
+
+// Immutable, thread-safe.
+class Tokenizer {
+ public:
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromSentencePiece(std::string model,
+                                                                      const SentencePieceOptions& options);
+  // jieba + SentencePiece (docs: mindspore models r1.3, official/nlp/pangu_alpha, tokenization_jieba.py).
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromPangu(std::string model);
+
+  // Text that holds no special token any more. first: it begins the text that is encoded. Appends to *ids.
+  absl::Status EncodeStretch(std::string_view text, bool first, std::vector<int32_t>* ids) const;
+  const PieceTable& pieces() const { return pieces_; }
+  const SpecialTokens& special_tokens() const { return special_; }
+  // EncodeStretch does not see added tokens that are not special; they have to be split off before.
+  bool splits_added() const { return !std::holds_alternative<Json>(backend_); }
+  const std::vector<int32_t>& prefix() const { return prefix_; }  // what add_special puts before and after
+  const std::vector<int32_t>& suffix() const { return suffix_; }
+  // Where other files than the tokenizer's own say so; before the tokenizer is shared.
+  void SetPrefixAndSuffix(std::optional<int32_t> prefix, std::optional<int32_t> suffix);
+  std::optional<int32_t> Find(std::string_view added_token) const;
+  // No text of more bytes encodes to `positions` ids or fewer; nullopt: not known.
+  std::optional<size_t> MaxBytes(int64_t positions) const;
+
+ private:
+  struct Json {
+    JsonTokenizer first;
+    std::optional<JsonTokenizer> later;  // where text that begins the whole is encoded otherwise
+    bool cut = false;                    // may be encoded in parts (see SafeCut)
+  };
+  struct Pieces {
+    SentencePiece first;
+    std::optional<SentencePiece> later;
+  };
+  struct Pangu {
+    SentencePiece pieces;
+    Jieba jieba;
+  };
+  Tokenizer(std::variant<Json, Pieces, Pangu> backend) : backend_(std::move(backend)) {}
+  absl::Status EncodeJson(const Json& json, std::string_view text, bool first, std::vector<int32_t>* ids) const;
+  absl::Status ReadJsonPieces(const nlohmann::json& json);
+  absl::Status FindPrefixAndSuffix();
+  void ReadSentencePieces(const SentencePieceProto& proto, const SentencePieceOptions& options);
+  void ReadPanguPieces(const SentencePieceProto& proto);
+
+  std::variant<Json, Pieces, Pangu> backend_;
+  PieceTable pieces_;
+  SpecialTokens special_;
+  std::vector<int32_t> prefix_, suffix_;
+  bool complete_ = false;   // every byte of a text is in some token: nothing is dropped
+  size_t shrink_ = 1;       // normalising makes a text at most this many times shorter
+  mutable std::mutex big_;  // one big unbroken text at a time: the library takes about 150 bytes for each of its bytes
+};
+
+}  // namespace pangea
