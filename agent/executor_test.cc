@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const fs::path kCases = fs::path(PANGEA_SOURCE_DIR) / "integration_tests/golden/cases";
+const fs::path kGolden = fs::path(PANGEA_SOURCE_DIR) / "integration_tests/golden";
 
 struct Answer {
   std::vector<float> logprobs;
@@ -116,22 +116,30 @@ class Cluster {
 struct Limits {
   double worst, mean, margin;
 };
-// What rounding each stored type's activations may move, as measured for these checkpoints (integration_tests/golden/README.md).
+// What rounding may move: f16 pages alone (all that separates the f32 file from its reference) move the worst by 0.015 and the mean by
+// 0.0023 at these weights' scale; bf16 products round their activations to 8 bits of mantissa. A wrong part moves them by 0.7.
 Limits LimitsOf(const std::string& dtype) {
-  if (dtype == "float32") return {0.01, 0.002, 0.02};
-  if (dtype == "float16") return {0.08, 0.015, 0.1};
-  return {0.3, 0.06, 0.3};
+  if (dtype == "float32" || dtype == "f32") return {0.03, 0.005, 0.03};
+  if (dtype == "float16" || dtype == "f16") return {0.08, 0.015, 0.1};
+  if (dtype == "bfloat16" || dtype == "bf16") return {0.3, 0.06, 0.3};
+  return {0.05, 0.01, 0.05};  // quantised weights: activations of 16 bits, pages of f16
 }
 
+// Checkpoints relative to the golden folder: cases/NAME (a folder) and gguf/NAME.gguf.
 std::vector<std::string> CaseNames() {
   std::vector<std::string> names;
-  for (const auto& e : fs::directory_iterator(kCases))
-    if (fs::exists(e.path() / "expected.json")) names.push_back(e.path().filename());
+  for (const auto& e : fs::directory_iterator(kGolden / "cases"))
+    if (fs::exists(e.path() / "expected.json")) names.push_back("cases/" + e.path().filename().string());
+  for (const auto& e : fs::directory_iterator(kGolden / "gguf"))
+    if (e.path().extension() == ".gguf") names.push_back("gguf/" + e.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
 
-json Expected(const std::string& name) { return json::parse(std::ifstream(kCases / name / "expected.json")); }
+json Expected(const std::string& name) {
+  const fs::path path = kGolden / name;
+  return json::parse(std::ifstream(path.extension() == ".gguf" ? fs::path(path).replace_extension(".json") : path / "expected.json"));
+}
 
 double WorstDistance(const Answer& got, const json& c, double* mean) {
   double worst = 0, sum = 0;
@@ -158,10 +166,12 @@ class Golden : public testing::TestWithParam<std::string> {};
 TEST_P(Golden, EqualsTheReferenceOnEveryLayoutAndChunking) {
   const json expected = Expected(GetParam());
   const auto limits = LimitsOf(expected["dtype"]);
-  const auto header = ReadCheckpointHeader((kCases / GetParam()).string());
+  const auto header = ReadCheckpointHeader((kGolden / GetParam()).string());
   ASSERT_TRUE(header.ok()) << header.status();
   std::vector<Answer> first;
   for (auto [stages, ranks, threads] : {std::array{1, 1, 1}, {1, 2, 1}, {2, 1, 1}, {2, 2, 1}, {3, 1, 2}, {1, 3, 1}}) {
+    // Heads of 16 in blocks of 32 make two leaves of four heads: three ranks are refused there, and only there.
+    if (ranks == 3 && IsQuantised(header->config.dtype)) continue;
     Cluster cluster(*header, stages, ranks, threads);
     size_t k = 0;
     for (const json& c : expected["cases"]) {
@@ -172,7 +182,9 @@ TEST_P(Golden, EqualsTheReferenceOnEveryLayoutAndChunking) {
         if (k == first.size()) {
           first.push_back(got);
           double mean;
-          EXPECT_LT(WorstDistance(got, c, &mean), limits.worst) << prompt.size();
+          const double worst = WorstDistance(got, c, &mean);
+          std::printf("prompt of %zu: worst %.5f, mean %.5f\n", prompt.size(), worst, mean);
+          EXPECT_LT(worst, limits.worst) << prompt.size();
           EXPECT_LT(mean, limits.mean);
           ExpectGreedy(got, c, limits.margin);
         }
@@ -200,19 +212,19 @@ struct Control {
 
 TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
   const Control controls[] = {
-      {"RoPE base", "llama2", [](ModelConfig* m) { m->rope.base *= 50; }},
-      {"RoPE scaling", "llama3", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kNone; }},
-      {"RoPE factor", "llama-linear-bias", [](ModelConfig* m) { m->rope.factor = 1; }},
-      {"YaRN", "qwen2-yarn", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kLinear; }},
-      {"window", "mistral-window", [](ModelConfig* m) { m->window.assign(m->layers, 0); }},
-      {"epsilon", "qwen3", [](ModelConfig* m) { m->norm_eps = 1e-6f; }},
-      {"activation", "llama2", [](ModelConfig* m) { m->activation = Gate::kGeluTanh; }},
-      {"layer norm epsilon", "gpt2", [](ModelConfig* m) { m->norm_eps = 1e-5f; }},
+      {"RoPE base", "cases/llama2", [](ModelConfig* m) { m->rope.base *= 50; }},
+      {"RoPE scaling", "cases/llama3", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kNone; }},
+      {"RoPE factor", "cases/llama-linear-bias", [](ModelConfig* m) { m->rope.factor = 1; }},
+      {"YaRN", "cases/qwen2-yarn", [](ModelConfig* m) { m->rope.scaling = RopeScaling::kLinear; }},
+      {"window", "cases/mistral-window", [](ModelConfig* m) { m->window.assign(m->layers, 0); }},
+      {"epsilon", "cases/qwen3", [](ModelConfig* m) { m->norm_eps = 1e-6f; }},
+      {"activation", "cases/llama2", [](ModelConfig* m) { m->activation = Gate::kGeluTanh; }},
+      {"layer norm epsilon", "cases/gpt2", [](ModelConfig* m) { m->norm_eps = 1e-5f; }},
   };
   for (const Control& control : controls) {
     const json expected = Expected(control.arch);
     const auto limits = LimitsOf(expected["dtype"]);
-    auto header = *ReadCheckpointHeader((kCases / control.arch).string());
+    auto header = *ReadCheckpointHeader((kGolden / control.arch).string());
     control.spoil(&header.config);
     Cluster cluster(header, 1, 1);
     const json& c = expected["cases"].back();
@@ -224,7 +236,7 @@ TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
 }
 
 TEST(Executor, RanksShareTheWork) {
-  const auto header = *ReadCheckpointHeader((kCases / "llama2").string());
+  const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
   Cluster one(header, 1, 1), four(header, 2, 2);
   one.Ask({5, 6, 7}, 4, 512, false);
   four.Ask({5, 6, 7}, 4, 512, false);
@@ -233,7 +245,7 @@ TEST(Executor, RanksShareTheWork) {
 }
 
 TEST(Executor, ABlockThatIsMissingIsToldNotRead) {
-  const auto header = *ReadCheckpointHeader((kCases / "llama2").string());
+  const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
   Deployment deployment;
   deployment.model = header.path;
   const auto plan = MakePlan(header, deployment).plan;
