@@ -13,7 +13,8 @@ struct AgentOptions {
   std::string model;       // overrides the path that the master names
   std::string log = "info";
 };
-// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a second.
+// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a
+// second.
 absl::Status RunAgent(const AgentOptions& options);
 
 // `pangea agent …`

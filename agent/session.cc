@@ -389,8 +389,10 @@ absl::Status AgentSession::Leave() {
     changed_.notify_all();
   }
   AbortGroup(absl::AbortedError(stopped_ ? "the master said stop" : "the master is gone"));
-  stream_.Cancel();
+  // A stream that the master ended carries its reason; one that this agent leaves has to be cut.
+  if (stopped_) stream_.Cancel();
   const absl::Status ended = stream_.Finish();
+  stream_.Cancel();
   if (!worker_->Stop(kLeaveLimit)) {
     // Loading or computing cannot be interrupted, and an agent must not outlive its master.
     LogWarning("still busy %d ms after the end: leaving as it is", kLeaveLimit.count());

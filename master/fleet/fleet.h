@@ -13,18 +13,19 @@
 namespace pangea {
 
 struct FleetOptions {
-  std::string executable;  // what the launcher starts: this very file
-  std::function<void(StepResult)> on_result;          // on a gRPC thread
+  std::string executable;                     // what the launcher starts: this very file
+  std::function<void(StepResult)> on_result;  // on a gRPC thread
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
   std::function<void(const absl::Status&)> on_failure;
 };
 
 class Fleet : public StepPort {
  public:
-  static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
-                                                      FleetOptions options);
+  static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header,
+                                                      const ParallelPlan& plan, FleetOptions options);
   ~Fleet() override;  // Stop()
-  // Waits until every agent has joined, loaded its slices and formed its groups, or one of them failed, or the join time is over.
+  // Waits until every agent has joined, loaded its slices and formed its groups, or one of them failed, or the join
+  // time is over.
   virtual absl::Status WaitReady() = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;

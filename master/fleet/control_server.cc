@@ -1,0 +1,243 @@
+#include "master/fleet/control_server.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "configs/deployment.h"
+#include "configs/log.h"
+#include "protos/agent.grpc.pb.h"
+
+namespace pangea {
+namespace {
+
+namespace wire = agent::v1;
+
+constexpr int kMostMessageBytes = 256 << 20;
+// Far beyond the steps that may be under way plus what a rendezvous brings.
+constexpr size_t kMostQueued = 65536;
+constexpr std::chrono::milliseconds kShutdownLimit(500);
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+// Takes the same time wherever the texts differ first, so that a guess cannot be improved letter by letter.
+bool SameSecret(const std::string& expected, absl::string_view given) {
+  uint8_t differ = expected.size() == given.size() ? 0 : 1;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    differ |= static_cast<uint8_t>(expected[i]) ^ static_cast<uint8_t>(given.empty() ? 0 : given[i % given.size()]);
+  }
+  return differ == 0;
+}
+
+absl::Status Authorize(const grpc::CallbackServerContext& context, const std::string& token) {
+  constexpr absl::string_view kBearer = "Bearer ";
+  const auto& metadata = context.client_metadata();
+  const auto found = metadata.find("authorization");
+  if (found == metadata.end()) return absl::UnauthenticatedError("the join token is missing");
+  const absl::string_view value(found->second.data(), found->second.size());
+  if (value.substr(0, kBearer.size()) != kBearer || !SameSecret(token, value.substr(kBearer.size()))) {
+    return absl::UnauthenticatedError("the join token is wrong");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+class Session;
+
+struct ControlServer::State {
+  std::string token;
+  Callbacks callbacks;
+  std::mutex mutex;
+  SessionId next_session = 1;
+  std::map<SessionId, Session*> sessions;  // until OnDone
+  std::unique_ptr<grpc::Service> service;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+// One agent's stream, in raw bytes: a step is serialised once for all of them. Deletes itself when gRPC is done with
+// it.
+class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  Session(ControlServer::State* state, ControlServer::SessionId id) : state_(state), id_(id) { StartRead(&incoming_); }
+
+  void Write(const grpc::ByteBuffer& message) {
+    std::lock_guard lock(mutex_);
+    if (finish_) return;
+    if (queue_.size() >= kMostQueued) return FinishLater(absl::ResourceExhaustedError("the agent does not read"));
+    queue_.push_back(message);
+    if (queue_.size() == 1) StartWrite(&queue_.front());
+  }
+  void Close(const absl::Status& status) {
+    std::lock_guard lock(mutex_);
+    FinishLater(status);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (ok) {
+      wire::FromAgent message;
+      if (grpc::SerializationTraits<wire::FromAgent>::Deserialize(&incoming_, &message).ok()) {
+        state_->callbacks.on_message(id_, message);
+        incoming_.Clear();
+        StartRead(&incoming_);
+        return;
+      }
+      Close(absl::InvalidArgumentError("not a message of this protocol"));
+    }
+    state_->callbacks.on_end(id_);
+    Close(absl::OkStatus());
+  }
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(mutex_);
+    queue_.pop_front();
+    if (!ok) queue_.clear();
+    if (!queue_.empty()) {
+      StartWrite(&queue_.front());
+    } else if (finish_) {
+      Finish(ToGrpc(*finish_));
+    }
+  }
+  void OnDone() override {
+    {
+      std::lock_guard lock(state_->mutex);
+      state_->sessions.erase(id_);
+    }
+    delete this;
+  }
+
+ private:
+  // Once, and not while a write is under way.
+  void FinishLater(const absl::Status& status) {
+    if (finish_) return;
+    finish_ = status;
+    if (queue_.empty()) Finish(ToGrpc(status));
+  }
+
+  ControlServer::State* const state_;
+  const ControlServer::SessionId id_;
+  grpc::ByteBuffer incoming_;
+  std::mutex mutex_;
+  std::deque<grpc::ByteBuffer> queue_;  // the front is being written
+  std::optional<absl::Status> finish_;
+};
+
+namespace {
+
+class Refusal : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  explicit Refusal(const absl::Status& status) { Finish(ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
+
+class ProgressReader : public grpc::ServerReadReactor<wire::ProgressReport> {
+ public:
+  ProgressReader(ControlServer::State* state, int agent) : state_(state), agent_(agent) { StartRead(&report_); }
+  explicit ProgressReader(const absl::Status& status) { Finish(ToGrpc(status)); }
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    state_->callbacks.on_progress(agent_, report_);
+    StartRead(&report_);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  ControlServer::State* const state_ = nullptr;
+  const int agent_ = -1;
+  wire::ProgressReport report_;
+};
+
+class Service final : public wire::Control::WithRawCallbackMethod_Session<
+                          wire::Control::WithCallbackMethod_Progress<wire::Control::Service>> {
+ public:
+  explicit Service(ControlServer::State* state) : state_(state) {}
+
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Session(grpc::CallbackServerContext* context) override {
+    if (const absl::Status status = Authorize(*context, state_->token); !status.ok()) {
+      LogWarning("an agent from %s was refused: %s", context->peer(), status.message());
+      return new Refusal(status);
+    }
+    // Listed before its first message can arrive; the reactor starts to read once it is returned.
+    std::lock_guard lock(state_->mutex);
+    const ControlServer::SessionId id = state_->next_session++;
+    auto* session = new class Session(state_, id);
+    state_->sessions[id] = session;
+    return session;
+  }
+
+  grpc::ServerReadReactor<wire::ProgressReport>* Progress(grpc::CallbackServerContext* context,
+                                                          wire::ProgressAck*) override {
+    if (const absl::Status status = Authorize(*context, state_->token); !status.ok()) return new ProgressReader(status);
+    const auto found = context->client_metadata().find("pangea-agent");
+    int agent = -1;
+    if (found == context->client_metadata().end() ||
+        !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &agent)) {
+      return new ProgressReader(absl::InvalidArgumentError("pangea-agent is missing"));
+    }
+    return new ProgressReader(state_, agent);
+  }
+
+ private:
+  ControlServer::State* const state_;
+};
+
+}  // namespace
+
+ControlServer::ControlServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ControlServer::~ControlServer() { Shutdown(); }
+int ControlServer::port() const { return state_->port; }
+
+absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::string& listen, const std::string& token,
+                                                                    Callbacks callbacks) {
+  auto state = std::make_unique<State>();
+  state->token = token;
+  state->callbacks = std::move(callbacks);
+  state->service = std::make_unique<Service>(state.get());
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &state->port);
+  builder.RegisterService(state->service.get());
+  builder.SetMaxReceiveMessageSize(kMostMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error, not a lottery
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  state->server = builder.BuildAndStart();
+  if (!state->server || state->port <= 0) {
+    return absl::UnavailableError(absl::StrCat("control.listen: cannot listen on ", listen, " (is the port in use?)"));
+  }
+  return std::unique_ptr<ControlServer>(new ControlServer(std::move(state)));
+}
+
+void ControlServer::Send(const std::vector<SessionId>& sessions, const wire::FromMaster& message) {
+  const std::string bytes = message.SerializeAsString();
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer buffer(&slice, 1);  // copies share the slice
+  std::lock_guard lock(state_->mutex);
+  for (const SessionId id : sessions) {
+    if (const auto found = state_->sessions.find(id); found != state_->sessions.end()) found->second->Write(buffer);
+  }
+}
+
+void ControlServer::Close(SessionId session, const absl::Status& status) {
+  std::lock_guard lock(state_->mutex);
+  if (const auto found = state_->sessions.find(session); found != state_->sessions.end()) found->second->Close(status);
+}
+
+void ControlServer::Shutdown() {
+  if (!state_->server) return;
+  // Cancels the calls that have not ended by then; returns when all reactors are done.
+  state_->server->Shutdown(std::chrono::system_clock::now() + kShutdownLimit);
+  state_->server.reset();
+}
+
+}  // namespace pangea

@@ -1,0 +1,95 @@
+// The fleet's state, all under one lock, and the three kinds of threads that change it: gRPC's (messages), the
+// supervisor (deaths, time, decisions) and the callers'.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "master/fleet/control_server.h"
+#include "master/fleet/fleet.h"
+#include "master/fleet/launcher.h"
+#include "master/fleet/reconcile.h"
+
+namespace pangea {
+
+class FleetImpl : public Fleet {
+ public:
+  FleetImpl(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
+            FleetOptions options);
+  ~FleetImpl() override { Stop(); }
+  // Opens the control port and has the supervisor start the local agents.
+  absl::Status Open(const std::string& dial_host, const std::string& token);
+
+  absl::Status WaitReady() override;
+  std::string isa() const override;
+  int agents_up() const override;
+  void Stop() override;
+  void Send(const Step& step) override;
+
+ private:
+  enum class Mode { kStarting, kRunning, kFailed, kStopping };
+  // What the registry holds beside AgentState.
+  struct Member {
+    Child child;
+    ControlServer::SessionId session = 0;  // 0: none
+    std::string isa, host;
+  };
+
+  // gRPC's threads.
+  void OnMessage(ControlServer::SessionId session, const agent::v1::FromAgent& message);
+  void OnEnd(ControlServer::SessionId session);
+  void OnProgress(int agent, const agent::v1::ProgressReport& report);
+  void OnResult(int agent, const agent::v1::StepResult& message);
+  // Under mutex_.
+  void OnJoin(ControlServer::SessionId session, const agent::v1::Join& join);
+  void OnReady(int agent, const agent::v1::Ready& ready);
+  void OnFormed(int agent, uint64_t epoch);
+  void OnRendezvous(ControlServer::SessionId session, const agent::v1::Rendezvous& message);
+  void Assign();
+  void Form();
+  bool All(AgentPhase phase) const;
+  void Advance(int agent, AgentPhase phase);
+  std::vector<ControlServer::SessionId> Sessions() const;
+  int AgentOf(ControlServer::SessionId session) const;  // -1: none
+  void TellStop(const std::string& reason);
+  bool Left() const;  // no process and no session remains
+  void Wake() const;  // the supervisor
+
+  // The supervisor's thread.
+  void Supervise(const std::string& master_address, const std::string& token);
+  absl::Status LaunchAll(const std::string& master_address, const std::string& token);
+  void Decide();
+  void WaitForNews();
+  void ReapEnded(int agent);
+  void GiveUp(const absl::Status& reason, std::unique_lock<std::mutex>& lock);
+
+  void StopOnce();
+
+  const Deployment deployment_;
+  const std::string header_hash_;
+  const ParallelPlan plan_;
+  const FleetOptions options_;
+  std::unique_ptr<ControlServer> server_;
+  std::thread supervisor_;
+  int wake_ = -1;  // eventfd
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Mode mode_ = Mode::kStarting;
+  bool ready_told_ = false;  // WaitReady has returned OK: failures go to on_failure from now on
+  bool end_supervisor_ = false;
+  absl::Status failure_;
+  std::string isa_;
+  uint64_t epoch_ = 0;
+  FleetState state_;
+  std::vector<Member> members_;
+  std::optional<double> look_again_;
+  std::deque<std::pair<uint64_t, double>> steps_;  // sent and without a result: number, when
+
+  std::once_flag stopped_;
+};
+
+}  // namespace pangea

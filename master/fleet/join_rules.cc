@@ -1,0 +1,74 @@
+#include "master/fleet/join_rules.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "configs/version.h"
+
+namespace pangea {
+namespace {
+
+// From the least to the best, as kernels/isa.h names and orders them.
+const std::vector<std::string>& IsaOrder() {
+  static const auto* order = new std::vector<std::string>{"reference", "avx2", "avx512"};
+  return *order;
+}
+int IsaRank(const std::string& name) {
+  const auto found = std::find(IsaOrder().begin(), IsaOrder().end(), name);
+  return found == IsaOrder().end() ? -1 : static_cast<int>(found - IsaOrder().begin());
+}
+
+absl::StatusOr<int> FreePlace(const std::vector<Place>& places) {
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (!places[i].local && !places[i].taken) return static_cast<int>(i);
+  }
+  return absl::FailedPreconditionError("join refused: no place of this deployment waits for a remote agent");
+}
+
+}  // namespace
+
+absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
+                             const Deployment& deployment) {
+  if (join.build() != kBuild) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("join refused: the agent's build is \"", join.build(), "\", the master's \"", kBuild, "\""));
+  }
+  int index = join.agent();
+  if (index < 0) {
+    const auto free = FreePlace(places);
+    if (!free.ok()) return free;
+    index = *free;
+  }
+  if (index >= static_cast<int>(places.size())) {
+    return absl::OutOfRangeError(
+        absl::StrCat("join refused: agent ", index, " is not one of the ", places.size(), " of the plan"));
+  }
+  const Place& place = places[index];
+  if (place.taken) return absl::AlreadyExistsError(absl::StrCat("join refused: agent ", index, " has joined already"));
+  if (place.local && join.pid() != place.launched_pid) {
+    return absl::PermissionDeniedError(absl::StrCat("join refused: agent ", index, " is started by the master itself"));
+  }
+  // The simulated device needs nothing; every agent of today is a CPU.
+  const std::string& device = deployment.agent(index).device;
+  const std::string needed = device == "sim" ? "cpu" : device;
+  if (join.device() != needed) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("join refused: agent ", index, " must have device ", needed, ", not \"", join.device(), "\""));
+  }
+  if (IsaRank(join.isa()) < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("join refused: ISA class \"", join.isa(), "\" is not known"));
+  }
+  const std::string& asked = deployment.kernels.isa;
+  if (asked != "auto" && IsaRank(join.isa()) < IsaRank(asked)) {
+    return absl::FailedPreconditionError(absl::StrCat("join refused: kernels.isa is ", asked, ", but the CPU of agent ",
+                                                      index, " has ", join.isa(), " at best"));
+  }
+  return index;
+}
+
+std::string CommonIsa(const std::vector<std::string>& isas) {
+  return *std::min_element(isas.begin(), isas.end(),
+                           [](const std::string& a, const std::string& b) { return IsaRank(a) < IsaRank(b); });
+}
+
+}  // namespace pangea

@@ -1,0 +1,27 @@
+// Who may take which place of the plan.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "configs/deployment.h"
+#include "protos/agent.pb.h"
+
+namespace pangea {
+
+// A place of the plan as the registry holds it.
+struct Place {
+  bool local = true;
+  bool taken = false;
+  int launched_pid = 0;  // local: what the launcher started there
+};
+
+// The place that this join gets, or why it is refused: another build, an index that is taken, foreign or not in the
+// plan, a device or an ISA class that the plan needs and the agent lacks.
+absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
+                             const Deployment& deployment);
+
+// The best class that all have; each name is known (PlaceFor has seen to it).
+std::string CommonIsa(const std::vector<std::string>& isas);
+
+}  // namespace pangea
