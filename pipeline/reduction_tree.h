@@ -24,7 +24,8 @@ class ReductionTree {
   const std::vector<Node>& nodes() const { return nodes_; }
   // Maximal whole subtrees inside [first, last), from left to right (node indices): what a rank holding that run sends.
   std::vector<int> Subtrees(int first, int last) const;
-  // Stack program that computes them from the leaves (merges after each leaf); cuts are filled by the caller.
+  // Stack program that computes them from the leaves (merges after each leaf). cuts: SplitDefinition's, over all leaves; the
+  // program's are relative to cuts[first].
   LeafProgram Program(int first, int last, const std::vector<int64_t>& cuts) const;
   // The additions that finish the root from `held` (all ranks' subtrees, left to right): steps (into, from), vector indices into
   // held, to be done in this order as v[into] = v[into] + v[from] with into < from; v[0] ends as the root.

@@ -1,0 +1,313 @@
+#include "pipeline/parallel_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "kernels/ops.h"
+#include "pipeline/capacity.h"
+#include "pipeline/test_checkpoint.h"
+
+namespace pangea {
+namespace {
+
+Deployment Layout(int pipeline, int tensor) {
+  Deployment d;
+  d.model = "test";
+  d.parallel.pipeline = pipeline;
+  d.parallel.tensor = tensor;
+  return d;
+}
+
+constexpr TestShape kSmol = {.layers = 30,
+                             .hidden = 576,
+                             .heads = 9,
+                             .kv_heads = 3,
+                             .head_dim = 64,
+                             .ffn = 1536,
+                             .vocab = 49152,
+                             .dtype = DType::kQ4_1,
+                             .head_dtype = DType::kQ8_0,
+                             .tied = true};
+
+// Every leaf, head, column and id lies on some rank; runs follow each other; what a rank's heads need is on that rank.
+void CheckPlan(const CheckpointHeader& header, const ParallelPlan& plan) {
+  const ModelConfig& m = header.config;
+  ASSERT_EQ(plan.agents.size(), static_cast<size_t>(plan.stages * plan.ranks));
+  int64_t layer = 0;
+  for (int s = 0; s < plan.stages; ++s) {
+    EXPECT_EQ(plan.at(s, 0).layers.begin, layer);
+    layer = plan.at(s, 0).layers.end;
+    int64_t head = 0, leaf = 0, column = 0, ffn_leaf = 0, id = 0;
+    for (int r = 0; r < plan.ranks; ++r) {
+      const RankPlan& a = plan.at(s, r);
+      EXPECT_EQ(a.layers, plan.at(s, 0).layers);
+      EXPECT_GE(a.layers.size(), 1);
+      EXPECT_EQ(a.first, s == 0);
+      EXPECT_EQ(a.last, s == plan.stages - 1);
+      EXPECT_EQ(a.heads.begin, head);
+      EXPECT_EQ(a.attn_leaves.begin, leaf);
+      EXPECT_EQ(a.ffn_columns.begin, column);
+      EXPECT_EQ(a.ffn_leaves.begin, ffn_leaf);
+      EXPECT_GE(a.heads.size(), 1);
+      EXPECT_EQ(a.attn_k, (Range{a.heads.begin * m.head_dim, a.heads.end * m.head_dim}));
+      EXPECT_EQ(a.attn_k.end, plan.attention.cuts[a.attn_leaves.end]);
+      EXPECT_EQ(a.ffn_columns.end, plan.ffn.cuts[a.ffn_leaves.end]);
+      EXPECT_EQ(a.kv_heads.begin, a.heads.begin / m.heads_per_kv());
+      EXPECT_EQ(a.kv_heads.end - 1, (a.heads.end - 1) / m.heads_per_kv());
+      if (a.last) {
+        EXPECT_EQ(a.vocab.begin, id);
+        EXPECT_TRUE(a.vocab.begin % 256 == 0 || a.vocab.size() == 0);
+        EXPECT_TRUE(a.vocab.end % 256 == 0 || a.vocab.end == m.vocab);
+        id = a.vocab.end;
+      } else {
+        EXPECT_EQ(a.vocab.size(), 0);
+      }
+      head = a.heads.end, leaf = a.attn_leaves.end, column = a.ffn_columns.end, ffn_leaf = a.ffn_leaves.end;
+    }
+    EXPECT_EQ(head, m.heads);
+    EXPECT_EQ(leaf, plan.attention.tree.leaves());
+    EXPECT_EQ(column, m.ffn);
+    EXPECT_EQ(ffn_leaf, plan.ffn.tree.leaves());
+    if (s == plan.stages - 1) {
+      EXPECT_EQ(id, m.vocab);
+    }
+  }
+  EXPECT_EQ(layer, m.layers);
+}
+
+ParallelPlan Planned(const TestShape& shape, int pipeline, int tensor) {
+  const CheckpointHeader header = MakeTestCheckpoint(shape);
+  const PlanResult result = MakePlan(header, Layout(pipeline, tensor));
+  EXPECT_TRUE(result.faults.empty()) << result.faults[0];
+  if (result.faults.empty()) CheckPlan(header, result.plan);
+  return result.plan;
+}
+
+std::string Heads(const ParallelPlan& plan) {
+  std::string text;
+  for (int r = 0; r < plan.ranks; ++r) {
+    const RankPlan& a = plan.at(0, r);
+    text += (r ? " " : "") + std::to_string(a.heads.size()) + "/" + std::to_string(a.kv_heads.size());
+  }
+  return text;
+}
+
+TEST(MakePlan, HeadsOverRanks) {
+  const auto heads = [](int heads, int kv, int ranks) {
+    return Heads(Planned({.hidden = heads * 16, .heads = heads, .kv_heads = kv}, 1, ranks));
+  };
+  EXPECT_EQ(heads(4, 1, 2), "2/1 2/1") << "one KV head, held twice";
+  EXPECT_EQ(heads(4, 1, 4), "1/1 1/1 1/1 1/1");
+  EXPECT_EQ(heads(8, 4, 3), "4/2 2/1 2/1");
+  EXPECT_EQ(heads(8, 4, 4), "2/1 2/1 2/1 2/1");
+  EXPECT_EQ(heads(9, 3, 2), "6/2 3/1");
+  EXPECT_EQ(heads(9, 3, 3), "3/1 3/1 3/1");
+  EXPECT_EQ(heads(9, 3, 4), "3/1 2/1 2/2 2/1");
+  EXPECT_EQ(heads(14, 2, 3), "5/1 5/2 4/1");
+  EXPECT_EQ(heads(12, 12, 5), "3/3 2/2 3/3 2/2 2/2");
+  EXPECT_EQ(heads(16, 8, 3), "6/3 6/3 4/2");
+}
+
+TEST(MakePlan, WorkedExampleOfTheDefinition) {
+  TestShape shape = kSmol;
+  const ParallelPlan plan = Planned(shape, 1, 2);
+  EXPECT_EQ(plan.at(0, 0).ffn_leaves, (Range{0, 7}));
+  EXPECT_EQ(plan.at(0, 1).ffn_leaves, (Range{7, 16}));
+  EXPECT_EQ(plan.ffn.tree.Subtrees(0, 7).size() + plan.ffn.tree.Subtrees(7, 16).size(), 5u);
+  EXPECT_EQ(plan.at(0, 0).attn_leaves, (Range{0, 6}));
+}
+
+TEST(MakePlan, EvenAttentionLeavesTheDefaultCutOfTheFfn) {
+  const ParallelPlan plan = Planned(kSmol, 1, 3);
+  EXPECT_EQ(plan.at(0, 0).ffn_leaves.size(), 6);
+  EXPECT_EQ(plan.at(0, 1).ffn_leaves.size(), 5);
+  EXPECT_EQ(plan.at(0, 2).ffn_leaves.size(), 5);
+}
+
+TEST(MakePlan, ManyLayouts) {
+  for (const TestShape& shape :
+       {kSmol, TestShape{.layers = 5, .hidden = 64, .heads = 8, .kv_heads = 4, .head_dim = 8, .ffn = 172, .tied = true},
+        TestShape{.layers = 7,
+        .hidden = 128,
+        .heads = 16,
+        .kv_heads = 8,
+        .head_dim = 8,
+        .ffn = 96,
+        .vocab = 1030,
+        .dtype = DType::kQ8_0},
+        TestShape{.layers = 3,
+        .hidden = 64,
+        .heads = 4,
+        .kv_heads = 1,
+        .head_dim = 20,
+        .ffn = 30,
+        .vocab = 77,
+        .dtype = DType::kBF16}}) {
+    for (int stages = 1; stages <= shape.layers; stages += 2) {
+      const int leaves = AttentionSplit(shape.heads, shape.kv_heads, shape.head_dim, shape.dtype).tree.leaves();
+      for (int ranks = 1; ranks <= leaves; ++ranks) Planned(shape, stages, ranks);
+    }
+  }
+}
+
+TEST(MakePlan, LayersOverStages) {
+  TestShape shape = {.layers = 30, .vocab = 256};
+  EXPECT_EQ(Planned(shape, 4, 1).at(0, 0).layers.size() + Planned(shape, 4, 1).at(1, 0).layers.size(), 15);
+  shape.vocab = 51200;  // a table worth many layers
+  const ParallelPlan plan = Planned(shape, 3, 1);
+  EXPECT_LT(plan.at(0, 0).layers.size(), plan.at(1, 0).layers.size());
+  EXPECT_LT(plan.at(2, 0).layers.size(), plan.at(1, 0).layers.size());
+}
+
+TEST(MakePlan, SmallVocabularyLeavesRanksWithout) {
+  const ParallelPlan plan = Planned({.vocab = 300}, 1, 4);
+  EXPECT_EQ(plan.at(0, 0).vocab, (Range{0, 256}));
+  EXPECT_EQ(plan.at(0, 1).vocab.size(), 0);
+  EXPECT_EQ(plan.at(0, 2).vocab, (Range{256, 300}));
+}
+
+TEST(MakePlan, BytesAreThoseOfTheParts) {
+  const CheckpointHeader header = MakeTestCheckpoint(kSmol);
+  const ParallelPlan whole = Planned(kSmol, 1, 1), cut = Planned(kSmol, 2, 2);
+  int64_t stored = 0;
+  for (const auto& [name, info] : header.tensors) stored += info.bytes;
+  const int64_t head = int64_t{49152} * 576 / 32 * 34;
+  EXPECT_NEAR(static_cast<double>(whole.at(0, 0).weight_bytes), static_cast<double>(stored + head), 0.02 * stored)
+      << "the tied table is mapped and packed";
+  int64_t sum = 0, embeddings = 0;
+  for (const RankPlan& a : cut.agents) sum += a.weight_bytes, embeddings += a.first ? head : 0;
+  EXPECT_NEAR(static_cast<double>(sum - embeddings), static_cast<double>(whole.at(0, 0).weight_bytes - head),
+              0.02 * stored);
+  const int64_t extent = KvExtentBytes(DType::kF16, 16, 64);
+  EXPECT_EQ(whole.at(0, 0).kv_block_bytes, 30 * 3 * 2 * extent);
+  EXPECT_EQ(cut.at(0, 0).kv_block_bytes, 15 * 2 * 2 * extent);
+  EXPECT_EQ(cut.at(0, 1).kv_block_bytes, 15 * 1 * 2 * extent);
+  EXPECT_EQ(cut.kv_blocks, static_cast<int>((256 << 20) / cut.at(0, 0).kv_block_bytes)) << "the fullest agent decides";
+  EXPECT_GT(whole.predicted_tokens_per_second, 0);
+}
+
+// The faults, each alone.
+std::vector<std::string> Faults(const TestShape& shape, const Deployment& d) {
+  return MakePlan(MakeTestCheckpoint(shape), d).faults;
+}
+
+void ExpectFault(const std::vector<std::string>& faults, const std::string& key, const std::string& part) {
+  for (const std::string& fault : faults) {
+    if (fault.starts_with(key + ":") && fault.find(part) != std::string::npos) return;
+  }
+  ADD_FAILURE() << "no fault \"" << key << ": … " << part << "\" among " << faults.size()
+                << (faults.empty() ? "" : ", first: " + faults[0]);
+}
+
+TEST(MakePlan, FaultsNameKeyAndLimit) {
+  const TestShape shape = {.layers = 5, .heads = 4, .kv_heads = 2};
+  ExpectFault(Faults(shape, Layout(6, 1)), "parallel.pipeline", "at most 5");
+  ExpectFault(Faults(shape, Layout(1, 5)), "parallel.tensor", "at most 4");
+  ExpectFault(Faults(shape, Layout(0, 1)), "parallel.pipeline", "at least 1");
+  ExpectFault(Faults(shape, Layout(1, -1)), "parallel.tensor", "at least 1");
+  ExpectFault(Faults(shape, Layout(1 << 30, 1 << 30)), "parallel", "at most 4096");
+  TestShape quantised = shape;
+  quantised.dtype = DType::kQ8_0;
+  ExpectFault(Faults(quantised, Layout(1, 3)), "parallel.tensor", "at most 2");
+  Deployment d = Layout(1, 1);
+  d.context = 513;
+  ExpectFault(Faults(shape, d), "context", "at most 512");
+  d.context = -1;
+  ExpectFault(Faults(shape, d), "context", "at least 1");
+  d = Layout(1, 1);
+  d.cache.type = "fp8";
+  ExpectFault(Faults(shape, d), "cache.type", "f16, bf16, int8");
+  d = Layout(1, 1);
+  d.cache.block_tokens = 24;
+  ExpectFault(Faults(shape, d), "cache.block_tokens", "multiple of 16");
+  d = Layout(1, 2);
+  d.agent_list.resize(3);
+  ExpectFault(Faults(shape, d), "agents", "asks for 2");
+  d.agent_list.resize(2);
+  d.agent_list[1].device = "cuda";
+  ExpectFault(Faults(shape, d), "agents[1].device", "not built");
+  d.agent_list[1].device = "tpu";
+  ExpectFault(Faults(shape, d), "agents[1].device", "supported: cpu, sim");
+  d.agent_list[1] = {};
+  d.agent_list[1].launch = "remote";
+  d.parallel.transport = "shm";
+  ExpectFault(Faults(shape, d), "parallel.transport", "remote");
+  d.parallel.transport = "nccl";
+  ExpectFault(Faults(shape, d), "parallel.transport", "supported: auto, shm, gloo");
+}
+
+TEST(MakePlan, AllFaultsAtOnceAndThoseOfTheCheckpoint) {
+  CheckpointHeader header = MakeTestCheckpoint({.layers = 2});
+  Deployment d = Layout(3, 9);
+  d.context = 100000;
+  d.cache.type = "x";
+  d.parallel.transport = "y";
+  EXPECT_EQ(MakePlan(header, d).faults.size(), 5u);
+  header.tensors.erase("blk.1.ffn_down.weight");
+  const auto faults = MakePlan(header, d).faults;
+  ASSERT_FALSE(faults.empty());
+  EXPECT_EQ(faults[0], "tensor blk.1.ffn_down.weight: is missing");
+}
+
+TEST(MakePlan, ContextAndCache) {
+  const TestShape shape = {.layers = 2, .heads = 4, .kv_heads = 4};
+  const CheckpointHeader header = MakeTestCheckpoint(shape);
+  const int64_t block = 2 * 4 * 2 * KvExtentBytes(DType::kF16, 16, 16);
+  Deployment d = Layout(1, 1);
+  d.cache.memory = static_cast<uint64_t>(block) - 1;
+  ExpectFault(MakePlan(header, d).faults, "cache.memory", "at least " + std::to_string(block));
+  d.cache.memory = static_cast<uint64_t>(block) * 3 + 5;
+  const PlanResult shrunk = MakePlan(header, d);
+  ASSERT_TRUE(shrunk.faults.empty());
+  EXPECT_EQ(shrunk.plan.kv_blocks, 3);
+  EXPECT_EQ(shrunk.plan.context, 48) << "nobody asked for more";
+  EXPECT_NE(shrunk.plan.Text(header.config).find("the checkpoint declares 512"), std::string::npos);
+  d.context = 49;
+  ExpectFault(MakePlan(header, d).faults, "cache.memory", "at least " + std::to_string(4 * block) + ", or context: 48");
+  d.context = 48;
+  EXPECT_TRUE(MakePlan(header, d).faults.empty());
+  d.context = 0;
+  CheckpointHeader dynamic = header;
+  dynamic.config.rope.scaling = RopeScaling::kDynamic;
+  EXPECT_FALSE(MakePlan(dynamic, d).faults.empty()) << "the context shapes its keys: it must not depend on the cache";
+}
+
+TEST(MakePlan, TransportAndSpin) {
+  const CheckpointHeader header = MakeTestCheckpoint({});
+  Deployment d = Layout(1, 2);
+  EXPECT_EQ(MakePlan(header, d).plan.transport, "shm");
+  d.agents.threads = 1000000;
+  EXPECT_FALSE(MakePlan(header, d).plan.spin);
+  d.agents.threads = 1;
+  EXPECT_EQ(MakePlan(header, d).plan.spin, std::thread::hardware_concurrency() >= 3);
+  d.agent_list.resize(2);
+  d.agent_list[0].launch = "remote";
+  EXPECT_EQ(MakePlan(header, d).plan.transport, "gloo");
+}
+
+TEST(MakePlan, HashFollowsWhatIsHeld) {
+  const CheckpointHeader header = MakeTestCheckpoint({});
+  const auto hash = [&](const Deployment& d) { return MakePlan(header, d).plan.Hash(); };
+  EXPECT_EQ(hash(Layout(1, 2)), hash(Layout(1, 2)));
+  EXPECT_NE(hash(Layout(1, 2)), hash(Layout(2, 1)));
+  Deployment other = Layout(1, 2);
+  other.context = 100;
+  EXPECT_NE(hash(Layout(1, 2)), hash(other));
+  other = Layout(1, 2);
+  other.model = "elsewhere";
+  other.agents.threads = 1000000;  // no host spins then
+  EXPECT_EQ(hash(Layout(1, 2)), hash(other)) << "paths and waiting differ between hosts";
+}
+
+TEST(MakePlan, TextNamesEveryAgent) {
+  const CheckpointHeader header = MakeTestCheckpoint(kSmol);
+  const std::string text = MakePlan(header, Layout(2, 2)).plan.Text(header.config);
+  for (const char* part : {"2 stages x 2 ranks = 4 agents", "0-14", "15-29", "0-5", "6-8", "672-1535", "24576-49151",
+                           "tokens/s", "GB/s a thread", "blocks of 16 tokens"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
+  }
+}
+
+}  // namespace
+}  // namespace pangea

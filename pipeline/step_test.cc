@@ -1,0 +1,147 @@
+#include "pipeline/step.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace pangea {
+namespace {
+
+constexpr StepLimits kLimits = {.vocab = 100,
+                                .blocks = 10,
+                                .block_tokens = 16,
+                                .cache_groups = 1,
+                                .max_rows = 32,
+                                .max_sequences = 4,
+                                .max_position = 64};
+
+// Step 41 of the header's example.
+Step Good() {
+  Step step;
+  step.number = 41;
+  StepSequence prompt;
+  prompt.id = 7;
+  prompt.ids = std::vector<int32_t>(16, 5);
+  prompt.blocks = {{4}};
+  prompt.sampling = Sampling{};
+  StepSequence decode;
+  decode.id = 3;
+  decode.start = 33;
+  decode.ids = {81};
+  decode.logits = LogitRows::kLast;
+  step.sequences = {prompt, decode};
+  step.ended = {1};
+  step.copies = {{0, 2, 3}};
+  return step;
+}
+
+TEST(Step, RowsCountEmptyIdsAsOne) {
+  Step step = Good();
+  EXPECT_EQ(step.rows(), 17);
+  step.sequences[1].ids.clear();
+  EXPECT_EQ(step.rows(), 17);
+  EXPECT_TRUE(Validate(step, kLimits).ok());
+}
+
+TEST(Step, GoodStepsPass) {
+  EXPECT_EQ(Validate(Good(), kLimits), absl::OkStatus());
+  EXPECT_EQ(Validate(Step{}, kLimits), absl::OkStatus());
+  Step resumed = Good();
+  resumed.sequences[0].whole_tables = true;
+  resumed.sequences[0].sampling->generated_ids = {1, 2};
+  resumed.sequences[0].sampling->logit_bias = {{3, -100.0f}, {9, 4.0f}};
+  resumed.ended = {7};
+  EXPECT_EQ(Validate(resumed, kLimits), absl::OkStatus()) << "forgotten, then begun anew";
+}
+
+struct Attack {
+  const char* named;  // must stand in the message
+  std::function<void(Step&)> change;
+};
+
+TEST(Step, AttacksAreNamed) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
+  const auto sampling = [](Step& s) -> Sampling& { return *s.sequences[0].sampling; };
+  const std::vector<Attack> attacks = {
+      {"sequences", [](Step& s) { s.sequences.resize(5); }},
+      {"rows", [](Step& s) { s.sequences[0].ids.resize(32, 1); }},
+      {"twice", [](Step& s) { s.sequences[1].id = 7; }},
+      {"ended",
+       [](Step& s) {
+         s.ended = {1, 1};
+       }},
+      {"ended in this very step", [](Step& s) { s.ended = {3}; }},
+      {"adapter", [](Step& s) { s.sequences[0].adapter = 1; }},
+      {"start", [](Step& s) { s.sequences[0].start = -1; }},
+      {"start", [](Step& s) { s.sequences[0].start = 49; }},
+      {"start", [](Step& s) { s.sequences[1].start = INT32_MAX; }},
+      {"last sample", [](Step& s) { s.sequences[0].ids.clear(); }},
+      {"outside the vocabulary", [](Step& s) { s.sequences[0].ids[3] = 100; }},
+      {"outside the vocabulary", [](Step& s) { s.sequences[0].ids[3] = -1; }},
+      {"logits", [](Step& s) { s.sequences[0].logits = static_cast<LogitRows>(3); }},
+      {"cache groups", [](Step& s) { s.sequences[0].blocks.push_back({1}); }},
+      {"outside the 10 blocks", [](Step& s) { s.sequences[0].blocks = {{10}}; }},
+      {"outside the 10 blocks", [](Step& s) { s.sequences[0].blocks = {{-1}}; }},
+      {"occurs twice",
+       [](Step& s) {
+         s.sequences[0].blocks = {{1, 1}};
+       }},
+      {"at most 4",
+       [](Step& s) {
+         s.sequences[0].blocks = {{1, 2, 3, 4, 5}};
+       }},
+      {"whole table",
+       [](Step& s) {
+         s.sequences[1].whole_tables = true, s.sequences[1].blocks = {{1, 2}};
+       }},
+      {"whole tables", [](Step& s) { s.sequences[1].whole_tables = true; }},
+      {"temperature", [=](Step& s) { sampling(s).temperature = kNan; }},
+      {"temperature", [=](Step& s) { sampling(s).temperature = -1; }},
+      {"top_p", [=](Step& s) { sampling(s).top_p = 1.5f; }},
+      {"top_k", [=](Step& s) { sampling(s).top_k = -1; }},
+      {"min_p", [=](Step& s) { sampling(s).min_p = kNan; }},
+      {"presence_penalty", [=](Step& s) { sampling(s).presence_penalty = kInf; }},
+      {"frequency_penalty", [=](Step& s) { sampling(s).frequency_penalty = kNan; }},
+      {"repetition_penalty", [=](Step& s) { sampling(s).repetition_penalty = 0; }},
+      {"repetition_penalty", [=](Step& s) { sampling(s).repetition_penalty = kNan; }},
+      {"choice", [=](Step& s) { sampling(s).choice = -1; }},
+      {"top_logprobs", [=](Step& s) { sampling(s).top_logprobs = 101; }},
+      {"min_tokens", [=](Step& s) { sampling(s).min_tokens = -1; }},
+      {"end_ids", [=](Step& s) { sampling(s).end_ids = {100}; }},
+      {"prompt_ids", [=](Step& s) { sampling(s).prompt_ids.resize(65, 1); }},
+      {"generated_ids", [=](Step& s) { sampling(s).generated_ids = {-5}; }},
+      {"logit_bias",
+       [=](Step& s) {
+         sampling(s).logit_bias = {{100, 1.0f}};
+       }},
+      {"ascend",
+       [=](Step& s) {
+         sampling(s).logit_bias = {{5, 1.0f}, {5, 1.0f}};
+       }},
+      {"not finite",
+       [=](Step& s) {
+         sampling(s).logit_bias = {{5, kInf}};
+       }},
+      {"cache group", [](Step& s) { s.copies[0].group = 1; }},
+      {"outside the 10 blocks", [](Step& s) { s.copies[0].from = 10; }},
+      {"outside the 10 blocks", [](Step& s) { s.copies[0].to = -1; }},
+      {"itself", [](Step& s) { s.copies[0].to = 2; }},
+      {"written twice",
+       [](Step& s) {
+         s.copies.push_back({0, 5, 3});
+       }},
+  };
+  for (const Attack& attack : attacks) {
+    Step step = Good();
+    attack.change(step);
+    const absl::Status status = Validate(step, kLimits);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << attack.named;
+    EXPECT_NE(std::string(status.message()).find(attack.named), std::string::npos)
+        << attack.named << " is not in: " << status;
+  }
+}
+
+}  // namespace
+}  // namespace pangea
