@@ -61,7 +61,6 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
 }
 
 StopMatcher::Piece StopMatcher::Push(std::string_view text) {
-  Piece out;
   if (stopped_) return {"", true};
   for (size_t i = 0; i < text.size(); ++i) {
     state_ = automaton_->Step(state_, static_cast<unsigned char>(text[i]));
@@ -69,19 +68,29 @@ StopMatcher::Piece StopMatcher::Push(std::string_view text) {
     if (longest == 0) continue;
     stopped_ = true;
     held_.append(text.substr(0, i + 1));
-    held_.resize(held_.size() - longest);
-    return {std::exchange(held_, {}), true};
+    Piece out{held_.substr(done_, held_.size() - done_ - longest), true};
+    held_.clear();
+    done_ = 0;
+    return out;
   }
   held_.append(text);
-  const size_t keep = automaton_->states[state_].depth;
-  out.text = held_.substr(0, held_.size() - keep);
-  held_.erase(0, held_.size() - keep);
+  const size_t end = held_.size() - automaton_->states[state_].depth;
+  Piece out{held_.substr(done_, end - done_), false};
+  done_ = end;
+  // Moving the rest only when it is the smaller part keeps the whole linear.
+  if (done_ > held_.size() / 2) {
+    held_.erase(0, done_);
+    done_ = 0;
+  }
   return out;
 }
 
 std::string StopMatcher::Flush() {
   state_ = 0;
-  return std::exchange(held_, {});
+  std::string out = held_.substr(done_);
+  held_.clear();
+  done_ = 0;
+  return out;
 }
 
 }  // namespace pangea

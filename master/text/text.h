@@ -91,7 +91,8 @@ class StopMatcher {
   std::shared_ptr<const Automaton> automaton_;
   int state_ = 0;
   bool stopped_ = false;
-  std::string held_;
+  std::string held_;  // what is held back begins at held_[done_]
+  size_t done_ = 0;
 };
 
 }  // namespace pangea
