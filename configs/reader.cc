@@ -68,7 +68,10 @@ class Reader {
       } else if (const ConfigKey* key = FindKey(name); key != nullptr && key->section() == section) {
         Key(entry, *key, here, agent);
       } else {
-        Fault(entry.place, here, Cat("unknown key; the nearest known key is ", Nearest(Shown(name), KnownNames())));
+        // Past the cap nobody reads it, and the search is the slow part of a hostile file.
+        const bool told = result_.faults.size() < kMaxYamlFaults;
+        Fault(entry.place, here,
+              told ? Cat("unknown key; the nearest known key is ", Nearest(Shown(name), KnownNames())) : "unknown key");
       }
     }
   }

@@ -51,6 +51,9 @@ class Guard {
           break;
       }
     }
+    // yaml-cpp takes the end of the text for the end of the quote.
+    if (state_ == State::kSingle || state_ == State::kDouble)
+      faults_.push_back({quote_line_, quote_column_, "a quote is not closed"});
     return std::move(faults_);
   }
 
@@ -119,7 +122,7 @@ class Guard {
     const bool alone = BlankAt(pos_ + 1);
     if (c == ' ' || (c == '-' && alone)) return Advance(1);  // list markers count as indentation: "- - - x" nests
     if (c == '?' && alone) return Fault("complex keys (\"? \") are refused"), Advance(1);
-    if (c == '#') return void(state_ = State::kComment);
+    if (c == '#' && (pos_ == 0 || BlankAt(pos_ - 1))) return void(state_ = State::kComment);
     if (column_ == 1 && (text_.substr(pos_, 3) == "---" || text_.substr(pos_, 3) == "...") && BlankAt(pos_ + 3)) {
       return Advance(3);
     }
@@ -134,12 +137,17 @@ class Guard {
         if (depth_ > 0) --depth_;
         [[fallthrough]];
       case ',':
-      case ':':
         return void(state_ = State::kBetween), Advance(1);
+      case ':':  // ":x" is text, "a" :b and "a":b are not
+        if (EndsKey() || (pos_ > 0 && std::string_view("'\"]}").find(At(pos_ - 1)) != std::string_view::npos)) {
+          state_ = State::kBetween;
+        }
+        break;
       case '\'':
-        return void(state_ = State::kSingle), Advance(1);
       case '"':
-        return void(state_ = State::kDouble), Advance(1);
+        state_ = c == '"' ? State::kDouble : State::kSingle;
+        quote_line_ = line_, quote_column_ = column_;
+        return Advance(1);
       case '&':
         Fault("anchors (\"&\") are refused");
         break;
@@ -169,10 +177,14 @@ class Guard {
     return At(i) == ':';
   }
 
+  // Of a colon: what follows makes it an indicator.
+  bool EndsKey() const {
+    return BlankAt(pos_ + 1) || (depth_ > 0 && std::string_view(",[]{}").find(At(pos_ + 1)) != std::string_view::npos);
+  }
+
   void Plain() {
     const char c = text_[pos_];
-    if (c == ':' &&
-        (BlankAt(pos_ + 1) || (depth_ > 0 && std::string_view(",[]{}").find(At(pos_ + 1)) != std::string_view::npos))) {
+    if (c == ':' && EndsKey()) {
       state_ = State::kBetween;
     } else if (c == '#' && At(pos_ - 1) == ' ') {
       state_ = State::kComment;
@@ -200,7 +212,8 @@ class Guard {
   std::string_view text_;
   size_t pos_ = 0;
   int line_ = 1, column_ = 1, depth_ = 0;
-  bool indent_ = true;  // still before the first content of the line
+  int quote_line_ = 0, quote_column_ = 0;  // where the open quote is
+  bool indent_ = true;                     // still before the first content of the line
   State state_ = State::kBetween;
   std::vector<YamlFault> faults_;
 };
