@@ -6,18 +6,12 @@
 
 namespace pangea {
 
-// 2^e for e in -126..127.
-template <class V>
-PANGEA_INLINE V Pow2(typename V::Int e) {
-  return AsFloat(ShiftLeft<23>(AddInt(e, typename V::Int(127))));
-}
-
-// Exactly 0 below -87, +inf above 88.73, NaN for NaN.
+// Exactly 0 below -87, +inf above the logarithm of the largest float, NaN for NaN.
 template <class V>
 PANGEA_INLINE V Exp(V x) {
-  const V c = Min(V(89.0f), Max(V(-88.0f), x));
-  const V n = RoundEven(Mul(c, V(1.44269504088896341f)));
-  V r = Fma(n, V(-0.693359375f), c);
+  using Int = typename V::Int;
+  const V n = RoundEven(Mul(x, V(1.44269504088896341f)));
+  V r = Fma(n, V(-0.693359375f), x);
   r = Fma(n, V(2.12194440e-4f), r);
   V p = V(1.9875691500e-4f);
   p = Fma(p, r, V(1.3981999507e-3f));
@@ -26,10 +20,11 @@ PANGEA_INLINE V Exp(V x) {
   p = Fma(p, r, V(1.6666665459e-1f));
   p = Fma(p, r, V(5.0000001201e-1f));
   const V y = Add(Fma(p, Mul(r, r), r), V(1.0f));
-  const typename V::Int e = ToInt(n);
-  const typename V::Int half = ShiftRightSigned<1>(e);  // in two steps: 2^128 alone would overflow
-  const V scaled = Mul(Mul(y, Pow2<V>(half)), Pow2<V>(SubInt(e, half)));
-  return Select(Less(x, V(-87.0f)), V(0.0f), scaled);
+  // 2^n onto the exponent in bits. Between the limits n is -126..128 (with y < 1 at 128) and the result a normal number; NaN keeps
+  // its bits, since ToInt makes it the smallest integer.
+  const V scaled = AsFloat(AddInt(AsInt(y), ShiftLeft<23>(ToInt(n))));
+  const V capped = Select(Less(V(88.72283f), x), AsFloat(Int(0x7f800000)), scaled);
+  return Select(Less(x, V(-87.0f)), V(0.0f), capped);
 }
 
 // Subnormal arguments count as 0 (-inf), negative ones give NaN.
@@ -66,9 +61,9 @@ PANGEA_INLINE V Log(V x) {
 template <class V>
 PANGEA_INLINE V Log1p(V y) {
   const V u = Add(V(1.0f), y);
-  const V lost = Sub(y, Sub(u, V(1.0f)));  // exact
-  const V result = Add(Log(u), Div(lost, u));
-  return Select(Less(V(0.0f), u), result, AsFloat(typename V::Int(-0x00800000)));
+  const V lost = Sub(y, Sub(u, V(1.0f)));  // exact; 0 when y <= -1/2
+  // log(u + lost) = log(u) + lost / u; 1 - y stands for 1 / u, near enough for a term below half an ulp of 1.
+  return Add(Log(u), Fma(lost, Neg(y), lost));
 }
 
 template <class V>

@@ -62,9 +62,11 @@ void PackBf16(const PackArgs& args, int64_t row, int height) {
   for (int r = 0; r < height; ++r) {
     const float* x = args.x + (row + r) * args.ldx;
     std::byte* out = args.out + row * args.row_bytes + 4 * r;
-    for (int64_t k = 0; k < args.k; k += 2, out += 4 * height) {
-      const uint16_t pair[2] = {F32ToBf16(x[k]), k + 1 < args.k ? F32ToBf16(x[k + 1]) : static_cast<uint16_t>(0)};
-      __builtin_memcpy(out, pair, 4);
+    for (int64_t k = 0; k < args.k; k += 16) {
+      alignas(32) uint16_t half[16];  // past the end zeros
+      StoreBf16(half, LoadSome(x + k, args.k - k));
+      const int64_t pairs = Smaller<int64_t>(8, (args.k - k + 1) / 2);
+      for (int64_t p = 0; p < pairs; ++p, out += 4 * height) __builtin_memcpy(out, half + 2 * p, 4);
     }
   }
 }

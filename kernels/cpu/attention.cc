@@ -11,7 +11,12 @@ namespace {
 
 constexpr int kPages = kPartition / 16;
 constexpr float kInfinity = __builtin_inff();
-constexpr int kGroup = Smaller(8, kAccumulators);  // queries that one inner loop serves
+
+// Queries that one inner loop serves, and how many vectors (pages, or parts of the head) it takes at a time: as many independent
+// chains as registers hold.
+constexpr int kGroup = kAttentionQueries;
+template <int Q>
+inline constexpr int kVectors = Q * 4 <= kAttentionAccumulators ? 4 : Q * 2 <= kAttentionAccumulators ? 2 : 1;
 
 PANGEA_INLINE float Exp1(float x) { return First(Exp(F32(x))); }
 
@@ -82,7 +87,7 @@ template <class T, int Q, int P>
 PANGEA_INLINE void ScorePages(const Pages& pages, int p, const float* packed, int64_t d, float* s) {
   F32 acc[Q * P];
   F32 scale[P];
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < Q * P; ++i) acc[i] = F32(0.0f);
 #pragma GCC unroll 4
   for (int i = 0; i < P; ++i) scale[i] = T::kScaled ? Load(pages.k_scale[p + i]) : F32(1.0f);
@@ -93,14 +98,14 @@ PANGEA_INLINE void ScorePages(const Pages& pages, int p, const float* packed, in
       k[i] = T::Full(pages.k[p + i] + e * 16 * T::kBytes);
       if constexpr (T::kScaled) k[i] = Mul(k[i], scale[i]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int q = 0; q < Q; ++q) {
       const F32 x(packed[e * kMaxQueries + q]);
 #pragma GCC unroll 4
       for (int i = 0; i < P; ++i) acc[q * P + i] = Fma(k[i], x, acc[q * P + i]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 4
     for (int i = 0; i < P; ++i) Store(s + q * kPartition + (p + i) * 16, acc[q * P + i]);
@@ -109,7 +114,7 @@ PANGEA_INLINE void ScorePages(const Pages& pages, int p, const float* packed, in
 
 template <class T, int Q>
 void Scores(const Pages& pages, const float* packed, int64_t d, float* s) {
-  constexpr int P = Smaller(4, Larger(1, kAccumulators / Q));
+  constexpr int P = kVectors<Q>;
   int p = pages.first;
   for (; p + P <= pages.last + 1; p += P) ScorePages<T, Q, P>(pages, p, packed, d, s);
   for (; p <= pages.last; ++p) ScorePages<T, Q, 1>(pages, p, packed, d, s);
@@ -121,7 +126,7 @@ PANGEA_INLINE void WeighValues(const Pages& pages, int low, int high, const floa
   const int64_t stride = AttentionStride(d);
   const bool whole = e + 16 * C <= d;
   F32 acc[Q * C];
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < Q * C; ++i) acc[i] = F32(0.0f);
   for (int t = low; t <= high; ++t) {
     const std::byte* row = pages.v[t / 16] + (t % 16 * d + e) * T::kBytes;
@@ -131,14 +136,14 @@ PANGEA_INLINE void WeighValues(const Pages& pages, int low, int high, const floa
       v[i] = C > 1 || whole ? T::Full(row + i * 16 * T::kBytes) : T::Partial(row, d - e);
       if constexpr (T::kScaled) v[i] = Mul(v[i], F32(pages.v_scale[t / 16][t % 16]));
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int q = 0; q < Q; ++q) {
       const F32 p(s[q * kPartition + t]);
 #pragma GCC unroll 4
       for (int i = 0; i < C; ++i) acc[q * C + i] = Fma(v[i], p, acc[q * C + i]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int q = 0; q < Q; ++q) {
 #pragma GCC unroll 4
     for (int i = 0; i < C; ++i) Store(o + q * stride + e + 16 * i, Add(acc[q * C + i], F32(0.0f)));
@@ -147,7 +152,7 @@ PANGEA_INLINE void WeighValues(const Pages& pages, int low, int high, const floa
 
 template <class T, int Q>
 void Values(const Pages& pages, int low, int high, const float* s, int64_t d, float* o) {
-  constexpr int C = Smaller(4, Larger(1, kAccumulators / Q));
+  constexpr int C = kVectors<Q>;
   int64_t e = 0;
   for (; e + 16 * C <= d; e += 16 * C) WeighValues<T, Q, C>(pages, low, high, s, d, e, o);
   for (; e < d; e += 16) WeighValues<T, Q, 1>(pages, low, high, s, d, e, o);
@@ -161,7 +166,9 @@ void Softmax(const AttentionTile& tile, int q, int64_t partition, const Pages& p
   const I32 last(static_cast<int32_t>(Smaller<int64_t>(kPartition, Larger<int64_t>(-1, newest))));
   const I32 first(static_cast<int32_t>(Smaller<int64_t>(kPartition, Larger<int64_t>(0, oldest))));
   F32 largest(-kInfinity);
-  for (int p = pages.first; p <= pages.last; ++p) {
+  const bool all = oldest <= pages.first * 16 && newest >= pages.last * 16 + 15;
+  for (int p = pages.first; p <= pages.last && all; ++p) largest = Max(largest, Load(s + 16 * p));
+  for (int p = pages.first; p <= pages.last && !all; ++p) {
     const I32 token = AddInt(Iota(), I32(16 * p));
     F32 v = Load(s + 16 * p);
     v = Select(LessInt(last, token), F32(-kInfinity), Select(LessInt(token, first), F32(-kInfinity), v));
@@ -189,9 +196,14 @@ void Group(const AttentionTile& tile, int q0, int64_t partition, const Pages& pa
   Values<T, Q>(pages, low, high, s, d, partial + q0 * stride + 16);
 }
 
+// What is left of a tile: at most Q queries.
 template <class T, int Q>
 void Rest(const AttentionTile& tile, int q0, int64_t partition, const Pages& pages, int low, int high, float* partial) {
-  if constexpr (Q > 0) {
+  if constexpr (Q > 8) {
+    if (tile.queries - q0 <= 8) return Rest<T, 8>(tile, q0, partition, pages, low, high, partial);
+    Group<T, 8>(tile, q0, partition, pages, low, high, partial);
+    return Rest<T, Q - 8>(tile, q0 + 8, partition, pages, low, high, partial);
+  } else if constexpr (Q > 0) {
     if (tile.queries - q0 == Q) return Group<T, Q>(tile, q0, partition, pages, low, high, partial);
     return Rest<T, Q - 1>(tile, q0, partition, pages, low, high, partial);
   }
@@ -228,13 +240,8 @@ void Int8Scale(const float* x, int64_t d, float* scale, float* inverse) {
 PANGEA_INLINE I32 Stored(DType dtype, F32 v, float inverse) {
   if (dtype == DType::kI8) return inverse == 0 ? I32(0) : ToInt(Mul(v, F32(inverse)));
   alignas(64) uint16_t half[16];
-  if (dtype == DType::kF16) {
-    StoreF16(half, v);
-  } else {
-    alignas(64) float f[16];
-    Store(f, v);
-    for (int i = 0; i < 16; ++i) half[i] = F32ToBf16(f[i]);
-  }
+  if (dtype == DType::kBF16) return Bf16Bits(v);
+  StoreF16(half, v);
   return LoadU16(half);
 }
 

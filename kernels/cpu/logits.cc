@@ -32,26 +32,24 @@ struct Best {
   }
 };
 
-struct Random {
-  I32 word[4];
-};
-
 // Philox4x32-10 on 16 counters at once (Salmon et al., 2011).
-PANGEA_INLINE Random Philox(I32 counter, uint32_t position, uint32_t choice, uint64_t seed) {
+PANGEA_INLINE void Philox(I32 counter, uint32_t position, uint32_t choice, uint64_t seed, I32* word) {
   I32 c0 = counter, c1(static_cast<int32_t>(position)), c2(static_cast<int32_t>(choice)), c3(0);
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   const I32 m0(static_cast<int32_t>(0xD2511F53u)), m1(static_cast<int32_t>(0xCD9E8D57u));
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const I32 n0 = XorInt(XorInt(MulHighUnsigned(c2, m1), c1), I32(static_cast<int32_t>(key0)));
-    const I32 n1 = MulLow(c2, m1);
-    const I32 n2 = XorInt(XorInt(MulHighUnsigned(c0, m0), c3), I32(static_cast<int32_t>(key1)));
-    const I32 n3 = MulLow(c0, m0);
-    c0 = n0, c1 = n1, c2 = n2, c3 = n3;
+    I32 high0, low0, high1, low1;
+    MulWide(c0, m0, &high0, &low0);
+    MulWide(c2, m1, &high1, &low1);
+    c0 = XorInt(XorInt(high1, c1), I32(static_cast<int32_t>(key0)));
+    c2 = XorInt(XorInt(high0, c3), I32(static_cast<int32_t>(key1)));
+    c1 = low1;
+    c3 = low0;
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
+  word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
 }
 
 }  // namespace
@@ -91,14 +89,18 @@ float LogOne(float x) { return First(Log(F32(x))); }
 int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value) {
   Best best;
   const I32 iota = Iota();
+  // Lane 4a + b takes counter 4b + a: the transposed words then belong to 64 ids in a row.
+  alignas(64) int32_t order[16];
+  for (int i = 0; i < 16; ++i) order[i] = i % 4 * 4 + i / 4;
+  const I32 lanes = LoadInt(order);
   const int64_t base = first / 4 * 4;  // 64 ids at a time, on counters: what lies before `first` or after the end is -inf
   for (int64_t id = base; id < first + n; id += 64) {
-    const Random random = Philox(AddInt(iota, I32(static_cast<int32_t>(id / 4))), position, choice, seed);
-    alignas(64) int32_t words[4][16], bits[64];
-    for (int c = 0; c < 4; ++c) StoreInt(words[c], random.word[c]);
-    for (int i = 0; i < 64; ++i) bits[i] = words[i % 4][i / 4];
-    for (int64_t part = 0; part < 64; part += 16) {
-      const int64_t begin = id + part - first;  // index into x
+    I32 bits[4];
+    Philox(AddInt(lanes, I32(static_cast<int32_t>(id / 4))), position, choice, seed, bits);
+    TransposeQuads(bits);
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) {
+      const int64_t begin = id + 16 * part - first;  // index into x
       if (begin >= n) break;
       alignas(64) float edge[16];
       const float* values = x + begin;
@@ -106,7 +108,7 @@ int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, ui
         for (int i = 0; i < 16; ++i) edge[i] = begin + i >= 0 && begin + i < n ? x[begin + i] : -kInfinity;
         values = edge;
       }
-      best.Offer(Add(Load(values), Gumbel<F32>(LoadInt(bits + part))), AddInt(iota, I32(static_cast<int32_t>(begin))));
+      best.Offer(Add(Load(values), Gumbel<F32>(bits[part])), AddInt(iota, I32(static_cast<int32_t>(begin))));
     }
   }
   return best.Finish(value);

@@ -21,6 +21,15 @@ PANGEA_INLINE F32 LoadBf16Partial(const void* p, int64_t n) { return AsFloat(Shi
 PANGEA_INLINE F32 LoadI8(const void* p) { return ToFloat(LoadS8(p)); }
 PANGEA_INLINE F32 LoadI8Partial(const void* p, int64_t n) { return ToFloat(LoadS8Partial(p, n)); }
 
+// The 16 upper bits, rounded to nearest even; NaN stays NaN (half.h, F32ToBf16).
+PANGEA_INLINE I32 Bf16Bits(F32 a) {
+  const I32 u = AsInt(a);
+  const I32 rounded = ShiftRight<16>(AddInt(AddInt(u, I32(0x7fff)), AndInt(ShiftRight<16>(u), I32(1))));
+  const Mask nan = LessInt(I32(0x7f800000), AndInt(u, I32(0x7fffffff)));
+  return SelectInt(nan, OrInt(ShiftRight<16>(u), I32(0x40)), rounded);
+}
+PANGEA_INLINE void StoreBf16(void* p, F32 a) { StoreU16(p, Bf16Bits(a)); }
+
 // Up to 16 of n elements from p + i.
 PANGEA_INLINE F32 LoadSome(const float* p, int64_t left) { return left >= 16 ? Load(p) : LoadPartial(p, left); }
 PANGEA_INLINE void StoreSome(float* p, F32 v, int64_t left) {

@@ -28,6 +28,8 @@ struct Mask {
 };
 
 inline constexpr int kAccumulators = 4;  // of two registers each
+inline constexpr int kAttentionAccumulators = 4;
+inline constexpr int kAttentionQueries = 4;
 
 PANGEA_INLINE F32 Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 PANGEA_INLINE void Store(float* p, F32 a) {
@@ -81,16 +83,37 @@ PANGEA_INLINE I32 AndInt(I32 a, I32 b) { return {_mm256_and_si256(a.lo, b.lo), _
 PANGEA_INLINE I32 OrInt(I32 a, I32 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
 PANGEA_INLINE I32 XorInt(I32 a, I32 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
 PANGEA_INLINE I32 MaxInt(I32 a, I32 b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
-PANGEA_INLINE I32 MulLow(I32 a, I32 b) { return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
-PANGEA_INLINE __m256i MulHighUnsigned8(__m256i a, __m256i b) {
-  const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-  return _mm256_blend_epi32(even, odd, 0xAA);
+// Unsigned products of 64 bits: b is the same in all lanes.
+PANGEA_INLINE void MulWide8(__m256i a, __m256i b, __m256i* high, __m256i* low) {
+  const __m256i even = _mm256_mul_epu32(a, b);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), b);
+  *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+  *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
 }
-PANGEA_INLINE I32 MulHighUnsigned(I32 a, I32 b) { return {MulHighUnsigned8(a.lo, b.lo), MulHighUnsigned8(a.hi, b.hi)}; }
+PANGEA_INLINE void MulWide(I32 a, I32 b, I32* high, I32* low) {
+  MulWide8(a.lo, b.lo, &high->lo, &low->lo);
+  MulWide8(a.hi, b.hi, &high->hi, &low->hi);
+}
+// Each 128-bit lane is a 4 x 4 matrix over w[0..3]: transposed.
+PANGEA_INLINE void TransposeQuads8(__m256i& w0, __m256i& w1, __m256i& w2, __m256i& w3) {
+  const __m256i a = _mm256_unpacklo_epi32(w0, w1), b = _mm256_unpackhi_epi32(w0, w1);
+  const __m256i c = _mm256_unpacklo_epi32(w2, w3), d = _mm256_unpackhi_epi32(w2, w3);
+  w0 = _mm256_unpacklo_epi64(a, c);
+  w1 = _mm256_unpackhi_epi64(a, c);
+  w2 = _mm256_unpacklo_epi64(b, d);
+  w3 = _mm256_unpackhi_epi64(b, d);
+}
+PANGEA_INLINE void TransposeQuads(I32* w) {
+  TransposeQuads8(w[0].lo, w[1].lo, w[2].lo, w[3].lo);
+  TransposeQuads8(w[0].hi, w[1].hi, w[2].hi, w[3].hi);
+}
 template <int n>
 PANGEA_INLINE I32 ShiftLeft(I32 a) {
   return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+}
+template <int n>
+PANGEA_INLINE I32 ShiftRight(I32 a) {
+  return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
 }
 template <int n>
 PANGEA_INLINE I32 ShiftRightSigned(I32 a) {
@@ -161,6 +184,11 @@ struct Narrow {
 PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) { return LoadF16(Narrow<2>(p, n).v); }
 PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) { return LoadU16(Narrow<2>(p, n).v); }
 PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) { return LoadS8(Narrow<1>(p, n).v); }
+// The lanes, which fit 16 unsigned bits.
+PANGEA_INLINE void StoreU16(void* p, I32 a) {
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(a.lo, a.hi), 0xD8);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), packed);
+}
 PANGEA_INLINE void StoreF16(void* p, F32 a) {
   __m128i* q = static_cast<__m128i*>(p);
   _mm_storeu_si128(q, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -27,7 +27,9 @@ struct Mask {
   __mmask16 v;
 };
 
-inline constexpr int kAccumulators = 16;  // registers that a tile may use as F32 accumulators
+inline constexpr int kAccumulators = 16;  // registers that a tile of a product may use as accumulators
+inline constexpr int kAttentionAccumulators = 24;
+inline constexpr int kAttentionQueries = 12;
 
 PANGEA_INLINE F32 Load(const float* p) { return _mm512_loadu_ps(p); }
 PANGEA_INLINE void Store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
@@ -56,15 +58,29 @@ PANGEA_INLINE I32 AndInt(I32 a, I32 b) { return _mm512_and_si512(a.v, b.v); }
 PANGEA_INLINE I32 OrInt(I32 a, I32 b) { return _mm512_or_si512(a.v, b.v); }
 PANGEA_INLINE I32 XorInt(I32 a, I32 b) { return _mm512_xor_si512(a.v, b.v); }
 PANGEA_INLINE I32 MaxInt(I32 a, I32 b) { return _mm512_max_epi32(a.v, b.v); }
-PANGEA_INLINE I32 MulLow(I32 a, I32 b) { return _mm512_mullo_epi32(a.v, b.v); }
-PANGEA_INLINE I32 MulHighUnsigned(I32 a, I32 b) {
-  const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a.v, b.v), 32);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a.v, 32), _mm512_srli_epi64(b.v, 32));
-  return _mm512_mask_blend_epi32(0xAAAA, even, odd);
+// Unsigned products of 64 bits: b is the same in all lanes.
+PANGEA_INLINE void MulWide(I32 a, I32 b, I32* high, I32* low) {
+  const __m512i even = _mm512_mul_epu32(a.v, b.v);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a.v, 32), b.v);
+  *high = _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+  *low = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
+}
+// Each 128-bit lane is a 4 x 4 matrix over w[0..3]: transposed.
+PANGEA_INLINE void TransposeQuads(I32* w) {
+  const __m512i a = _mm512_unpacklo_epi32(w[0].v, w[1].v), b = _mm512_unpackhi_epi32(w[0].v, w[1].v);
+  const __m512i c = _mm512_unpacklo_epi32(w[2].v, w[3].v), d = _mm512_unpackhi_epi32(w[2].v, w[3].v);
+  w[0] = _mm512_unpacklo_epi64(a, c);
+  w[1] = _mm512_unpackhi_epi64(a, c);
+  w[2] = _mm512_unpacklo_epi64(b, d);
+  w[3] = _mm512_unpackhi_epi64(b, d);
 }
 template <int n>
 PANGEA_INLINE I32 ShiftLeft(I32 a) {
   return _mm512_slli_epi32(a.v, n);
+}
+template <int n>
+PANGEA_INLINE I32 ShiftRight(I32 a) {
+  return _mm512_srli_epi32(a.v, n);
 }
 template <int n>
 PANGEA_INLINE I32 ShiftRightSigned(I32 a) {
@@ -107,6 +123,8 @@ PANGEA_INLINE I32 LoadS8(const void* p) { return _mm512_cvtepi8_epi32(_mm_loadu_
 PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(FirstN(n).v, p)); }
 PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) { return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(FirstN(n).v, p)); }
 PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) { return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstN(n).v, p)); }
+// The lanes, which fit 16 unsigned bits.
+PANGEA_INLINE void StoreU16(void* p, I32 a) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v)); }
 PANGEA_INLINE void StoreF16(void* p, F32 a) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
