@@ -1,0 +1,279 @@
+#include "pipeline/checkpoint/gguf.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "pipeline/checkpoint/tensor_table.h"
+#include "pipeline/checkpoint/test_files.h"
+
+namespace pangea {
+namespace {
+
+absl::StatusOr<CheckpointHeader> Read(const std::string& bytes) {
+  const TempFolder folder;
+  return ReadCheckpointHeader(folder.Write("tiny.gguf", bytes));
+}
+
+TEST(Gguf, TinyFileIsRead) {
+  const auto header = Read(TinyLlama().Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  const ModelConfig& c = header->config;
+  EXPECT_EQ(c.architecture, Architecture::kLlama);
+  EXPECT_EQ(std::tuple(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.max_positions),
+            std::tuple(1, 8, 2, 1, 4, 6, 4, 32));
+  EXPECT_EQ(c.rope.pairs, RopePairs::kAdjacent);
+  EXPECT_TRUE(c.tied);
+  EXPECT_EQ(c.eos, std::vector<int>{2});
+  EXPECT_EQ(header->tensors.at("blk.0.ffn_down.weight").shape, (std::vector<int64_t>{8, 6})) << "row-major";
+  EXPECT_TRUE(CheckTensors(*header, TensorTable(*header)).empty());
+  EXPECT_EQ(std::get<std::vector<std::string>>(header->metadata.at("tokenizer.ggml.tokens").value)[3], "d");
+}
+
+TEST(Gguf, HashFollowsHeaderAndSize) {
+  GgufFile one = TinyLlama(), two = TinyLlama();
+  two.F32("llama.rope.freq_base", 500000);
+  EXPECT_EQ(Read(one.Bytes())->hash, Read(one.Bytes())->hash);
+  EXPECT_NE(Read(one.Bytes())->hash, Read(two.Bytes())->hash);
+  EXPECT_NE(Read(one.Bytes())->hash, Read(one.Bytes() + "x")->hash);
+}
+
+TEST(Gguf, TruncationAtEveryByte) {
+  const std::string whole = TinyLlama().Bytes();
+  ASSERT_TRUE(Read(whole).ok());
+  for (size_t size = 0; size < whole.size(); ++size) {
+    const auto header = Read(whole.substr(0, size));
+    ASSERT_FALSE(header.ok()) << "at byte " << size;
+    ASSERT_FALSE(header.status().message().empty());
+  }
+}
+
+// Every byte of the header changed, one at a time: an answer of either kind, never a crash (run under the sanitizers).
+TEST(Gguf, EveryByteOfTheHeaderChanged) {
+  const GgufFile file = TinyLlama();
+  const std::string whole = file.Bytes();
+  const size_t length = file.Header().size();
+  for (size_t i = 0; i < length; ++i) {
+    for (const char change : {'\x01', '\x80', '\xff'}) {
+      std::string bytes = whole;
+      bytes[i] = static_cast<char>(bytes[i] ^ change);
+      CheckpointHeader header;
+      const auto span = std::as_bytes(std::span(bytes));
+      if (ParseGguf(span, &header).ok()) {
+        if (auto config = ConfigFromGguf(header, span); config.ok()) {
+          header.config = *config;
+          (void)CheckTensors(header, TensorTable(header));
+        }
+      }
+    }
+  }
+}
+
+struct Attack {
+  const char* named;  // stands in the message
+  std::function<std::string()> bytes;
+};
+
+std::string With(const std::function<void(GgufFile&)>& change) {
+  GgufFile f = TinyLlama();
+  change(f);
+  return f.Bytes();
+}
+std::string Patched(size_t at, const std::string& patch) {
+  std::string bytes = TinyLlama().Bytes();
+  bytes.replace(at, patch.size(), patch);
+  return bytes;
+}
+
+void RunAttacks(const std::vector<Attack>& attacks) {
+  for (const Attack& attack : attacks) {
+    const auto header = Read(attack.bytes());
+    ASSERT_FALSE(header.ok()) << attack.named;
+    EXPECT_EQ(header.status().code(), absl::StatusCode::kInvalidArgument) << header.status();
+    EXPECT_NE(std::string(header.status().message()).find(attack.named), std::string::npos)
+        << attack.named << " is not in: " << header.status();
+  }
+}
+
+TEST(Gguf, AttacksOnTheStructure) {
+  constexpr uint64_t kHuge = uint64_t{1} << 63;
+  const auto key = [](const std::string& typed) { return With([=](GgufFile& f) { f.Set("x", typed); }); };
+  const auto array = [=](uint32_t type, uint64_t count, const std::string& items) {
+    return key(Raw<uint32_t>(9) + Raw(type) + Raw(count) + items);
+  };
+  RunAttacks({
+      {"magic", [] { return Patched(0, "GGML"); }},
+      {"version: is 0", [] { return Patched(4, Raw<uint32_t>(0)); }},
+      {"version: is 1", [] { return Patched(4, Raw<uint32_t>(1)); }},
+      {"version: is 99", [] { return Patched(4, Raw<uint32_t>(99)); }},
+      {"big-endian", [] { return Patched(4, Raw<uint32_t>(3u << 24)); }},
+      {"tensor_count", [=] { return Patched(8, Raw(kHuge)); }},
+      {"tensor", [] { return Patched(8, Raw<uint64_t>(1000)); }},
+      {"metadata_kv_count", [=] { return Patched(16, Raw(kHuge)); }},
+      {"key 0", [=] { return Patched(24, Raw(kHuge)); }},
+      {"x", [=] { return key(Raw<uint32_t>(8) + Raw(kHuge)); }},
+      {"value type 13", [=] { return key(Raw<uint32_t>(13) + Raw<uint32_t>(0)); }},
+      {"value type 4294967295", [=] { return key(Raw<uint32_t>(UINT32_MAX)); }},
+      {"boolean is 2", [=] { return key(Raw<uint32_t>(7) + "\2"); }},
+      {"arrays of arrays", [=] { return array(9, 1, ""); }},
+      {"element type 255", [=] { return array(255, 1, ""); }},
+      {"at most", [=] { return array(4, kHuge, ""); }},
+      {"bytes follow", [=] { return array(4, 1 << 20, ""); }},
+      {"x", [=] { return array(8, 1, Raw(kHuge)); }},
+      {"2^63 - 1", [=] { return array(10, 1, Raw(UINT64_MAX)); }},
+      {"occurs twice", [] { return With([](GgufFile& f) { f.keys.push_back(f.keys[1]); }); }},
+      {"general.alignment: is 0", [] { return With([](GgufFile& f) { f.U32("general.alignment", 0); }); }},
+      {"general.alignment: is 3", [] { return With([](GgufFile& f) { f.U32("general.alignment", 3); }); }},
+      {"general.alignment: is 2147483648",
+       [] { return With([](GgufFile& f) { f.U32("general.alignment", 1u << 31); }); }},
+      {"general.alignment", [] { return With([](GgufFile& f) { f.String("general.alignment", "32"); }); }},
+  });
+}
+
+TEST(Gguf, AttacksOnTheTensors) {
+  constexpr uint64_t kHuge = uint64_t{1} << 63;
+  const auto tensor = [](const std::function<void(GgufFile::Tensor&)>& change) {
+    return With([&](GgufFile& f) { change(f.tensors[2]); });
+  };
+  RunAttacks({
+      {"n_dims is 0", [=] { return tensor([](auto& t) { t.ne = {}; }); }},
+      {"n_dims is 9", [=] { return tensor([](auto& t) { t.ne = std::vector<uint64_t>(9, 1); }); }},
+      {"overflows", [=] { return tensor([](auto& t) {
+                            t.ne = {uint64_t{1} << 32, uint64_t{1} << 32};
+                          }); }},
+      {"overflows", [=] { return tensor([=](auto& t) { t.ne = {kHuge}; }); }},
+      {"overflows", [=] { return tensor([](auto& t) { t.ne = {uint64_t{1} << 62}; }); }},
+      {"zero", [=] { return tensor([](auto& t) {
+                       t.ne = {8, 0};
+                     }); }},
+      {"type 255 is not supported; supported: F32", [=] { return tensor([](auto& t) { t.type = 255; }); }},
+      {"type Q4_K (12) is not supported", [=] { return tensor([](auto& t) { t.type = 12; }); }},
+      {"no multiple of q8_0's block of 32", [=] { return tensor([](auto& t) { t.type = 8; }); }},
+      {"alignment", [=] { return tensor([](auto& t) { t.offset += 4; }); }},
+      {"beyond the end", [=] { return tensor([](auto& t) { t.offset = 1 << 20; }); }},
+      {"beyond the end", [=] { return tensor([](auto& t) { t.offset = UINT64_MAX - 31; }); }},
+      {"beyond the end", [=] { return tensor([](auto& t) {
+                                 t.ne = {8, 1 << 20};
+                               }); }},
+      {"overlap", [=] { return tensor([](auto& t) { t.offset = 0; }); }},
+      {"occurs twice", [=] { return tensor([](auto& t) { t.name = "blk.0.attn_k.weight"; }); }},
+      {"at most 255", [=] { return tensor([](auto& t) { t.name = std::string(300, 'x'); }); }},
+  });
+}
+
+TEST(Gguf, AttacksOnTheHyperparameters) {
+  const auto u32 = [](const char* key, uint32_t value) {
+    return [=] { return With([=](GgufFile& f) { f.Set(key, Raw<uint32_t>(4) + Raw(value)); }); };
+  };
+  const auto f32 = [](const char* key, float value) {
+    return [=] { return With([=](GgufFile& f) { f.Set(key, Raw<uint32_t>(6) + Raw(value)); }); };
+  };
+  const auto text = [](const char* key, const std::string& value) {
+    return [=] { return With([=](GgufFile& f) { f.Set(key, Raw<uint32_t>(8) + GgufFile::Text(value)); }); };
+  };
+  const auto without = [](size_t key) {
+    return [=] { return With([=](GgufFile& f) { f.keys.erase(f.keys.begin() + key); }); };
+  };
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
+  RunAttacks({
+      {"supported: llama", text("general.architecture", "mamba")},
+      {"general.architecture", u32("general.architecture", 5)},
+      {"general.architecture: is missing", without(0)},
+      {"llama.block_count: is missing", without(1)},
+      {"llama.block_count: is 0", u32("llama.block_count", 0)},
+      {"llama.block_count: is 1000000000", u32("llama.block_count", 1000000000)},
+      {"llama.context_length", u32("llama.context_length", 1u << 31)},
+      {"llama.embedding_length", u32("llama.embedding_length", 0)},
+      {"llama.attention.head_count: is 0", u32("llama.attention.head_count", 0)},
+      {"llama.attention.head_count: 3 does not divide", u32("llama.attention.head_count", 3)},
+      {"llama.attention.head_count_kv: is 0", u32("llama.attention.head_count_kv", 0)},
+      {"larger than that of heads", u32("llama.attention.head_count_kv", 4)},
+      {"llama.attention.key_length", u32("llama.attention.key_length", 1u << 30)},
+      {"must be even", u32("llama.attention.key_length", 3)},
+      {"llama.attention.value_length", u32("llama.attention.value_length", 8)},
+      {"llama.rope.dimension_count", u32("llama.rope.dimension_count", 3)},
+      {"llama.rope.freq_base: is 0", f32("llama.rope.freq_base", 0)},
+      {"llama.rope.freq_base", f32("llama.rope.freq_base", kNan)},
+      {"llama.rope.freq_base", f32("llama.rope.freq_base", kInf)},
+      {"llama.attention.layer_norm_rms_epsilon", f32("llama.attention.layer_norm_rms_epsilon", 0)},
+      {"llama.attention.layer_norm_rms_epsilon", f32("llama.attention.layer_norm_rms_epsilon", -1)},
+      {"llama.attention.layer_norm_rms_epsilon", text("llama.attention.layer_norm_rms_epsilon", "1e-5")},
+      {"llama.vocab_size", u32("llama.vocab_size", 5)},
+      {"tokenizer.ggml.tokens",
+       [] {
+         return With([](GgufFile& f) {
+           f.Set("tokenizer.ggml.tokens", Raw<uint32_t>(9) + Raw<uint32_t>(8) + Raw<uint64_t>(0));
+         });
+       }},
+      {"tokenizer.ggml.eos_token_id", u32("tokenizer.ggml.eos_token_id", 4)},
+      {"llama.expert_count", u32("llama.expert_count", 8)},
+      {"supported: none, linear, yarn",
+       [] {
+         return With([](GgufFile& f) {
+           f.String("llama.rope.scaling.type", "longrope");
+           f.F32("llama.rope.scaling.factor", 2);
+         });
+       }},
+      {"llama.rope.scaling.factor: is missing", text("llama.rope.scaling.type", "linear")},
+      {"rope_freqs.weight", [] { return With([](GgufFile& f) { f.Add("rope_freqs.weight", {3}); }); }},
+  });
+}
+
+TEST(Gguf, FaultsOfTheTable) {
+  GgufFile f = TinyLlama();
+  f.tensors[2].name = "blk.0.attn_x.weight";
+  f.tensors[7].ne = {6, 8};
+  const auto header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  const auto faults = CheckTensors(*header, TensorTable(*header));
+  ASSERT_EQ(faults.size(), 3u);
+  EXPECT_EQ(faults[0], "tensor blk.0.attn_q.weight: is missing");
+  EXPECT_EQ(faults[1], "tensor blk.0.ffn_gate.weight: shape is [8, 6], the model needs [6, 8]");
+  EXPECT_EQ(faults[2], "tensor blk.0.attn_x.weight: is surplus: the model (llama) has no such tensor");
+}
+
+TEST(Gguf, FactorsAndScalings) {
+  GgufFile f = TinyLlama();
+  f.String("llama.rope.scaling.type", "yarn");
+  f.F32("llama.rope.scaling.factor", 4);
+  f.U32("llama.rope.scaling.original_context_length", 16);
+  auto header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->config.rope.scaling, RopeScaling::kYarn);
+  EXPECT_EQ(header->config.rope.factor, 4);
+  EXPECT_EQ(header->config.max_positions, 64);
+  f = TinyLlama();
+  f.Add("rope_freqs.weight", {2});
+  std::string bytes = f.Bytes();
+  const float factors[2] = {1, 8};
+  std::memcpy(bytes.data() + bytes.size() - 8, factors, 8);
+  header = Read(bytes);
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->config.rope.factors, (std::vector<float>{1, 8}));
+  EXPECT_TRUE(CheckTensors(*header, TensorTable(*header)).empty());
+  std::memset(bytes.data() + bytes.size() - 4, 0, 4);
+  EXPECT_FALSE(Read(bytes).ok()) << "a factor of 0 divides";
+}
+
+TEST(Gguf, FilesOfThePyPiPackage) {
+  const std::string folder = PANGEA_SOURCE_DIR "/integration_tests/golden/gguf/";
+  for (const auto& [name, dtype] : {std::pair{"qwen2-f32", DType::kF32},
+                                    {"qwen2-f16", DType::kF16},
+                                    {"qwen2-bf16", DType::kBF16},
+                                    {"qwen2-q8_0", DType::kQ8_0},
+                                    {"qwen2-q4_0", DType::kQ4_0},
+                                    {"qwen2-q4_1", DType::kQ4_1},
+                                    {"llama3-q8_0", DType::kQ8_0},
+                                    {"qwen3-f16", DType::kF16},
+                                    {"gpt2-f32", DType::kF32}}) {
+    const auto header = ReadCheckpointHeader(folder + name + ".gguf");
+    ASSERT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->config.dtype, dtype) << name;
+    EXPECT_EQ(CheckTensors(*header, TensorTable(*header)), std::vector<std::string>{}) << name;
+  }
+}
+
+}  // namespace
+}  // namespace pangea
