@@ -2,7 +2,7 @@
 //! methods, raise_exception, strftime_now, tojson), under an instruction budget and an output cap.
 use crate::boundary::{bytes, free_handle, guard, text, Buffer};
 use crate::python::{to_json, to_str, JsonStyle};
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use std::io::{self, Write};
 
@@ -126,6 +126,10 @@ fn environment() -> Environment<'static> {
     env.add_function("raise_exception", |message: &Value| raise_exception(message));
     env.add_function("strftime_now", strftime_now);
     env.add_filter("tojson", tojson);
+    // As Jinja2 has it: a string and a mapping are sequences, too; none is not iterable.
+    let sequence = |kind: ValueKind| matches!(kind, ValueKind::String | ValueKind::Seq | ValueKind::Map);
+    env.add_test("sequence", move |value: &Value| sequence(value.kind()));
+    env.add_test("iterable", move |value: &Value| sequence(value.kind()) || value.kind() == ValueKind::Iterable);
     env.add_filter("string", |value: &Value| to_str(value));
     env
 }
