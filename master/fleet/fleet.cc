@@ -47,6 +47,8 @@ absl::StatusOr<std::string> TokenFromFile(const std::string& path) {
 
 }  // namespace
 
+Fleet::~Fleet() = default;
+
 absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Start(const Deployment& deployment, const CheckpointHeader& header,
                                                     const ParallelPlan& plan, FleetOptions options) {
   const auto listen = ParseHostPort(deployment.control.listen);

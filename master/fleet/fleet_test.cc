@@ -1,0 +1,577 @@
+// A whole fleet of real processes: this executable is master and, as `fleet_test agent …`, each of its agents.
+#include "master/fleet/fleet.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "agent/control_stream.h"
+#include "agent/service.h"
+#include "configs/version.h"
+#include "gtest/gtest.h"
+
+namespace pangea {
+namespace {
+
+namespace wire = agent::v1;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+constexpr char kToken[] = "a-token-for-the-tests";
+
+std::string Self() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
+
+// What on_result and on_failure have said.
+class Witness {
+ public:
+  FleetOptions Options() {
+    return {.executable = Self(),
+            .on_result = [this](StepResult result) { Note([&] { results_.push_back(std::move(result)); }); },
+            .on_failure = [this](const absl::Status& why) { Note([&] { failures_.push_back(why); }); }};
+  }
+  bool WaitResults(size_t n) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, seconds(20), [&] { return results_.size() >= n; });
+  }
+  bool WaitFailure() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, seconds(20), [&] { return !failures_.empty(); });
+  }
+  std::vector<StepResult> results() {
+    std::lock_guard lock(mutex_);
+    return results_;
+  }
+  std::vector<absl::Status> failures() {
+    std::lock_guard lock(mutex_);
+    return failures_;
+  }
+
+ private:
+  template <typename F>
+  void Note(F f) {
+    std::lock_guard lock(mutex_);
+    f();
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<StepResult> results_;
+  std::vector<absl::Status> failures_;
+};
+
+struct Plan {
+  Deployment deployment;
+  CheckpointHeader header;
+  ParallelPlan plan;
+};
+
+Plan MakeTestPlan(int stages, int ranks, const std::string& transport, const std::string& launch = "local") {
+  Plan p;
+  p.deployment.model = PANGEA_SOURCE_DIR "/models/stories260k";
+  p.deployment.name = "stories";
+  p.deployment.parallel = {.pipeline = stages, .tensor = ranks, .transport = transport};
+  p.deployment.agents.device = "sim";
+  p.deployment.agents.launch = launch;
+  p.deployment.cache.memory = 4 << 20;
+  p.deployment.control.join_seconds = 30;
+  p.deployment.control.step_seconds = 20;
+  p.deployment.log = "error";
+  auto header = ReadCheckpointHeader(p.deployment.model);
+  EXPECT_TRUE(header.ok()) << header.status();
+  p.header = *header;
+  auto plan = MakePlan(p.header, p.deployment);
+  EXPECT_TRUE(plan.faults.empty()) << plan.faults.front();
+  p.plan = plan.plan;
+  return p;
+}
+
+// Step `number` of one sequence: its prompt first, then "your last sample".
+Step TestStep(uint64_t number) {
+  Step step{.epoch = 1, .number = number};
+  StepSequence& s = step.sequences.emplace_back();
+  s.id = 7;
+  s.logits = LogitRows::kLast;
+  if (number == 1) {
+    s.ids = {1, 2, 3};
+    s.blocks = {{0, 1, 2, 3}};
+    s.whole_tables = true;
+    s.sampling = Sampling{.temperature = 0};
+  } else {
+    s.start = 1 + static_cast<int>(number);
+    s.blocks = {{}};
+  }
+  return step;
+}
+
+std::vector<pid_t> Children(pid_t parent = getpid()) {
+  std::vector<pid_t> children;
+  for (const auto& task : std::filesystem::directory_iterator(absl::StrCat("/proc/", parent, "/task"))) {
+    std::ifstream file(task.path() / "children");
+    for (pid_t pid; file >> pid;) children.push_back(pid);
+  }
+  return children;
+}
+// The child that runs `agent --agent index`.
+pid_t ChildOf(int index) {
+  for (pid_t pid : Children()) {
+    std::ifstream file(absl::StrCat("/proc/", pid, "/cmdline"));
+    std::stringstream text;
+    text << file.rdbuf();
+    const std::vector<std::string> arguments = absl::StrSplit(text.str(), '\0');
+    for (size_t i = 0; i + 1 < arguments.size(); ++i) {
+      if (arguments[i] == "--agent" && arguments[i + 1] == std::to_string(index)) return pid;
+    }
+  }
+  ADD_FAILURE() << "no process of agent " << index;
+  return -1;
+}
+bool Gone(pid_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
+  std::string text;
+  if (!std::getline(file, text)) return true;
+  const size_t end = text.rfind(')');
+  return end == std::string::npos || text.substr(end + 2, 1) == "Z";
+}
+int Entries(const char* folder) {
+  int n = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder)) ++n;
+  return n;
+}
+
+std::string TempFile(const std::string& name, const std::string& content) {
+  const std::string path = absl::StrCat(::testing::TempDir(), "/fleet_test_", getpid(), "_", name);
+  std::ofstream(path) << content;
+  return path;
+}
+
+// A port that was free a moment ago: remote agents need one that is known beforehand.
+int FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), length), 0);
+  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length), 0);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+// `fleet_test MODE …` as a process of its own, its standard error in a file.
+struct Process {
+  pid_t pid;
+  std::string log;
+  int Wait() {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  std::string Log() const {
+    std::ifstream file(log);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+};
+Process Start(std::vector<std::string> arguments) {
+  static int counter = 0;
+  Process process{.pid = -1, .log = TempFile(absl::StrCat("log_", counter++), "")};
+  arguments.insert(arguments.begin(), Self());
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  process.pid = fork();
+  if (process.pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int log = open(process.log.c_str(), O_WRONLY | O_TRUNC);
+    dup2(log, 2);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  return process;
+}
+Process StartAgent(int port, const std::string& token_file, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments = {"agent", "--master", absl::StrCat("127.0.0.1:", port), "--token-file",
+                                        token_file};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return Start(arguments);
+}
+
+class FleetTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    // gRPC keeps a few descriptors for the life of the process; they must not count as leaks.
+    static const bool warm = [] {
+      Witness witness;
+      Plan p = MakeTestPlan(1, 1, "shm");
+      auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+      return fleet.ok() && (*fleet)->WaitReady().ok();
+    }();
+    ASSERT_TRUE(warm);
+    descriptors_ = Entries("/proc/self/fd");
+    shm_ = Entries("/dev/shm");
+  }
+  void TearDown() override {
+    EXPECT_EQ(Children(), std::vector<pid_t>{}) << "a process is left";
+    EXPECT_EQ(Entries("/proc/self/fd"), descriptors_) << "a descriptor is left";
+    EXPECT_EQ(Entries("/dev/shm"), shm_) << "a shared memory name is left";
+  }
+  std::unique_ptr<Fleet> StartFleet(Plan& p) {
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness_.Options());
+    EXPECT_TRUE(fleet.ok()) << fleet.status();
+    return fleet.ok() ? *std::move(fleet) : nullptr;
+  }
+  Witness witness_;
+  int descriptors_ = 0, shm_ = 0;
+};
+
+TEST_P(FleetTest, StepsThroughAllAgents) {
+  Plan p = MakeTestPlan(2, 2, GetParam());
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  EXPECT_EQ(fleet->agents_up(), 4);
+  EXPECT_FALSE(fleet->isa().empty());
+  for (uint64_t number = 1; number <= 30; ++number) fleet->Send(TestStep(number));
+  ASSERT_TRUE(witness_.WaitResults(30));
+  const auto results = witness_.results();
+  for (uint64_t i = 0; i < 30; ++i) {
+    EXPECT_EQ(results[i].number, i + 1);
+    ASSERT_EQ(results[i].sequences.size(), 1u);
+    EXPECT_EQ(results[i].sequences[0].id, 7u);
+    EXPECT_EQ(results[i].sequences[0].samples.size(), 1u);
+  }
+  fleet->Stop();
+  EXPECT_TRUE(witness_.failures().empty()) << witness_.failures()[0];
+}
+
+TEST_P(FleetTest, KilledAgentIsNamedWithinASecond) {
+  for (int victim : {0, 3}) {
+    Witness witness;
+    Plan p = MakeTestPlan(2, 2, GetParam());
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    ASSERT_TRUE((*fleet)->WaitReady().ok());
+    for (uint64_t number = 1; number <= 5; ++number) (*fleet)->Send(TestStep(number));
+    ASSERT_TRUE(witness.WaitResults(5));
+    const pid_t pid = ChildOf(victim);
+    const auto start = steady_clock::now();
+    ASSERT_EQ(kill(pid, SIGKILL), 0);
+    (*fleet)->Send(TestStep(6));
+    ASSERT_TRUE(witness.WaitFailure());
+    EXPECT_LT(steady_clock::now() - start, milliseconds(1000));
+    const std::string why(witness.failures()[0].message());
+    EXPECT_NE(
+        why.find(absl::StrCat("agent ", victim, " (stage ", victim / 2, ", rank ", victim % 2, ", pid ", pid, ")")),
+        std::string::npos)
+        << why;
+    EXPECT_NE(why.find("signal 9"), std::string::npos) << why;
+    (*fleet)->Stop();
+    EXPECT_EQ(witness.failures().size(), 1u) << "told once";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, FleetTest, ::testing::Values("shm", "gloo"));
+
+using OneFleetTest = FleetTest;
+INSTANTIATE_TEST_SUITE_P(Shm, OneFleetTest, ::testing::Values("shm"));
+
+TEST_P(OneFleetTest, AgentThatIsToldToEndSaysSo) {
+  Plan p = MakeTestPlan(1, 2, "shm");
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  kill(ChildOf(1), SIGINT);  // ignored: Ctrl-C is for the master to judge
+  kill(ChildOf(1), SIGTERM);
+  ASSERT_TRUE(witness_.WaitFailure());
+  const std::string why(witness_.failures()[0].message());
+  EXPECT_NE(why.find("agent 1 (stage 0, rank 1"), std::string::npos) << why;
+  EXPECT_NE(why.find("Terminated"), std::string::npos) << why;
+}
+
+TEST_P(OneFleetTest, StoppedProcessIsKilledInTheEnd) {
+  Plan p = MakeTestPlan(1, 2, "shm");
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  kill(ChildOf(0), SIGSTOP);
+  const auto start = steady_clock::now();
+  fleet->Stop();
+  EXPECT_LT(steady_clock::now() - start, seconds(6));
+}
+
+TEST_P(OneFleetTest, SilentAgentIsFoundByItsStep) {
+  Plan p = MakeTestPlan(2, 1, "shm");
+  p.deployment.control.step_seconds = 0.2;
+  p.plan = MakePlan(p.header, p.deployment).plan;
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  kill(ChildOf(0), SIGSTOP);
+  fleet->Send(TestStep(1));
+  ASSERT_TRUE(witness_.WaitFailure());
+  // The peer's own limit speaks first, and says who was silent.
+  const std::string why(witness_.failures()[0].message());
+  EXPECT_NE(why.find("stage 0 sends no data"), std::string::npos) << why;
+}
+
+TEST_P(OneFleetTest, MissingRemoteAgentIsNamed) {
+  Plan p = MakeTestPlan(1, 2, "gloo", "remote");
+  p.deployment.control.join_seconds = 0.2;
+  auto fleet = StartFleet(p);
+  const absl::Status status = fleet->WaitReady();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+  EXPECT_NE(status.message().find("agent 1 (stage 0, rank 1) did not join within 0.2 s"), std::string::npos) << status;
+  EXPECT_TRUE(witness_.failures().empty()) << "WaitReady has told it";
+}
+
+TEST_P(OneFleetTest, StopEndsTheWait) {
+  Plan p = MakeTestPlan(1, 2, "gloo", "remote");
+  auto fleet = StartFleet(p);
+  std::thread stop([&] { fleet->Stop(); });
+  EXPECT_EQ(fleet->WaitReady().code(), absl::StatusCode::kCancelled);
+  stop.join();
+}
+
+TEST_P(OneFleetTest, ExecutableThatIsNotThere) {
+  Plan p = MakeTestPlan(1, 1, "shm");
+  FleetOptions options = witness_.Options();
+  options.executable = "/no/such/file";
+  auto fleet = Fleet::Start(p.deployment, p.header, p.plan, options);
+  ASSERT_TRUE(fleet.ok());
+  const absl::Status status = (*fleet)->WaitReady();
+  EXPECT_NE(status.message().find("/no/such/file"), std::string::npos) << status;
+}
+
+TEST_P(OneFleetTest, PortInUseIsAnError) {
+  Plan p = MakeTestPlan(1, 1, "shm", "remote");
+  p.deployment.control.listen = absl::StrCat("127.0.0.1:", FreePort());
+  auto first = StartFleet(p);
+  auto second = Fleet::Start(p.deployment, p.header, p.plan, witness_.Options());
+  ASSERT_FALSE(second.ok());
+  EXPECT_NE(second.status().message().find(p.deployment.control.listen), std::string::npos) << second.status();
+}
+
+TEST_P(OneFleetTest, TokenIsNeitherOnTheCommandLineNorKept) {
+  Plan p = MakeTestPlan(1, 1, "shm");
+  p.deployment.control.token_file = TempFile("token", absl::StrCat(kToken, "\n"));
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  for (const char* file : {"cmdline", "environ"}) {
+    std::ifstream in(absl::StrCat("/proc/", ChildOf(0), "/", file));
+    std::stringstream text;
+    text << in.rdbuf();
+    EXPECT_GT(text.str().size(), 10u);
+    EXPECT_EQ(text.str().find(kToken), std::string::npos) << file;
+  }
+}
+
+TEST_P(OneFleetTest, BadTokenFilesAreRefused) {
+  for (const std::string content : {"", "short", "with a space inside", "\n\n"}) {
+    Plan p = MakeTestPlan(1, 1, "shm");
+    p.deployment.control.token_file = TempFile("bad_token", content);
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness_.Options());
+    ASSERT_FALSE(fleet.ok()) << content;
+    EXPECT_NE(fleet.status().message().find("control.token_file"), std::string::npos) << fleet.status();
+  }
+}
+
+// --- Agents that were started elsewhere.
+
+class RemoteTest : public OneFleetTest {
+ protected:
+  void SetUp() override {
+    OneFleetTest::SetUp();
+    port_ = FreePort();
+    plan_ = MakeTestPlan(1, 2, "gloo", "remote");
+    plan_.deployment.control.listen = absl::StrCat("127.0.0.1:", port_);
+    plan_.deployment.control.token_file = token_ = TempFile("token", kToken);
+    fleet_ = StartFleet(plan_);
+  }
+  void TearDown() override {
+    fleet_.reset();
+    OneFleetTest::TearDown();
+  }
+  // Joins by hand and returns how the master ends the session.
+  absl::Status Refusal(const std::string& token, const std::function<void(wire::FromAgent*)>& edit) {
+    ControlStream stream(absl::StrCat("127.0.0.1:", port_), token);
+    wire::FromAgent message;
+    wire::Join* join = message.mutable_join();
+    join->set_build(kBuild);
+    join->set_pid(getpid());
+    join->set_host("127.0.0.1");
+    join->set_device("cpu");
+    join->set_isa("reference");
+    join->set_agent(-1);
+    edit(&message);
+    stream.Write(message);
+    wire::FromMaster answer;
+    EXPECT_FALSE(stream.Read(&answer)) << answer.ShortDebugString();
+    return stream.Finish();
+  }
+  int port_ = 0;
+  std::string token_;
+  Plan plan_;
+  std::unique_ptr<Fleet> fleet_;
+};
+INSTANTIATE_TEST_SUITE_P(Shm, RemoteTest, ::testing::Values("shm"));
+
+TEST_P(RemoteTest, WrongTokenIsRefusedAndTheRightOnesJoin) {
+  const std::string wrong = TempFile("wrong", "some-other-token");
+  Process intruder = StartAgent(port_, wrong);
+  EXPECT_EQ(intruder.Wait(), 1);
+  EXPECT_NE(intruder.Log().find("the join token is wrong"), std::string::npos) << intruder.Log();
+  EXPECT_EQ(intruder.Log().find("some-other-token"), std::string::npos);
+  Process a = StartAgent(port_, token_), b = StartAgent(port_, token_, {"--agent", "1"});
+  ASSERT_TRUE(fleet_->WaitReady().ok());
+  fleet_->Send(TestStep(1));
+  EXPECT_TRUE(witness_.WaitResults(1));
+  Process late = StartAgent(port_, token_);
+  EXPECT_EQ(late.Wait(), 1);
+  EXPECT_NE(late.Log().find("no place"), std::string::npos) << late.Log();
+  fleet_->Stop();
+  EXPECT_EQ(a.Wait(), 0) << a.Log();
+  EXPECT_EQ(b.Wait(), 0) << b.Log();
+}
+
+TEST_P(RemoteTest, JoinsAreCheckedBeforeAnythingElse) {
+  const auto nothing = [](wire::FromAgent*) {};
+  EXPECT_EQ(Refusal("wrong", nothing), absl::UnauthenticatedError("the join token is wrong"));
+  EXPECT_EQ(Refusal("", nothing), absl::UnauthenticatedError("the join token is wrong"));
+  EXPECT_EQ(Refusal(absl::StrCat(kToken, "x"), nothing), absl::UnauthenticatedError("the join token is wrong"));
+  auto refused = [&](const char* what, const std::function<void(wire::FromAgent*)>& edit) {
+    const absl::Status status = Refusal(kToken, edit);
+    EXPECT_FALSE(status.ok());
+    EXPECT_NE(status.message().find(what), std::string::npos) << status;
+  };
+  refused("build", [](auto* m) { m->mutable_join()->set_build("other"); });
+  refused("device", [](auto* m) { m->mutable_join()->set_device("cuda"); });
+  refused("ISA class", [](auto* m) { m->mutable_join()->set_isa("sse9"); });
+  refused("agent 2 is not one", [](auto* m) { m->mutable_join()->set_agent(2); });
+  refused("must be a join", [](auto* m) { m->mutable_ready(); });
+}
+
+TEST_P(RemoteTest, SecondAgentOfOnePlaceIsRefused) {
+  ControlStream first(absl::StrCat("127.0.0.1:", port_), kToken);
+  wire::FromAgent message;
+  message.mutable_join()->set_build(kBuild);
+  message.mutable_join()->set_device("cpu");
+  message.mutable_join()->set_isa("avx2");
+  message.mutable_join()->set_agent(1);
+  ASSERT_TRUE(first.Write(message));
+  // The first is known once the master refuses it a second join.
+  Process second = StartAgent(port_, token_, {"--agent", "1"});
+  EXPECT_EQ(second.Wait(), 1);
+  EXPECT_NE(second.Log().find("agent 1 has joined already"), std::string::npos) << second.Log();
+}
+
+TEST_P(RemoteTest, AnotherCheckpointIsRefused) {
+  const std::string copy = absl::StrCat(::testing::TempDir(), "/fleet_test_model_", getpid());
+  std::filesystem::remove_all(copy);
+  std::filesystem::copy(plan_.deployment.model, copy);
+  {
+    std::ifstream in(copy + "/config.json");
+    std::stringstream text;
+    text << in.rdbuf();
+    std::string config = text.str();
+    const size_t at = config.find("\"rope_theta\"");
+    ASSERT_NE(at, std::string::npos);
+    config.insert(at, "\"rms_norm_eps\": 0.25, ");
+    const size_t old = config.rfind("\"rms_norm_eps\"");
+    if (old > at + 5) config.replace(old, 14, "\"_rms_norm_ep\"");
+    std::ofstream(copy + "/config.json") << config;
+  }
+  Process a = StartAgent(port_, token_), b = StartAgent(port_, token_, {"--model", copy});
+  const absl::Status status = fleet_->WaitReady();
+  EXPECT_NE(status.message().find("another checkpoint"), std::string::npos) << status;
+  EXPECT_EQ(b.Wait(), 1);
+  a.Wait();
+  std::filesystem::remove_all(copy);
+}
+
+TEST_P(RemoteTest, NoiseOnThePortDisturbsNobody) {
+  std::mt19937 random(7);
+  for (const std::string& prefix :
+       {std::string(), std::string("GET / HTTP/1.1\r\n\r\n"), std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")}) {
+    std::string noise = prefix;
+    for (int i = 0; i < 3000; ++i) noise.push_back(static_cast<char>(random()));
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port_);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_GT(send(fd, noise.data(), noise.size(), MSG_NOSIGNAL), 0);
+    close(fd);
+  }
+  Process a = StartAgent(port_, token_), b = StartAgent(port_, token_);
+  ASSERT_TRUE(fleet_->WaitReady().ok());
+  fleet_->Stop();
+  EXPECT_EQ(a.Wait(), 0);
+  EXPECT_EQ(b.Wait(), 0);
+}
+
+TEST_P(RemoteTest, LostRemoteAgentIsNamed) {
+  Process a = StartAgent(port_, token_, {"--agent", "0"}), b = StartAgent(port_, token_, {"--agent", "1"});
+  ASSERT_TRUE(fleet_->WaitReady().ok());
+  kill(b.pid, SIGKILL);
+  EXPECT_EQ(b.Wait(), 128 + SIGKILL);
+  ASSERT_TRUE(witness_.WaitFailure());
+  const std::string why(witness_.failures()[0].message());
+  EXPECT_NE(why.find("agent 1 (stage 0, rank 1"), std::string::npos) << why;
+  a.Wait();
+}
+
+// --- The master itself is killed.
+
+TEST_P(OneFleetTest, AgentsDoNotOutliveTheirMaster) {
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  for (const char* transport : {"shm", "gloo"}) {
+    Process master = Start({"master", transport});
+    while (master.Log().find("ready") == std::string::npos && !Gone(master.pid)) std::this_thread::yield();
+    const std::vector<pid_t> agents = Children(master.pid);
+    EXPECT_EQ(agents.size(), 4u) << master.Log();
+    kill(master.pid, SIGKILL);
+    EXPECT_EQ(master.Wait(), 128 + SIGKILL);
+    const auto start = steady_clock::now();
+    for (pid_t agent : agents) EXPECT_EQ(waitpid(agent, nullptr, 0), agent);
+    EXPECT_LT(steady_clock::now() - start, seconds(1));
+  }
+  prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+int MasterMode(const char* transport) {
+  Witness witness;
+  Plan p = MakeTestPlan(2, 2, transport);
+  auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+  if (!fleet.ok() || !(*fleet)->WaitReady().ok()) return 1;
+  std::fputs("ready\n", stderr);
+  for (uint64_t number = 1;; ++number) {
+    (*fleet)->Send(TestStep(std::min<uint64_t>(number, 60)));
+    if (number >= 60 || !witness.WaitResults(number)) pause();
+  }
+}
+
+}  // namespace
+}  // namespace pangea
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "agent") return pangea::AgentMain(argc - 1, argv + 1);
+  if (argc > 2 && std::string(argv[1]) == "master") return pangea::MasterMode(argv[2]);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
