@@ -1,12 +1,10 @@
 #include "master/schedule/block_pool.h"
 
-#include <algorithm>
-
 #include "master/schedule/check.h"
 
 namespace pangea {
 
-BlockPool::BlockPool(int blocks) : users_(blocks, 0) {
+BlockPool::BlockPool(int blocks) : blocks_(blocks) {
   free_.reserve(blocks);
   for (int32_t block = blocks - 1; block >= 0; --block) free_.push_back(block);
 }
@@ -20,32 +18,60 @@ int32_t BlockPool::Take() {
   SCHEDULE_CHECK(!free_.empty());
   const int32_t block = free_.back();
   free_.pop_back();
-  SCHEDULE_CHECK(users_[block] == 0);
-  users_[block] = 1;
+  SCHEDULE_CHECK(blocks_[block].users == 0 && !blocks_[block].cached);
+  blocks_[block].users = 1;
   return block;
 }
 
 void BlockPool::Share(int32_t block) {
-  SCHEDULE_CHECK(users_[block] > 0);
-  ++users_[block];
+  Block& shared = blocks_[block];
+  SCHEDULE_CHECK(shared.users > 0 || shared.cached);
+  if (shared.users++ == 0) idle_.erase(shared.place);
 }
 
 void BlockPool::Release(int32_t block) {
-  SCHEDULE_CHECK(users_[block] > 0);
-  if (--users_[block] == 0) free_.push_back(block);
+  Block& released = blocks_[block];
+  SCHEDULE_CHECK(released.users > 0);
+  if (--released.users > 0) return;
+  if (released.cached) {
+    released.place = idle_.insert(idle_.end(), block);
+  } else {
+    free_.push_back(block);
+  }
+}
+
+void BlockPool::Cache(int32_t block) {
+  SCHEDULE_CHECK(blocks_[block].users > 0);
+  blocks_[block].cached = true;
+}
+
+void BlockPool::Uncache(int32_t block) {
+  Block& dropped = blocks_[block];
+  SCHEDULE_CHECK(dropped.cached);
+  dropped.cached = false;
+  if (dropped.users > 0) return;
+  idle_.erase(dropped.place);
+  free_.push_back(block);
+}
+
+int32_t BlockPool::Oldest() const {
+  SCHEDULE_CHECK(!idle_.empty());
+  return idle_.front();
 }
 
 void BlockPool::CheckInvariants() const {
-  int unused = 0;
-  for (const int32_t users : users_) {
-    SCHEDULE_CHECK(users >= 0);
-    unused += users == 0;
-  }
-  SCHEDULE_CHECK(unused == free());
-  std::vector<bool> seen(users_.size(), false);
+  std::vector<int> seen(blocks_.size(), 0);
   for (const int32_t block : free_) {
-    SCHEDULE_CHECK(users_[block] == 0 && !seen[block]);
-    seen[block] = true;
+    SCHEDULE_CHECK(blocks_[block].users == 0 && !blocks_[block].cached);
+    ++seen[block];
+  }
+  for (const int32_t block : idle_) {
+    SCHEDULE_CHECK(blocks_[block].users == 0 && blocks_[block].cached);
+    ++seen[block];
+  }
+  for (size_t block = 0; block < blocks_.size(); ++block) {
+    SCHEDULE_CHECK(blocks_[block].users >= 0);
+    SCHEDULE_CHECK(seen[block] == (blocks_[block].users == 0 ? 1 : 0));
   }
 }
 

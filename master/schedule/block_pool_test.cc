@@ -21,9 +21,30 @@ TEST(BlockPool, EveryBlockIsTakenOnceAndComesHome) {
   pool.CheckInvariants();
 }
 
+TEST(BlockPool, CachedBlocksAreIdleOldestFirstUntilSharedOrGivenUp) {
+  BlockPool pool(4);
+  const int32_t a = pool.Take(), b = pool.Take(), c = pool.Take();
+  for (const int32_t block : {a, b}) pool.Cache(block);
+  for (const int32_t block : {b, a, c}) pool.Release(block);
+  EXPECT_EQ(pool.free(), 2);
+  EXPECT_EQ(pool.idle(), 2);
+  EXPECT_EQ(pool.Oldest(), b);
+  pool.Share(b);
+  EXPECT_EQ(pool.Oldest(), a);
+  pool.Release(b);
+  EXPECT_EQ(pool.Oldest(), a);
+  pool.Uncache(a);
+  EXPECT_EQ(pool.Oldest(), b);
+  pool.Share(b);
+  pool.Uncache(b);  // in use: free when released
+  pool.CheckInvariants();
+  pool.Release(b);
+  EXPECT_EQ(pool.free(), 4);
+}
+
 TEST(BlockPoolDeathTest, Misuse) {
-  EXPECT_DEATH(BlockPool(1).Release(0), "users_");
-  EXPECT_DEATH(BlockPool(1).Share(0), "users_");
+  EXPECT_DEATH(BlockPool(1).Release(0), "users");
+  EXPECT_DEATH(BlockPool(1).Share(0), "cached");
   EXPECT_DEATH(
       {
         BlockPool pool(1);

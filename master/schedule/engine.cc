@@ -83,7 +83,7 @@ void Engine::State::Pump() {
     port->Send(*step);
   }
   if (open.empty() && scheduler.flights().empty()) {
-    SCHEDULE_CHECK(scheduler.pool().free() == options.blocks && closing.empty());
+    SCHEDULE_CHECK(scheduler.pool().available() == options.blocks && closing.empty());
   }
 }
 
@@ -99,6 +99,10 @@ Output& Engine::State::NewOutput(const Sequence& sequence) {
   Output& output = outputs.emplace_back();
   output.request = request.body.request;
   output.choice = sequence.choice;
+  if (sequence.choice == 0 && !request.cached_delivered) {
+    output.cached_tokens = request.cached;
+    request.cached_delivered = true;
+  }
   if (sequence.choice == 0 && request.body.prompt_logprobs && !request.prompt_delivered) {
     output.prompt = std::move(request.prompt);
     request.prompt.assign(request.prompt_size() - 1, Sample());  // keeps the count: a later run does not ask again
@@ -147,7 +151,7 @@ void Engine::State::FailAll(const absl::Status& why) {
   for (Request* request : all) Fail(request, 0, why);
   scheduler.Void();
   Bury();
-  SCHEDULE_CHECK(scheduler.pool().free() == options.blocks);
+  SCHEDULE_CHECK(scheduler.pool().available() == options.blocks);
 }
 
 void Engine::State::Bury() {
@@ -161,8 +165,10 @@ void Engine::State::Bury() {
 void Engine::State::CommitRun(const Run& run, const SequenceResult* result) {
   Sequence* sequence = run.sequence;
   Request* request = sequence->request;
+  const bool failed = result && !result->status.ok();
+  if (failed) scheduler.Distrust(*sequence);
   if (sequence->ended) return;
-  if (result && !result->status.ok()) return Fail(request, sequence->choice, result->status);
+  if (failed) return Fail(request, sequence->choice, result->status);
   if (run.logits == LogitRows::kAll) {
     const size_t expected = run.rows - (run.newest ? 1 : 0);
     if (!result || result->prompt.size() != expected) {
@@ -319,9 +325,11 @@ EngineStats Engine::stats() const {
   stats.waiting = static_cast<int>(scheduler.waiting().size());
   stats.running = static_cast<int>(scheduler.running().size() + scheduler.leaving().size());
   stats.blocks = scheduler.pool().size();
-  stats.blocks_free = scheduler.pool().free();
+  stats.blocks_free = scheduler.pool().available();
   stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
   stats.preemptions = scheduler.preemptions();
+  stats.prefix_queries = scheduler.prefix_queries();
+  stats.prefix_hits = scheduler.prefix_hits();
   return stats;
 }
 

@@ -45,13 +45,17 @@ struct EngineOptions {
   int blocks = 0, block_tokens = 16, context = 0, stages = 1;
   // Rows and sequences of a step; queue: requests of which no choice has run yet.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
+  bool prefix_cache = true;
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
 };
 
 struct EngineStats {
   int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;  // waiting, running: sequences
-  // largest_batch: sequences in one step. prompt: ids of prompts that have been started, each prompt once.
-  uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, largest_batch = 0;
+  // blocks_free: those that nobody uses, cached or not. prefix_queries, prefix_hits: known tokens of sequences that
+  // were looked up in the prefix cache when they began to run, and those found there. largest_batch: sequences in one
+  // step. prompt: ids of prompts that have been started, each prompt once.
+  uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, largest_batch = 0, prefix_queries = 0,
+           prefix_hits = 0;
 };
 
 class Engine {

@@ -6,80 +6,10 @@
 #include <map>
 #include <vector>
 
-#include "master/schedule/fake_agents.h"
+#include "master/schedule/engine_bench.h"
 
 namespace pangea {
 namespace {
-
-// An engine over fake agents that also keeps every step and output.
-class Bench : public StepPort {
- public:
-  explicit Bench(EngineOptions options)
-      : agents(options),
-        engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {}
-  void Send(const Step& step) override {
-    steps.push_back(step);
-    agents.Send(step);
-  }
-  bool Next() {
-    if (!agents.HasResult()) return false;
-    engine.OnResult(now, agents.TakeResult());
-    engine.CheckInvariants();
-    return true;
-  }
-  void Drain() {
-    while (Next()) {
-    }
-    EXPECT_EQ(agents.fault(), "");
-  }
-  std::vector<Output> OutputsOf(uint64_t request, int choice = 0) const {
-    std::vector<Output> mine;
-    for (const auto& delivery : deliveries) {
-      for (const Output& output : delivery) {
-        if (output.request == request && (output.choice == choice || !output.error.ok())) mine.push_back(output);
-      }
-    }
-    return mine;
-  }
-  std::vector<int32_t> IdsOf(uint64_t request, int choice = 0) const {
-    std::vector<int32_t> ids;
-    for (const Output& output : OutputsOf(request, choice)) {
-      for (const Sample& sample : output.samples) ids.push_back(sample.id);
-    }
-    return ids;
-  }
-
-  std::vector<Step> steps;
-  std::vector<std::vector<Output>> deliveries;
-  FakeAgents agents;
-  double now = 0;
-  Engine engine;
-};
-
-EngineOptions Options() {
-  EngineOptions options;
-  options.blocks = 64;
-  options.block_tokens = 4;
-  options.context = 128;
-  options.max_batch_tokens = 16;
-  options.max_sequences = 8;
-  return options;
-}
-
-SequenceRequest Ask(uint64_t number, int prompt, int max_tokens) {
-  SequenceRequest request;
-  request.request = number;
-  for (int i = 0; i < prompt; ++i) request.prompt.push_back((static_cast<int>(number) * 7 + i) % kFakeVocab);
-  request.max_tokens = max_tokens;
-  request.sampling.seed = number * 100;
-  return request;
-}
-
-std::vector<int32_t> ExpectedIds(const SequenceRequest& request, int choice = 0) {
-  std::vector<int32_t> ids;
-  for (const Sample& sample : ExpectedOf(request, choice, 128).samples) ids.push_back(sample.id);
-  return ids;
-}
 
 TEST(Engine, PromptIsReadInChunksBesideDecodingAndNothingIsComputedTwice) {
   Bench bench(Options());

@@ -91,7 +91,21 @@ void FakeAgents::Fault(const std::string& what) {
 StepResult FakeAgents::TakeResult() {
   StepResult result = std::move(results_.front().result);
   results_.pop_front();
+  for (const SequenceResult& part : result.sequences) {
+    const auto known = sequences_.find(part.id);
+    if (part.status.ok() || known == sequences_.end()) continue;
+    for (size_t i = known->second.first / options_.block_tokens; i < known->second.table.size(); ++i) {
+      tainted_.insert(known->second.table[i]);
+    }
+  }
   return result;
+}
+
+bool FakeAgents::InATable(int32_t block, uint64_t but) const {
+  return std::any_of(sequences_.begin(), sequences_.end(), [&](const auto& entry) {
+    const std::vector<int32_t>& table = entry.second.table;
+    return entry.first != but && std::find(table.begin(), table.end(), block) != table.end();
+  });
 }
 
 void FakeAgents::Send(const Step& step) {
@@ -133,6 +147,7 @@ void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
   }
   MayWrite(0, copy.to);
   pages_[copy.to] = pages_[copy.from];
+  tainted_.erase(copy.to);
   if (!copy_targets_.emplace(copy.to, copy.from).second) Fault("two copies into one block");
   ++copies;
   // The source is named by this step: on behalf of those that own it.
@@ -183,6 +198,7 @@ void FakeAgents::UpdateTable(const StepSequence& part, Known* known) {
 
 void FakeAgents::Write(uint64_t id, int32_t block, int slot, Slot content, bool again) {
   MayWrite(id, block);
+  tainted_.erase(block);
   Slot& stored = pages_[block][slot];
   if (again && (stored.prefix != content.prefix || stored.id != content.id))
     Fault("a row written twice with other ids");
@@ -199,6 +215,10 @@ void FakeAgents::Run(const StepSequence& part, Pending* pending) {
   if (fresh) {
     known.first = known.length = part.start;
     shared_tables += part.start > 0;
+    for (int i = 0; i < part.start / options_.block_tokens; ++i) {
+      if (tainted_.contains(known.table[i]) && !InATable(known.table[i], part.id))
+        Fault("K/V of a failed sequence was shared");
+    }
   }
   if (part.sampling) {
     known.sampling = *part.sampling;

@@ -62,6 +62,7 @@ class FakeAgents : public StepPort {
   void Run(const StepSequence& part, Pending* pending);
   void UpdateTable(const StepSequence& part, Known* known);
   void Write(uint64_t id, int32_t block, int slot, Slot content, bool again);
+  bool InATable(int32_t block, uint64_t but) const;
   void MayWrite(uint64_t id, int32_t block);
   const Slot& At(const Known& known, int position) const;
 
@@ -69,6 +70,7 @@ class FakeAgents : public StepPort {
   std::vector<std::vector<Slot>> pages_;  // [block][slot]
   std::map<uint64_t, Known> sequences_;
   std::set<uint64_t> ended_;
+  std::set<int32_t> tainted_;  // written by sequences that failed, and not since
   std::deque<Pending> results_;
   std::map<int32_t, int> copy_targets_;  // of the present step
   std::string fault_;

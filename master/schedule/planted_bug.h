@@ -15,6 +15,11 @@ enum class PlantedBug {
   kUncountedCopy,    // the source of a copy is not held until the step is committed
   kTableNotTold,     // a new block is not sent to the agents
   kFailNeighbour,    // an error ends another request too
+  kStaleIndex,       // an evicted block stays in the prefix index
+  kIndexPartial,     // a block enters the prefix index before it is full
+  kWholeHit,         // the newest row is taken from the cache too
+  kShareFailed,      // the blocks of a failed sequence stay in the prefix index
+  kEchoFromCache,    // a sequence that wants prompt log-probabilities reads the prefix cache
   kNeverYield,       // nobody is preempted
 };
 

@@ -39,7 +39,9 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kSharePartial, PlantedBug::kForgetGenerated,
                                            PlantedBug::kForkTooSoon, PlantedBug::kUncountedCopy,
                                            PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
-                                           PlantedBug::kNeverYield));
+                                           PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
+                                           PlantedBug::kWholeHit, PlantedBug::kShareFailed,
+                                           PlantedBug::kEchoFromCache));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
   EXPECT_EXIT(

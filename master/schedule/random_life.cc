@@ -76,6 +76,7 @@ EngineOptions Life::RandomOptions() {
   options.max_batch_tokens = OneIn(4) ? Uniform(1, 4) : Uniform(5, 64);
   options.max_sequences = OneIn(4) ? Uniform(1, 2) : Uniform(3, 12);
   options.queue = OneIn(3) ? Uniform(1, 3) : 50;
+  options.prefix_cache = !OneIn(4);
   options.queue_seconds = OneIn(3) ? Uniform(1, 20) : 1e6;
   return options;
 }
@@ -85,13 +86,20 @@ SequenceRequest Life::RandomRequest() {
   // A number may be used again once its request is closed.
   request.request = OneIn(5) && next_request_ > 1 ? next_request_ - 1 : next_request_;
   request.prompt.resize(OneIn(3) ? Uniform(1, 3) : Uniform(1, 30));
-  for (int32_t& id : request.prompt) id = Uniform(0, OneIn(3) ? 1 : kFakeVocab - 1);
+  // Half of them begin as others do.
+  const int alike = OneIn(2) ? Uniform(0, static_cast<int>(request.prompt.size())) : 0;
+  const int family = Uniform(1, 3);
+  for (size_t i = 0; i < request.prompt.size(); ++i) {
+    request.prompt[i] =
+        static_cast<int>(i) < alike ? static_cast<int32_t>(family * (i + 1) % 5) : Uniform(0, kFakeVocab - 1);
+  }
   request.n = OneIn(3) ? Uniform(2, 5) : 1;
   request.max_tokens = OneIn(8) ? 0 : OneIn(3) ? Uniform(1, 3) : Uniform(1, 40);
   for (int i = Uniform(0, 2); i > 0; --i) request.stop_ids.push_back(Uniform(0, kFakeVocab - 1));
   request.prompt_logprobs = OneIn(4);
   request.priority = OneIn(4) ? Uniform(-1, 1) : 0;
   request.sampling.seed = Uniform(0, 100000);
+  if (OneIn(12)) request.sampling.seed = request.sampling.seed / 100 * 100 + 13;  // fails
   request.sampling.top_logprobs = Uniform(-1, 2);
   if (OneIn(4)) request.sampling.repetition_penalty = 1.5f;
   return request;
@@ -199,6 +207,15 @@ void Life::Take(const Output& output) {
   if (output.choice < 0 || output.choice >= static_cast<int>(client.choices.size())) return Fault("no such choice");
   Choice& choice = client.choices[output.choice];
   if (choice.stopped || choice.finish != FinishReason::kNone) return Fault("output of a choice that had ended");
+  if (output.cached_tokens != 0) {
+    const SequenceRequest& request = client.request;
+    if (!options_.prefix_cache || request.prompt_logprobs || output.choice != 0 || !choice.samples.empty() ||
+        output.cached_tokens < 0 || output.cached_tokens >= static_cast<int>(request.prompt.size()) ||
+        output.cached_tokens % options_.block_tokens != 0) {
+      return Fault(absl::StrCat("cached_tokens is ", output.cached_tokens));
+    }
+    if (counts_) ++counts_->hits;
+  }
   if (!output.prompt.empty()) {
     if (output.choice != 0 || !client.prompt.empty()) return Fault("prompt log-probabilities twice");
     if (!choice.samples.empty()) return Fault("prompt log-probabilities after the first sample");

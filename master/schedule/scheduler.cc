@@ -15,7 +15,10 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-Scheduler::Scheduler(const EngineOptions& options) : options_(options), pool_(options.blocks) {}
+Scheduler::Scheduler(const EngineOptions& options)
+    : options_(options), pool_(options.blocks), index_(options.blocks), distrusted_(options.blocks, false) {}
+
+Scheduler::~Scheduler() { Void(); }
 
 void Scheduler::Enqueue(Sequence* sequence) {
   sequence->phase = Phase::kWaiting;
@@ -63,6 +66,30 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
   sequence->told = sequence->sent = 0;
   sequence->awaiting = false;
   sequence->prompt_step = 0;
+  sequence->indexed = 0;
+  sequence->indexable = true;
+  sequence->index_serial = 0;
+}
+
+void Scheduler::Distrust(const Sequence& sequence) {
+  if (planted_bug == PlantedBug::kShareFailed) return;
+  for (const int32_t block : sequence.table) {
+    distrusted_[block] = true;
+    if (!index_.Has(block)) continue;
+    index_.Erase(block);
+    pool_.Uncache(block);
+  }
+}
+
+int32_t Scheduler::TakeBlock() {
+  if (pool_.free() == 0) {
+    const int32_t oldest = pool_.Oldest();
+    if (planted_bug != PlantedBug::kStaleIndex) index_.Erase(oldest);
+    pool_.Uncache(oldest);
+  }
+  const int32_t block = pool_.Take();
+  distrusted_[block] = false;
+  return block;
 }
 
 void Scheduler::SetReady(Sequence* sequence) {
@@ -138,8 +165,8 @@ std::vector<Sequence*> Scheduler::ReadyToDecode() {
 bool Scheduler::CoverNext(Sequence* sequence) {
   const size_t needed = sequence->BlocksFor(sequence->known(), options_.block_tokens);
   while (sequence->table.size() < needed) {
-    if (pool_.free() > 0) {
-      sequence->table.push_back(pool_.Take());
+    if (pool_.available() > 0) {
+      sequence->table.push_back(TakeBlock());
       continue;
     }
     if (!leaving_.empty()) return false;  // blocks are on their way: wait for the commit
@@ -191,70 +218,148 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
   if (sequence->prompt_step == 0 && end >= request.prompt_size()) sequence->prompt_step = step_.number;
   step_.sequences.push_back(std::move(part));
   flight_.runs.push_back(run);
+  Index(sequence);
 }
 
-Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
-  const int present = static_cast<int>(running_.size() + leaving_.size());
-  if (present >= options_.max_sequences) return Admission::kStop;
-  bool waits = false;
-  const Sequence* donor = Donor(*sequence, &waits);
-  if (waits) return Admission::kSkip;
+std::vector<int32_t> Scheduler::IdsOf(const Sequence& sequence, int block) const {
+  std::vector<int32_t> ids(options_.block_tokens);
+  for (int i = 0; i < options_.block_tokens; ++i) ids[i] = sequence.IdAt(block * options_.block_tokens + i);
+  return ids;
+}
 
+void Scheduler::Index(Sequence* sequence) {
+  if (!options_.prefix_cache || !sequence->indexable) return;
+  const int early = planted_bug == PlantedBug::kIndexPartial ? options_.block_tokens - 1 : 0;
+  const int rows = std::min(sequence->sent + early, sequence->known());
+  for (; (sequence->indexed + 1) * options_.block_tokens <= rows; ++sequence->indexed) {
+    const uint64_t before = sequence->indexed == 0 ? PrefixIndex::Root(0) : sequence->index_serial;
+    const std::vector<int32_t> ids = IdsOf(*sequence, sequence->indexed);
+    int32_t block = index_.Find(before, ids);
+    if (block < 0) {  // otherwise another sequence was first; this one's block is an ordinary one
+      block = sequence->table[sequence->indexed];
+      if (distrusted_[block]) {  // a sequence that has failed had it too: neither it nor what was computed from it is
+                                 // offered again
+        sequence->indexable = false;
+        return;
+      }
+      if (index_.Has(block)) index_.Erase(block);  // what it continued has been given up: it could not be found
+      index_.Insert(before, ids, block);
+      pool_.Cache(block);
+    }
+    sequence->index_serial = index_.serial(block);
+  }
+}
+
+std::vector<int32_t> Scheduler::Match(const Sequence& sequence) const {
+  std::vector<int32_t> blocks;
+  if (!options_.prefix_cache) return blocks;
   // The newest known row is always computed: it brings the next sample.
-  const int taken = donor ? std::min(sequence->request->prompt_size(), sequence->known() - 1) : 0;
-  const int shared = taken / options_.block_tokens;
-  const int needed = sequence->BlocksFor(sequence->known(), options_.block_tokens) - shared;
-  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits.
-  const int room = present / 4;
-  if (needed + room > pool_.free() && !(present == 0 && needed <= pool_.free())) return Admission::kStop;
-
-  waiting_.erase(sequence);
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
-  sequence->phase = Phase::kRunning;
-  sequence->request->started = true;
-  sequence->id = next_id_++;
-  if (donor) Fork(sequence, *donor, taken);
-  const size_t total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
-  while (sequence->table.size() < total) sequence->table.push_back(pool_.Take());
-  return Admission::kAdmitted;
+  const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
+  uint64_t before = PrefixIndex::Root(0);
+  while (static_cast<int>(blocks.size() + 1) * options_.block_tokens <= most) {
+    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(blocks.size())));
+    if (block < 0) break;
+    blocks.push_back(block);
+    before = index_.serial(block);
+  }
+  return blocks;
 }
 
-const Sequence* Scheduler::Donor(const Sequence& sequence, bool* waits) const {
-  *waits = false;
-  if (sequence.request->WantsPrompt(sequence)) return nullptr;  // needs the logits of every row
+bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
+  const int end = (blocks + 1) * options_.block_tokens;
+  if (!options_.prefix_cache || end > sequence.known() - 1) return false;
+  for (const Sequence* other : running_) {
+    if (other->known() < end || other->sent >= end || other->decoding()) continue;
+    int position = 0;
+    while (position < end && other->IdAt(position) == sequence.IdAt(position)) ++position;
+    if (position == end) return true;
+  }
+  return false;
+}
+
+const Sequence* Scheduler::Donor(const Sequence& sequence) const {
   for (const Sequence& sibling : sequence.request->choices) {
     if (&sibling == &sequence || sibling.phase != Phase::kRunning) continue;
     // Copies run before the forward, so the prompt must have been in an earlier step than this one.
     const bool soon = planted_bug == PlantedBug::kForkTooSoon;
     if (sibling.prompt_step != 0 && (soon || sibling.prompt_step < step_.number)) return &sibling;
-    *waits = true;
   }
   return nullptr;
 }
 
-void Scheduler::Fork(Sequence* sequence, const Sequence& donor, int rows) {
-  const int shared = rows / options_.block_tokens;
-  for (int i = 0; i < shared; ++i) {
-    pool_.Share(donor.table[i]);
-    sequence->table.push_back(donor.table[i]);
-  }
-  if (rows % options_.block_tokens != 0) {
-    const int32_t from = donor.table[shared];
-    if (planted_bug == PlantedBug::kSharePartial) {
-      pool_.Share(from);
-      sequence->table.push_back(from);
+// The prompt's last, partial block can only be had from a sibling.
+bool Scheduler::IsSiblingReading(const Sequence& sequence) const {
+  const auto& choices = sequence.request->choices;
+  return std::any_of(choices.begin(), choices.end(), [&](const Sequence& sibling) {
+    return &sibling != &sequence && sibling.phase == Phase::kRunning &&
+           (sibling.prompt_step == 0 || sibling.prompt_step == step_.number);
+  });
+}
+
+Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
+  const int present = static_cast<int>(running_.size() + leaving_.size());
+  if (present >= options_.max_sequences) return Admission::kStop;
+  Request& request = *sequence->request;
+  const bool reads =
+      !request.WantsPrompt(*sequence) || planted_bug == PlantedBug::kEchoFromCache;  // else: needs every row's logits
+  std::vector<int32_t> taken;
+  int rows = 0;  // that need not be computed
+  const Sequence* donor = nullptr;
+  if (reads) {
+    taken = Match(*sequence);
+    rows = static_cast<int>(taken.size()) * options_.block_tokens;
+    donor = Donor(*sequence);
+    const int offered = donor ? std::min(request.prompt_size(), sequence->known() - 1) : 0;
+    if (offered > rows) {
+      rows = offered;
+      taken.assign(donor->table.begin(), donor->table.begin() + rows / options_.block_tokens);
     } else {
-      const int32_t to = pool_.Take();
-      sequence->table.push_back(to);
-      step_.copies.push_back({.group = 0, .from = from, .to = to});
-      if (planted_bug != PlantedBug::kUncountedCopy) {
-        pool_.Share(from);
-        flight_.held.push_back(from);
-      }
+      donor = nullptr;
+      if (IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
+        return Admission::kSkip;
     }
   }
+  const int total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
+  const int idle =
+      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; }));
+  const int needed = total - static_cast<int>(taken.size()) + idle;
+  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits.
+  const int room = present / 4;
+  if (needed + room > pool_.available() && !(present == 0 && needed <= pool_.available())) return Admission::kStop;
+
+  waiting_.erase(sequence);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
+  sequence->phase = Phase::kRunning;
+  sequence->id = next_id_++;
   sequence->sent = rows;
-  if (rows >= sequence->request->prompt_size()) sequence->prompt_step = step_.number;
+  for (const int32_t block : taken) pool_.Share(block);
+  sequence->table = std::move(taken);
+  if (donor && rows % options_.block_tokens != 0) CopyPartial(sequence, *donor);
+  while (static_cast<int>(sequence->table.size()) < total) sequence->table.push_back(TakeBlock());
+  if (rows >= request.prompt_size()) sequence->prompt_step = step_.number;
+  Index(sequence);
+  if (reads && options_.prefix_cache) {
+    prefix_queries_ += sequence->known();
+    if (!donor) prefix_hits_ += rows;
+  }
+  if (!request.started && sequence->choice == 0 && !donor) request.cached = std::min(rows, request.prompt_size());
+  request.started = true;
+  return Admission::kAdmitted;
+}
+
+void Scheduler::CopyPartial(Sequence* sequence, const Sequence& donor) {
+  const int32_t from = donor.table[sequence->table.size()];
+  if (planted_bug == PlantedBug::kSharePartial) {
+    pool_.Share(from);
+    sequence->table.push_back(from);
+    return;
+  }
+  const int32_t to = TakeBlock();
+  sequence->table.push_back(to);
+  step_.copies.push_back({.group = 0, .from = from, .to = to});
+  if (planted_bug == PlantedBug::kUncountedCopy) return;
+  pool_.Share(from);
+  flight_.held.push_back(from);
 }
 
 Flight Scheduler::Commit() {
@@ -274,6 +379,11 @@ void Scheduler::Void() {
   while (!flights_.empty()) {
     const Flight flight = Commit();
     for (const Run& run : flight.runs) Settle(run.sequence);
+  }
+  for (int32_t block = 0; block < pool_.size(); ++block) {
+    if (!index_.Has(block)) continue;
+    index_.Erase(block);
+    pool_.Uncache(block);
   }
 }
 
@@ -306,6 +416,7 @@ void Scheduler::CheckInvariants() const {
     for (const int32_t block : flight.held) ++users[block];
   }
   for (int32_t block = 0; block < pool_.size(); ++block) SCHEDULE_CHECK(users[block] == pool_.users(block));
+  for (int32_t block = 0; block < pool_.size(); ++block) SCHEDULE_CHECK(index_.Has(block) == pool_.cached(block));
   SCHEDULE_CHECK(std::is_sorted(running_.begin(), running_.end(), Earlier()));
   SCHEDULE_CHECK(static_cast<int>(running_.size() + leaving_.size()) <= options_.max_sequences);
   SCHEDULE_CHECK(static_cast<int>(flights_.size()) <= options_.stages + 1);

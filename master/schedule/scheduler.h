@@ -9,6 +9,11 @@
 //   (checked at submission), there is no deadlock.
 // - A sequence is admitted in rank order with blocks for all its known ids at once, so that reading a prompt never runs
 // out of blocks.
+// - Full blocks of known ids enter the prefix index when the step that computes them is sent (later parts of that step
+// may use them: all
+//   K/V of a step is written before attention reads) and stay there, least recently used given up first, when nobody
+//   uses them. A sequence that is admitted takes over the blocks of its beginning; while another one is computing more
+//   of it, it waits for those.
 // - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
 // partial one.
 // - With several stages the decoding sequences are cut into about as many equal parts, one step each, so that every
@@ -21,6 +26,7 @@
 #include <vector>
 
 #include "master/schedule/block_pool.h"
+#include "master/schedule/prefix_index.h"
 #include "master/schedule/sequence.h"
 
 namespace pangea {
@@ -44,6 +50,7 @@ struct Flight {
 class Scheduler {
  public:
   explicit Scheduler(const EngineOptions& options);
+  ~Scheduler();  // nothing may be in queue, batch or flight
 
   void Enqueue(Sequence* sequence);  // kWaiting -> the queue
   // Takes the sequence out of queue or batch; its blocks are freed at once or when its last outstanding step is
@@ -57,7 +64,8 @@ class Scheduler {
   Flight Commit();
   void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
   void SetReady(Sequence* sequence);  // its sample has been committed
-  void Void();                        // the steps in flight will never be answered
+  void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
+  void Void();  // the steps in flight will never be answered, and the agents' pages are lost
   void CheckInvariants() const;
 
   const std::deque<Flight>& flights() const { return flights_; }
@@ -66,6 +74,8 @@ class Scheduler {
   const std::vector<Sequence*>& leaving() const { return leaving_; }
   const BlockPool& pool() const { return pool_; }
   uint64_t preemptions() const { return preemptions_; }
+  uint64_t prefix_queries() const { return prefix_queries_; }
+  uint64_t prefix_hits() const { return prefix_hits_; }
 
  private:
   enum class Admission { kAdmitted, kSkip, kStop };
@@ -76,13 +86,23 @@ class Scheduler {
   void AddRun(Sequence* sequence, int rows);    // to the step being planned
   int ChunkOf(const Sequence& sequence) const;  // rows of prompt that one step should take
   Admission Admit(Sequence* sequence);
-  // A running sibling whose prompt is computed; waits: there is none, but one is reading the prompt now.
-  const Sequence* Donor(const Sequence& sequence, bool* waits) const;
-  void Fork(Sequence* sequence, const Sequence& donor, int rows);
+  // Leading blocks that another sequence has computed, as many as the sequence may take over.
+  std::vector<int32_t> Match(const Sequence& sequence) const;
+  // Whether a running sequence will soon have computed the block after the first `blocks` of this one.
+  bool IsBeingComputed(const Sequence& sequence, int blocks) const;
+  // A running sibling whose prompt was computed by an earlier step, or null.
+  const Sequence* Donor(const Sequence& sequence) const;
+  bool IsSiblingReading(const Sequence& sequence) const;
+  void CopyPartial(Sequence* sequence, const Sequence& donor);
+  void Index(Sequence* sequence);  // the full blocks of its sent rows
+  std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
+  int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
   void ReleaseBlocks(Sequence* sequence);
 
   const EngineOptions options_;
   BlockPool pool_;
+  PrefixIndex index_;
+  std::vector<bool> distrusted_;  // [block]: named by a sequence that failed, and not taken anew since
   std::set<Sequence*, Earlier> waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
@@ -90,7 +110,8 @@ class Scheduler {
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
   Step step_;                        // being planned
   Flight flight_;
-  uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0, preemptions_ = 0;
+  uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0;
+  uint64_t preemptions_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };
 
 }  // namespace pangea

@@ -29,6 +29,9 @@ struct Sequence {
   int outstanding = 0;         // steps in flight that name it
   bool awaiting = false;       // its newest row is under way: nothing more can be sent until that is committed
   uint64_t prompt_step = 0;    // the step that held the prompt's last row; 0: not sent yet
+  int indexed = 0;             // leading blocks that are in the prefix index, or equal to one that is
+  uint64_t index_serial = 0;   // of the last of them
+  bool indexable = true;       // false once it has met a block that must not be shared
   uint64_t ready_since = 0;    // order in which sequences became ready to decode
 
   int known() const;
@@ -46,6 +49,8 @@ struct Request {
   bool counted = false;        // its prompt is in the statistics
   std::vector<Sample> prompt;  // log-probabilities so far: of body.prompt[1], [2], ...
   bool prompt_delivered = false;
+  int cached = 0;  // prompt rows that choice 0 took from the prefix cache when it first ran
+  bool cached_delivered = false;
   std::vector<Sequence> choices;  // never resized: steps point into it
 
   int prompt_size() const { return static_cast<int>(body.prompt.size()); }

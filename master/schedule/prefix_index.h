@@ -1,0 +1,42 @@
+// Which full blocks hold K/V that another sequence with the same beginning can use. A block is found by the ids it
+// holds and the block it continues, all compared and not only hashed, so that a match is always exactly the same
+// prefix.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+namespace pangea {
+
+// Bookkeeping only: the caller keeps users and eviction (BlockPool). Not thread safe.
+class PrefixIndex {
+ public:
+  explicit PrefixIndex(int blocks) : entries_(blocks) {}
+
+  // What stands before the first block: adapter (and whatever else makes equal ids have unlike K/V).
+  static uint64_t Root(int32_t adapter) { return ~static_cast<uint64_t>(static_cast<uint32_t>(adapter)); }
+  // The block that continues `before` (Root or serial of a block) with these ids; -1: none.
+  int32_t Find(uint64_t before, std::span<const int32_t> ids) const;
+  // A name of the entry, never used again.
+  uint64_t serial(int32_t block) const { return entries_[block].serial; }
+  bool Has(int32_t block) const { return entries_[block].serial != 0; }
+  // Find(before, ids) must be -1 and the block not in the index.
+  void Insert(uint64_t before, std::span<const int32_t> ids, int32_t block);
+  void Erase(int32_t block);  // what continues it is no longer found
+  size_t size() const { return by_key_.size(); }
+
+ private:
+  struct Entry {
+    uint64_t serial = 0;  // 0: not in the index
+    uint64_t before = 0;
+    std::vector<int32_t> ids;
+  };
+  static uint64_t Key(uint64_t before, std::span<const int32_t> ids);
+
+  std::vector<Entry> entries_;                         // [block]
+  std::unordered_multimap<uint64_t, int32_t> by_key_;  // hash of (before, ids) -> block
+  uint64_t next_serial_ = 1;
+};
+
+}  // namespace pangea

@@ -1,0 +1,83 @@
+#include "master/schedule/prefix_index.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <vector>
+
+namespace pangea {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+TEST(PrefixIndex, ABlockIsFoundOnlyAfterWhatItContinues) {
+  PrefixIndex index(8);
+  const uint64_t root = PrefixIndex::Root(0);
+  index.Insert(root, Ids{1, 2}, 3);
+  index.Insert(index.serial(3), Ids{1, 2}, 5);
+  EXPECT_EQ(index.Find(root, Ids{1, 2}), 3);
+  EXPECT_EQ(index.Find(index.serial(3), Ids{1, 2}), 5);
+  EXPECT_EQ(index.Find(index.serial(5), Ids{1, 2}), -1);
+  EXPECT_EQ(index.Find(root, Ids{2, 1}), -1);
+  EXPECT_EQ(index.Find(PrefixIndex::Root(1), Ids{1, 2}), -1) << "another adapter";
+  const uint64_t old = index.serial(3);
+  index.Erase(3);
+  index.Insert(root, Ids{1, 2}, 3);
+  EXPECT_NE(index.serial(3), old) << "what continued the erased block must stay lost";
+  EXPECT_EQ(index.Find(index.serial(3), Ids{1, 2}), -1);
+  EXPECT_EQ(index.size(), 2u);
+}
+
+// Against a map keyed by the whole prefix.
+TEST(PrefixIndex, EqualsAMapOfWholePrefixes) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 50; ++round) {
+    const int blocks = 40;
+    PrefixIndex index(blocks);
+    std::map<Ids, int32_t> truth;      // prefix -> block
+    std::map<int32_t, Ids> prefix_of;  // block -> prefix
+    for (int event = 0; event < 300; ++event) {
+      Ids all;
+      uint64_t before = PrefixIndex::Root(0);
+      bool whole = true;
+      for (int depth = 0; depth < 5; ++depth) {
+        const Ids ids = {static_cast<int32_t>(random() % 2), static_cast<int32_t>(random() % 2)};
+        all.insert(all.end(), ids.begin(), ids.end());
+        const auto known = truth.find(all);
+        const int32_t found = index.Find(before, ids);
+        ASSERT_EQ(found, whole && known != truth.end() ? known->second : -1);
+        if (found >= 0) {
+          before = index.serial(found);
+          continue;
+        }
+        whole = false;
+        const int32_t block = static_cast<int32_t>(random() % blocks);
+        if (index.Has(block)) {
+          // With a block goes everything that continues it.
+          const Ids gone = prefix_of[block];
+          for (auto it = prefix_of.begin(); it != prefix_of.end();) {
+            const Ids& p = it->second;
+            const bool under = p.size() >= gone.size() && std::equal(gone.begin(), gone.end(), p.begin());
+            if (under) {
+              index.Erase(it->first);
+              truth.erase(p);
+              it = prefix_of.erase(it);
+            } else {
+              ++it;
+            }
+          }
+          break;
+        }
+        index.Insert(before, ids, block);
+        truth[all] = block;
+        prefix_of[block] = all;
+        before = index.serial(block);
+        whole = true;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pangea
