@@ -13,8 +13,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
-#include <boost/url/parse.hpp>
-#include <boost/url/url_view.hpp>
 #include <chrono>
 #include <map>
 #include <set>
@@ -128,27 +126,6 @@ asio::awaitable<absl::StatusOr<HttpResponse>> Receive(Exchange& x) {
 }
 
 }  // namespace
-
-absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
-  const absl::Status expected =
-      absl::InvalidArgumentError("expected a URL such as http://127.0.0.1:8000, not \"" + url.substr(0, 200) + "\"");
-  auto parsed = boost::urls::parse_uri(url);
-  if (!parsed) return expected;
-  if (parsed->scheme() == "https") return absl::InvalidArgumentError("https is not supported; use http");
-  if (parsed->scheme() != "http" || parsed->host().empty() || parsed->has_userinfo() || parsed->has_query() ||
-      parsed->has_fragment())
-    return expected;
-  HttpUrl result;
-  result.host = parsed->host_type() == boost::urls::host_type::ipv6 ? std::string(parsed->host_address())
-                                                                    : std::string(parsed->host());
-  result.port = parsed->port().empty() ? "80" : std::string(parsed->port());
-  if (result.port.size() > 5 || parsed->port_number() == 0) {
-    if (!parsed->port().empty()) return expected;
-  }
-  result.path = std::string(parsed->encoded_path());
-  while (result.path.ends_with('/')) result.path.pop_back();
-  return result;
-}
 
 struct HttpLoop::State {
   asio::io_context io{1};

@@ -9,15 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "clients/http_url.h"
 
 namespace pangea {
-
-struct HttpUrl {
-  std::string host, port;  // IPv6 without brackets
-  std::string path;        // without a final slash; may be empty
-};
-// "http://HOST[:PORT][/PATH]". InvalidArgument: anything else, https named as not supported.
-absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
 
 struct HttpRequest {
   HttpUrl url;

@@ -1,0 +1,54 @@
+#include "clients/http_url.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace pangea {
+namespace {
+
+constexpr std::string_view kHostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+constexpr std::string_view kAddressCharacters = "0123456789abcdefABCDEF:.%";
+
+bool Only(std::string_view text, std::string_view characters) {
+  return !text.empty() && text.find_first_not_of(characters) == text.npos;
+}
+
+// Printable and no query, fragment or white space.
+bool IsPath(std::string_view path) {
+  for (char c : path) {
+    if (c <= ' ' || c >= 0x7F || c == '?' || c == '#' || c == '\\') return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
+  const absl::Status expected =
+      absl::InvalidArgumentError("expected a URL such as http://127.0.0.1:8000, not \"" + url.substr(0, 200) + "\"");
+  if (url.starts_with("https://")) return absl::InvalidArgumentError("https is not supported; use http");
+  constexpr std::string_view kScheme = "http://";
+  if (!url.starts_with(kScheme) || url.size() > 2000) return expected;
+  std::string_view rest = std::string_view(url).substr(kScheme.size());
+  const std::string_view authority = rest.substr(0, rest.find('/'));
+  std::string_view path = rest.substr(authority.size());
+  std::string_view host = authority, port = "80";
+  const size_t colon = authority.rfind(':');
+  if (colon != authority.npos && authority.find(']', colon) == authority.npos) {
+    host = authority.substr(0, colon);
+    port = authority.substr(colon + 1);
+  }
+  if (host.starts_with('[')) {
+    if (!host.ends_with(']') || host.size() < 4) return expected;
+    host = host.substr(1, host.size() - 2);
+    if (!Only(host, kAddressCharacters)) return expected;
+  } else if (!Only(host, kHostCharacters)) {
+    return expected;
+  }
+  const int number = Only(port, "0123456789") && port.size() <= 5 ? std::atoi(std::string(port).c_str()) : 0;
+  if (number < 1 || number > 65535 || !IsPath(path)) return expected;
+  while (path.ends_with('/')) path.remove_suffix(1);
+  return HttpUrl{std::string(host), std::string(port), std::string(path)};
+}
+
+}  // namespace pangea
