@@ -1,9 +1,11 @@
 #include "agent/control_stream.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 
 #include <mutex>
 
+#include "configs/log.h"
 #include "protos/agent.grpc.pb.h"
 
 namespace pangea {
@@ -48,6 +50,8 @@ struct ControlStream::State {
 };
 
 ControlStream::ControlStream(const std::string& master, const std::string& token) : state_(std::make_unique<State>()) {
+  // Its own lines have another form and name its source files; what matters here becomes a Status.
+  gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
   state_->token = token;
   state_->stub = wire::Control::NewStub(
       grpc::CreateCustomChannel("dns:///" + master, grpc::InsecureChannelCredentials(), Arguments()));

@@ -34,8 +34,8 @@ StepSequence DecodeSequence(const wire::StepSequence& in) {
   out.adapter = in.adapter();
   out.start = in.start();
   out.ids.assign(in.ids().begin(), in.ids().end());
-  // An unknown value must not pass for a known one after the cast; Validate refuses it.
-  out.logits = static_cast<LogitRows>(std::clamp(in.logits(), 0, 255));
+  // An unknown value must not become a known one in the cast; Validate refuses it.
+  out.logits = static_cast<LogitRows>(in.logits() < 0 || in.logits() > 255 ? 255 : in.logits());
   if (in.has_next_id()) out.next_id = in.next_id();
   for (const auto& table : in.tables()) out.blocks.emplace_back(table.blocks().begin(), table.blocks().end());
   out.whole_tables = in.whole_tables();

@@ -1,5 +1,6 @@
 #include "master/fleet/control_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 
 #include <deque>
@@ -197,6 +198,8 @@ int ControlServer::port() const { return state_->port; }
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::string& listen, const std::string& token,
                                                                     Callbacks callbacks) {
+  // Its own lines have another form and name its source files; what matters here becomes a Status.
+  gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
   auto state = std::make_unique<State>();
   state->token = token;
   state->callbacks = std::move(callbacks);

@@ -1,0 +1,110 @@
+// What the master encodes the agent decodes, and the other way round: every field differs from its default.
+#include "master/fleet/step_codec.h"
+
+#include "agent/service_codec.h"
+#include "gtest/gtest.h"
+
+namespace pangea {
+namespace {
+
+TEST(StepCodecTest, StepSurvivesTheWire) {
+  Step step{.epoch = 3, .number = 41};
+  StepSequence full{.id = 7, .adapter = 2, .start = 16, .ids = {5, 6, 9}, .logits = LogitRows::kAll};
+  full.next_id = 11;
+  full.blocks = {{4, 9}, {}, {1}};
+  full.whole_tables = true;
+  full.sampling = Sampling{.temperature = 0.5f,
+                           .top_p = 0.25f,
+                           .top_k = 40,
+                           .min_p = 0.125f,
+                           .presence_penalty = 1.5f,
+                           .frequency_penalty = -1.25f,
+                           .repetition_penalty = 1.75f,
+                           .seed = 0xfedcba9876543210,
+                           .choice = 3,
+                           .top_logprobs = 5,
+                           .min_tokens = 6,
+                           .end_ids = {2, 8},
+                           .logit_bias = {{1, -100}, {4, 2.5f}},
+                           .prompt_ids = {10, 11},
+                           .generated_ids = {12, 13, 14}};
+  step.sequences = {full, StepSequence{.id = 8, .start = 33, .logits = LogitRows::kLast}};
+  step.ended = {1, 0xffffffffffffffff};
+  step.copies = {{.group = 1, .from = 2, .to = 3}};
+  agent::v1::Step message;
+  EncodeStep(step, &message);
+  agent::v1::Step received;
+  ASSERT_TRUE(received.ParseFromString(message.SerializeAsString()));
+  const Step back = DecodeStep(received);
+
+  EXPECT_EQ(back.epoch, 3u);
+  EXPECT_EQ(back.number, 41u);
+  ASSERT_EQ(back.sequences.size(), 2u);
+  const StepSequence& s = back.sequences[0];
+  EXPECT_EQ(s.id, 7u);
+  EXPECT_EQ(s.adapter, 2);
+  EXPECT_EQ(s.start, 16);
+  EXPECT_EQ(s.ids, full.ids);
+  EXPECT_EQ(s.logits, LogitRows::kAll);
+  EXPECT_EQ(s.next_id, 11);
+  EXPECT_EQ(s.blocks, full.blocks);
+  EXPECT_TRUE(s.whole_tables);
+  ASSERT_TRUE(s.sampling);
+  const Sampling &a = *s.sampling, &b = *full.sampling;
+  EXPECT_EQ(
+      std::tie(a.temperature, a.top_p, a.top_k, a.min_p, a.presence_penalty, a.frequency_penalty, a.repetition_penalty,
+               a.seed, a.choice, a.top_logprobs, a.min_tokens, a.end_ids, a.logit_bias, a.prompt_ids, a.generated_ids),
+      std::tie(b.temperature, b.top_p, b.top_k, b.min_p, b.presence_penalty, b.frequency_penalty, b.repetition_penalty,
+               b.seed, b.choice, b.top_logprobs, b.min_tokens, b.end_ids, b.logit_bias, b.prompt_ids, b.generated_ids));
+  EXPECT_TRUE(back.sequences[1].ids.empty());
+  EXPECT_EQ(back.sequences[1].next_id, StepSequence().next_id);
+  EXPECT_FALSE(back.sequences[1].sampling);
+  EXPECT_FALSE(back.sequences[1].whole_tables);
+  EXPECT_EQ(back.ended, step.ended);
+  ASSERT_EQ(back.copies.size(), 1u);
+  EXPECT_EQ(back.copies[0].group, 1);
+  EXPECT_EQ(back.copies[0].from, 2);
+  EXPECT_EQ(back.copies[0].to, 3);
+}
+
+TEST(StepCodecTest, ResultSurvivesTheWire) {
+  StepResult result{.epoch = 3, .number = 41};
+  result.sequences = {{.id = 7,
+                       .samples = {{.id = 5, .logprob = -0.5f, .top = {{5, -0.5f}, {6, -1.5f}}}},
+                       .prompt = {{.id = 1, .logprob = -2}, {.id = 2, .logprob = -3}}},
+                      {.id = 8, .status = absl::InternalError("NaN in the logits")}};
+  agent::v1::StepResult message;
+  EncodeResult(result, &message);
+  agent::v1::StepResult received;
+  ASSERT_TRUE(received.ParseFromString(message.SerializeAsString()));
+  const StepResult back = DecodeResult(received);
+  EXPECT_EQ(back.epoch, 3u);
+  EXPECT_EQ(back.number, 41u);
+  ASSERT_EQ(back.sequences.size(), 2u);
+  const SequenceResult& s = back.sequences[0];
+  EXPECT_TRUE(s.status.ok());
+  ASSERT_EQ(s.samples.size(), 1u);
+  EXPECT_EQ(s.samples[0].id, 5);
+  EXPECT_EQ(s.samples[0].logprob, -0.5f);
+  EXPECT_EQ(s.samples[0].top, result.sequences[0].samples[0].top);
+  ASSERT_EQ(s.prompt.size(), 2u);
+  EXPECT_EQ(s.prompt[1].logprob, -3);
+  EXPECT_EQ(back.sequences[1].status, absl::InternalError("NaN in the logits"));
+}
+
+// A value that is none of LogitRows' must reach Validate as such.
+TEST(StepCodecTest, UnknownLogitRowsAreNotMistaken) {
+  for (int value : {3, 256, 257, -1, 1 << 30}) {
+    agent::v1::Step message;
+    agent::v1::StepSequence* s = message.add_sequences();
+    s->set_id(1);
+    s->add_ids(1);
+    s->add_tables()->add_blocks(0);
+    s->set_logits(value);
+    const StepLimits limits{.vocab = 10, .blocks = 4, .max_rows = 8, .max_sequences = 2, .max_position = 64};
+    EXPECT_FALSE(Validate(DecodeStep(message), limits).ok()) << value;
+  }
+}
+
+}  // namespace
+}  // namespace pangea
