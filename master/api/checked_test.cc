@@ -216,7 +216,7 @@ TEST_F(CheckedTest, CompletionRefuses) {
 }
 
 TEST_F(CheckedTest, UnknownModelIsNotFound) {
-  for (const std::string name : {std::string("nope"), std::string("../../etc/passwd"), std::string(1 << 20, 'x')}) {
+  for (const std::string& name : {std::string("nope"), std::string("../../etc/passwd"), std::string(1 << 20, 'x')}) {
     const auto result = Chat(Json{{"model", name}}.dump());
     EXPECT_TRUE(absl::IsNotFound(result.status())) << result.status();
     const ErrorAnswer error = ToErrorAnswer(result.status());

@@ -65,7 +65,7 @@ struct Detokenizer::State {
   bool skip = true;
   std::string tail;
 };
-Detokenizer::Detokenizer(const Text&, bool skip_special) : state_(std::make_unique<State>()) {
+Detokenizer::Detokenizer(const Text&, bool skip_special, bool) : state_(std::make_unique<State>()) {
   state_->skip = skip_special;
 }
 Detokenizer::~Detokenizer() = default;
@@ -91,35 +91,6 @@ std::string Detokenizer::Flush() {
   state_->tail.clear();
   return broken ? "\uFFFD" : "";
 }
-
-// Keeps all and looks at all: slow and plainly right.
-StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {}
-StopMatcher::Piece StopMatcher::Push(std::string_view text) {
-  Piece piece;
-  for (const char c : text) {
-    held_ += c;
-    for (const auto& stop : stops_) {
-      if (held_.size() < stop.size() || held_.compare(held_.size() - stop.size(), stop.size(), stop) != 0) continue;
-      held_.resize(held_.size() - stop.size());
-      piece.text += held_;
-      held_.clear();
-      piece.stopped = true;
-      return piece;
-    }
-  }
-  size_t longest = 0;
-  for (const auto& stop : stops_) longest = std::max(longest, stop.size());
-  const size_t keep = longest == 0 ? 0 : longest - 1;
-  if (held_.size() > keep) {
-    // Only at the border of a character, as the real one.
-    size_t out = held_.size() - keep;
-    while (out > 0 && out < held_.size() && Continuation(held_[out])) --out;
-    piece.text = held_.substr(0, out);
-    held_.erase(0, out);
-  }
-  return piece;
-}
-std::string StopMatcher::Flush() { return std::exchange(held_, {}); }
 
 std::unique_ptr<Text> MakeFakeText() { return *Text::Load(CheckpointHeader(), ""); }
 

@@ -1,4 +1,5 @@
-// Stands for master/text and master/schedule in this room's tests, at link level: the same class names, defined here.
+// Stands for master/text (but for its stop matcher) and master/schedule in this room's tests, at link level: the same
+// class names, defined here.
 //
 // The fake text: id 0..255 is that byte, 256 "<s>" and 257 "<|end|>" are special, 258 "ab", 259 "\xC3" + "\xA9" ("é"
 // whole), 260 " stop". Encode gives bytes (256 first when specials are added). The template gives 256, then each

@@ -31,12 +31,12 @@ class GenerationTest : public testing::Test {
   }
   std::unique_ptr<Generation> Completion(Json change) {
     Json body = {{"model", "fake"}, {"prompt", "hi"}};
-    body.update(change);
+    if (!change.is_null()) body.update(change);
     return Make<v1::CompletionRequest>(body);
   }
   std::unique_ptr<Generation> Chat(Json change) {
     Json body = {{"model", "fake"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}};
-    body.update(change);
+    if (!change.is_null()) body.update(change);
     return Make<v1::ChatCompletionRequest>(body);
   }
   static Json Collect(Generation& g) {

@@ -42,7 +42,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   ~HttpConnection();
   Awaitable<void> Run();
   void Close();  // at once
-  bool idle() const { return idle_; }
 
  private:
   enum class Got { kRequest, kFault, kEnd };

@@ -126,7 +126,10 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
     co_await Wait(Clock::time_point::max());
   }
   if (answer->failed()) co_return co_await Send(request, ErrorReply(generation->error()));
-  co_return co_await Send(request, {200, answer->Document()});
+  // A named object: g++ 12 destroys a braced temporary of a co_await expression twice (GCC bug 98401).
+  HttpReply reply;
+  reply.body = answer->Document();
+  co_return co_await Send(request, std::move(reply));
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& request, RestAnswer* answer,
@@ -148,7 +151,9 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
     if (!events.empty()) absl::StrAppend(&out, Chunk(request, events));
     if (answer->done() && !request.old) out += "0\r\n\r\n";
     if (!out.empty()) {
-      if (!co_await Write(std::exchange(out, {}))) co_return false;
+      const bool written = co_await Write(std::move(out));
+      if (!written) co_return false;
+      out.clear();
       ping = Clock::now() + kPing;
       continue;
     }

@@ -48,12 +48,6 @@ class Server : public HttpServer {
 
   std::string url() const override { return url_; }
 
-  void CloseIdle() override {
-    for (const auto& connection : Connections()) {
-      if (connection->idle()) connection->Close();
-    }
-  }
-
   void Close() override {
     shared_->closing = true;
     error_code ignored;

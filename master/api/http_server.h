@@ -20,7 +20,6 @@ class HttpServer {
                                                             Service* service);
   virtual ~HttpServer() = default;
   virtual std::string url() const = 0;  // http://HOST:PORT with the port really bound
-  virtual void CloseIdle() = 0;         // connections between two requests
   virtual void Close() = 0;             // stops listening, closes every connection
 };
 
