@@ -140,14 +140,15 @@ bool KeepsEveryByte(const json& tokenizer) {
   return true;
 }
 
-size_t SafeCut(std::string_view text) {
+size_t SafeCut(std::string_view text, const CutPlaces& places) {
   constexpr size_t kPart = size_t{1} << 18;
   const auto letter = [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; };
   for (size_t at = kPart; at + 1 < text.size(); ++at) {
     const char c = text[at];
+    if (places.spaces && (c == ' ' || (c == '\n' && text[at - 1] != '\r'))) return at;
     if (letter(text[at - 1])) {
       if (c == '\n' || (c == ' ' && letter(text[at + 1]))) return at;
-    } else if (c == '\xEF' || c == '\xE3') {
+    } else if (places.ideographs && (c == '\xEF' || c == '\xE3')) {
       const auto lead = static_cast<unsigned char>(text[at - 3]);
       const std::string_view here = text.substr(at, 3);
       // E4 to E8 lead U+4000 to U+8FFF, of which U+4DC0 to U+4DFF alone are no letters.

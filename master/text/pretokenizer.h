@@ -27,9 +27,14 @@ std::optional<nlohmann::json> WithoutFirstPrefix(const nlohmann::json& tokenizer
 // True when the pre-tokenizer is one of those that we know to keep every byte and to cut at every place that SafeCut
 // chooses.
 bool KeepsEveryByte(const nlohmann::json& tokenizer);
-// Where a long text may be cut so that encoding the parts gives the ids of the whole: after an ASCII letter before " x"
-// or a newline, after a CJK ideograph before a full-width comma or stop. text.size() when there is no such place.
-size_t SafeCut(std::string_view text);
+// Where a long text may be cut so that encoding the parts gives the ids of the whole. Always: after an ASCII letter
+// before a newline, or before a space and another letter.
+struct CutPlaces {
+  bool ideographs = false;  // after a CJK ideograph before a full-width comma or stop
+  bool spaces = false;      // before any space, and any newline that does not end \r\n
+};
+// The first such place after 256 KiB; text.size() when there is none.
+size_t SafeCut(std::string_view text, const CutPlaces& places);
 
 // A pre-tokenizer and normalizer by the name that GGUF gives (tokenizer.ggml.pre), from Transformers' files of the same
 // models.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "master/text/pretokenizer.h"
 
 namespace pangea {
 namespace {
@@ -11,30 +10,51 @@ namespace {
 constexpr int32_t kMaxId = 1 << 22;
 constexpr size_t kBigText = size_t{1} << 20;
 
+// No piece goes on over a space or newline, and none of these is dropped: text may be cut before one that follows a
+// letter.
+bool KeepsWordsApart(const SentencePieceProto& proto) {
+  for (const auto& piece : proto.pieces) {
+    const std::string text = ReplaceAll(piece.text, "\xE2\x96\x81", " ");
+    const size_t word = text.find_first_not_of(" \n");
+    if (word != std::string::npos && text.find_first_of(" \n", word) != std::string::npos) return false;
+  }
+  return !proto.remove_extra_whitespaces;
+}
+
 }  // namespace
 
 absl::Status Tokenizer::EncodeStretch(std::string_view text, bool first, std::vector<int32_t>* ids) const {
-  if (text.empty()) return absl::OkStatus();
-  if (const auto* json = std::get_if<Json>(&backend_)) return EncodeJson(*json, text, first, ids);
-  if (const auto* pieces = std::get_if<Pieces>(&backend_)) {
-    return (first || !pieces->later ? pieces->first : *pieces->later).Encode(text, ids);
+  if (const auto* json = std::get_if<Json>(&backend_)) {
+    const auto places = json->cut ? std::optional(CutPlaces{.ideographs = true}) : std::nullopt;
+    return EncodeParts(text, places, [&](std::string_view part, bool begins) {
+      return ((first && begins) || !json->later ? json->first : *json->later).Encode(part, false, ids);
+    });
   }
+  if (const auto* pieces = std::get_if<Pieces>(&backend_)) {
+    const auto places = pieces->cut ? std::optional(CutPlaces{}) : std::nullopt;
+    return EncodeParts(text, places, [&](std::string_view part, bool begins) {
+      const bool bare = pieces->bare && (!begins || (!first && pieces->bare_later));
+      return (bare ? *pieces->bare : pieces->first).Encode(part, ids);
+    });
+  }
+  // jieba never joins white space with anything, and segments reach SentencePiece with a space between them: the dummy
+  // prefix of the next part is that space.
   const auto& pangu = std::get<Pangu>(backend_);
-  const auto segments = pangu.jieba.Segment(text);
-  if (!segments.ok()) return segments.status();
-  return pangu.pieces.Encode(*segments, ids);
+  return EncodeParts(text, CutPlaces{.ideographs = true, .spaces = true}, [&](std::string_view part, bool) {
+    const auto segments = pangu.jieba.Segment(part);
+    return segments.ok() ? pangu.pieces.Encode(*segments, ids) : segments.status();
+  });
 }
 
-absl::Status Tokenizer::EncodeJson(const Json& json, std::string_view text, bool first,
-                                   std::vector<int32_t>* ids) const {
-  while (!text.empty()) {
-    const size_t end = json.cut ? SafeCut(text) : text.size();
+template <typename Encode>
+absl::Status Tokenizer::EncodeParts(std::string_view text, const std::optional<CutPlaces>& places,
+                                    const Encode& encode) const {
+  for (bool begins = true; !text.empty(); begins = false) {
+    const size_t end = places ? SafeCut(text, *places) : text.size();
     std::unique_lock<std::mutex> lock(big_, std::defer_lock);
     if (end > kBigText) lock.lock();
-    const auto status = (first || !json.later ? json.first : *json.later).Encode(text.substr(0, end), false, ids);
-    if (!status.ok()) return status;
+    if (const auto status = encode(text.substr(0, end), begins); !status.ok()) return status;
     text.remove_prefix(end);
-    first = false;
   }
   return absl::OkStatus();
 }
@@ -117,7 +137,8 @@ absl::Status Tokenizer::ReadJsonPieces(const nlohmann::json& json) {
   pieces_.strip_first_space = decoding->strip_first_space;
   const NormalizerKind normalizer = ReadNormalizer(json);
   const bool known_split = KeepsEveryByte(json);
-  backend.cut = plain && known_split && decoding->byte_level && normalizer != NormalizerKind::kOther;
+  backend.cut = plain && known_split && decoding->byte_level && json.contains("pre_tokenizer") &&
+                json["pre_tokenizer"].is_object() && normalizer != NormalizerKind::kOther;
   complete_ = plain && known_split && normalizer != NormalizerKind::kOther &&
               std::find(bytes.begin(), bytes.end(), false) == bytes.end();
   shrink_ = normalizer == NormalizerKind::kNone ? 1 : 4;
@@ -148,11 +169,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromSentencePiece(std::str
   if (!proto.ok()) return proto.status();
   auto first = SentencePiece::Load(model);
   if (!first.ok()) return first.status();
-  Pieces backend{std::move(*first), std::nullopt};
-  if (!options.prefix_after_special && proto->add_dummy_prefix) {
-    auto later = SentencePiece::Load(WithoutDummyPrefix(std::move(model)));
-    if (!later.ok()) return later.status();
-    backend.later = std::move(*later);
+  Pieces backend{std::move(*first), std::nullopt, !options.prefix_after_special, KeepsWordsApart(*proto)};
+  if (proto->add_dummy_prefix && (backend.bare_later || backend.cut)) {
+    auto bare = SentencePiece::Load(WithoutDummyPrefix(std::move(model)));
+    if (!bare.ok()) return bare.status();
+    backend.bare = std::move(*bare);
   }
   for (const auto& token : options.added) {
     if (token.id < 0 || token.id >= kMaxId) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "master/text/pieces.h"
+#include "master/text/pretokenizer.h"
 #include "master/text/rust_text.h"
 #include "master/text/sentencepiece_model.h"
 #include "master/text/special_tokens.h"
@@ -58,14 +59,17 @@ class Tokenizer {
   };
   struct Pieces {
     SentencePiece first;
-    std::optional<SentencePiece> later;
+    std::optional<SentencePiece> bare;  // without the leading space
+    bool bare_later = false;            // stretches after the first are encoded by it
+    bool cut = false;
   };
   struct Pangu {
     SentencePiece pieces;
     Jieba jieba;
   };
   Tokenizer(std::variant<Json, Pieces, Pangu> backend) : backend_(std::move(backend)) {}
-  absl::Status EncodeJson(const Json& json, std::string_view text, bool first, std::vector<int32_t>* ids) const;
+  template <typename Encode>
+  absl::Status EncodeParts(std::string_view text, const std::optional<CutPlaces>& places, const Encode& encode) const;
   absl::Status ReadJsonPieces(const nlohmann::json& json);
   absl::Status FindPrefixAndSuffix();
   void ReadSentencePieces(const SentencePieceProto& proto, const SentencePieceOptions& options);
