@@ -61,7 +61,7 @@ UNREACHABLE = {
 def is_test(path):
     """Tests and what only tests include may enter any room."""
     stem = pathlib.PurePath(path).stem
-    return stem.endswith(("_test", "_testing", "_testlib")) or stem.startswith(("fake_", "test_")) or "/testing/" in path or "/testdata/" in path
+    return stem == "testing" or stem.endswith(("_test", "_testing", "_test_util")) or stem.startswith(("fake_", "test_")) or "/testing/" in path or "/testdata/" in path
 
 
 def tracked(root):

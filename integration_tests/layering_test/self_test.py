@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import include_table  # noqa: E402
+import names  # noqa: E402
 import sizes  # noqa: E402
 
 
@@ -20,8 +21,8 @@ def tree(files):
 
 class Includes(unittest.TestCase):
     def breaches(self, name, include):
-        root, names = tree({name: f"// text\n#include {include}\n"})
-        return list(include_table.include_breaches(root, names))
+        root, files = tree({name: f"// text\n#include {include}\n"})
+        return list(include_table.include_breaches(root, files))
 
     def test_planted_breaches_are_found(self):
         for name, include in [
@@ -44,14 +45,14 @@ class Includes(unittest.TestCase):
             self.assertEqual(self.breaches(name, include), [], f"{name} {include}")
 
     def test_links_are_followed(self):
-        root, names = tree({"master/CMakeLists.txt": "pangea_library(master SOURCES server.cc DEPS master_fleet)\npangea_library(master_fleet SOURCES f.cc DEPS helper)\n",
+        root, files = tree({"master/CMakeLists.txt": "pangea_library(master SOURCES server.cc DEPS master_fleet)\npangea_library(master_fleet SOURCES f.cc DEPS helper)\n",
                             "x/CMakeLists.txt": "pangea_library(helper SOURCES h.cc\n DEPS configs pipeline_stage) # a comment\n"})
-        found = list(include_table.link_breaches(root, names))
+        found = list(include_table.link_breaches(root, files))
         self.assertEqual(found, ["CMake: master may not reach pipeline_stage: master -> master_fleet -> helper -> pipeline_stage"])
 
     def test_clean_links(self):
-        root, names = tree({"CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"})
-        self.assertEqual(list(include_table.link_breaches(root, names)), [])
+        root, files = tree({"CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"})
+        self.assertEqual(list(include_table.link_breaches(root, files)), [])
 
 
 def body(lines):
@@ -91,8 +92,31 @@ class Sizes(unittest.TestCase):
         self.assertEqual(sizes.python_functions("def f():\n" + "    x = 1\n" * 120), [("f", 1, 121)])
 
     def test_a_long_file_is_measured(self):
-        root, names = tree({"kernels/a.cc": "int x;\n" * 501})
-        self.assertEqual(sizes.measure(root, names)[0], [("kernels/a.cc", 501)])
+        root, files = tree({"kernels/a.cc": "int x;\n" * 501})
+        self.assertEqual(sizes.measure(root, files)[0], [("kernels/a.cc", 501)])
+
+
+class Names(unittest.TestCase):
+    def breaches(self, a, b, second="clients/b.h"):
+        root, files = tree({"master/a.h": a, second: b})
+        return list(names.breaches(root, files))
+
+    def test_the_same_type_in_two_rooms_is_found(self):
+        for a in ("struct A {\n  int x;\n};", "class A final : public B {\n};", "template <class T>\nstruct A {\n};", "enum class A : int { kX };", "struct C {};\nstruct A { struct D {}; };"):
+            for around in ("namespace pangea {{\n{}\n}}\n", "#include <x>\nnamespace pangea {{\nclass F;\nvoid G(int);\n{}\n}}\n"):
+                found = self.breaches(around.format(a), "namespace pangea {\nclass A {\n int y;\n};\n}\n")
+                self.assertEqual(len(found), 1, a)
+                self.assertIn("pangea::A", found[0])
+
+    def test_what_is_no_clash(self):
+        a = "namespace pangea {\nclass A {\n};\n}\n"
+        for b in ("namespace pangea {\nnamespace {\nclass A {\n};\n}\n}\n", "namespace pangea::other {\nclass A {\n};\n}\n", "namespace pangea {\nclass A;\nclass B {\n  class A {\n  };\n};\n}\n",
+                  "namespace pangea {\nvoid F() {\n  struct A {\n  };\n}\n}\n", "namespace pangea {\n// class A {\n}\n"):
+            self.assertEqual(self.breaches(a, b), [], b)
+
+    def test_two_tests_may_share_a_name(self):
+        root, files = tree({"master/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n", "clients/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n"})
+        self.assertEqual(list(names.breaches(root, files)), [])
 
 
 if __name__ == "__main__":
