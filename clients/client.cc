@@ -33,9 +33,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const Endpoint& endpoint)
 
 absl::StatusOr<Answer> Client::Generate(const GenerateRequest& request, const OnText& on_text, Canceller* canceller) {
   for (const Message& message : request.messages) {
-    if (!IsUtf8(message.content)) return absl::InvalidArgumentError("the message is not UTF-8");
+    if (!ValidUtf8(message.content)) return absl::InvalidArgumentError("the message is not UTF-8");
   }
-  if (!IsUtf8(request.prompt)) return absl::InvalidArgumentError("the prompt is not UTF-8");
+  if (!ValidUtf8(request.prompt)) return absl::InvalidArgumentError("the prompt is not UTF-8");
   if (state_->grpc) return state_->grpc->Generate(request, on_text, canceller);
   return RestGenerate(*state_->rest, request, on_text, canceller);
 }

@@ -130,9 +130,9 @@ TEST(Flags, ParseAndHelp) {
 }
 
 TEST(Text, Utf8AndTerminals) {
-  EXPECT_TRUE(IsUtf8("aé模😀"));
+  EXPECT_TRUE(ValidUtf8("aé模😀"));
   for (const char* bad : {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe6\xa8", "\x80"})
-    EXPECT_FALSE(IsUtf8(bad));
+    EXPECT_FALSE(ValidUtf8(bad));
   EXPECT_EQ(ForTerminal("é\t\n😀"), "é\t\n😀");
   EXPECT_EQ(ForTerminal("a\x1b[2Jb\r\x07\x7f\xc2\x9b\xff"), "a\uFFFD[2Jb\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");
 }

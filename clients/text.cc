@@ -23,7 +23,7 @@ size_t SequenceLength(std::string_view s) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) {
+bool ValidUtf8(std::string_view text) {
   while (!text.empty()) {
     const size_t length = SequenceLength(text);
     if (length == 0) return false;

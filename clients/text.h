@@ -5,7 +5,7 @@
 
 namespace pangea {
 
-bool IsUtf8(std::string_view text);  // RFC 3629: no overlong forms, no surrogates
+bool ValidUtf8(std::string_view text);  // RFC 3629: no overlong forms, no surrogates
 
 // Text that a model wrote, safe to print on a terminal: control characters but for line feed and tab become U+FFFD, so
 // that no escape sequence of a model's making reaches it. C1 controls (U+0080 to U+009F) too.

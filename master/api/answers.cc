@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "master/api/api.h"
 #include "master/api/json_limits.h"
+#include "master/text/utf8.h"
 
 namespace pangea {
 namespace {

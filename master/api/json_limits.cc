@@ -226,15 +226,6 @@ int Utf8CharBytes(std::string_view text, size_t at) {
   return 0;
 }
 
-bool IsUtf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const int bytes = Utf8CharBytes(text, at);
-    if (bytes == 0) return false;
-    at += bytes;
-  }
-  return true;
-}
-
 int64_t CodePoints(std::string_view utf8) {
   int64_t count = 0;
   for (const char c : utf8) count += (c & 0xC0) != 0x80;

@@ -21,7 +21,6 @@ absl::Status CheckJson(std::string_view text, const JsonLimits& limits);
 
 // Bytes of the UTF-8 character that starts at text[at]; 0: none does (overlong, surrogate, beyond U+10FFFF, cut).
 int Utf8CharBytes(std::string_view text, size_t at);
-bool IsUtf8(std::string_view text);
 int64_t CodePoints(std::string_view utf8);
 
 }  // namespace pangea

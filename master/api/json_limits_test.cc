@@ -1,4 +1,5 @@
 #include "master/api/json_limits.h"
+#include "master/text/utf8.h"
 
 #include <gtest/gtest.h>
 
