@@ -23,9 +23,9 @@ constexpr Subcommand kSubcommands[] = {
     {"serve", pangea::ServeMain, "serve a deployment file, a model folder or a .gguf file over REST and gRPC"},
     {"check", pangea::CheckMain, "print the plan of a deployment, or every fault of it"},
     {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
-    {"chat", pangea::ChatMain, "talk with a served model"},
-    {"generate", pangea::GenerateMain, "one prompt, one answer"},
-    {"bench", pangea::BenchMain, "bench serve: load a server and report latencies and throughput"},
+    {"chat", pangea::clients::ChatMain, "talk with a served model"},
+    {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},
+    {"bench", pangea::clients::BenchMain, "bench serve: load a server and report latencies and throughput"},
     {"version", Version, "print the version"},
     {"help", Help, "this text"},
 };

@@ -9,7 +9,7 @@
 #include "clients/load.h"
 #include "clients/sampling_flags.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 constexpr const char* kOverview =
@@ -113,4 +113,4 @@ int BenchMain(int argc, char** argv) {
   return Serve(options);
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <utility>
 
-namespace pangea {
+namespace pangea::clients {
 
 class Canceller {
  public:
@@ -39,4 +39,4 @@ class Canceller {
   std::function<void()> hook_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -10,7 +10,7 @@
 #include "clients/sampling_flags.h"
 #include "clients/text.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 Chat::Chat(Client* client, GenerateRequest request, ChatOptions options)
     : client_(client), request_(std::move(request)), options_(std::move(options)) {
@@ -129,4 +129,4 @@ int ChatMain(int argc, char** argv) {
   return status;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

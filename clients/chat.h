@@ -8,7 +8,7 @@
 
 #include "clients/client.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct ChatOptions {
   std::string system;       // first message, when not empty
@@ -40,4 +40,4 @@ class Chat {
   std::atomic<bool> answering_{false};
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -7,7 +7,7 @@
 #include "clients/rest_client.h"
 #include "clients/text.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct Client::State {
   std::optional<GrpcClient> grpc;
@@ -52,4 +52,4 @@ absl::StatusOr<std::string> Client::Model(const std::string& wanted) {
   return models->front();
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

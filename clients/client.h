@@ -12,7 +12,7 @@
 #include "clients/canceller.h"
 #include "clients/request.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct Endpoint {
   std::string grpc = "127.0.0.1:8001";
@@ -40,4 +40,4 @@ class Client {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

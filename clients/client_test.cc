@@ -11,7 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "protos/generation.grpc.pb.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 using nlohmann::json;
@@ -365,4 +365,4 @@ TEST(Url, AcceptsAndRefuses) {
 }
 
 }  // namespace
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -2,10 +2,10 @@
 // status: 0, 1 for a failed request, 64 for a wrong command line, 130 after Ctrl-C.
 #pragma once
 
-namespace pangea {
+namespace pangea::clients {
 
 int ChatMain(int argc, char** argv);
 int GenerateMain(int argc, char** argv);
 int BenchMain(int argc, char** argv);  // "bench serve …"
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <utility>
 
-namespace pangea {
+namespace pangea::clients {
 
 bool FakeHttpServer::Connection::Write(std::string_view bytes) {
   while (!bytes.empty()) {
@@ -96,4 +96,4 @@ std::string FakeHttpServer::Json(int status, const std::string& body) {
          " X\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace pangea {
+namespace pangea::clients {
 
 class FakeHttpServer {
  public:
@@ -49,4 +49,4 @@ class FakeHttpServer {
   std::thread acceptor_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

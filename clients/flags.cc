@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_format.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 absl::StatusOr<int64_t> ToInteger(const std::string& text, Flags::Range range) {
@@ -121,4 +121,4 @@ std::string Flags::Help() const {
   return out;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 class Flags {
  public:
@@ -50,4 +50,4 @@ class Flags {
 inline constexpr int kExitUsage = 64;       // EX_USAGE
 inline constexpr int kExitCancelled = 130;  // as a shell reports SIGINT
 
-}  // namespace pangea
+}  // namespace pangea::clients

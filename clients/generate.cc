@@ -10,7 +10,7 @@
 #include "clients/text.h"
 #include "nlohmann/json.hpp"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 constexpr size_t kMaxPrompt = 64 << 20;
@@ -111,4 +111,4 @@ int GenerateMain(int argc, char** argv) {
   return Run(options);
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

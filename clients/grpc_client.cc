@@ -6,7 +6,7 @@
 #include "grpcpp/grpcpp.h"
 #include "protos/generation.grpc.pb.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 absl::Status ToStatus(const grpc::Status& status) {
@@ -171,4 +171,4 @@ absl::StatusOr<std::vector<std::string>> GrpcClient::Models(double timeout_secon
   return names;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

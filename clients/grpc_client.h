@@ -8,7 +8,7 @@
 #include "clients/canceller.h"
 #include "clients/request.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 // Thread safe: calls may run at once.
 class GrpcClient {
@@ -25,4 +25,4 @@ class GrpcClient {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -21,7 +21,7 @@
 
 #include "clients/sse.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 namespace asio = boost::asio;
@@ -197,4 +197,4 @@ void HttpLoop::Run() {
 
 void HttpLoop::Post(std::function<void()> callback) { asio::post(state_->io, std::move(callback)); }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "clients/http_url.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct HttpRequest {
   HttpUrl url;
@@ -49,4 +49,4 @@ class HttpLoop {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 constexpr std::string_view kHostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
@@ -51,4 +51,4 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   return HttpUrl{std::string(host), std::string(port), std::string(path)};
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct HttpUrl {
   std::string host, port;  // IPv6 without brackets
@@ -14,4 +14,4 @@ struct HttpUrl {
 // "http://HOST[:PORT][/PATH]". InvalidArgument: anything else, https named as not supported.
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -8,7 +8,7 @@
 
 #include <utility>
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 sigset_t Interrupt() {
@@ -45,4 +45,4 @@ InterruptWatcher::~InterruptWatcher() {
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

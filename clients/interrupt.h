@@ -3,7 +3,7 @@
 #include <functional>
 #include <thread>
 
-namespace pangea {
+namespace pangea::clients {
 
 // One at a time. Make it before any other thread: the signal is blocked in the calling thread and in those it starts
 // later.
@@ -18,4 +18,4 @@ class InterruptWatcher {
   std::thread thread_;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

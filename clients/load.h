@@ -12,7 +12,7 @@
 #include "clients/rest_client.h"
 #include "clients/statistics.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct LoadOptions {
   RestEndpoint endpoint;
@@ -53,4 +53,4 @@ GenerateRequest MakeLoadRequest(const LoadOptions& options, int64_t index);
 // Seconds to the next arrival of a Poisson process.
 double NextArrival(std::mt19937_64& random, double rate);
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -17,7 +17,7 @@
 #include "clients/text.h"
 #include "nlohmann/json.hpp"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 using nlohmann::json;
@@ -410,4 +410,4 @@ TEST(Commands, GenerateAndBenchAgainstAServer) {
 }
 
 }  // namespace
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace pangea {
+namespace pangea::clients {
 
 struct Message {
   std::string role;  // system, user, assistant
@@ -40,4 +40,4 @@ struct Answer {
 
 using OnText = std::function<void(const std::string&)>;
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -5,7 +5,7 @@
 
 #include "nlohmann/json.hpp"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 using nlohmann::json;
@@ -210,4 +210,4 @@ absl::StatusOr<std::vector<std::string>> RestModels(const RestEndpoint& endpoint
   return ParseRestModels(response->body);
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -10,7 +10,7 @@
 #include "clients/http_loop.h"
 #include "clients/request.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 struct RestEndpoint {
   HttpUrl url;
@@ -42,4 +42,4 @@ absl::StatusOr<Answer> RestGenerate(const RestEndpoint& endpoint, const Generate
                                     Canceller* canceller);
 absl::StatusOr<std::vector<std::string>> RestModels(const RestEndpoint& endpoint, double timeout_seconds);
 
-}  // namespace pangea
+}  // namespace pangea::clients

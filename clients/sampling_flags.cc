@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-namespace pangea {
+namespace pangea::clients {
 
 void AddEndpointFlags(Flags& flags, Endpoint* endpoint) {
   flags.Text("--grpc", "HOST:PORT", "gRPC server (default " + endpoint->grpc + ")", &endpoint->grpc);
@@ -29,4 +29,4 @@ void FillApiKey(std::string* api_key) {
   if (api_key->empty() && value != nullptr) *api_key = value;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

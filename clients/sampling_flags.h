@@ -3,11 +3,11 @@
 #include "clients/client.h"
 #include "clients/flags.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest, --api-key
 void AddSamplingFlags(Flags& flags, SamplingOptions* sampling);
 // The key of --api-key, or else of the environment variable PANGEA_API_KEY.
 void FillApiKey(std::string* api_key);
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace pangea {
+namespace pangea::clients {
 
 absl::Status SseParser::Push(std::string_view bytes, std::vector<std::string>& events) {
   for (char c : bytes) {
@@ -35,4 +35,4 @@ void SseParser::Line(std::vector<std::string>& events) {
   has_data_ = true;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

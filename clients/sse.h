@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 
-namespace pangea {
+namespace pangea::clients {
 
 class SseParser {
  public:
@@ -22,4 +22,4 @@ class SseParser {
   bool has_data_ = false, after_cr_ = false, first_line_ = true;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 constexpr double kLeast = 1e-6, kLargest = 1e5;
@@ -35,4 +35,4 @@ double LatencyHistogram::Percentile(double p) const {
   return max_;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace pangea {
+namespace pangea::clients {
 
 // Buckets whose borders grow by 0.5 %, from 1 microsecond to 100,000 seconds: a percentile is within 0.25 % of the
 // sample that has its nearest rank, whatever the number of samples. Smaller and larger ones count in the first and last
@@ -25,4 +25,4 @@ class LatencyHistogram {
   double sum_ = 0, min_ = 0, max_ = 0;
 };
 
-}  // namespace pangea
+}  // namespace pangea::clients

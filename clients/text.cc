@@ -1,6 +1,6 @@
 #include "clients/text.h"
 
-namespace pangea {
+namespace pangea::clients {
 namespace {
 
 // Length of the well-formed sequence at the start, 0 if there is none.
@@ -50,4 +50,4 @@ std::string ForTerminal(std::string_view text) {
   return out;
 }
 
-}  // namespace pangea
+}  // namespace pangea::clients

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-namespace pangea {
+namespace pangea::clients {
 
 bool ValidUtf8(std::string_view text);  // RFC 3629: no overlong forms, no surrogates
 
@@ -11,4 +11,4 @@ bool ValidUtf8(std::string_view text);  // RFC 3629: no overlong forms, no surro
 // that no escape sequence of a model's making reaches it. C1 controls (U+0080 to U+009F) too.
 std::string ForTerminal(std::string_view text);
 
-}  // namespace pangea
+}  // namespace pangea::clients

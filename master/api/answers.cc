@@ -67,7 +67,7 @@ void FillToken(const Text& text, int32_t id, float logprob, M* token) {
   for (const unsigned char c : bytes) token->add_bytes(c);
 }
 
-void FillChatLogprobs(const Generation& g, const Piece& piece, v1::ChatLogprobs* logprobs) {
+void FillChatLogprobs(const Generation& g, const AnswerPiece& piece, v1::ChatLogprobs* logprobs) {
   const Text& text = *g.context().text;
   const size_t alternatives = g.request().sampling.top_logprobs;
   for (const GeneratedToken& token : piece.tokens) {
@@ -110,7 +110,7 @@ void AddPromptLogprobs(const Generation& g, int prompt, v1::CompletionLogprobs* 
 
 }  // namespace
 
-v1::ChatCompletionChunk ChatChunk(const Generation& g, const Piece& piece) {
+v1::ChatCompletionChunk ChatChunk(const Generation& g, const AnswerPiece& piece) {
   v1::ChatCompletionChunk chunk;
   FillHead(g, "chat.completion.chunk", &chunk);
   v1::ChatChunkChoice* choice = chunk.add_choices();
@@ -134,7 +134,7 @@ v1::ChatCompletionChunk ChatChunk(const Generation& g, const Piece& piece) {
   return chunk;
 }
 
-v1::CompletionResponse CompletionChunk(const Generation& g, const Piece& piece) {
+v1::CompletionResponse CompletionChunk(const Generation& g, const AnswerPiece& piece) {
   v1::CompletionResponse chunk;
   FillHead(g, "text_completion", &chunk);
   v1::CompletionChoice* choice = chunk.add_choices();

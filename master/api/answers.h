@@ -7,8 +7,8 @@ namespace pangea {
 
 // One chunk of a stream. The choice's first has the role (chat), or the echoed prompt with its log-probabilities
 // (completion).
-v1::ChatCompletionChunk ChatChunk(const Generation& generation, const Piece& piece);
-v1::CompletionResponse CompletionChunk(const Generation& generation, const Piece& piece);
+v1::ChatCompletionChunk ChatChunk(const Generation& generation, const AnswerPiece& piece);
+v1::CompletionResponse CompletionChunk(const Generation& generation, const AnswerPiece& piece);
 // The last one with include_usage: no choices, the usage.
 v1::ChatCompletionChunk ChatUsageChunk(const Generation& generation);
 v1::CompletionResponse CompletionUsageChunk(const Generation& generation);

@@ -243,13 +243,13 @@ bool Generation::CanOpen(const Choice& choice) const {
   return !WantsPromptSamples() || prompt.samples.size() + 1 >= prompt.tokens.ids.size();
 }
 
-std::optional<Piece> Generation::Next() {
+std::optional<AnswerPiece> Generation::Next() {
   if (!error_.ok()) return std::nullopt;
   // Goes on where the last call stopped: with many choices, a call finds the next ready one without looking at all.
   for (size_t looked = 0; looked < choices_.size(); ++looked, cursor_ = (cursor_ + 1) % choices_.size()) {
     Choice& choice = choices_[cursor_];
     if (choice.closed) continue;
-    Piece piece;
+    AnswerPiece piece;
     piece.index = static_cast<int>(cursor_);
     piece.prompt = choice.prompt;
     if (!choice.opened) {

@@ -31,7 +31,7 @@ struct GeneratedToken {
   int64_t offset = 0;  // code points of the choice's text before this token
 };
 
-struct Piece {
+struct AnswerPiece {
   int index = 0;  // of the choice; prompt-major: prompt * n + choice
   int prompt = 0;
   bool first = false;  // opens the choice; with echo, text is the prompt's
@@ -51,7 +51,7 @@ class Generation {
 
   void OnOutput(Output output);
   void Fail(const absl::Status& why);        // ends the request; what runs is cancelled. The first reason stays
-  std::optional<Piece> Next();               // nullopt: nothing is ready
+  std::optional<AnswerPiece> Next();               // nullopt: nothing is ready
   bool started() const { return started_; }  // something has been made, or it has ended
   bool done() const { return closed_ == static_cast<int>(choices_.size()); }  // every choice's finish was pulled
   const absl::Status& error() const { return error_; }

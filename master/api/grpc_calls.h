@@ -40,7 +40,7 @@ struct CallTypes<v1::ChatCompletionRequest> {
   using Chunk = v1::ChatCompletionChunk;
   using Response = v1::ChatCompletionResponse;
   using Collector = ChatCollector;
-  static Chunk ToChunk(const Generation& g, const Piece& piece) { return ChatChunk(g, piece); }
+  static Chunk ToChunk(const Generation& g, const AnswerPiece& piece) { return ChatChunk(g, piece); }
   static Chunk UsageChunk(const Generation& g) { return ChatUsageChunk(g); }
 };
 template <>
@@ -48,7 +48,7 @@ struct CallTypes<v1::CompletionRequest> {
   using Chunk = v1::CompletionResponse;
   using Response = v1::CompletionResponse;
   using Collector = CompletionCollector;
-  static Chunk ToChunk(const Generation& g, const Piece& piece) { return CompletionChunk(g, piece); }
+  static Chunk ToChunk(const Generation& g, const AnswerPiece& piece) { return CompletionChunk(g, piece); }
   static Chunk UsageChunk(const Generation& g) { return CompletionUsageChunk(g); }
 };
 

@@ -139,6 +139,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   auto ping = Clock::now() + kPing;
   while (!generation->started() && !ended_ && co_await Wait(ping)) {
   }
+  fprintf(stderr,"S started=%d ended=%d\n",generation->started(),ended_);
   if (ended_) co_return false;
   if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
   HttpReply head;
@@ -158,7 +159,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
       continue;
     }
     if (ended_) co_return false;
-    co_await Wait(ping);
+    fprintf(stderr,"W\n");co_await Wait(ping);fprintf(stderr,"w\n");
   }
   co_return keep && !answer->failed();
 }

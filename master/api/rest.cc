@@ -131,7 +131,7 @@ HttpReply TextReply(Route route, const std::string& body, const ApiContext& cont
 RestAnswer::RestAnswer(std::shared_ptr<Generation> generation)
     : generation_(std::move(generation)), chat_(*generation_), completion_(*generation_) {}
 
-std::string RestAnswer::Event(const Piece& piece) {
+std::string RestAnswer::Event(const AnswerPiece& piece) {
   const Generation& g = *generation_;
   if (g.request().chat) {
     auto chunk = ChatChunk(g, piece);

@@ -59,7 +59,7 @@ class RestAnswer {
   std::string Document();                  // unary, when done
 
  private:
-  std::string Event(const Piece& piece);
+  std::string Event(const AnswerPiece& piece);
   std::string End();
 
   std::shared_ptr<Generation> generation_;
