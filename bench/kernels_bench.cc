@@ -1,5 +1,6 @@
-// Speed of the kernels beside the limits of the machine as it is this minute: read bandwidth and vpdpbusd rate are probed in the same
-// run, between the measurements. Usage: kernels_bench [--threads N] [--isa NAME] [--only SUBSTRING] [--rounds N]
+// Speed of the kernels beside the limits of the machine as it is this minute: read bandwidth and vpdpbusd rate are
+// probed in the same run, between the measurements. Usage: kernels_bench [--threads N] [--isa NAME] [--only SUBSTRING]
+// [--rounds N]
 #include <immintrin.h>
 #include <time.h>
 
@@ -82,18 +83,20 @@ void Probe(ThreadPool& pool, int rounds) {
   const int64_t bytes = 192 << 20, chunk = 1 << 20;
   static std::vector<std::byte> memory(static_cast<size_t>(bytes), std::byte{1});
   const double read = Median(rounds, [&] {
-    pool.For(bytes / chunk, 1, [&](int64_t b, int64_t e) { sink = ReadAll(memory.data() + b * chunk, (e - b) * chunk); });
+    pool.For(bytes / chunk, 1,
+             [&](int64_t b, int64_t e) { sink = ReadAll(memory.data() + b * chunk, (e - b) * chunk); });
   });
   double vnni = 0;
   if (BestIsa() == Isa::kAvx512) {
     const int n = 20000, pieces = 8 * pool.threads();
     vnni = pieces * n * 12 * 128.0 / Median(rounds, [&] {
-      pool.For(pieces, 1, [&](int64_t b, int64_t e) {
-        for (; b < e; ++b) sink = VnniLoop(n);
-      });
-    });
+             pool.For(pieces, 1, [&](int64_t b, int64_t e) {
+               for (; b < e; ++b) sink = VnniLoop(n);
+             });
+           });
   }
-  std::printf("probe: read %.1f GB/s, vpdpbusd %.0f Gop/s (16-bit activations: half)\n", bytes / read * 1e-9, vnni * 1e-9);
+  std::printf("probe: read %.1f GB/s, vpdpbusd %.0f Gop/s (16-bit activations: half)\n", bytes / read * 1e-9,
+              vnni * 1e-9);
 }
 
 std::vector<float> Random(int64_t n, uint32_t seed) {
@@ -107,7 +110,8 @@ std::vector<float> Random(int64_t n, uint32_t seed) {
 Weight RandomWeight(DType dtype, int64_t n, int64_t k, const LeafProgram& program, ThreadPool& pool) {
   std::vector<std::byte> data(static_cast<size_t>(n * RowBytes(dtype, k)));
   std::mt19937 generator(1);
-  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(generator() & 0x3f);  // finite in every type
+  for (size_t i = 0; i < data.size(); ++i)
+    data[i] = static_cast<std::byte>(generator() & 0x3f);  // finite in every type
   const WeightRows rows{dtype, data.data(), RowBytes(dtype, k), n, false};
   return Weight::Pack(std::span(&rows, 1), k, program, pool);
 }
@@ -120,10 +124,12 @@ LeafProgram Tree16(int64_t k) {  // 16 leaves, halving
 }
 
 // copies: so many weights taken in turn; enough of them lie beyond every cache.
-void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bits, int64_t m, int64_t n, int64_t k, bool tree, int64_t working_set) {
+void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bits, int64_t m, int64_t n, int64_t k,
+             bool tree, int64_t working_set) {
   char name[128];
-  std::snprintf(name, sizeof(name), "%-4s a%-2d M=%-3d %5dx%-5d%s%s", std::string(Info(dtype).name).c_str(), bits == ActivationBits::k16 ? 16 : 8,
-                static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), tree ? " tree" : "     ", working_set > 0 ? " dram" : "");
+  std::snprintf(name, sizeof(name), "%-4s a%-2d M=%-3d %5dx%-5d%s%s", std::string(Info(dtype).name).c_str(),
+                bits == ActivationBits::k16 ? 16 : 8, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
+                tree ? " tree" : "     ", working_set > 0 ? " dram" : "");
   if (std::string(name).find(o.only) == std::string::npos) return;
   const LeafProgram program = tree ? Tree16(k) : LeafProgram{};
   const int64_t each = Weight::PackedBytes(dtype, n, k, program);
@@ -135,15 +141,19 @@ void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bit
   Activations a;
   PackActivations(x.data(), m, k, weights[0], bits, &a, pool);
   const double pack = Median(o.rounds, [&] { PackActivations(x.data(), m, k, weights[0], bits, &a, pool); });
-  const double t = Median(o.rounds, [&] {
-    for (const Weight& w : weights) MatMul(a, w, y.data(), n, pool);
-  }) / static_cast<double>(copies);
-  std::printf("%s  %8.1f us  %6.1f GB/s  %7.1f Gop/s   pack %6.2f us\n", name, t * 1e6, each / t * 1e-9, 2.0 * m * n * k / t * 1e-9, pack * 1e6);
+  const double t = Median(o.rounds,
+                          [&] {
+                            for (const Weight& w : weights) MatMul(a, w, y.data(), n, pool);
+                          }) /
+                   static_cast<double>(copies);
+  std::printf("%s  %8.1f us  %6.1f GB/s  %7.1f Gop/s   pack %6.2f us\n", name, t * 1e6, each / t * 1e-9,
+              2.0 * m * n * k / t * 1e-9, pack * 1e6);
 }
 
 void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context, int rows) {
   char name[128];
-  std::snprintf(name, sizeof(name), "attention %s context %d rows %d", std::string(Info(dtype).name).c_str(), context, rows);
+  std::snprintf(name, sizeof(name), "attention %s context %d rows %d", std::string(Info(dtype).name).c_str(), context,
+                rows);
   if (std::string(name).find(o.only) == std::string::npos) return;
   const int heads = 9, kv_heads = 3, d = 64, block = 16;
   const int64_t extent = KvExtentBytes(dtype, block, d), blocks = (context + block - 1) / block;
@@ -153,10 +163,12 @@ void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context
   for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
   const int32_t* tables[] = {table.data()};
   for (int h = 0; h < heads; ++h) map.push_back(h / 3);
-  const std::vector<float> k = Random(static_cast<int64_t>(context) * kv_heads * d, 3), q = Random(static_cast<int64_t>(rows) * heads * d, 4);
+  const std::vector<float> k = Random(static_cast<int64_t>(context) * kv_heads * d, 3),
+                           q = Random(static_cast<int64_t>(rows) * heads * d, 4);
   std::vector<KvRow> all;
   for (int t = 0; t < context; ++t) all.push_back({0, t});
-  const double write = Median(o.rounds, [&] { KvWrite(kv, k.data(), kv_heads * d, k.data(), kv_heads * d, all, tables, pool); });
+  const double write =
+      Median(o.rounds, [&] { KvWrite(kv, k.data(), kv_heads * d, k.data(), kv_heads * d, all, tables, pool); });
   std::vector<float> out(q.size());
   AttentionArgs args;
   args.q = q.data();
@@ -169,7 +181,8 @@ void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context
   const double t = Median(o.rounds, [&] { Attention(kv, args, pool); });
   double pairs = 0;
   for (const KvRow& r : args.rows) pairs += r.position + 1;
-  std::printf("%-40s %8.1f us  %7.1f GFLOP/s   KV write %.3f us a token\n", name, t * 1e6, 4 * pairs * heads * d / t * 1e-9, write / context * 1e6);
+  std::printf("%-40s %8.1f us  %7.1f GFLOP/s   KV write %.3f us a token\n", name, t * 1e6,
+              4 * pairs * heads * d / t * 1e-9, write / context * 1e6);
 }
 
 void RowOps(const Options& o, ThreadPool& pool, int64_t m) {
@@ -183,8 +196,8 @@ void RowOps(const Options& o, ThreadPool& pool, int64_t m) {
   const double rope = Median(o.rounds, [&] {
     Rope(x.data(), positions.data(), m, d, 9, 64, 64, RopePairs::kAdjacent, cos.data(), sin.data(), pool);
   });
-  std::printf("rows M=%-3d  rms norm of 576 %7.2f us   silu*up of 1536 %7.2f us   rope of 9x64 %7.2f us\n", static_cast<int>(m), rms * 1e6,
-              silu * 1e6, rope * 1e6);
+  std::printf("rows M=%-3d  rms norm of 576 %7.2f us   silu*up of 1536 %7.2f us   rope of 9x64 %7.2f us\n",
+              static_cast<int>(m), rms * 1e6, silu * 1e6, rope * 1e6);
 }
 
 void Logits(const Options& o) {
@@ -196,7 +209,8 @@ void Logits(const Options& o) {
   const double gumbel = Median(o.rounds, [&] { sink = GumbelArgmax(x.data(), n, 0, 1, 2, 3, &value); });
   const double argmax = Median(o.rounds, [&] { sink = Argmax(x.data(), n, &value); });
   const double lse = Median(o.rounds, [&] { LseChunks(x.data(), n, pairs.data()); });
-  std::printf("logits 49152: gumbel argmax %.1f us, argmax %.1f us, log-sum-exp chunks %.1f us\n", gumbel * 1e6, argmax * 1e6, lse * 1e6);
+  std::printf("logits 49152: gumbel argmax %.1f us, argmax %.1f us, log-sum-exp chunks %.1f us\n", gumbel * 1e6,
+              argmax * 1e6, lse * 1e6);
 }
 
 void Run(const Options& o) {

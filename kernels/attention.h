@@ -1,4 +1,5 @@
-// Layout of KV extents and of attention partials, for the front end and the reference (cpu/ has its own typed view of the same).
+// Layout of KV extents and of attention partials, for the front end and the reference (cpu/ has its own typed view of
+// the same).
 #pragma once
 #include "kernels/backend.h"
 #include "kernels/half.h"

@@ -1,7 +1,7 @@
-// What a back end provides: the inner pieces of the ops on plain pointers, each for one thread. The front ends (ops_*.cc) check
-// arguments, cut the work over the pool and call these through CurrentBackend(). Three tables exist: reference (plain scalar
-// loops, the oracle) and cpu/ compiled for two instruction sets; all give the same bits. Included by files compiled for newer
-// instruction sets, so: plain data only, no inline function with linkage.
+// What a back end provides: the inner pieces of the ops on plain pointers, each for one thread. The front ends
+// (ops_*.cc) check arguments, cut the work over the pool and call these through CurrentBackend(). Three tables exist:
+// reference (plain scalar loops, the oracle) and cpu/ compiled for two instruction sets; all give the same bits.
+// Included by files compiled for newer instruction sets, so: plain data only, no inline function with linkage.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +34,7 @@ struct ProductArgs {
   const std::byte* a;  // packed activations
   int64_t row_bytes;
   int64_t m, n, k;
-  const std::byte* w;  // packed weight
+  const std::byte* w;   // packed weight
   int64_t panel_bytes;  // of one full panel
   const int64_t* cuts;  // leaves + 1
   const int* merges;    // leaves
@@ -99,7 +99,8 @@ struct Backend {
   void (*gate)(const GateArgs& args, int64_t row_begin, int64_t row_end);
 
   // One token of one KV head; k and v are its head_dim values.
-  void (*kv_write)(const KvLayer& kv, int kv_head, const int32_t* table, int64_t position, const float* k, const float* v);
+  void (*kv_write)(const KvLayer& kv, int kv_head, const int32_t* table, int64_t position, const float* k,
+                   const float* v);
   // A partial or a fold state is [queries][AttentionStride(head_dim)] floats: m, l, 14 unused, then o.
   void (*attention_prepare)(const AttentionTile& tile, float* packed);  // packed: head_dim * kMaxQueries floats
   void (*attention_partial)(const AttentionTile& tile, int64_t partition, float* partial);
@@ -110,11 +111,11 @@ struct Backend {
   float (*lse_fold)(const float* pairs, int64_t chunks);
   float (*exp)(float x);
   float (*log)(float x);
-  int64_t (*gumbel_argmax)(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value);
+  int64_t (*gumbel_argmax)(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                           float* value);
   int64_t (*argmax)(const float* x, int64_t n, float* value);
   bool (*all_finite)(const float* x, int64_t n);
 };
-
 
 const Backend& CurrentBackend();
 

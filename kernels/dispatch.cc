@@ -10,9 +10,12 @@ namespace {
 
 const Backend* BackendOf(Isa isa) {
   switch (isa) {
-    case Isa::kReference: return &reference::kBackend;
-    case Isa::kAvx2: return &avx2::kBackend;
-    case Isa::kAvx512: return &avx512::kBackend;
+    case Isa::kReference:
+      return &reference::kBackend;
+    case Isa::kAvx2:
+      return &avx2::kBackend;
+    case Isa::kAvx512:
+      return &avx512::kBackend;
   }
   return &reference::kBackend;
 }
@@ -21,8 +24,9 @@ Isa Detect() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (!avx2) return Isa::kReference;
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;
 }
 
@@ -41,9 +45,12 @@ Chosen& Current() {
 
 std::string_view IsaName(Isa isa) {
   switch (isa) {
-    case Isa::kReference: return "reference";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
+    case Isa::kReference:
+      return "reference";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
   }
   return "?";
 }

@@ -1,6 +1,7 @@
-// exp, log, log1p, tanh, erf and the gates: ONE text for the scalar reference and for every vector class, so that all of them give
-// the same bits. V is a lane type (a scalar wrapper or 16 lanes) whose header brings the free functions used below; V::Int is
-// its 32-bit integer twin. Every rounding is explicit. Polynomials: Cephes (expf, logf, tanhf), N. Juffa (erff).
+// exp, log, log1p, tanh, erf and the gates: ONE text for the scalar reference and for every vector class, so that all
+// of them give the same bits. V is a lane type (a scalar wrapper or 16 lanes) whose header brings the free functions
+// used below; V::Int is its 32-bit integer twin. Every rounding is explicit. Polynomials: Cephes (expf, logf, tanhf),
+// N. Juffa (erff).
 #pragma once
 #include "kernels/half.h"
 
@@ -20,8 +21,8 @@ PANGEA_INLINE V Exp(V x) {
   p = Fma(p, r, V(1.6666665459e-1f));
   p = Fma(p, r, V(5.0000001201e-1f));
   const V y = Add(Fma(p, Mul(r, r), r), V(1.0f));
-  // 2^n onto the exponent in bits. Between the limits n is -126..128 (with y < 1 at 128) and the result a normal number; NaN keeps
-  // its bits, since ToInt makes it the smallest integer.
+  // 2^n onto the exponent in bits. Between the limits n is -126..128 (with y < 1 at 128) and the result a normal
+  // number; NaN keeps its bits, since ToInt makes it the smallest integer.
   const V scaled = AsFloat(AddInt(AsInt(y), ShiftLeft<23>(ToInt(n))));
   const V capped = Select(Less(V(88.72283f), x), AsFloat(Int(0x7f800000)), scaled);
   return Select(Less(x, V(-87.0f)), V(0.0f), capped);

@@ -127,7 +127,9 @@ TEST(Half, AllF16PatternsAreExact) {
     }
     EXPECT_EQ(F32ToF16(f), h);
     const double exponent = (h >> 10) & 31, mantissa = h & 0x3ff;
-    const double exact = exponent == 0 ? mantissa * 0x1p-24 : exponent == 31 ? INFINITY : (1024 + mantissa) * std::exp2(exponent - 25);
+    const double exact = exponent == 0    ? mantissa * 0x1p-24
+                         : exponent == 31 ? INFINITY
+                                          : (1024 + mantissa) * std::exp2(exponent - 25);
     EXPECT_EQ(std::fabs(f), exact);
   }
 }
@@ -137,7 +139,8 @@ TEST(Half, RoundsToNearestEven) {
   std::mt19937 generator(4);
   for (int i = 0; i < 300000; ++i) {
     uint32_t bits = generator();
-    if (i % 3 == 0) bits = (bits & 0x80001fffu) | ((0x33000000u + generator() % 0x14800000u) & ~0x1fffu);  // around f16's range
+    if (i % 3 == 0)
+      bits = (bits & 0x80001fffu) | ((0x33000000u + generator() % 0x14800000u) & ~0x1fffu);  // around f16's range
     const float f = __builtin_bit_cast(float, bits);
     if (std::isnan(f)) {
       EXPECT_TRUE(std::isnan(F16ToF32(F32ToF16(f))) && std::isnan(Bf16ToF32(F32ToBf16(f))));

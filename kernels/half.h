@@ -1,5 +1,6 @@
-// Conversions between f32 and the two 16-bit formats, on bits alone: rounding to nearest even, whatever MXCSR says; NaN stays NaN
-// (quiet, upper payload kept, as vcvtps2ph does). Always inlined: files compiled for different instruction sets include this one.
+// Conversions between f32 and the two 16-bit formats, on bits alone: rounding to nearest even, whatever MXCSR says; NaN
+// stays NaN (quiet, upper payload kept, as vcvtps2ph does). Always inlined: files compiled for different instruction
+// sets include this one.
 #pragma once
 #include <bit>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Front ends of KV writes and attention: rows and heads grouped into tiles that share pages, tiles (and, for few long ones, their
-// partitions) spread over the pool.
+// Front ends of KV writes and attention: rows and heads grouped into tiles that share pages, tiles (and, for few long
+// ones, their partitions) spread over the pool.
 #include <algorithm>
 #include <limits>
 #include <vector>
@@ -16,7 +16,7 @@ struct Item {
   int64_t row0;
   int rows;
   int kv_head;
-  int head0, heads;  // in the head list of the KV head
+  int head0, heads;     // in the head list of the KV head
   int64_t first, last;  // partitions with an unmasked position
 };
 
@@ -51,7 +51,8 @@ Work MakeWork(const KvLayer& kv, const AttentionArgs& args) {
     for (int64_t row = 0; row < m;) {
       int64_t end = row + 1;
       while (end < m && args.rows[end].sequence == args.rows[row].sequence) ++end;
-      for (int h = 0; h < count; h += kMaxQueries) AddItems(row, end - row, g, begin + h, std::min(count - h, kMaxQueries), &work);
+      for (int h = 0; h < count; h += kMaxQueries)
+        AddItems(row, end - row, g, begin + h, std::min(count - h, kMaxQueries), &work);
       row = end;
     }
   }
@@ -111,7 +112,8 @@ void RunTiles(const Work& work, ThreadPool& pool) {
   pool.For(static_cast<int64_t>(work.items.size()), 1, std::ref(f));
 }
 
-// For few items with many partitions: partials in any order into memory, then one thread folds an item. Bounded memory: chunks.
+// For few items with many partitions: partials in any order into memory, then one thread folds an item. Bounded memory:
+// chunks.
 void RunPartitions(const Work& work, ThreadPool& pool) {
   const Backend& backend = CurrentBackend();
   const int64_t stride = AttentionStride(work.kv->head_dim);
@@ -179,7 +181,8 @@ void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int
   auto f = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       for (int h = 0; h < kv.kv_heads; ++h) {
-        backend.kv_write(kv, h, tables[rows[i].sequence], rows[i].position, k + i * ldk + static_cast<int64_t>(h) * kv.head_dim,
+        backend.kv_write(kv, h, tables[rows[i].sequence], rows[i].position,
+                         k + i * ldk + static_cast<int64_t>(h) * kv.head_dim,
                          v + i * ldv + static_cast<int64_t>(h) * kv.head_dim);
       }
     }

@@ -10,7 +10,7 @@
 namespace pangea {
 namespace {
 
-constexpr int64_t kRowBlock = 128;               // rows that share a weight panel while it is in cache
+constexpr int64_t kRowBlock = 128;                // rows that share a weight panel while it is in cache
 constexpr int64_t kGrainMultiplies = 128 * 1024;  // multiply-adds below which another thread is not worth waking
 
 // Scratch of one call on one thread: small stacks need no allocation.

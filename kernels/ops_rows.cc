@@ -31,8 +31,11 @@ void RmsNormHeads(float* x, const float* w, float eps, int64_t m, int64_t ld, in
   ForRows(m, heads * d, pool, f);
 }
 
-void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y, ThreadPool& pool) {
-  auto f = [&](int64_t begin, int64_t end) { CurrentBackend().layer_norm(x + begin * d, w, b, eps, end - begin, d, y + begin * d); };
+void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y,
+               ThreadPool& pool) {
+  auto f = [&](int64_t begin, int64_t end) {
+    CurrentBackend().layer_norm(x + begin * d, w, b, eps, end - begin, d, y + begin * d);
+  };
   ForRows(m, d, pool, f);
 }
 
@@ -49,8 +52,8 @@ void Sum(const float* a, const float* b, float* y, int64_t n, ThreadPool& pool) 
 
 void Add(float* y, const float* x, int64_t n, ThreadPool& pool) { Sum(y, x, y, n, pool); }
 
-void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot, RopePairs pairs,
-          const float* cos, const float* sin, ThreadPool& pool) {
+void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot,
+          RopePairs pairs, const float* cos, const float* sin, ThreadPool& pool) {
   PANGEA_CHECK(rot % 2 == 0 && rot <= head_dim);
   const RopeArgs args{x, positions, ld, heads, head_dim, rot, pairs, cos, sin};
   auto f = [&](int64_t b, int64_t e) { CurrentBackend().rope(args, b, e); };
@@ -62,8 +65,8 @@ void Scale(float* x, float s, int64_t m, int64_t n, int64_t ld, ThreadPool& pool
   ForRows(m, n, pool, f);
 }
 
-void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y, int64_t ldy,
-            ThreadPool& pool) {
+void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y,
+            int64_t ldy, ThreadPool& pool) {
   const GateArgs args{act, g, ldg, u, ldu, n, y, ldy};
   auto f = [&](int64_t b, int64_t e) { CurrentBackend().gate(args, b, e); };
   ForRows(m, 8 * n, pool, f);  // an exp and a division cost about eight plain operations
@@ -76,7 +79,8 @@ float LseFold(const float* pairs, int64_t chunks) { return CurrentBackend().lse_
 float ExpExact(float x) { return CurrentBackend().exp(x); }
 float LogExact(float x) { return CurrentBackend().log(x); }
 
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value) {
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value) {
   return CurrentBackend().gumbel_argmax(x, n, first, seed, position, choice, value);
 }
 int64_t Argmax(const float* x, int64_t n, float* value) { return CurrentBackend().argmax(x, n, value); }

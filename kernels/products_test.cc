@@ -10,7 +10,8 @@ namespace {
 
 constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
 
-// Bound on |y - exact|: what rounding the activations moves, and one rounding a step of the sum (three for quantised blocks).
+// Bound on |y - exact|: what rounding the activations moves, and one rounding a step of the sum (three for quantised
+// blocks).
 double Tolerance(DType dtype, ActivationBits bits, const float* x, const double* w, int64_t k) {
   double moved = 0, size = 0;
   for (int64_t b = 0; b < k; b += 32) {
@@ -29,7 +30,8 @@ double Tolerance(DType dtype, ActivationBits bits, const float* x, const double*
 }
 
 // Counts results outside the bound; `w` are the values to compare with, [n][k].
-int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m, ThreadPool& pool) {
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m,
+                ThreadPool& pool) {
   const int64_t k = stored.k;
   const std::vector<float> x = Normal(m * k, 7);
   const std::vector<float> y = Product(x, m, PackWhole(stored, pool), pool, bits);
@@ -102,7 +104,8 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
               ScopedIsa isa(GetParam());
               got = Product(x, m, packed, pool, bits);
             }
-            EXPECT_EQ(Differences(expected, got), 0) << Info(dtype).name << " N=" << n << " K=" << k + odd << " M=" << m;
+            EXPECT_EQ(Differences(expected, got), 0)
+                << Info(dtype).name << " N=" << n << " K=" << k + odd << " M=" << m;
           }
         }
       }
@@ -112,8 +115,22 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
 
 // Zeros, subnormals, huge numbers, infinities, NaN, negative zero; some blocks with none but one kind.
 std::vector<float> Extremes(int64_t n) {
-  const float list[] = {0.0f,   -0.0f, 1e-40f, -3e-39f, 0x1p-97f, 0x1.8p-96f, 0x1p-126f, 3e38f, -3e38f, 1e30f, 1.0f, -1.5f, 65504.0f,
-                        1e-20f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()};
+  const float list[] = {0.0f,
+                        -0.0f,
+                        1e-40f,
+                        -3e-39f,
+                        0x1p-97f,
+                        0x1.8p-96f,
+                        0x1p-126f,
+                        3e38f,
+                        -3e38f,
+                        1e30f,
+                        1.0f,
+                        -1.5f,
+                        65504.0f,
+                        1e-20f,
+                        std::numeric_limits<float>::infinity(),
+                        std::numeric_limits<float>::quiet_NaN()};
   std::mt19937 generator(5);
   std::vector<float> v(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
@@ -132,10 +149,14 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
     StoredWeight w = MakeWeight(dtype, n, k, 31);
     const std::vector<float> special = Extremes(n * k);
     if (dtype == DType::kF32) std::memcpy(w.data(), special.data(), special.size() * 4);
-    for (int64_t i = 0; i < n * k && dtype == DType::kF16; ++i) PutHalf(w.data() + 2 * i, static_cast<uint16_t>(i * 2654435761u >> 13));
+    for (int64_t i = 0; i < n * k && dtype == DType::kF16; ++i)
+      PutHalf(w.data() + 2 * i, static_cast<uint16_t>(i * 2654435761u >> 13));
     for (int64_t i = 0; i < n * k && dtype == DType::kBF16; ++i) PutHalf(w.data() + 2 * i, F32ToBf16(special[i]));
     for (int64_t i = 0; i < n * k / 32 && IsQuantised(dtype); ++i) {
-      PutHalf(w.data() + i * Info(dtype).bytes, static_cast<uint16_t>(i % 7 == 0 ? 0x8001 : i % 7 == 1 ? 0x7bff : i % 7 == 2 ? 0 : 0x3c00));
+      PutHalf(w.data() + i * Info(dtype).bytes, static_cast<uint16_t>(i % 7 == 0   ? 0x8001
+                                                                      : i % 7 == 1 ? 0x7bff
+                                                                      : i % 7 == 2 ? 0
+                                                                                   : 0x3c00));
       if (i % 5 == 0) std::memset(w.data() + i * Info(dtype).bytes + 4, i % 2 == 0 ? 0x80 : 0x7f, 14);
     }
     const Weight packed = PackWhole(w, pool);
@@ -184,7 +205,8 @@ TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < 75; ++j) {
         wrong += SameBits(a[i * 75 + j], y[i * n + j]) && SameBits(b[i * 75 + j], y[i * n + 75 + j]) ? 0 : 1;
-        wrong += SameBits(swapped[i * n + j], b[i * 75 + j]) && SameBits(swapped[i * n + 75 + j], a[i * 75 + j]) ? 0 : 1;
+        wrong +=
+            SameBits(swapped[i * n + j], b[i * 75 + j]) && SameBits(swapped[i * n + 75 + j], a[i * 75 + j]) ? 0 : 1;
       }
     }
     EXPECT_EQ(wrong, 0) << Info(dtype).name;
@@ -198,7 +220,8 @@ LeafProgram RandomProgram(int64_t k, int unit, std::mt19937& generator) {
   int top = 0;
   while (program.cuts.back() < k) {
     const int64_t left = (k - program.cuts.back() + unit - 1) / unit;
-    program.cuts.push_back(std::min<int64_t>(k, program.cuts.back() + unit * (1 + generator() % std::min<int64_t>(left, 3))));
+    program.cuts.push_back(
+        std::min<int64_t>(k, program.cuts.back() + unit * (1 + generator() % std::min<int64_t>(left, 3))));
     ++top;
     program.merges.push_back(static_cast<int>(generator() % top));
     top -= program.merges.back();
@@ -206,7 +229,8 @@ LeafProgram RandomProgram(int64_t k, int unit, std::mt19937& generator) {
   return program;
 }
 
-std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, int64_t m, const LeafProgram& program, ThreadPool& pool) {
+std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, int64_t m, const LeafProgram& program,
+                          ThreadPool& pool) {
   std::vector<std::vector<float>> stack;
   for (size_t leaf = 0; leaf + 1 < program.cuts.size(); ++leaf) {
     const int64_t k0 = program.cuts[leaf], size = program.cuts[leaf + 1] - k0;
@@ -245,7 +269,8 @@ TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
       const std::vector<float> x = Normal(m * k, generator());
       const Weight packed = PackWhole(w, pool, program);
       EXPECT_EQ(packed.vectors(), program.vectors());
-      EXPECT_EQ(Differences(Product(x, m, packed, pool), ByHand(w, x, m, program, pool)), 0) << Info(dtype).name << " round " << round;
+      EXPECT_EQ(Differences(Product(x, m, packed, pool), ByHand(w, x, m, program, pool)), 0)
+          << Info(dtype).name << " round " << round;
     }
   }
 }

@@ -47,7 +47,8 @@ std::vector<double> LayerNormExact(const std::vector<float>& x, const float* w, 
     double mean = 0, square = 0;
     for (int64_t j = 0; j < d; ++j) mean += x[i * d + j] / static_cast<double>(d);
     for (int64_t j = 0; j < d; ++j) square += (x[i * d + j] - mean) * (x[i * d + j] - mean) / static_cast<double>(d);
-    for (int64_t j = 0; j < d; ++j) y[i * d + j] = (x[i * d + j] - mean) / std::sqrt(square + kEps) * w[j] + (b ? b[j] : 0.0f);
+    for (int64_t j = 0; j < d; ++j)
+      y[i * d + j] = (x[i * d + j] - mean) / std::sqrt(square + kEps) * w[j] + (b ? b[j] : 0.0f);
   }
   return y;
 }
@@ -140,13 +141,15 @@ TEST_P(Rows, Rope) {
   SKIP_WITHOUT(GetParam());
   ThreadPool pool(2);
   for (const RopePairs pairs : {RopePairs::kHalves, RopePairs::kAdjacent}) {
-    for (const auto& [head_dim, rot] : {std::pair<int64_t, int64_t>{64, 64}, {12, 12}, {80, 32}, {24, 18}, {128, 128}, {20, 2}}) {
+    for (const auto& [head_dim, rot] :
+         {std::pair<int64_t, int64_t>{64, 64}, {12, 12}, {80, 32}, {24, 18}, {128, 128}, {20, 2}}) {
       const int heads = 3;
       const int64_t m = 4, ld = heads * head_dim + 3, half = rot / 2;
       const std::vector<int32_t> positions = {0, 5, 6, 19};
       std::vector<float> cos(20 * half), sin(20 * half);
       for (int64_t i = 0; i < 20 * half; ++i) {
-        const double angle = static_cast<double>(i / half) / std::pow(100.0, static_cast<double>(i % half) / static_cast<double>(half));
+        const double angle =
+            static_cast<double>(i / half) / std::pow(100.0, static_cast<double>(i % half) / static_cast<double>(half));
         cos[i] = static_cast<float>(std::cos(angle));
         sin[i] = static_cast<float>(std::sin(angle));
       }
@@ -163,7 +166,8 @@ TEST_P(Rows, Rope) {
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t p = 0; p < heads * half; ++p) {
           const int64_t head = i * ld + p / half * head_dim, j = p % half;
-          const int64_t first = head + (pairs == RopePairs::kHalves ? j : 2 * j), second = head + (pairs == RopePairs::kHalves ? j + half : 2 * j + 1);
+          const int64_t first = head + (pairs == RopePairs::kHalves ? j : 2 * j),
+                        second = head + (pairs == RopePairs::kHalves ? j + half : 2 * j + 1);
           const double c = cos[positions[i] * half + j], s = sin[positions[i] * half + j];
           exact[first] = x[first] * c - x[second] * s;
           exact[second] = x[second] * c + x[first] * s;
@@ -176,11 +180,16 @@ TEST_P(Rows, Rope) {
 
 double GateExact(Gate gate, double g) {
   switch (gate) {
-    case Gate::kSilu: return g / (1 + std::exp(-g));
-    case Gate::kGeluErf: return 0.5 * g * std::erfc(-g * M_SQRT1_2);
-    case Gate::kGeluTanh: return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
-    case Gate::kGeluQuick: return g / (1 + std::exp(-1.702 * g));
-    case Gate::kRelu: return std::max(0.0, g);
+    case Gate::kSilu:
+      return g / (1 + std::exp(-g));
+    case Gate::kGeluErf:
+      return 0.5 * g * std::erfc(-g * M_SQRT1_2);
+    case Gate::kGeluTanh:
+      return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+    case Gate::kGeluQuick:
+      return g / (1 + std::exp(-1.702 * g));
+    case Gate::kRelu:
+      return std::max(0.0, g);
   }
   return 0;
 }

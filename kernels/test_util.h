@@ -1,4 +1,5 @@
-// Shared by the tests of this room: random data, weights of every dtype with their exact values in double, the classes to run.
+// Shared by the tests of this room: random data, weights of every dtype with their exact values in double, the classes
+// to run.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -66,7 +67,8 @@ inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed,
   std::normal_distribution<float> normal;
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t i = 0; i < k && !IsQuantised(dtype); ++i) {
-      std::byte* p = w.data() + (transposed ? i * w.pitch + j * Info(dtype).bytes : j * w.pitch + i * Info(dtype).bytes);
+      std::byte* p =
+          w.data() + (transposed ? i * w.pitch + j * Info(dtype).bytes : j * w.pitch + i * Info(dtype).bytes);
       float f = normal(generator);
       if (dtype == DType::kF16) f = F16ToF32(F32ToF16(f));
       if (dtype == DType::kBF16) f = Bf16ToF32(F32ToBf16(f));

@@ -18,8 +18,8 @@ constexpr unsigned kStatusFlags = 0x3F;  // sticky exception flags: not a mode
 void SetComputeFloatMode() { _mm_setcsr(kComputeMode); }
 bool HasComputeFloatMode() { return (_mm_getcsr() & ~kStatusFlags) == kComputeMode; }
 
-// One job at a time. `gate` says who is inside it: bit 0 = open, the rest = 2 * workers inside. A worker that wakes late finds the
-// gate shut and sleeps on, so the caller never waits for a thread that took no part.
+// One job at a time. `gate` says who is inside it: bit 0 = open, the rest = 2 * workers inside. A worker that wakes
+// late finds the gate shut and sleeps on, so the caller never waits for a thread that took no part.
 struct ThreadPool::State {
   int threads = 1;
   bool spin = false;
@@ -61,7 +61,8 @@ struct ThreadPool::State {
       seen = now;
       if (stop.load(std::memory_order_acquire)) return;
       uint32_t g = gate.load(std::memory_order_relaxed);
-      while ((g & 1u) != 0 && !gate.compare_exchange_weak(g, g + 2, std::memory_order_acquire, std::memory_order_relaxed)) {
+      while ((g & 1u) != 0 &&
+             !gate.compare_exchange_weak(g, g + 2, std::memory_order_acquire, std::memory_order_relaxed)) {
       }
       if ((g & 1u) == 0) continue;
       Take();

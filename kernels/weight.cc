@@ -11,10 +11,15 @@ namespace {
 
 int CellBytes(DType dtype) {
   switch (dtype) {
-    case DType::kQ8_0: return 544;
-    case DType::kQ4_0: return 288;
-    case DType::kQ4_1: return 320;
-    default: PANGEA_CHECK(!"quantised dtype"); return 0;
+    case DType::kQ8_0:
+      return 544;
+    case DType::kQ4_0:
+      return 288;
+    case DType::kQ4_1:
+      return 320;
+    default:
+      PANGEA_CHECK(!"quantised dtype");
+      return 0;
   }
 }
 
@@ -33,7 +38,8 @@ std::vector<Column> Columns(std::span<const WeightRows> runs) {
     PANGEA_CHECK(!run.transposed || !IsQuantised(run.dtype));
     const int64_t element = Info(run.dtype).bytes;
     for (int64_t j = 0; j < run.n; ++j) {
-      columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch} : Column{run.data + j * run.pitch, element});
+      columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch}
+                                       : Column{run.data + j * run.pitch, element});
     }
   }
   return columns;
@@ -48,8 +54,8 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, int64_
     for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
       const Column& c = columns[j];
       for (int64_t i = k0; i < k1; ++i) {
-        std::memcpy(out + ((i / group * width + j) * group + i % group) * static_cast<int64_t>(sizeof(Element)), c.data + i * c.step,
-                    sizeof(Element));
+        std::memcpy(out + ((i / group * width + j) * group + i % group) * static_cast<int64_t>(sizeof(Element)),
+                    c.data + i * c.step, sizeof(Element));
       }
     }
   }
@@ -58,7 +64,7 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, int64_
 void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std::byte* out) {
   const int cell = CellBytes(dtype);
   const int block = Info(dtype).bytes;
-  const int header = block == 20 ? 4 : 2;          // d, and m of q4_1
+  const int header = block == 20 ? 4 : 2;           // d, and m of q4_1
   const int quads = dtype == DType::kQ8_0 ? 8 : 4;  // 4 bytes each
   const unsigned flip = dtype == DType::kQ8_0 ? 0x80808080u : 0;
   for (int64_t b = 0; b < k / 32; ++b, out += cell) {
@@ -78,10 +84,14 @@ void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std:
 
 void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
   switch (dtype) {
-    case DType::kF32: return PackPlain<uint32_t>(columns, width, k, 1, out);
-    case DType::kF16: return PackPlain<uint16_t>(columns, width, k, 1, out);
-    case DType::kBF16: return PackPlain<uint16_t>(columns, width, k, 2, out);
-    default: return PackQuantised(dtype, columns, k, out);
+    case DType::kF32:
+      return PackPlain<uint32_t>(columns, width, k, 1, out);
+    case DType::kF16:
+      return PackPlain<uint16_t>(columns, width, k, 1, out);
+    case DType::kBF16:
+      return PackPlain<uint16_t>(columns, width, k, 2, out);
+    default:
+      return PackQuantised(dtype, columns, k, out);
   }
 }
 
@@ -165,7 +175,9 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   return weight;
 }
 
-Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool) { return Pack(runs, k, LeafProgram{}, pool); }
+Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool) {
+  return Pack(runs, k, LeafProgram{}, pool);
+}
 
 int64_t Weight::PackedBytes(DType dtype, int64_t n, int64_t k, const LeafProgram&) {
   return PanelBytes(dtype, k, RoundUp(n, kPanel));

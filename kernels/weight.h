@@ -1,10 +1,12 @@
-// How a packed weight lies in memory; the same for every instruction set. N is padded to a multiple of 16 columns with zeros.
+// How a packed weight lies in memory; the same for every instruction set. N is padded to a multiple of 16 columns with
+// zeros.
 //
 // f32, f16: super-panels of 64 columns (the last 16, 32, 48 or 64), each [k][columns]. bf16: the same over pairs of k,
 //   [k/2][columns][2], an odd last k paired with zero. So one sequential stream feeds four independent chains.
 // Quantised: panels of 16 columns, each a run of cells of 32 k.
 //   q8_0 cell, 544 bytes: 8 lines of 64 (line j: 16 columns x k 4j..4j+3, stored w + 128), then 16 f16 scales.
-//   q4_0 cell, 288 bytes: 4 lines of 64 (line j: 16 columns x 4 bytes; low nibble k 4j..4j+3, high nibble k 16+4j..16+4j+3,
+//   q4_0 cell, 288 bytes: 4 lines of 64 (line j: 16 columns x 4 bytes; low nibble k 4j..4j+3, high nibble k
+//   16+4j..16+4j+3,
 //     as GGUF's own bytes), then 16 f16 scales; w = q - 8.
 //   q4_1 cell, 320 bytes: the same 4 lines, 16 f16 scales, 16 f16 minima.
 #pragma once

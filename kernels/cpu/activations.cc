@@ -6,7 +6,8 @@
 namespace pangea::PANGEA_ISA {
 namespace {
 
-// One row's block of 32 into the packed tile: integers at `ints`, and lane `r` of the scales, offsets and sums at `tail`.
+// One row's block of 32 into the packed tile: integers at `ints`, and lane `r` of the scales, offsets and sums at
+// `tail`.
 template <bool wide>
 PANGEA_INLINE void QuantiseBlock(const float* v, int weight_offset, std::byte* ints, std::byte* tail, int tile_rows) {
   const F32 v0 = Load(v), v1 = Load(v + 16);
@@ -76,9 +77,12 @@ void PackBf16(const PackArgs& args, int64_t row, int height) {
 int64_t ActivationRowBytes(DType dtype, int64_t k, bool wide) {
   switch (dtype) {
     case DType::kF32:
-    case DType::kF16: return k * 4;
-    case DType::kBF16: return (k + 1) / 2 * 4;
-    default: return k / 32 * ((wide ? kBlockInts<true> : kBlockInts<false>)+kBlockTail);
+    case DType::kF16:
+      return k * 4;
+    case DType::kBF16:
+      return (k + 1) / 2 * 4;
+    default:
+      return k / 32 * ((wide ? kBlockInts<true> : kBlockInts<false>)+kBlockTail);
   }
 }
 
@@ -87,9 +91,14 @@ void PackActivations(const PackArgs& args, int64_t row_begin, int64_t row_end) {
     const int height = TileHeight(row, args.m);
     switch (args.dtype) {
       case DType::kF32:
-      case DType::kF16: PackPlain(args, row, height); break;
-      case DType::kBF16: PackBf16(args, row, height); break;
-      default: args.wide ? PackQuantised<true>(args, row, height) : PackQuantised<false>(args, row, height);
+      case DType::kF16:
+        PackPlain(args, row, height);
+        break;
+      case DType::kBF16:
+        PackBf16(args, row, height);
+        break;
+      default:
+        args.wide ? PackQuantised<true>(args, row, height) : PackQuantised<false>(args, row, height);
     }
     row += height;
   }

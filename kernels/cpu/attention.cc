@@ -1,5 +1,5 @@
-// KV pages and attention: docs/exactness.md section 4. Lanes of a score are 16 tokens (a K page is a weight panel), lanes of an
-// output are 16 elements of the head; queries that share pages share every load.
+// KV pages and attention: docs/exactness.md section 4. Lanes of a score are 16 tokens (a K page is a weight panel),
+// lanes of an output are 16 elements of the head; queries that share pages share every load.
 #include "kernels/attention.h"
 
 #include "kernels/cpu/kernels.h"
@@ -12,11 +12,13 @@ namespace {
 constexpr int kPages = kPartition / 16;
 constexpr float kInfinity = __builtin_inff();
 
-// Queries that one inner loop serves, and how many vectors (pages, or parts of the head) it takes at a time: as many independent
-// chains as registers hold.
+// Queries that one inner loop serves, and how many vectors (pages, or parts of the head) it takes at a time: as many
+// independent chains as registers hold.
 constexpr int kGroup = kAttentionQueries;
 template <int Q>
-inline constexpr int kVectors = Q * 4 <= kAttentionAccumulators ? 4 : Q * 2 <= kAttentionAccumulators ? 2 : 1;
+inline constexpr int kVectors = Q * 4 <= kAttentionAccumulators   ? 4
+                                : Q * 2 <= kAttentionAccumulators ? 2
+                                                                  : 1;
 
 PANGEA_INLINE float Exp1(float x) { return First(Exp(F32(x))); }
 
@@ -120,7 +122,8 @@ void Scores(const Pages& pages, const float* packed, int64_t d, float* s) {
   for (; p <= pages.last; ++p) ScorePages<T, Q, 1>(pages, p, packed, d, s);
 }
 
-// o = fma(v[t], p[t], o) over tokens [low, high] for Q queries and C vectors of the head from element e; C = 1 may be partial.
+// o = fma(v[t], p[t], o) over tokens [low, high] for Q queries and C vectors of the head from element e; C = 1 may be
+// partial.
 template <class T, int Q, int C>
 PANGEA_INLINE void WeighValues(const Pages& pages, int low, int high, const float* s, int64_t d, int64_t e, float* o) {
   const int64_t stride = AttentionStride(d);
@@ -187,7 +190,8 @@ void Softmax(const AttentionTile& tile, int q, int64_t partition, const Pages& p
 }
 
 template <class T, int Q>
-void Group(const AttentionTile& tile, int q0, int64_t partition, const Pages& pages, int low, int high, float* partial) {
+void Group(const AttentionTile& tile, int q0, int64_t partition, const Pages& pages, int low, int high,
+           float* partial) {
   const int64_t d = tile.kv->head_dim;
   const int64_t stride = AttentionStride(d);
   alignas(64) float s[Q * kPartition];
@@ -283,9 +287,12 @@ void AttentionPrepare(const AttentionTile& tile, float* packed) {
 
 void AttentionPartial(const AttentionTile& tile, int64_t partition, float* partial) {
   switch (tile.kv->dtype) {
-    case DType::kF16: return Partial<KvF16>(tile, partition, partial);
-    case DType::kBF16: return Partial<KvBf16>(tile, partition, partial);
-    default: return Partial<KvI8>(tile, partition, partial);
+    case DType::kF16:
+      return Partial<KvF16>(tile, partition, partial);
+    case DType::kBF16:
+      return Partial<KvBf16>(tile, partition, partial);
+    default:
+      return Partial<KvI8>(tile, partition, partial);
   }
 }
 

@@ -1,5 +1,6 @@
-// Integer dot products on AVX2. vpmaddubsw saturates with these operands, so bytes are widened: of each 16-bit half the even byte
-// and the odd byte meet the activations as int16 in the order k 0, 2, 1, 3 of every four (docs/activations.md, traps 7 and 8).
+// Integer dot products on AVX2. vpmaddubsw saturates with these operands, so bytes are widened: of each 16-bit half the
+// even byte and the odd byte meet the activations as int16 in the order k 0, 2, 1, 3 of every four
+// (docs/activations.md, traps 7 and 8).
 #pragma once
 #include <cstddef>
 

@@ -1,5 +1,5 @@
-// Integer and bf16 dot products on AVX-512 VNNI and BF16. Activations are two int8 planes (docs/activations.md, variant B): for
-// every weight line loaded, vpdpbusd with the high and with the low plane.
+// Integer and bf16 dot products on AVX-512 VNNI and BF16. Activations are two int8 planes (docs/activations.md, variant
+// B): for every weight line loaded, vpdpbusd with the high and with the low plane.
 #pragma once
 #include <cstddef>
 

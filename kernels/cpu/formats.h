@@ -13,7 +13,9 @@ template <Format format>
 inline constexpr int kCellBytes = kLineBytes<format> + (format == Format::kQ41 ? 64 : 32);
 // Stored weight minus real weight.
 template <Format format>
-inline constexpr int kWeightOffset = format == Format::kQ8 ? 128 : format == Format::kQ40 ? 8 : 0;
+inline constexpr int kWeightOffset = format == Format::kQ8    ? 128
+                                     : format == Format::kQ40 ? 8
+                                                              : 0;
 
 // Behind the integers of T rows: T scales, T int32 -offset * sum, T f32 sum * scale.
 inline constexpr int kBlockTail = 12;

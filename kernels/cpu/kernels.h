@@ -1,5 +1,5 @@
-// The pieces of a cpu back end, in the namespace of the class that is being compiled, one file per op family; table.cc puts them
-// into the table.
+// The pieces of a cpu back end, in the namespace of the class that is being compiled, one file per op family; table.cc
+// puts them into the table.
 #pragma once
 #include "kernels/backend.h"
 
@@ -28,7 +28,8 @@ void LseChunks(const float* x, int64_t n, float* out);
 float LseFold(const float* pairs, int64_t chunks);
 float ExpOne(float x);
 float LogOne(float x);
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value);
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value);
 int64_t Argmax(const float* x, int64_t n, float* value);
 bool AllFinite(const float* x, int64_t n);
 

@@ -59,7 +59,8 @@ void LseChunks(const float* x, int64_t n, float* out) {
     const int64_t size = Smaller<int64_t>(n, kLseChunk);
     F32 largest(-kInfinity);
     for (int64_t i = 0; i < size; i += 16) {
-      largest = size - i >= 16 ? Max(largest, Load(x + i)) : Select(FirstN(size - i), Max(largest, LoadPartial(x + i, size - i)), largest);
+      largest = size - i >= 16 ? Max(largest, Load(x + i))
+                               : Select(FirstN(size - i), Max(largest, LoadPartial(x + i, size - i)), largest);
     }
     const float m = LaneMax(largest);
     F32 sums(0.0f);
@@ -86,14 +87,16 @@ float LseFold(const float* pairs, int64_t chunks) {
 float ExpOne(float x) { return First(Exp(F32(x))); }
 float LogOne(float x) { return First(Log(F32(x))); }
 
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value) {
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value) {
   Best best;
   const I32 iota = Iota();
   // Lane 4a + b takes counter 4b + a: the transposed words then belong to 64 ids in a row.
   alignas(64) int32_t order[16];
   for (int i = 0; i < 16; ++i) order[i] = i % 4 * 4 + i / 4;
   const I32 lanes = LoadInt(order);
-  const int64_t base = first / 4 * 4;  // 64 ids at a time, on counters: what lies before `first` or after the end is -inf
+  const int64_t base =
+      first / 4 * 4;  // 64 ids at a time, on counters: what lies before `first` or after the end is -inf
   for (int64_t id = base; id < first + n; id += 64) {
     I32 bits[4];
     Philox(AddInt(lanes, I32(static_cast<int32_t>(id / 4))), position, choice, seed, bits);
@@ -119,7 +122,9 @@ int64_t Argmax(const float* x, int64_t n, float* value) {
   const I32 iota = Iota();
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) best.Offer(Load(x + i), AddInt(iota, I32(static_cast<int32_t>(i))));
-  if (i < n) best.Offer(Select(FirstN(n - i), LoadPartial(x + i, n - i), F32(-kInfinity)), AddInt(iota, I32(static_cast<int32_t>(i))));
+  if (i < n)
+    best.Offer(Select(FirstN(n - i), LoadPartial(x + i, n - i), F32(-kInfinity)),
+               AddInt(iota, I32(static_cast<int32_t>(i))));
   return best.Finish(value);
 }
 

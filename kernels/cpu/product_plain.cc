@@ -40,7 +40,8 @@ struct StepBf16Plain : StepBf16Native {
   static PANGEA_INLINE F32 Step(F32 f, I32 w, const float* x) { return DotBf16Plain(f, w, BroadcastPair(x)); }
 };
 
-// R rows from row `first` of a packed tile of `tile_rows`, times C vectors of columns of a super-panel `width` columns wide.
+// R rows from row `first` of a packed tile of `tile_rows`, times C vectors of columns of a super-panel `width` columns
+// wide.
 template <class S, int R, int C>
 struct Panel {
   const std::byte* w;  // at the first of the columns
@@ -86,7 +87,8 @@ void Rows(const ProductArgs& args, int64_t panel, int64_t row, int tile_rows) {
   const int64_t padded = (args.n + kPanel - 1) / kPanel * kPanel;
   const int width = static_cast<int>(Smaller<int64_t>(kSuperPanel, padded - panel * kSuperPanel));
   int from = 0;
-  for (; from + 16 * kVectors <= width; from += 16 * kVectors) Columns<S, R, kVectors>(args, panel, row, tile_rows, from);
+  for (; from + 16 * kVectors <= width; from += 16 * kVectors)
+    Columns<S, R, kVectors>(args, panel, row, tile_rows, from);
   for (; from < width; from += 16) Columns<S, R, 1>(args, panel, row, tile_rows, from);
 }
 
@@ -96,10 +98,18 @@ void Run(const ProductArgs& args, const Block2D& block) {
     for (int64_t row = block.row_begin; row < block.row_end;) {
       const int height = TileHeight(row, args.m);
       switch (Smaller(height, kComputeRows)) {
-        case 8: Rows<S, Smaller(8, kComputeRows)>(args, p, row, height); break;
-        case 4: Rows<S, 4>(args, p, row, height); break;
-        case 2: Rows<S, 2>(args, p, row, height); break;
-        default: Rows<S, 1>(args, p, row, height); break;
+        case 8:
+          Rows<S, Smaller(8, kComputeRows)>(args, p, row, height);
+          break;
+        case 4:
+          Rows<S, 4>(args, p, row, height);
+          break;
+        case 2:
+          Rows<S, 2>(args, p, row, height);
+          break;
+        default:
+          Rows<S, 1>(args, p, row, height);
+          break;
       }
       row += height;
     }
@@ -141,9 +151,12 @@ bool UseNativeBf16() {
 
 void ProductPlain(const ProductArgs& args, const Block2D& block) {
   switch (args.dtype) {
-    case DType::kF32: return Run<StepF32>(args, block);
-    case DType::kF16: return Run<StepF16>(args, block);
-    default: return UseNativeBf16() ? Run<StepBf16Native>(args, block) : Run<StepBf16Plain>(args, block);
+    case DType::kF32:
+      return Run<StepF32>(args, block);
+    case DType::kF16:
+      return Run<StepF16>(args, block);
+    default:
+      return UseNativeBf16() ? Run<StepBf16Native>(args, block) : Run<StepBf16Plain>(args, block);
   }
 }
 

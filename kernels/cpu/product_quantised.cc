@@ -53,10 +53,18 @@ void Run(const ProductArgs& args, const Block2D& block) {
     for (int64_t row = block.row_begin; row < block.row_end;) {
       const int height = TileHeight(row, args.m);
       switch (Smaller(height, kComputeRows)) {
-        case 8: Rows<format, wide, Smaller(8, kComputeRows)>(args, panel, row, height, p * kPanel); break;
-        case 4: Rows<format, wide, 4>(args, panel, row, height, p * kPanel); break;
-        case 2: Rows<format, wide, 2>(args, panel, row, height, p * kPanel); break;
-        default: Rows<format, wide, 1>(args, panel, row, height, p * kPanel); break;
+        case 8:
+          Rows<format, wide, Smaller(8, kComputeRows)>(args, panel, row, height, p * kPanel);
+          break;
+        case 4:
+          Rows<format, wide, 4>(args, panel, row, height, p * kPanel);
+          break;
+        case 2:
+          Rows<format, wide, 2>(args, panel, row, height, p * kPanel);
+          break;
+        default:
+          Rows<format, wide, 1>(args, panel, row, height, p * kPanel);
+          break;
       }
       row += height;
     }
@@ -67,9 +75,12 @@ void Run(const ProductArgs& args, const Block2D& block) {
 
 void ProductQuantised(const ProductArgs& args, const Block2D& block) {
   switch (args.dtype) {
-    case DType::kQ8_0: return args.wide ? Run<Format::kQ8, true>(args, block) : Run<Format::kQ8, false>(args, block);
-    case DType::kQ4_0: return args.wide ? Run<Format::kQ40, true>(args, block) : Run<Format::kQ40, false>(args, block);
-    default: return args.wide ? Run<Format::kQ41, true>(args, block) : Run<Format::kQ41, false>(args, block);
+    case DType::kQ8_0:
+      return args.wide ? Run<Format::kQ8, true>(args, block) : Run<Format::kQ8, false>(args, block);
+    case DType::kQ4_0:
+      return args.wide ? Run<Format::kQ40, true>(args, block) : Run<Format::kQ40, false>(args, block);
+    default:
+      return args.wide ? Run<Format::kQ41, true>(args, block) : Run<Format::kQ41, false>(args, block);
   }
 }
 

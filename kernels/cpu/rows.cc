@@ -22,7 +22,8 @@ PANGEA_INLINE float SumLanes(const float* x, int64_t d, Step&& step) {
 
 void RmsNorm(const float* x, int64_t ldx, const float* w, float eps, int64_t m, int64_t d, float* y, int64_t ldy) {
   for (int64_t i = 0; i < m; ++i, x += ldx, y += ldy) {
-    const float sum = SumLanes(x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Fma(v, v, s); });
+    const float sum = SumLanes(
+        x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Fma(v, v, s); });
     const F32 root(SquareRoot(sum / static_cast<float>(d) + eps));
     for (int64_t j = 0; j < d; j += 16) {
       F32 v = Div(LoadSome(x + j, d - j), root);
@@ -34,11 +35,14 @@ void RmsNorm(const float* x, int64_t ldx, const float* w, float eps, int64_t m, 
 
 void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y) {
   for (int64_t i = 0; i < m; ++i, x += d, y += d) {
-    const F32 mean(SumLanes(x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Add(s, v); }) / static_cast<float>(d));
-    const float squares = SumLanes(x, d, [mean](F32 s, F32 v) __attribute__((always_inline)) {
-      const F32 centred = Sub(v, mean);
-      return Fma(centred, centred, s);
-    });
+    const F32 mean(SumLanes(
+                       x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Add(s, v); }) /
+                   static_cast<float>(d));
+    const float squares = SumLanes(
+        x, d, [mean](F32 s, F32 v) __attribute__((always_inline)) {
+          const F32 centred = Sub(v, mean);
+          return Fma(centred, centred, s);
+        });
     const F32 root(SquareRoot(squares / static_cast<float>(d) + eps));
     for (int64_t j = 0; j < d; j += 16) {
       const F32 normed = Div(Sub(LoadSome(x + j, d - j), mean), root);
@@ -119,11 +123,16 @@ void Apply(const GateArgs& args, int64_t row_begin, int64_t row_end) {
 
 void GateUp(const GateArgs& args, int64_t row_begin, int64_t row_end) {
   switch (args.act) {
-    case Gate::kSilu: return Apply<SiluText>(args, row_begin, row_end);
-    case Gate::kGeluErf: return Apply<GeluErfText>(args, row_begin, row_end);
-    case Gate::kGeluTanh: return Apply<GeluTanhText>(args, row_begin, row_end);
-    case Gate::kGeluQuick: return Apply<GeluQuickText>(args, row_begin, row_end);
-    case Gate::kRelu: return Apply<ReluText>(args, row_begin, row_end);
+    case Gate::kSilu:
+      return Apply<SiluText>(args, row_begin, row_end);
+    case Gate::kGeluErf:
+      return Apply<GeluErfText>(args, row_begin, row_end);
+    case Gate::kGeluTanh:
+      return Apply<GeluTanhText>(args, row_begin, row_end);
+    case Gate::kGeluQuick:
+      return Apply<GeluQuickText>(args, row_begin, row_end);
+    case Gate::kRelu:
+      return Apply<ReluText>(args, row_begin, row_end);
   }
 }
 

@@ -1,5 +1,5 @@
-// The leaf program around a tile of R rows x C vectors of 16 columns: docs/exactness.md section 2. A leaf's result stays in
-// registers, takes the pending lower operands from the stack, and goes back onto it.
+// The leaf program around a tile of R rows x C vectors of 16 columns: docs/exactness.md section 2. A leaf's result
+// stays in registers, takes the pending lower operands from the stack, and goes back onto it.
 #pragma once
 #include "kernels/backend.h"
 #include "kernels/cpu/formats.h"

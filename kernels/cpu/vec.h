@@ -1,7 +1,7 @@
-// Sixteen lanes of f32 and of 32-bit integers, the same names for every instruction set class: F32, I32, Mask and the free
-// functions below them. PANGEA_ISA (a namespace) and PANGEA_ISA_VEC (the header) come from CMake, once per class; every file of
-// cpu/ is compiled once with each. Rules for those files: no function of std (its inline copies would carry the newer
-// instructions into the whole program), no libm, FMA only where written.
+// Sixteen lanes of f32 and of 32-bit integers, the same names for every instruction set class: F32, I32, Mask and the
+// free functions below them. PANGEA_ISA (a namespace) and PANGEA_ISA_VEC (the header) come from CMake, once per class;
+// every file of cpu/ is compiled once with each. Rules for those files: no function of std (its inline copies would
+// carry the newer instructions into the whole program), no libm, FMA only where written.
 #pragma once
 #include PANGEA_ISA_VEC
 

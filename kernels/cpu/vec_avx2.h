@@ -36,7 +36,9 @@ PANGEA_INLINE void Store(float* p, F32 a) {
   _mm256_storeu_ps(p, a.lo);
   _mm256_storeu_ps(p + 8, a.hi);
 }
-PANGEA_INLINE I32 Iota() { return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)}; }
+PANGEA_INLINE I32 Iota() {
+  return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
 PANGEA_INLINE Mask LessInt(I32 a, I32 b) {
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(b.lo, a.lo)), _mm256_castsi256_ps(_mm256_cmpgt_epi32(b.hi, a.hi))};
 }
@@ -55,7 +57,9 @@ PANGEA_INLINE F32 Add(F32 a, F32 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_
 PANGEA_INLINE F32 Sub(F32 a, F32 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
 PANGEA_INLINE F32 Mul(F32 a, F32 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
 PANGEA_INLINE F32 Div(F32 a, F32 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
-PANGEA_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+PANGEA_INLINE F32 Fma(F32 a, F32 b, F32 c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
 PANGEA_INLINE F32 Min(F32 a, F32 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 PANGEA_INLINE F32 Max(F32 a, F32 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 PANGEA_INLINE F32 RoundEven(F32 a) {
@@ -125,7 +129,9 @@ PANGEA_INLINE F32 Abs(F32 a) { return AsFloat(AndInt(AsInt(a), I32(0x7fffffff)))
 PANGEA_INLINE F32 CopySign(F32 a, F32 sign) {
   return AsFloat(OrInt(AsInt(Abs(a)), AndInt(AsInt(sign), I32(static_cast<int32_t>(0x80000000u)))));
 }
-PANGEA_INLINE Mask Less(F32 a, F32 b) { return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)}; }
+PANGEA_INLINE Mask Less(F32 a, F32 b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)};
+}
 PANGEA_INLINE F32 Select(Mask m, F32 yes, F32 no) {
   return {_mm256_blendv_ps(no.lo, yes.lo, m.lo), _mm256_blendv_ps(no.hi, yes.hi, m.hi)};
 }

@@ -118,22 +118,32 @@ PANGEA_INLINE int32_t LaneMaxInt(I32 a) { return _mm512_reduce_max_epi32(a.v); }
 
 // 16 narrow elements widened.
 PANGEA_INLINE F32 LoadF16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
-PANGEA_INLINE I32 LoadU16(const void* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
-PANGEA_INLINE I32 LoadS8(const void* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
-PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(FirstN(n).v, p)); }
-PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) { return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(FirstN(n).v, p)); }
-PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) { return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstN(n).v, p)); }
+PANGEA_INLINE I32 LoadU16(const void* p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+PANGEA_INLINE I32 LoadS8(const void* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(FirstN(n).v, p));
+}
+PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) {
+  return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(FirstN(n).v, p));
+}
+PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) {
+  return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstN(n).v, p));
+}
 // The lanes, which fit 16 unsigned bits.
-PANGEA_INLINE void StoreU16(void* p, I32 a) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v)); }
+PANGEA_INLINE void StoreU16(void* p, I32 a) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
+}
 PANGEA_INLINE void StoreF16(void* p, F32 a) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 // (a0 b0 a1 b1 …): neighbours swapped; the sign of even lanes flipped; each of 8 values twice.
 PANGEA_INLINE F32 SwapPairs(F32 a) { return _mm512_permute_ps(a.v, 0xB1); }
-PANGEA_INLINE F32 NegEven(F32 a) {
-  return AsFloat(XorInt(AsInt(a), I32(_mm512_set1_epi64(0x80000000ll))));
-}
+PANGEA_INLINE F32 NegEven(F32 a) { return AsFloat(XorInt(AsInt(a), I32(_mm512_set1_epi64(0x80000000ll)))); }
 PANGEA_INLINE F32 LoadTwice(const float* p) {
   const __m512i index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(p)));

@@ -74,7 +74,8 @@ void KvWrite(const KvLayer& kv, int kv_head, const int32_t* table, int64_t posit
     for (int64_t i = 0; i < d; ++i) {
       const int64_t element = which == 0 ? token / 16 * 16 * d + i * 16 + token % 16 : token * d + i;
       // A token that is not finite has a NaN scale; its integers do not matter, zero is representable.
-      StoreValue(kv.dtype, inverse == 0 && kv.dtype == DType::kI8 ? 0.0f : x[i], inverse, extent + element * KvElementBytes(kv.dtype));
+      StoreValue(kv.dtype, inverse == 0 && kv.dtype == DType::kI8 ? 0.0f : x[i], inverse,
+                 extent + element * KvElementBytes(kv.dtype));
     }
   }
 }

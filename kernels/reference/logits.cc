@@ -54,7 +54,8 @@ float LseFold(const float* pairs, int64_t chunks) {
 float ExpOne(float x) { return Exp(F32(x)).v; }
 float LogOne(float x) { return Log(F32(x)).v; }
 
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value) {
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value) {
   int64_t best = 0;
   *value = -kInfinity;
   for (int64_t i = 0; i < n; ++i) {

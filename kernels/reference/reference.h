@@ -26,7 +26,8 @@ void LseChunks(const float* x, int64_t n, float* out);
 float LseFold(const float* pairs, int64_t chunks);
 float ExpOne(float x);
 float LogOne(float x);
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value);
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value);
 int64_t Argmax(const float* x, int64_t n, float* value);
 bool AllFinite(const float* x, int64_t n);
 

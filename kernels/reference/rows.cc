@@ -83,11 +83,16 @@ void Apply(const GateArgs& args, int64_t row_begin, int64_t row_end) {
 
 void GateUp(const GateArgs& args, int64_t row_begin, int64_t row_end) {
   switch (args.act) {
-    case Gate::kSilu: return Apply<SiluText>(args, row_begin, row_end);
-    case Gate::kGeluErf: return Apply<GeluErfText>(args, row_begin, row_end);
-    case Gate::kGeluTanh: return Apply<GeluTanhText>(args, row_begin, row_end);
-    case Gate::kGeluQuick: return Apply<GeluQuickText>(args, row_begin, row_end);
-    case Gate::kRelu: return Apply<ReluText>(args, row_begin, row_end);
+    case Gate::kSilu:
+      return Apply<SiluText>(args, row_begin, row_end);
+    case Gate::kGeluErf:
+      return Apply<GeluErfText>(args, row_begin, row_end);
+    case Gate::kGeluTanh:
+      return Apply<GeluTanhText>(args, row_begin, row_end);
+    case Gate::kGeluQuick:
+      return Apply<GeluQuickText>(args, row_begin, row_end);
+    case Gate::kRelu:
+      return Apply<ReluText>(args, row_begin, row_end);
   }
 }
 

@@ -1,4 +1,5 @@
-// The lane type of the reference: one float. Same functions as the vector classes of cpu/, so that exact_math.h serves both.
+// The lane type of the reference: one float. Same functions as the vector classes of cpu/, so that exact_math.h serves
+// both.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -41,11 +42,15 @@ inline F32 RoundEven(F32 a) { return F32(std::nearbyintf(a.v)); }
 // cvtps2dq: what does not fit gives the smallest integer.
 inline I32 ToInt(F32 a) {
   return I32(a.v >= -2147483648.0f && a.v < 2147483648.0f ? static_cast<int32_t>(std::lrintf(a.v))
-                                                           : std::numeric_limits<int32_t>::min());
+                                                          : std::numeric_limits<int32_t>::min());
 }
 inline F32 ToFloat(I32 a) { return F32(static_cast<float>(a.v)); }
-inline I32 AddInt(I32 a, I32 b) { return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) + static_cast<uint32_t>(b.v))); }
-inline I32 SubInt(I32 a, I32 b) { return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v))); }
+inline I32 AddInt(I32 a, I32 b) {
+  return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) + static_cast<uint32_t>(b.v)));
+}
+inline I32 SubInt(I32 a, I32 b) {
+  return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v)));
+}
 inline I32 AndInt(I32 a, I32 b) { return I32(a.v & b.v); }
 template <int n>
 I32 ShiftLeft(I32 a) {
