@@ -316,6 +316,7 @@ TEST(Products, ARankWithoutColumnsOrLeaves) {
   const WeightRows none = w.Rows(0, 0);
   const Weight empty = Weight::Pack(std::span(&none, 1), 4, pool);
   EXPECT_TRUE(empty.empty());
+  EXPECT_TRUE(Weight::Pack({}, 4, pool).empty());
   EXPECT_EQ(Product(Normal(4, 1), 1, empty, pool).size(), 0u);
   const WeightRows rows = w.Rows(0, 8);
   const Weight no_leaf = Weight::Pack(std::span(&rows, 1), 0, LeafProgram{}, pool);

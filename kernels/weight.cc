@@ -146,7 +146,8 @@ Weight::Weight(Weight&&) noexcept = default;
 Weight& Weight::operator=(Weight&&) noexcept = default;
 
 Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool) {
-  PANGEA_CHECK(!runs.empty() && k >= 0);
+  PANGEA_CHECK(k >= 0);
+  if (runs.empty()) return Weight();  // a rank that holds no column
   const DType dtype = runs[0].dtype;
   const std::vector<Column> columns = Columns(runs);
   Weight weight;
