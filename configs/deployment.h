@@ -32,6 +32,7 @@ struct Deployment {
     int block_tokens = 16;
     std::string type = "f16";  // f16, bf16, int8
     uint64_t swap = 0;
+    bool prefix = false;             // share blocks of equal beginnings
   } cache;
   struct Kernels {
     int activations = 16;      // 16 or 8

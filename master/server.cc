@@ -162,7 +162,8 @@ absl::Status Server::StartFleet() {
   fleet = *std::move(started);
   EngineOptions engine_options{.blocks = plan.kv_blocks, .block_tokens = plan.block_tokens, .context = plan.context, .stages = plan.stages,
                                .max_batch_tokens = deployment.schedule.max_batch_tokens, .max_sequences = deployment.schedule.max_sequences,
-                               .queue = deployment.limits.queue, .queue_seconds = deployment.limits.queue_seconds};
+                               .queue = deployment.limits.queue, .prefix_cache = deployment.cache.prefix,
+                               .queue_seconds = deployment.limits.queue_seconds};
   engine = std::make_unique<EngineThread>(engine_options, fleet.get(),
                                           [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); });
   context.engine = engine.get();
