@@ -60,6 +60,19 @@ def test_told_to_stop_under_load(sig):
         assert s.leftovers() == []
 
 
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+def test_a_terminal_tells_every_process(sig):
+    """Ctrl-C reaches the agents too; it is the master that says when they end, so running requests finish all the same"""
+    with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
+        streams = slow_streams(s, 2)
+        os.killpg(s.proc.pid, sig)
+        assert s.wait() == 0, s.log[-2000:]
+        for stream in streams:
+            stream.join(10)
+            assert stream.finish == "length" and stream.done, (stream.error, stream.finish)
+        assert s.leftovers() == []
+
+
 def test_killed_master_leaves_nothing():
     with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
         agents = s.agents()
