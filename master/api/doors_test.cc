@@ -128,7 +128,6 @@ TEST_F(DoorsTest, DisconnectCancels) {
       }
       s.Close();
       EXPECT_TRUE(server.fake.WaitCancelled(id)) << stream << begun;
-      fprintf(stderr, "%d %d %ld\n", stream, begun, time(nullptr));
     }
   }
   Answering("canary");

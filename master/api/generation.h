@@ -51,7 +51,7 @@ class Generation {
 
   void OnOutput(Output output);
   void Fail(const absl::Status& why);        // ends the request; what runs is cancelled. The first reason stays
-  std::optional<AnswerPiece> Next();               // nullopt: nothing is ready
+  std::optional<AnswerPiece> Next();         // nullopt: nothing is ready
   bool started() const { return started_; }  // something has been made, or it has ended
   bool done() const { return closed_ == static_cast<int>(choices_.size()); }  // every choice's finish was pulled
   const absl::Status& error() const { return error_; }

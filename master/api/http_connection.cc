@@ -88,7 +88,7 @@ void HttpConnection::Read() {
 void HttpConnection::OnReadable() {
   static thread_local char scratch[kReadBytes];  // one for all connections: idle ones hold no buffer
   error_code error;
-  const size_t n = socket_.read_some(asio::buffer(scratch), error);fprintf(stderr,"R %zu %s\n",n,error.message().c_str());
+  const size_t n = socket_.read_some(asio::buffer(scratch), error);
   if (error == asio::error::would_block || error == asio::error::try_again) return Read();
   if (error) {
     ended_ = true;

@@ -137,9 +137,11 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   // The head waits for the first progress, so that what fails before it still gets its own status; but no longer than a
   // ping.
   auto ping = Clock::now() + kPing;
-  while (!generation->started() && !ended_ && co_await Wait(ping)) {
+  while (!generation->started() && !ended_) {
+    // Not as a part of the condition: g++ 12 then loses the result of what is awaited behind &&.
+    const bool woken = co_await Wait(ping);
+    if (!woken) break;
   }
-  fprintf(stderr,"S started=%d ended=%d\n",generation->started(),ended_);
   if (ended_) co_return false;
   if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
   HttpReply head;
@@ -159,7 +161,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
       continue;
     }
     if (ended_) co_return false;
-    fprintf(stderr,"W\n");co_await Wait(ping);fprintf(stderr,"w\n");
+    co_await Wait(ping);
   }
   co_return keep && !answer->failed();
 }

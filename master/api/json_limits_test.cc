@@ -1,5 +1,4 @@
 #include "master/api/json_limits.h"
-#include "master/text/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -8,6 +7,7 @@
 #include <random>
 #include <sstream>
 
+#include "master/text/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {
