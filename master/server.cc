@@ -9,15 +9,16 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "configs/log.h"
 #include "configs/serve_args.h"
 #include "master/api/api.h"
+#include "master/check.h"
 #include "master/fleet/fleet.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
@@ -26,7 +27,6 @@
 namespace pangea {
 namespace {
 
-constexpr int kExitConfig = 78;           // sysexits' EX_CONFIG
 constexpr int kExactnessVersion = 1;      // of docs/exactness.md: raise it when a line of the definition changes
 constexpr double kFailureSeconds = 1;     // for the error events to reach the clients of a fleet that failed
 
@@ -78,7 +78,6 @@ struct Server {
   std::unique_ptr<Fleet> fleet;
   std::unique_ptr<EngineThread> engine;
 
-  absl::Status Plan(int argc, char** argv, std::vector<std::string>* faults);
   absl::Status Open();
   absl::Status StartFleet();
   int Run();
@@ -95,27 +94,6 @@ struct Server {
     return failure;
   }
 };
-
-// All that can be refused, before a process is started or a weight is read.
-absl::Status Server::Plan(int argc, char** argv, std::vector<std::string>* faults) {
-  const auto args = ParseServeArgs(argc, argv);
-  if (!args.ok()) return args.status();
-  auto loaded = LoadDeployment(args->target, args->settings);
-  if (!loaded.ok()) return loaded.status();
-  deployment = *std::move(loaded);
-  SetLogLevel(deployment.log);
-  *faults = ValidateDeployment(deployment);
-  auto read = ReadCheckpointHeader(deployment.model);
-  if (!read.ok()) {
-    faults->push_back(std::string(read.status().message()));
-    return absl::OkStatus();
-  }
-  header = *std::move(read);
-  auto made = MakePlan(header, deployment);
-  plan = std::move(made.plan);
-  faults->insert(faults->end(), made.faults.begin(), made.faults.end());
-  return absl::OkStatus();
-}
 
 absl::Status Server::Open() {
   auto loaded = Text::Load(header, deployment.chat.template_file);
@@ -262,22 +240,25 @@ std::string SystemFingerprint(const Deployment& deployment, const CheckpointHead
 }
 
 int ServeMain(int argc, char** argv) {
+  const auto args = ParseServeArgs(argc, argv);
+  if (!args.ok()) return std::cerr << "pangea serve: " << args.status().message() << "\n", kUsageExitCode;
+  if (args->help) return std::cout << ServeHelp("serve"), 0;
+  PlannedDeployment planned = PlanDeployment(*args);
+  for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
+  if (!planned.faults.empty()) return kConfigExitCode;
+
   Server server;
-  std::vector<std::string> faults;
-  if (auto s = server.Plan(argc, argv, &faults); !s.ok()) {
-    if (absl::IsCancelled(s)) return 0;  // --help was printed
-    std::fprintf(stderr, "%s\n", std::string(s.message()).c_str());
-    return kExitConfig;
-  }
-  if (!faults.empty()) {
-    std::fprintf(stderr, "%s\n", absl::StrJoin(faults, "\n").c_str());
-    return kExitConfig;
-  }
+  server.deployment = std::move(planned.deployment);
+  server.header = std::move(planned.header);
+  server.plan = std::move(planned.plan);
   server.signals = SignalFd();
+  SetLogLevel(server.deployment.log);
+  SetLogProcess("master");
+  for (const std::string& warning : planned.warnings) LogWarning("%s", warning);
   LogInfo("%s: %s", server.deployment.name, server.deployment.model);
   if (auto s = server.Open(); !s.ok()) {
     LogError("%s", s.message());
-    return kExitConfig;
+    return kConfigExitCode;
   }
   const auto started = server.StartFleet();
   const int code = started.ok() ? server.Run() : server.Fail(started);
