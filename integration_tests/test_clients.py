@@ -68,7 +68,9 @@ def test_bench_reports(stories):
     r = run("bench", "serve", "--url", stories.rest, "--requests", "12", "--concurrency", "4", "--max-tokens", "8", "--prompt-words", "5", "--ignore-eos", "--json", timeout=120)
     assert r.returncode == 0, r
     report = json.loads(r.stdout)
-    text = json.dumps(report)
-    assert all(word in text for word in ("ttft", "p50", "p99")), report
+    assert report["succeeded"] == 12 and report["failed"] == 0 and report["completion_tokens"] == 96
+    for name in ("time_to_first_token_seconds", "inter_token_seconds", "end_to_end_seconds"):
+        assert 0 <= report[name]["p50"] <= report[name]["p99"], (name, report)
+    assert report["time_to_first_token_seconds"]["p50"] <= report["end_to_end_seconds"]["p50"] and report["tokens_per_second"] > 0
     table = run("bench", "serve", "--url", stories.rest, "--requests", "4", "--api", "completions", "--prompt-tokens", "5", "--first-id", "5", "--max-tokens", "4")
     assert table.returncode == 0 and "p99" in table.stdout, table
