@@ -41,7 +41,7 @@ ROWS = [
     ("blocks of 17 tokens", GOOD.replace("block_tokens: 16", "block_tokens: 17"), r"cache\.block_tokens.*16"),
     ("no threads", GOOD.replace("threads: 1", "threads: 0"), r"agents\.threads"),
     ("a cache that holds nothing", GOOD.replace("16MiB", "1KiB"), r"cache\.memory"),
-    ("port 70000", GOOD.replace("127.0.0.1:0", "127.0.0.1:70000", 1), r"rest\.listen.*70000"),
+    ("port 70000", GOOD.replace("127.0.0.1:0", "127.0.0.1:70000", 1), r":7:\d+: rest\.listen.*65535"),
     ("no port", GOOD.replace("127.0.0.1:0", "127.0.0.1", 1), r"rest\.listen"),
     ("a port that is a word", GOOD.replace("127.0.0.1:0", "127.0.0.1:http", 1), r"rest\.listen"),
     ("one entry for four agents", GOOD.replace("{device: cpu, threads: 1}", "[{device: cpu}]"), r"agents.*4"),
