@@ -226,6 +226,7 @@ void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, Logit
     if (!judged[i].finite) {
       out->status = absl::DataLossError("the model gave a value that is not finite (NaN or infinity) in its logits");
       out->samples.clear();
+      sequences_[id].last_sample = 0;  // a row that ran ahead reads some id; its result is dropped
       continue;
     }
     if (!out->status.ok()) continue;

@@ -181,7 +181,6 @@ void Engine::State::CommitRun(const Run& run, const SequenceResult* result) {
     }
   }
   if (!run.newest) return;
-  scheduler.SetReady(sequence);
   if (request->limit == 0) {
     NewOutput(*sequence).finish = FinishReason::kLength;
     return EndChoice(sequence);
@@ -205,6 +204,7 @@ void Engine::State::TakeSamples(Sequence* sequence, const SequenceResult& result
       output.finish = FinishReason::kLength;
     if (output.finish != FinishReason::kNone) break;
   }
+  scheduler.Accepted(sequence);
   if (output.finish == FinishReason::kNone) return;
   if (planted_bug == PlantedBug::kFinishTwice) outputs.push_back(Output(output));
   EndChoice(sequence);

@@ -46,6 +46,7 @@ struct EngineOptions {
   // Rows and sequences of a step; queue: requests of which no choice has run yet.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
+  bool run_ahead = true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
 };
 

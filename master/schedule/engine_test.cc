@@ -196,7 +196,7 @@ TEST(Engine, QueueAgeEndsOnlyThoseThatNeverRan) {
   EXPECT_EQ(bench.IdsOf(3).size(), 8u);
 }
 
-TEST(Engine, CancelFreesBlocksWithTheNextResult) {
+TEST(Engine, CancelFreesBlocksWithinTwoSteps) {
   Bench bench(Options());
   ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 30, 50)).ok());
   bench.Next();
@@ -207,6 +207,7 @@ TEST(Engine, CancelFreesBlocksWithTheNextResult) {
   EXPECT_LT(bench.engine.stats().blocks_free, 64);  // a step that names them is under way
   const size_t delivered = bench.deliveries.size();
   bench.Next();
+  bench.Next();  // the step that had run ahead
   EXPECT_EQ(bench.engine.stats().blocks_free, 64);
   EXPECT_EQ(bench.deliveries.size(), delivered);
   EXPECT_FALSE(bench.Next());
@@ -231,6 +232,7 @@ TEST(Engine, WrongAnswersOfAgents) {
     bench.engine.CheckInvariants();
     ASSERT_EQ(bench.deliveries.size(), 1u) << wrong;
     EXPECT_TRUE(absl::IsInternal(bench.deliveries[0][0].error)) << wrong;
+    if (wrong != 3) bench.Drain();  // the step that had run ahead
     EXPECT_EQ(bench.engine.stats().blocks_free, 64);
     EXPECT_EQ(bench.engine.Submit(0, Ask(2, 1, 1)).ok(), wrong != 3) << "a step out of order ends everything";
   }

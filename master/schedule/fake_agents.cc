@@ -205,7 +205,8 @@ void FakeAgents::Write(uint64_t id, int32_t block, int slot, Slot content, bool 
   stored = content;
 }
 
-void FakeAgents::Run(const StepSequence& part, Pending* pending) {
+void FakeAgents::Run(const StepSequence& given, Pending* pending) {
+  StepSequence part = given;
   const bool fresh = !sequences_.contains(part.id);
   if (fresh && ended_.contains(part.id)) Fault("an id that had ended is used again");
   if (fresh && (!part.whole_tables || !part.sampling)) Fault("a new sequence without its table or sampling");
@@ -225,7 +226,12 @@ void FakeAgents::Run(const StepSequence& part, Pending* pending) {
     known.generated = part.sampling->generated_ids;
     resumes += !known.generated.empty();
   }
-  if (part.ids.empty()) return Fault("no ids");
+  if (part.ids.empty()) {  // "your last sample"
+    if (known.generated.empty()) return Fault("no sample yet");
+    if (part.start != known.length) Fault("your last sample belongs after the newest row");
+    part.ids = {known.generated.back()};
+    ++ran_ahead;
+  }
   if (part.start > known.length) Fault("a gap in the positions");
   for (int i = 0; i * options_.block_tokens < part.start + part.rows(); ++i)
     pending->named[known.table[i]].insert(part.id);
@@ -255,6 +261,7 @@ void FakeAgents::Run(const StepSequence& part, Pending* pending) {
   if (part.logits == LogitRows::kLast || part.next_id < 0) {
     if (Poisoned(known.sampling, known.generated.size())) {
       result.status = absl::InternalError("logits are not numbers");
+      known.generated.push_back(0);  // a row that ran ahead reads something, whatever it is
     } else {
       result.samples.push_back(FakeSample(prefix, known.sampling, known.generated));
       known.generated.push_back(result.samples.back().id);

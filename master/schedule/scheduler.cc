@@ -92,16 +92,20 @@ int32_t Scheduler::TakeBlock() {
   return block;
 }
 
-void Scheduler::SetReady(Sequence* sequence) {
+void Scheduler::Accepted(Sequence* sequence) {
+  Index(sequence);  // a row that ran ahead has an id now
+  if (sequence->sent >= sequence->known()) return;  // it ran ahead: the row of this very sample is under way
   sequence->awaiting = false;
   sequence->ready_since = ++ready_clock_;
 }
 
-// As many steps as stages keep them all busy. One more hides the way to the master and back, but only when no sequence
-// waits for a sample: it would otherwise split the decoding sequences into more parts than there are stages.
+// As many steps as stages keep them all busy. One more hides the way to the master and back: with the sequences of the
+// oldest flight going on, or when no sequence waits for a sample; otherwise it would split the decoding sequences into
+// more parts than there are stages.
 bool Scheduler::MayPlan() const {
   const int flights = static_cast<int>(flights_.size());
   if (flights != options_.stages) return flights < options_.stages;
+  if (options_.run_ahead) return true;
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
@@ -113,7 +117,9 @@ std::optional<Step> Scheduler::Plan() {
   step_.number = flight_.number = next_number_;
 
   int budget = options_.max_batch_tokens;
-  for (Sequence* sequence : ReadyToDecode()) {
+  // The step beyond the stages is made of those that run ahead, and of prompts; who could decode now waits for its turn.
+  const bool beyond = static_cast<int>(flights_.size()) == options_.stages && options_.run_ahead;
+  for (Sequence* sequence : beyond ? ReadyToRunAhead() : ReadyToDecode()) {
     if (budget == 0) break;
     AddRun(sequence, 1);
     --budget;
@@ -162,6 +168,20 @@ std::vector<Sequence*> Scheduler::ReadyToDecode() {
   return ready;
 }
 
+std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
+  std::vector<Sequence*> ready;
+  for (const Run& run : flights_.front().runs) {
+    Sequence* sequence = run.sequence;
+    // A block taken by preemption for a row that a stop id may make void would be a bad bargain, so only free ones serve.
+    const size_t needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
+    if (!run.newest || sequence->phase != Phase::kRunning || run.id != sequence->id || !sequence->MayRunAhead()) continue;
+    if (sequence->table.size() + pool_.available() < needed) continue;
+    while (sequence->table.size() < needed) sequence->table.push_back(TakeBlock());
+    ready.push_back(sequence);
+  }
+  return ready;
+}
+
 bool Scheduler::CoverNext(Sequence* sequence) {
   const size_t needed = sequence->BlocksFor(sequence->known(), options_.block_tokens);
   while (sequence->table.size() < needed) {
@@ -191,13 +211,15 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
           .id = sequence->id,
           .start = sequence->sent,
           .rows = rows,
-          .newest = end == sequence->known()};
+          .newest = end >= sequence->known()};
 
   StepSequence part;
   part.id = sequence->id;
   part.start = run.start;
   part.ids.reserve(rows);
-  for (int position = run.start; position < end; ++position) part.ids.push_back(sequence->IdAt(position));
+  // A row past the known ids is "your last sample": ids stay empty.
+  for (int position = run.start; position < std::min(end, sequence->known()); ++position)
+    part.ids.push_back(sequence->IdAt(position));
   if (request.WantsPrompt(*sequence) && end > static_cast<int>(request.prompt.size())) {
     part.logits = LogitRows::kAll;
     if (!run.newest) part.next_id = sequence->IdAt(end);
@@ -228,7 +250,7 @@ std::vector<int32_t> Scheduler::IdsOf(const Sequence& sequence, int block) const
 }
 
 void Scheduler::Index(Sequence* sequence) {
-  if (!options_.prefix_cache || !sequence->indexable) return;
+  if (!options_.prefix_cache || !sequence->indexable || sequence->phase != Phase::kRunning) return;
   const int early = planted_bug == PlantedBug::kIndexPartial ? options_.block_tokens - 1 : 0;
   const int rows = std::min(sequence->sent + early, sequence->known());
   for (; (sequence->indexed + 1) * options_.block_tokens <= rows; ++sequence->indexed) {

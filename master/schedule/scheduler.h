@@ -16,6 +16,8 @@
 //   of it, it waits for those.
 // - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
 // partial one.
+// - One step more than there are stages is sent: the sequences of the oldest flight go on with "your last sample" before the
+// master knows it, so that no stage waits for the way to the master and back. A stop id costs one surplus row.
 // - With several stages the decoding sequences are cut into about as many equal parts, one step each, so that every
 // stage has work.
 #pragma once
@@ -63,7 +65,7 @@ class Scheduler {
   // Settle for each.
   Flight Commit();
   void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
-  void SetReady(Sequence* sequence);  // its sample has been committed
+  void Accepted(Sequence* sequence);  // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
   void Void();  // the steps in flight will never be answered, and the agents' pages are lost
   void CheckInvariants() const;
@@ -82,6 +84,7 @@ class Scheduler {
 
   bool MayPlan() const;
   std::vector<Sequence*> ReadyToDecode();       // those that have their blocks, preempting where needed
+  std::vector<Sequence*> ReadyToRunAhead();     // those of the oldest flight: their sample is the next to be known
   bool CoverNext(Sequence* sequence);           // blocks for its next row
   void AddRun(Sequence* sequence, int rows);    // to the step being planned
   int ChunkOf(const Sequence& sequence) const;  // rows of prompt that one step should take

@@ -27,7 +27,7 @@ struct Sequence {
   int told = 0;                // how many of them the agents know
   int sent = 0;                // rows in steps that were sent
   int outstanding = 0;         // steps in flight that name it
-  bool awaiting = false;       // its newest row is under way: nothing more can be sent until that is committed
+  bool awaiting = false;       // its newest row is under way; only "your last sample" can be sent after it
   uint64_t prompt_step = 0;    // the step that held the prompt's last row; 0: not sent yet
   int indexed = 0;             // leading blocks that are in the prefix index, or equal to one that is
   uint64_t index_serial = 0;   // of the last of them
@@ -37,6 +37,9 @@ struct Sequence {
   int known() const;
   int32_t IdAt(int position) const;
   bool decoding() const { return sent > 0 && sent + 1 == known(); }  // one row brings the next sample
+  // Whether the row after the one under way may be sent before that one's sample is known: the sequence then surely goes
+  // on, but for a stop id, whose surplus row is dropped.
+  bool MayRunAhead() const;
   int BlocksFor(int positions, int block_tokens) const { return (positions + block_tokens - 1) / block_tokens; }
 };
 
@@ -64,6 +67,10 @@ inline int Sequence::known() const { return request->prompt_size() + static_cast
 inline int32_t Sequence::IdAt(int position) const {
   const int prompt = request->prompt_size();
   return position < prompt ? request->body.prompt[position] : generated[position - prompt];
+}
+
+inline bool Sequence::MayRunAhead() const {
+  return awaiting && sent == known() && static_cast<int>(generated.size()) + 1 < request->limit;
 }
 
 // Who is served first and preempted last: priority (lower first), then arrival, then choice.
