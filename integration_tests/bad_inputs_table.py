@@ -109,7 +109,7 @@ def field_rows(make):
     yield "suffix", completion(suffix="x"), REFUSED, "suffix"
     for field, v in (("response_format", dict(type="text")), ("tools", []), ("tools", None), ("tool_choice", "none"), ("metadata", dict(a="b")), ("store", True), ("service_tier", "auto"),
                      ("prompt_cache_key", "x"), ("user", "x"), ("prompt_embeds", "gASV"), ("cache_salt", "\x00"), ("wobble", deep), ("modalities", ["text"])):
-        yield f"ignored {field}={str(v)[:20]}", chat(**{field: v}), (200, 400) if field == "wobble" else (200,), None
+        yield f"ignored {field}={str(v)[:20]}", chat(**{field: v}), (200, 400) if field in ("wobble", "prompt_embeds") else (200,), None
     for v in ("../../etc/passwd", "nope", "x" * 1_000_000):
         yield f"model={v[:16]}", chat(model=v), (404,), "model"
     for v in ("", None, 5, [], {}):

@@ -78,16 +78,21 @@ def test_json_test_suite(stories, canary):
     assert canary()
 
 
-def test_nothing_is_left_over(table):
-    """Descriptors and memory are back after every row, three times over."""
+def test_nothing_is_left_over():
+    """Descriptors and memory stand still when the same bad requests come again and again."""
     with serve(STORIES, *layout("1x1"), "--set", f"chat.template_file={CHAT_TEMPLATE}", "--set", "cache.memory=16MiB") as s:
         rows = list(bad_inputs_table.rows(bad_inputs_table.Make(s.model()), VOCAB))
-        for _, request, _, _ in rows:
-            s.raw(request)
-        memory, descriptors = s.memory_kb(), s.descriptors()
-        for _ in range(2):
-            for _, request, _, _ in rows:
-                s.raw(request)
+
+        def passes(n):
+            """-> the most memory after any of n passes (bodies of 10 MB come and go, and the allocator keeps some)"""
+            most = 0
+            for _ in range(n):
+                for _, request, _, _ in rows:
+                    s.raw(request)
+                most = max(most, s.memory_kb())
+            return most
+        memory, descriptors = passes(4), s.descriptors()
+        again = passes(4)
         time.sleep(1)  # closed sockets are reaped by the server's own loop
         assert s.descriptors() <= descriptors + 4, f"{descriptors} -> {s.descriptors()}"
-        assert s.memory_kb() <= memory * 1.1 + 20_000, f"{memory} -> {s.memory_kb()} kB"
+        assert again <= memory * 1.05 + 5_000, f"{memory} -> {again} kB"
