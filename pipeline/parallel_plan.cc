@@ -129,8 +129,8 @@ class Planner {
     BalanceProblem problem;
     for (int layer = 0; layer < model_.layers; ++layer) problem.items.push_back(index_.LayerBytes(layer));
     problem.parts.assign(plan_.stages, 0);
-    problem.parts.front() += index_.StoredBytes(Role::kTokenEmbedding) + index_.StoredBytes(Role::kPositionEmbedding);
-    problem.parts.back() += index_.StoredBytes(Role::kQueryEmbedding) + index_.StoredBytes(Role::kHead);
+    // What a step reads and multiplies: the head as a whole, of the embedding tables a few rows.
+    problem.parts.back() += index_.StoredBytes(Role::kHead);
     problem.min_items = 1;
     stage_cuts_ = Balance(problem);
   }
