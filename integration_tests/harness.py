@@ -36,6 +36,13 @@ class NotReady(RuntimeError):
     """The server ended, or did not get ready in time."""
 
 
+class Refused(AssertionError):
+    """A request was answered by a status other than 200."""
+    def __init__(self, status, raw):
+        super().__init__(f"{status} {raw[:500]!r}")
+        self.status, self.raw = status, raw
+
+
 def stat_of(pid):
     """(state, parent) of a process, or None when there is none"""
     try:
@@ -139,7 +146,7 @@ class Server:
         c, r = self.open("POST", path, {**body, "stream": True}, **kw)
         try:
             if r.status != 200:
-                raise AssertionError(f"{r.status} {r.read()[:500]!r}")
+                raise Refused(r.status, r.read())
             assert r.getheader("content-type", "").startswith("text/event-stream"), r.getheaders()
             for line in r:
                 if line.startswith(b"data: "):

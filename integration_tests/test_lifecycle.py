@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from harness import PANGEA, STORIES, alive, descendants, layout, serve, until
+from harness import PANGEA, STORIES, Refused, alive, descendants, layout, serve, until
 
 LONG = dict(model="stories260k", prompt=[1], max_tokens=500, temperature=0, ignore_eos=True)
 
@@ -33,6 +33,8 @@ class Stream(threading.Thread):
                         self.text += c["text"]
                         self.finish = c["finish_reason"] or self.finish
                 self.begun.set()
+        except Refused as e:  # it had not begun
+            self.error = json.loads(e.raw)["error"] if e.status in (500, 503) else repr(e)
         except Exception as e:  # noqa: BLE001 a broken connection is one of the ends looked for
             self.error = self.error or repr(e)
         self.ended = time.monotonic()
@@ -208,17 +210,14 @@ def test_stopping_while_it_starts():
         assert not [p for p in below if alive(p)], delay
 
 
-def test_an_agent_that_never_joins():
+def test_an_agent_that_never_joins(tmp_path):
     """the start has an end: a remote place that nobody takes"""
     start = time.monotonic()
-    config = dict(model=str(STORIES), agents=[dict(device="cpu", launch="remote")], control=dict(listen="127.0.0.1:0", join_seconds=2),
-                  rest=dict(listen="127.0.0.1:0"), grpc=dict(listen="127.0.0.1:0"))
-    path = f"/tmp/pangea-never-{os.getpid()}.yaml"
-    try:
-        with open(path, "w") as f:
-            json.dump(config, f)  # JSON is YAML
-        r = subprocess.run([PANGEA, "serve", path], capture_output=True, text=True, timeout=40)
-        assert r.returncode > 0 and "join" in r.stderr.lower(), r
-        assert time.monotonic() - start < 15
-    finally:
-        os.unlink(path)
+    (tmp_path / "token").write_text("a-secret-of-the-test\n")
+    (tmp_path / "token").chmod(0o600)
+    config = dict(model=str(STORIES), agents=[dict(device="cpu", launch="remote")], control=dict(listen="127.0.0.1:0", token_file=str(tmp_path / "token"), join_seconds=2),
+                  parallel=dict(transport="gloo"), rest=dict(listen="127.0.0.1:0"), grpc=dict(listen="127.0.0.1:0"))
+    (tmp_path / "never.yaml").write_text(json.dumps(config))  # JSON is YAML
+    r = subprocess.run([PANGEA, "serve", str(tmp_path / "never.yaml")], capture_output=True, text=True, timeout=40)
+    assert r.returncode > 0 and r.returncode != 78 and "join" in r.stderr.lower(), r
+    assert time.monotonic() - start < 15
