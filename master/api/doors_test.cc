@@ -277,7 +277,7 @@ TEST_F(DoorsTest, ASlowReaderIsCancelled) {
   Socket s(doors->rest_url());
   s.Send(Post(kCompletion, R"({"model":"fake","prompt":"x","stream":true,"logprobs":2,"max_tokens":100})"));
   const uint64_t id = server.fake.WaitSubmitted(1).request;
-  // Far more than all socket buffers hold: each delivery becomes about a megabyte of events.
+  // Far more than all socket buffers hold: each delivery becomes about two megabytes of events.
   for (int i = 0; i < 64 && server.fake.cancelled.empty(); ++i) doors->Deliver({Ids(id, 0, std::string(8000, 'x'))});
   EXPECT_TRUE(server.fake.WaitCancelled(id));
 }

@@ -16,6 +16,9 @@ namespace {
 // Ids of the prompt that a detokenizer sees before the generated ones: enough that a word's leading space and a
 // character split between prompt and answer come out as in the whole text.
 constexpr size_t kContextIds = 64;
+// Ids that become one piece at most: with log-probabilities a token may be kilobytes of an answer, and what a slow
+// reader has not taken stays ids.
+constexpr size_t kPieceTokens = 256;
 // No text is tokenised that could not fit: a token stands for at most so many times the vocabulary's longest piece
 // (normalisers may shorten a text, rarely by more).
 constexpr uint64_t kShrink = 4;
@@ -200,28 +203,29 @@ void Generation::OnOutput(Output output) {
   choice.waiting.insert(choice.waiting.end(), std::make_move_iterator(output.samples.begin()),
                         std::make_move_iterator(output.samples.end()));
   if (output.finish != FinishReason::kNone) choice.finish = output.finish == FinishReason::kStop ? "stop" : "length";
-  if (!request_.stops.empty()) MakeText(choice);
+  if (!request_.stops.empty()) MakeText(choice, choice.waiting.size());
   started_ = started_ || !choice.waiting.empty() || choice.count > 0 || !choice.finish.empty();
 }
 
-// The choice's ids -> text. Ends early where a stop string is complete.
-void Generation::MakeText(Choice& choice) {
+// The choice's next ids, at most `limit`, -> text. Ends early where a stop string is complete.
+void Generation::MakeText(Choice& choice, size_t limit) {
   if (choice.flushed) return;
   const bool ended = !choice.finish.empty();
-  const std::vector<Sample> samples = std::move(choice.waiting);
-  choice.waiting.clear();
-  for (const Sample& sample : samples) {
+  for (size_t made = 0; made < limit && !choice.waiting.empty(); ++made) {
+    const Sample sample = std::move(choice.waiting.front());
+    choice.waiting.pop_front();
     ++choice.count;
     if (KeepsTokens()) choice.tokens.push_back({sample, choice.offset});
     // The end token counts, but is no text.
     if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), sample.id)) continue;
     AddText(choice, choice.detokenizer.Push(sample.id));
     if (choice.flushed) {
+      choice.waiting.clear();
       if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice, choice.count);
       return;
     }
   }
-  if (!ended) return;
+  if (!ended || !choice.waiting.empty()) return;
   AddText(choice, choice.detokenizer.Flush());
   if (!choice.flushed) choice.text += choice.matcher.Flush();
   choice.flushed = true;
@@ -258,10 +262,15 @@ std::optional<AnswerPiece> Generation::Next() {
       piece.text = prompts_[choice.prompt].echo;
       return piece;
     }
-    MakeText(choice);
+    // Ids that are skipped or held back make no piece; those behind them may.
+    do {
+      MakeText(choice, kPieceTokens);
+    } while (choice.text.empty() && choice.tokens.empty() && !choice.waiting.empty());
     if (!choice.text.empty() || !choice.tokens.empty()) {
       piece.text = std::exchange(choice.text, {});
-      piece.tokens = std::exchange(choice.tokens, {});
+      const auto end = choice.tokens.begin() + std::min(choice.tokens.size(), kPieceTokens);
+      piece.tokens.assign(std::make_move_iterator(choice.tokens.begin()), std::make_move_iterator(end));
+      choice.tokens.erase(choice.tokens.begin(), end);
       return piece;
     }
     if (!choice.finish.empty()) {

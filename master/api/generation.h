@@ -5,6 +5,7 @@
 // Thread safety: EncodePrompts and the constructor run in a text thread; everything else on the I/O thread.
 #pragma once
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -86,18 +87,18 @@ class Generation {
     int prompt = 0, choice = 0;
     Detokenizer detokenizer;
     StopMatcher matcher;
-    std::vector<Sample> waiting;         // ids that are no text yet
-    std::string text;                    // ready, not pulled
-    std::vector<GeneratedToken> tokens;  // likewise
-    int64_t offset = 0;                  // code points of the text of all ids so far
-    int count = 0;                       // ids that became text
-    std::string finish;                  // set when no id will follow
+    std::deque<Sample> waiting;         // ids that are no text yet
+    std::string text;                   // ready, not pulled
+    std::deque<GeneratedToken> tokens;  // likewise
+    int64_t offset = 0;                 // code points of the text of all ids so far
+    int count = 0;                      // ids that became text
+    std::string finish;                 // set when no id will follow
     bool flushed = false, opened = false, closed = false;
   };
 
   void PrepareEcho(Prompt& prompt);
   Choice MakeChoice(int prompt, int choice) const;
-  void MakeText(Choice& choice);
+  void MakeText(Choice& choice, size_t limit);
   void AddText(Choice& choice, const std::string& text);
   void StopAt(Choice& choice);
   bool CanOpen(const Choice& choice) const;

@@ -315,6 +315,31 @@ TEST_F(GenerationTest, GoingAwayCancelsWhatRuns) {
   EXPECT_EQ(server.fake.cancelled, (std::set<uint64_t>{11}));
 }
 
+// However far behind the reader is, a piece is bounded, and nothing is lost.
+TEST_F(GenerationTest, PiecesAreBounded) {
+  for (const Json& stop : {Json(), Json("zz")}) {
+    auto g = Completion({{"logprobs", 1}, {"stop", stop}});
+    g->OnOutput(Ids(10, 0, std::string(1000, 'x'), FinishReason::kLength));
+    std::string text;
+    size_t tokens = 0, largest = 0;
+    while (auto piece = g->Next()) {
+      text += piece->text;
+      tokens += piece->tokens.size();
+      largest = std::max(largest, piece->tokens.size());
+    }
+    EXPECT_TRUE(g->done());
+    EXPECT_EQ(text, std::string(1000, 'x'));
+    EXPECT_EQ(tokens, 1000u);
+    EXPECT_EQ(largest, 256u);
+  }
+  // Ids without text do not hold up those behind them.
+  auto g = Completion({{"ignore_eos", true}});
+  std::vector<int32_t> ids(600, kFakeEnd);
+  ids.push_back('a');
+  g->OnOutput(IdList(10, 0, ids, FinishReason::kLength));
+  EXPECT_EQ(Collect(*g)["choices"][0]["text"], "a");
+}
+
 // Streamed chunks put together are the unary answer, whatever was pulled when.
 TEST_F(GenerationTest, PullingLateOrEarlyGivesTheSame) {
   Json first;
