@@ -74,6 +74,6 @@ def test_the_copy_runs_where_there_is_only_glibc(copy, tmp_path):
         shutil.copy(f"/lib/x86_64-linux-gnu/{name}", root / "lib/x86_64-linux-gnu")
     shutil.copy("/lib64/ld-linux-x86-64.so.2", root / "lib64")
     # ld.so finds $ORIGIN by /proc/self/exe. The mount lives in a namespace of its own and ends with it.
-    inside = 'mount --bind /proc "$1/proc" && exec env -i chroot "$1" /opt/pangea/pangea check /model'
+    inside = 'mount --bind /proc "$1/proc" && exec env -i "$(command -v chroot)" "$1" /opt/pangea/pangea check /model'
     r = subprocess.run(["unshare", "--mount", "sh", "-c", inside, "sh", str(root)], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0 and "token" in r.stdout, r
