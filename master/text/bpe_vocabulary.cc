@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpe(const BpeVocabulary& vocabula
                     {"normalized", false},
                     {"special", token.special}});
   }
-  json file = {
+  const json file = {
       {"version", "1.0"},
       {"truncation", nullptr},
       {"padding", nullptr},
@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpe(const BpeVocabulary& vocabula
         {"ignore_merges", pre->ignore_merges},
         {"vocab", std::move(words)},
         {"merges", vocabulary.merges}}}};
-  auto tokenizer = Tokenizer::FromJson(file.dump(-1, ' ', false, json::error_handler_t::replace));
+  auto tokenizer = Tokenizer::FromJson(file, file.dump(-1, ' ', false, json::error_handler_t::replace));
   if (!tokenizer.ok()) return tokenizer.status();
   for (const auto& token : added) {
     const auto& pieces = (*tokenizer)->pieces();

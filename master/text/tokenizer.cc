@@ -83,8 +83,12 @@ std::optional<size_t> Tokenizer::MaxBytes(int64_t positions) const {
 // --- tokenizer.json
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view text) {
-  auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::InvalidArgumentError("tokenizer.json: not a JSON object");
+  return FromJson(json, text);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(const nlohmann::json& json, std::string_view text) {
   auto first = JsonTokenizer::Load(text);
   if (!first.ok()) return first.status();
   Json backend{std::move(*first), std::nullopt, false};

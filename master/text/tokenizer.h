@@ -31,7 +31,9 @@ struct SentencePieceOptions {
 // Immutable, thread-safe.
 class Tokenizer {
  public:
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view text);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(const nlohmann::json& json,
+                                                             std::string_view text);  // parsed, and as text
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromSentencePiece(std::string model,
                                                                       const SentencePieceOptions& options);
   // jieba + SentencePiece (docs: mindspore models r1.3, official/nlp/pangu_alpha, tokenization_jieba.py).

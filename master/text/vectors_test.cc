@@ -93,7 +93,8 @@ TEST(Vectors, SmolLm2) {
   EXPECT_EQ(text->Decode({504, 3575, 282, 4649, 314, 7042, 30, 2}, true), "The capital of France is Paris.");
   const char* expected = std::getenv("PANGEA_SMOLLM2_EXPECTED");
   if (expected == nullptr) GTEST_SKIP() << "the four chats of EXPECTED.json: PANGEA_SMOLLM2_EXPECTED is not set";
-  for (const auto& c : nlohmann::json::parse(ReadFile(expected))["cases"]) {
+  const auto file = nlohmann::json::parse(ReadFile(expected));
+  for (const auto& c : file["cases"]) {
     const nlohmann::json chat = {{{"role", "user"}, {"content", c["question"]}}};
     EXPECT_EQ(*text->RenderChat(chat, {}), c["prompt"].get<std::string>());
     EXPECT_EQ(*text->EncodeChat(chat, {}), c["prompt_ids"].get<std::vector<int32_t>>());
