@@ -91,9 +91,7 @@ class Signals {
     end_ = eventfd(0, EFD_CLOEXEC);
   }
   ~Signals() {
-    const uint64_t one = 1;
-    [[maybe_unused]] const auto n = write(end_, &one, sizeof(one));
-    if (thread_.joinable()) thread_.join();
+    End();
     close(signals_);
     close(end_);
   }
@@ -108,6 +106,12 @@ class Signals {
         session->Terminate(absl::CancelledError(absl::StrCat("ended by ", strsignal(info.ssi_signo))));
       }
     });
+  }
+  // The session is not touched after this.
+  void End() {
+    const uint64_t one = 1;
+    [[maybe_unused]] const auto n = write(end_, &one, sizeof(one));
+    if (thread_.joinable()) thread_.join();
   }
 
  private:
@@ -164,7 +168,9 @@ absl::Status RunAgent(const AgentOptions& options) {
   Signals signals(/*launched=*/options.token_file.empty());
   AgentSession session(options, *token);
   signals.Watch(&session);
-  return session.Run();
+  const absl::Status status = session.Run();
+  signals.End();
+  return status;
 }
 
 int AgentMain(int argc, char** argv) {

@@ -20,6 +20,7 @@ namespace {
 namespace wire = agent::v1;
 using Clock = std::chrono::steady_clock;
 
+constexpr double kGroupPatience = 10;  // times control.step_seconds, for one wait of a group
 constexpr std::chrono::seconds kConnectLimit(60);
 constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to notice an abort
 constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
@@ -216,7 +217,9 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
                        .ranks = plan.ranks,
                        .agent = loaded_->agent,
                        .epoch = form.epoch(),
-                       .limit = absl::Seconds(loaded_->deployment.control.step_seconds),
+                       // A later stage rightly waits while an earlier one computes; the master, which hears of every layer,
+                       // sees a hang first.
+                       .limit = absl::Seconds(kGroupPatience * loaded_->deployment.control.step_seconds),
                        .spin = plan.spin,
                        .host = form.hosts(loaded_->agent),
                        // One batch of hidden states fits, so that a stage goes on while the next one still computes.
@@ -320,6 +323,7 @@ void AgentSession::Terminate(const absl::Status& why) {
   bool joined;
   {
     std::lock_guard lock(mutex_);
+    if (left_) return;
     joined = joined_;
     if (failure_.ok()) failure_ = why;
     leave_by_ = Clock::now() + (joined ? kFailureLimit : std::chrono::milliseconds(0));
@@ -400,8 +404,12 @@ absl::Status AgentSession::Leave() {
   }
   housekeeper_.join();
   worker_.reset();
-  group_.reset();
-  if (!failure_.ok()) return failure_;
+  std::shared_ptr<Group> group;
+  {
+    std::lock_guard lock(mutex_);  // Terminate may still be called
+    group.swap(group_);
+    if (!failure_.ok()) return failure_;
+  }
   if (stopped_) return absl::OkStatus();
   if (ended.code() == absl::StatusCode::kCancelled) return absl::UnavailableError("the master ended the session");
   return absl::Status(ended.ok() ? absl::StatusCode::kUnavailable : ended.code(),
