@@ -4,12 +4,12 @@
 
 #include "agent/service.h"
 #include "clients/commands.h"
+#include "configs/version.h"
 #include "master/check.h"
 #include "master/server.h"
 
 namespace {
 
-constexpr char kVersion[] = "0.1.0";  // as project() in CMakeLists.txt
 
 int Version(int, char**);
 int Help(int, char**);
@@ -31,7 +31,7 @@ constexpr Subcommand kSubcommands[] = {
 };
 
 int Version(int, char**) {
-  std::printf("pangea %s\n", kVersion);
+  std::printf("pangea %s\n", pangea::kVersion);
   return 0;
 }
 

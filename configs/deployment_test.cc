@@ -317,7 +317,6 @@ TEST(Validate, RulesOfTheFileAlone) {
        "f.yaml: control.token_file: must be given when an agent is remote: it has no other way to know the token"},
       {"agents: {launch: remote}\nparallel: {transport: shm}\ncontrol: {token_file: t}",
        "f.yaml:3:23: parallel.transport: shm needs every agent on the master's host; use gloo or auto"},
-      {"agents: {host: 10.0.0.1}", "f.yaml:2:16: agents.host: only an agent with launch: remote has a host of its own"},
       {"cache: {swap: 1GiB}", "f.yaml:2:15: cache.swap: swapping is not available in this build; must be 0"},
       {"kernels: {activations: 12}", "f.yaml:2:24: kernels.activations: must be 8 or 16"},
       {"context: 100\nlimits: {max_tokens: 101}", "f.yaml:3:22: limits.max_tokens: must not exceed context (100)"},

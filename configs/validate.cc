@@ -69,18 +69,22 @@ class Rules {
       Fault("agents: the list has ", d_.agent_list.size(), d_.agent_list.size() == 1 ? " entry" : " entries",
             ", but parallel asks for ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor, " ranks: ", wanted);
     }
-    bool remote = false;
+    bool remote = false, local_without_host = false;
     for (size_t i = 0; i < std::max<size_t>(d_.agent_list.size(), 1); ++i) {
       const AgentConfig& agent = list ? d_.agent_list[i] : d_.agents;
       const std::string shown = list ? Cat("agents[", i, "]") : "agents";
       if (agent.launch == "remote") remote = true;
-      if (agent.launch == "local" && !agent.host.empty())
-        Fault(shown, ".host: only an agent with launch: remote has a host of its own");
+      if (agent.launch == "local" && agent.host.empty()) local_without_host = true;
       if (agent.device != (list ? d_.agent_list[0] : d_.agents).device)
         Fault(shown, ".device: all agents must have the same kind of device");
     }
     if (remote && d_.parallel.transport == "shm")
       Fault("parallel.transport: shm needs every agent on the master's host; use gloo or auto");
+    const auto control = ParseHostPort(d_.control.listen);
+    if (remote && local_without_host && control.ok() && (control->host == "0.0.0.0" || control->host == "::")) {
+      Fault("agents: local agents next to remote ones need a host: control.listen is ", d_.control.listen,
+            ", which tells no address");
+    }
     if (remote && d_.control.token_file.empty())
       Fault("control.token_file: must be given when an agent is remote: it has no other way to know the token");
   }

@@ -2,7 +2,7 @@
 import pytest
 from harness import STORIES, layout, serve
 
-LAYOUTS = ["1x1", "1x2", "1x4", "2x1", "5x1", "2x4"]
+LAYOUTS = ["1x1", "1x2", "1x4", "2x1", "5x1", "3x1", "2x4", "4x2"]
 
 
 @pytest.mark.parametrize("shape", LAYOUTS)

@@ -4,6 +4,8 @@
 #include <iostream>
 #include <utility>
 
+#include "master/fleet/fleet.h"
+
 namespace pangea {
 
 PlannedDeployment PlanDeployment(const ServeArgs& args) {
@@ -13,12 +15,19 @@ PlannedDeployment PlanDeployment(const ServeArgs& args) {
   planned.faults = std::move(read.faults);
   if (!read.readable) return planned;
   planned.warnings = DeploymentWarnings(planned.deployment);
+  if (auto token = ControlToken(planned.deployment); !token.ok())
+    planned.faults.emplace_back(token.status().message());
   auto header = ReadCheckpointHeader(planned.deployment.model);
   if (!header.ok()) {
     planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
     return planned;
   }
   planned.header = *std::move(header);
+  auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
+  if (text.ok())
+    planned.text = *std::move(text);
+  else
+    planned.faults.emplace_back(text.status().message());
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);
   for (std::string& fault : made.faults) {

@@ -1,12 +1,13 @@
 // `pangea check`, and the planning that it shares with `pangea serve`: everything that can be refused before a process
 // is started or a weight is read.
 #pragma once
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "configs/deployment.h"
 #include "configs/serve_args.h"
+#include "master/text/text.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/parallel_plan.h"
 
@@ -18,6 +19,7 @@ struct PlannedDeployment {
   ParallelPlan plan;                // all three are meaningful when faults is empty
   std::vector<std::string> faults;  // of the file, the checkpoint and the plan, each one line
   std::vector<std::string> warnings;
+  std::unique_ptr<Text> text;       // tokenizer and chat template, loaded to see that they can be
 };
 PlannedDeployment PlanDeployment(const ServeArgs& args);
 

@@ -17,11 +17,13 @@
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
 #include "configs/serve_args.h"
+#include "configs/version.h"
 #include "master/api/api.h"
 #include "master/check.h"
 #include "master/fleet/fleet.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
+#include "pipeline/checkpoint/content_hash.h"
 #include "pipeline/parallel_plan.h"
 
 namespace pangea {
@@ -67,6 +69,7 @@ struct Server {
   CheckpointHeader header;
   ParallelPlan plan;
   std::unique_ptr<Text> text;
+  std::string content_hash;
   ApiContext context;
   Wake wake;
   int signals = -1;
@@ -96,9 +99,9 @@ struct Server {
 };
 
 absl::Status Server::Open() {
-  auto loaded = Text::Load(header, deployment.chat.template_file);
-  if (!loaded.ok()) return loaded.status();
-  text = *std::move(loaded);
+  auto hash = ContentHash(header);
+  if (!hash.ok()) return hash.status();
+  content_hash = *std::move(hash);
   context.deployment = &deployment;
   context.model = &header.config;
   context.text = text.get();
@@ -131,7 +134,8 @@ absl::Status Server::StartFleet() {
   options.on_failure = [this](const absl::Status& why) {
     {
       std::lock_guard lock(mutex);
-      if (failure.ok()) failure = why;
+      // To a client it is the same whatever befell the agents: try again elsewhere.
+      if (failure.ok()) failure = absl::UnavailableError(why.message());
     }
     wake.Set();
   };
@@ -177,7 +181,7 @@ int Server::Run() {
   waiter.join();
   if (!Failure().ok()) return Fail(Failure());
   if (!ready.ok()) return Fail(ready);
-  context.fingerprint = SystemFingerprint(deployment, header, fleet->isa());
+  context.fingerprint = SystemFingerprint(deployment, header, content_hash, plan.context, fleet->isa());
   context.health = Health::kReady;
   std::printf("ready rest=%s grpc=%s\n", doors->rest_url().c_str(), doors->grpc_address().c_str());
   std::fflush(stdout);
@@ -204,10 +208,12 @@ int Server::Drain() {
     if (Signalled(-1)) {
       LogInfo("stopping now");
       engine->FailAll(why);
+      doors->Hurry();
       break;
     }
     if (!Failure().ok()) {
       engine->FailAll(Failure());
+      doors->Hurry();
       break;
     }
     uint64_t count;
@@ -224,17 +230,20 @@ int Server::Fail(const absl::Status& why) {
   LogError("%s", why.ToString());
   context.failure = std::string(why.message());
   context.health = Health::kFailed;
-  if (engine) engine->FailAll(absl::UnavailableError(why.message()));
-  doors->Drain(kFailureSeconds, why);
+  const auto told = absl::UnavailableError(why.message());
+  if (engine) engine->FailAll(told);
+  doors->Drain(kFailureSeconds, told);
   if (fleet) fleet->Stop();
   return 1;
 }
 
 }  // namespace
 
-std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header, const std::string& isa) {
-  const std::string covered =
-      absl::StrCat(kExactnessVersion, "|", header.hash, "|", deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
+std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header, const std::string& content_hash, int context,
+                              const std::string& isa) {
+  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|", deployment.kernels.activations, "|", isa, "|",
+                                     deployment.cache.type);
+  if (header.config.rope.scaling == RopeScaling::kDynamic) absl::StrAppend(&covered, "|", context);  // it shapes the tables
   return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline, deployment.parallel.tensor,
                          static_cast<uint32_t>(Fnv(covered) >> 32));
 }
@@ -251,6 +260,7 @@ int ServeMain(int argc, char** argv) {
   server.deployment = std::move(planned.deployment);
   server.header = std::move(planned.header);
   server.plan = std::move(planned.plan);
+  server.text = std::move(planned.text);
   server.signals = SignalFd();
   SetLogLevel(server.deployment.log);
   SetLogProcess("master");

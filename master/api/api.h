@@ -41,6 +41,8 @@ class Doors {
   // No new connections or requests (503); then waits up to `seconds` for the open ones, ends the rest with a final
   // error event.
   virtual void Drain(double seconds, const absl::Status& why) = 0;
+  // From any thread: a Drain under way, or to come, waits for nobody any more.
+  virtual void Hurry() = 0;
 };
 
 }  // namespace pangea

@@ -28,6 +28,11 @@ absl::Status CheckRange(const std::string& name, double value, double low, doubl
   return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high));
 }
 
+// More alternatives than ids there are none.
+int MostTopLogprobs(const ApiContext& context) {
+  return std::min(context.deployment->limits.top_logprobs, context.model->vocab);
+}
+
 absl::StatusOr<int> CheckInteger(const std::string& name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return static_cast<int>(value);
   return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high, ", not ", value));
@@ -385,7 +390,7 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
   }
   if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
   if (request.has_top_logprobs()) {
-    auto top = CheckInteger("top_logprobs", request.top_logprobs(), 0, context.deployment->limits.top_logprobs);
+    auto top = CheckInteger("top_logprobs", request.top_logprobs(), 0, MostTopLogprobs(context));
     if (!top.ok()) return top.status();
     if (!request.logprobs() && *top > 0) return BadParam("top_logprobs", "'top_logprobs' needs 'logprobs' to be true");
     if (request.logprobs()) out.sampling.top_logprobs = *top;
@@ -411,7 +416,7 @@ absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const
     return BadParam("best_of", absl::StrCat("'best_of' must equal 'n' (", out.n, "), not ", request.best_of()));
   }
   if (request.has_logprobs()) {
-    auto top = CheckInteger("logprobs", request.logprobs(), 0, context.deployment->limits.top_logprobs);
+    auto top = CheckInteger("logprobs", request.logprobs(), 0, MostTopLogprobs(context));
     if (!top.ok()) return top.status();
     out.sampling.top_logprobs = *top;
   }

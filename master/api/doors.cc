@@ -56,6 +56,8 @@ class DoorsImpl : public Doors {
   void Deliver(std::vector<Output> outputs) override { service_.Deliver(std::move(outputs)); }
   int open_requests() const override { return service_.open(); }
 
+  void Hurry() override { service_.Hurry(); }
+
   void Drain(double seconds, const absl::Status& why) override {
     Health ready = Health::kReady;
     service_.context().health.compare_exchange_strong(ready, Health::kDraining);

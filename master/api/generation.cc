@@ -79,6 +79,12 @@ absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest&
   const int count = static_cast<int>(std::min<size_t>(ids.size(), 1u << 30)), limit = PromptLimit(context);
   constexpr char kTooLong[] = "context_length_exceeded";
   if (count == 0) return BadParam(param, absl::StrCat("'", param, "' has no tokens"));
+  // A tokenizer may know more ids than the model has rows (tokens added for padding).
+  for (const int32_t id : ids) {
+    if (id >= context.model->vocab)
+      return BadParam(param, absl::StrCat("'", param, "' holds token ", id, ", which the tokenizer knows but the model's vocabulary of ",
+                                          context.model->vocab, " does not"));
+  }
   const int least = request.max_tokens.value_or(1);
   if (count > limit)
     return BadParam(param,

@@ -1,3 +1,4 @@
+#include "configs/version.h"
 #include "master/api/rest.h"
 
 #include "absl/strings/str_cat.h"
@@ -10,7 +11,6 @@
 namespace pangea {
 namespace {
 
-constexpr char kVersion[] = "0.1.0";
 constexpr std::string_view kModelPrefix = "/v1/models/";
 
 AnswerShape ShapeOf(const Generation& g) {

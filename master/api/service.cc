@@ -128,15 +128,26 @@ void Service::Deliver(std::vector<Output> outputs) {
 
 bool Service::WaitIdle(double seconds) {
   std::unique_lock lock(mutex_);
-  return idle_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return open_ == 0; });
+  idle_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return open_ == 0 || hurry_; });
+  hurry_ = false;  // it ends one wait; what follows has a short one of its own, for the last words
+  return open_ == 0;
+}
+
+void Service::Hurry() {
+  std::lock_guard lock(mutex_);
+  hurry_ = true;
+  idle_.notify_all();
 }
 
 std::vector<std::shared_ptr<Generation>> Service::Open() {
-  std::vector<std::shared_ptr<Generation>> open;
-  std::lock_guard lock(mutex_);
-  for (const auto& [id, weak] : requests_) {
-    if (auto generation = weak.lock(); generation && generation->first_id() == id)
-      open.push_back(std::move(generation));
+  // A reference that is given up may be the last, whose deleter takes the mutex: so none is given up under it.
+  std::vector<std::shared_ptr<Generation>> held, open;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, weak] : requests_) {
+      held.push_back(weak.lock());
+      if (held.back() && held.back()->first_id() == id) open.push_back(held.back());
+    }
   }
   return open;
 }

@@ -45,7 +45,8 @@ class Service {
 
   void Deliver(std::vector<Output> outputs);
   int open() const { return open_; }
-  bool WaitIdle(double seconds);  // true: no request is open
+  bool WaitIdle(double seconds);  // true: no request is open; false: time is over, or Hurry was called
+  void Hurry();
   void Drain() { draining_ = true; }
   bool draining() const { return draining_; }
   void FailAll(const absl::Status& why);  // every open request ends with this, and those to come
@@ -67,6 +68,7 @@ class Service {
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   absl::Status ended_;                                                // under mutex_
+  bool hurry_ = false;                                                // under mutex_
   uint64_t next_id_ = 1;                                              // under mutex_
   std::unordered_map<uint64_t, std::weak_ptr<Generation>> requests_;  // under mutex_, by engine request
   TextPool pool_;                                                     // last: its threads use the rest

@@ -49,22 +49,15 @@ absl::StatusOr<std::string> TokenFromFile(const std::string& path) {
 
 Fleet::~Fleet() = default;
 
+absl::StatusOr<std::string> ControlToken(const Deployment& deployment) {
+  return deployment.control.token_file.empty() ? RandomToken() : TokenFromFile(deployment.control.token_file);
+}
+
 absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Start(const Deployment& deployment, const CheckpointHeader& header,
                                                     const ParallelPlan& plan, FleetOptions options) {
   const auto listen = ParseHostPort(deployment.control.listen);
   if (!listen.ok()) return absl::InvalidArgumentError(absl::StrCat("control.listen: ", listen.status().message()));
-  bool remote = false, local_without_host = false;
-  for (size_t i = 0; i < plan.agents.size(); ++i) {
-    const AgentConfig& agent = deployment.agent(i);
-    remote |= agent.launch == "remote";
-    local_without_host |= agent.launch != "remote" && agent.host.empty();
-  }
-  if (remote && local_without_host && IsWildcard(listen->host)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "agents: local agents next to remote ones need a host while control.listen is ", deployment.control.listen));
-  }
-  const auto token =
-      deployment.control.token_file.empty() ? RandomToken() : TokenFromFile(deployment.control.token_file);
+  const auto token = ControlToken(deployment);
   if (!token.ok()) return token.status();
   auto fleet = std::make_unique<FleetImpl>(deployment, header, plan, std::move(options));
   // Agents of this host cannot dial "any address".

@@ -19,6 +19,9 @@ struct FleetOptions {
   std::function<void(const absl::Status&)> on_failure;
 };
 
+// The token that agents join with: control.token_file's, or one made for this run.
+absl::StatusOr<std::string> ControlToken(const Deployment& deployment);
+
 class Fleet : public StepPort {
  public:
   static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header,

@@ -42,6 +42,8 @@ FleetImpl::FleetImpl(const Deployment& deployment, const CheckpointHeader& heade
 absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& token) {
   wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_ < 0) return absl::ErrnoToStatus(errno, "eventfd");
+  // An agent may dial a fixed port before server_ is set: its callbacks wait for the mutex.
+  std::unique_lock lock(mutex_);
   auto server = ControlServer::Start(
       deployment_.control.listen, token,
       {.on_message = [this](ControlServer::SessionId session,
@@ -49,11 +51,8 @@ absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& to
        .on_end = [this](ControlServer::SessionId session) { OnEnd(session); },
        .on_progress = [this](int agent, const wire::ProgressReport& report) { OnProgress(agent, report); }});
   if (!server.ok()) return server.status();
-  {
-    // An agent may dial a fixed port before this line.
-    std::lock_guard lock(mutex_);
-    server_ = *std::move(server);
-  }
+  server_ = *std::move(server);
+  lock.unlock();
   const std::string address = absl::StrCat(dial_host, ":", server_->port());
   LogInfo("agents join at %s", address);
   supervisor_ = std::thread([this, address, token] { Supervise(address, token); });
@@ -195,8 +194,11 @@ void FleetImpl::OnEnd(ControlServer::SessionId session) {
 void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
   std::lock_guard lock(mutex_);
   if (agent < 0 || agent >= static_cast<int>(state_.agents.size())) return;
-  state_.agents[agent].progress =
+  std::string progress =
       absl::StrFormat("step %d, layer %d, collective %d", report.step(), report.layer(), report.collective());
+  if (progress == state_.agents[agent].progress) return;
+  state_.agents[agent].progress = std::move(progress);
+  state_.last_progress = MonotonicSeconds();
 }
 
 void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
@@ -205,6 +207,7 @@ void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
     const RankPlan& place = plan_.agents[agent];
     if (mode_ != Mode::kRunning || message.epoch() != epoch_ || !place.last || place.rank != 0) return;
     while (!steps_.empty() && steps_.front().first <= message.number()) steps_.pop_front();
+    state_.last_progress = MonotonicSeconds();
   }
   options_.on_result(DecodeResult(message));
 }

@@ -94,7 +94,7 @@ void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
   }
   // A step that is sent after this look cannot be overdue before the next one.
   if (!state.oldest_step) return verdict->Wait(now + state.step_seconds);
-  const double until = *state.oldest_step + state.step_seconds + kStepSlack;
+  const double until = std::max(*state.oldest_step, state.last_progress) + state.step_seconds + kStepSlack;
   if (now < until) return verdict->Wait(until);
   std::vector<std::string> places;
   for (size_t i = 0; i < state.agents.size(); ++i) {
@@ -102,7 +102,7 @@ void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
     places.push_back(absl::StrCat(AgentName(state, i), " at ", progress.empty() ? "no step" : progress));
   }
   GiveUp(verdict, absl::StatusCode::kDeadlineExceeded,
-         absl::StrFormat("step %d has no result within %g s (control.step_seconds): %s", state.oldest_step_number,
+         absl::StrFormat("step %d made no progress for %g s (control.step_seconds): %s", state.oldest_step_number,
                          state.step_seconds, absl::StrJoin(places, "; ")));
 }
 

@@ -36,8 +36,9 @@ struct FleetState {
   std::vector<AgentState> agents;
   double phase_since = 0;             // when the phase began that the slowest agent is in
   double join_seconds = 0;            // for all to join; then for all to load and form
-  double step_seconds = 0;            // for the oldest step under way
+  double step_seconds = 0;            // that a step may be under way without any agent getting on
   std::optional<double> oldest_step;  // sent at, no result yet
+  double last_progress = 0;           // when an agent last told of another step, layer or collective, or a result came
   uint64_t oldest_step_number = 0;
 };
 
