@@ -144,9 +144,16 @@ def test_wrong_command_lines():
 
 
 @pytest.mark.parametrize("path", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
-def test_every_example_passes_the_check(path):
+def test_every_example_passes_the_check(path, tmp_path):
     model = next((line.split("#")[0].split(":", 1)[1].strip() for line in (ROOT / "configs" / path).read_text().splitlines() if line.startswith("model:")), "")
     if not (ROOT / model).exists():
         pytest.skip(f"{model} is not there; tools/get_model.sh")
-    r = run("check", ROOT / "configs" / path, cwd=ROOT)
+    text = (ROOT / "configs" / path).read_text()
+    if "token_file:" in text:  # a secret of the operator's, and the model's place on another host
+        (tmp_path / "token").write_text("a-secret-of-the-test\n")
+        (tmp_path / "token").chmod(0o600)
+        extra = ["--set", f"control.token_file={tmp_path / 'token'}"]
+    else:
+        extra = []
+    r = run("check", ROOT / "configs" / path, *extra, cwd=ROOT)
     assert r.returncode == 0, r.stderr
