@@ -92,6 +92,14 @@ struct Server {
     std::lock_guard lock(delivering);
     if (doors_open) doors->Deliver(std::move(outputs));
   }
+  void OnFailure(const absl::Status& why) {  // of agents or engine, from any thread
+    {
+      std::lock_guard lock(mutex);
+      // To a client it is the same whatever befell them: try again elsewhere.
+      if (failure.ok()) failure = absl::UnavailableError(why.message());
+    }
+    wake.Set();
+  }
   absl::Status Failure() {
     std::lock_guard lock(mutex);
     return failure;
@@ -131,14 +139,7 @@ absl::Status Server::StartFleet() {
   FleetOptions options;
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
-  options.on_failure = [this](const absl::Status& why) {
-    {
-      std::lock_guard lock(mutex);
-      // To a client it is the same whatever befell the agents: try again elsewhere.
-      if (failure.ok()) failure = absl::UnavailableError(why.message());
-    }
-    wake.Set();
-  };
+  options.on_failure = [this](const absl::Status& why) { OnFailure(why); };
   auto started = Fleet::Start(deployment, header, plan, std::move(options));
   if (!started.ok()) return started.status();
   fleet = *std::move(started);
@@ -147,7 +148,8 @@ absl::Status Server::StartFleet() {
                                .queue = deployment.limits.queue, .prefix_cache = deployment.cache.prefix,
                                .queue_seconds = deployment.limits.queue_seconds};
   engine = std::make_unique<EngineThread>(engine_options, fleet.get(),
-                                          [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); });
+                                          [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
+                                          [this](const absl::Status& why) { OnFailure(why); });
   context.engine = engine.get();
   return absl::OkStatus();
 }

@@ -102,7 +102,8 @@ struct EngineThread::State {
 namespace {
 FakeEngine* next_fake = nullptr;  // handed to the constructor of the one class that tests can name
 }
-EngineThread::EngineThread(const EngineOptions&, StepPort*, std::function<void(std::vector<Output>)>)
+EngineThread::EngineThread(const EngineOptions&, StepPort*, std::function<void(std::vector<Output>)>,
+                           std::function<void(const absl::Status&)>)
     : state_(std::make_unique<State>()) {
   state_->fake = next_fake;
 }

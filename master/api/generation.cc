@@ -295,7 +295,8 @@ bool Generation::Running(int prompt) const {
 }
 
 void Generation::CancelRunning() {
-  if (!error_.ok() || context_.engine == nullptr) return;
+  // Also after a failure: a prompt may have been submitted since. The engine ignores what it does not know.
+  if (context_.engine == nullptr) return;
   for (int p = 0; p < prompts(); ++p) {
     if (Running(p)) context_.engine->Cancel(first_id_ + p);
   }

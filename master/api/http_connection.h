@@ -65,6 +65,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Awaitable<bool> ServeUnary(const HttpRequest& request, RestAnswer* answer, Generation* generation);
   Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
   Awaitable<bool> Write(std::string bytes);
+  Awaitable<bool> WritePiece(boost::asio::const_buffer from, size_t most);
   Awaitable<void> Linger();
   std::string Head(const HttpRequest& request, const HttpReply& reply, bool chunked) const;
 

@@ -319,6 +319,8 @@ void Engine::FailAll(const absl::Status& why) {
   state_->Flush();
 }
 
+const absl::Status& Engine::failure() const { return state_->failure; }
+
 EngineStats Engine::stats() const {
   const Scheduler& scheduler = state_->scheduler;
   EngineStats stats = state_->counts;

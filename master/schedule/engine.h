@@ -46,7 +46,8 @@ struct EngineOptions {
   // Rows and sequences of a step; queue: requests of which no choice has run yet.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
-  bool run_ahead = true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
+  bool run_ahead =
+      true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
 };
 
@@ -75,7 +76,8 @@ class Engine {
   void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
   std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens
   EngineStats stats() const;
-  void CheckInvariants() const;  // every block is free, or owned by exactly its users
+  const absl::Status& failure() const;  // why it serves no more; OK while it does
+  void CheckInvariants() const;         // every block is free, or owned by exactly its users
 
  private:
   struct State;
@@ -87,7 +89,9 @@ class Engine {
 // open requests without a word.
 class EngineThread {
  public:
-  EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);
+  // on_failure: once, on the engine thread, when the engine gave up by itself (agents that answer out of order).
+  EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
+               std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread();
   absl::Status Submit(SequenceRequest request);
   void Cancel(uint64_t request);

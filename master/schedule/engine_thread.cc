@@ -38,8 +38,10 @@ Clock::time_point TimeOf(double seconds) {
 }  // namespace
 
 struct EngineThread::State {
-  State(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver)
-      : engine(options, port,
+  State(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
+        std::function<void(const absl::Status&)> failed)
+      : on_failure(std::move(failed)),
+        engine(options, port,
                // What a client sees in its last output is already in the statistics.
                [this, deliver = std::move(deliver)](std::vector<Output> outputs) {
                  Publish();
@@ -73,7 +75,9 @@ struct EngineThread::State {
     } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
       engine.Finish(now, finish->request, finish->choice, finish->tokens);
     } else if (auto* result = std::get_if<StepResult>(&event)) {
+      const bool served = engine.failure().ok();
       engine.OnResult(now, *result);
+      if (served && !engine.failure().ok() && on_failure) on_failure(engine.failure());
     } else {
       engine.FailAll(std::get<FailEvent>(event).why);
     }
@@ -109,6 +113,7 @@ struct EngineThread::State {
     events.clear();
   }
 
+  const std::function<void(const absl::Status&)> on_failure;
   mutable std::mutex mutex;
   Engine engine;  // its thread only, after construction
   std::condition_variable wake;
@@ -119,8 +124,9 @@ struct EngineThread::State {
 };
 
 EngineThread::EngineThread(const EngineOptions& options, StepPort* port,
-                           std::function<void(std::vector<Output>)> deliver)
-    : state_(std::make_unique<State>(options, port, std::move(deliver))) {
+                           std::function<void(std::vector<Output>)> deliver,
+                           std::function<void(const absl::Status&)> on_failure)
+    : state_(std::make_unique<State>(options, port, std::move(deliver), std::move(on_failure))) {
   state_->thread = std::thread([state = state_.get()] { state->Loop(); });
 }
 
