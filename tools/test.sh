@@ -60,7 +60,7 @@ if [ -n "$sanitize" ]; then
   exit
 fi
 
-tools/build.sh release
+if [ "$only" = integration ]; then tools/build.sh release pangea; else tools/build.sh release; fi
 if [ -n "$all" ]; then tools/get_model.sh; fi
 [ "$only" = integration ] || unit release
 [ "$only" = unit ] || integration release ${quick:+-m "not long"} ${more[@]+"${more[@]}"}
