@@ -50,6 +50,12 @@ class Includes(unittest.TestCase):
         found = list(include_table.link_breaches(root, files))
         self.assertEqual(found, ["CMake: master may not reach pipeline_stage: master -> master_fleet -> helper -> pipeline_stage"])
 
+    def test_what_a_library_of_others_brings_is_its_own_affair(self):
+        root, files = tree({"CMakeLists.txt": "pangea_library(configs SOURCES c.cc DEPS deps_absl)\ntarget_link_libraries(deps_absl INTERFACE deps_grpc)"})
+        self.assertEqual(list(include_table.link_breaches(root, files)), [])
+        root, files = tree({"CMakeLists.txt": "pangea_library(configs SOURCES c.cc DEPS deps_absl deps_grpc)"})
+        self.assertEqual(len(list(include_table.link_breaches(root, files))), 1)
+
     def test_clean_links(self):
         root, files = tree({"CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"})
         self.assertEqual(list(include_table.link_breaches(root, files)), [])
