@@ -72,18 +72,19 @@ absl::StatusOr<std::string> ReadToken(const AgentOptions& options) {
   return token;
 }
 
-// Waits for signals beside the control thread. A launched agent leaves Ctrl-C to its master: both are in the terminal's
-// group, and requests that run shall be finished first.
+// Waits for signals beside the control thread. A launched agent leaves SIGINT and SIGTERM to its master: a terminal and a
+// service manager signal every process at once, and requests that run shall be finished first.
 class Signals {
  public:
   explicit Signals(bool launched) {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
     if (launched) {
       signal(SIGINT, SIG_IGN);
+      signal(SIGTERM, SIG_IGN);
     } else {
       sigaddset(&set, SIGINT);
+      sigaddset(&set, SIGTERM);
     }
     pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before any thread starts
     signal(SIGPIPE, SIG_IGN);

@@ -26,6 +26,11 @@ LIMITS |= {"f32": (0.03, 0.005, 0.05), "f16": LIMITS["float16"], "bf16": LIMITS[
 LAYOUTS = ["1x1", "1x2", "2x1", "2x2"]
 
 
+def limits(e):
+    # PanGu's attention is not sharpened, and float16 weights round no activation: f16 pages move it by 0.0014 at worst.
+    return (0.005, 0.001, 0.01) if e.get("reference") == "float64" and e["dtype"] == "float16" else LIMITS[e["dtype"]]
+
+
 def test_every_architecture_has_a_case():
     families = {json.loads((CASES / a / "config.json").read_text())["model_type"] for a in ARCHITECTURES}
     assert {"llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_pangu"} <= families
@@ -61,7 +66,7 @@ def distance(case, logprobs):
 
 def check(model, got):
     e = expected(model)
-    worst, mean, margin = LIMITS[e["dtype"]]
+    worst, mean, margin = limits(e)
     for case, (logprobs, ids, _) in zip(e["cases"], got, strict=True):
         far, average = distance(case, logprobs)
         assert far <= worst and average <= mean, f"prompt of {len(case['prompt'])}: {far:.4f} at worst, {average:.4f} in the mean"
@@ -217,6 +222,6 @@ def test_a_wrong_part_moves_the_numbers(arch, control, tmp_path):
     folder = spoiled(tmp_path, arch, control)
     assert folder, "the control changed nothing"
     e = expected(folder)
-    worst, mean, _ = LIMITS[e["dtype"]]
+    worst, mean, _ = limits(e)
     far = [distance(case, logprobs) for case, (logprobs, _, _) in zip(e["cases"], answers(str(folder), *layout("1x1")), strict=True)]
     assert max(w for w, _ in far) > 3 * worst or max(m for _, m in far) > 3 * mean, f"moved by {far} only, tolerance {worst}, {mean}"

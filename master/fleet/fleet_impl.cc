@@ -125,8 +125,8 @@ void FleetImpl::TellStop(const std::string& reason) {
   message.mutable_stop()->set_reason(reason);
   server_->Send(Sessions(), message);
   for (const Member& member : members_) {
-    // Not joined yet, so it cannot hear the message.
-    if (member.session == 0 && member.child.pidfd >= 0) kill(member.child.pid, SIGTERM);
+    // Not joined yet, so it cannot hear the message; it leaves signals of the polite kind to its master, and has nothing to lose.
+    if (member.session == 0 && member.child.pidfd >= 0) kill(member.child.pid, SIGKILL);
   }
 }
 

@@ -94,16 +94,17 @@ TEST_P(OneFleetTest, DescriptorsDoNotGrowWithEveryFleet) {
   EXPECT_LT(Entries("/proc/self/fd"), before + kFleets);
 }
 
-TEST_P(OneFleetTest, AgentThatIsToldToEndSaysSo) {
+TEST_P(OneFleetTest, SignalsOfATerminalAreForTheMasterToJudge) {
   Plan p = MakeTestPlan(1, 2, "shm");
   auto fleet = StartFleet(p);
   ASSERT_TRUE(fleet->WaitReady().ok());
-  kill(ChildOf(1), SIGINT);  // ignored: Ctrl-C is for the master to judge
+  kill(ChildOf(1), SIGINT);
   kill(ChildOf(1), SIGTERM);
+  kill(ChildOf(1), SIGKILL);  // the first that does anything
   ASSERT_TRUE(witness_.WaitFailure());
   const std::string why(witness_.failures()[0].message());
   EXPECT_NE(why.find("agent 1 (stage 0, rank 1"), std::string::npos) << why;
-  EXPECT_NE(why.find("Terminated"), std::string::npos) << why;
+  EXPECT_NE(why.find("Killed"), std::string::npos) << why;
 }
 
 TEST_P(OneFleetTest, StoppedProcessIsKilledInTheEnd) {

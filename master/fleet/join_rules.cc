@@ -18,10 +18,19 @@ int IsaRank(const std::string& name) {
   return found == IsaOrder().end() ? -1 : static_cast<int>(found - IsaOrder().begin());
 }
 
-absl::StatusOr<int> FreePlace(const std::vector<Place>& places) {
-  for (size_t i = 0; i < places.size(); ++i) {
-    if (!places[i].local && !places[i].taken) return static_cast<int>(i);
+// The place whose host the agent comes from; else one that names no host; else any (an agent may dial from another address).
+absl::StatusOr<int> FreePlace(const std::vector<Place>& places, const Deployment& deployment, const std::string& host) {
+  int unnamed = -1, any = -1;
+  for (int i = static_cast<int>(places.size()) - 1; i >= 0; --i) {
+    if (places[i].local || places[i].taken) continue;
+    any = i;
+    if (deployment.agent(i).host.empty()) unnamed = i;
   }
+  for (int i = 0; i < static_cast<int>(places.size()); ++i) {
+    if (!places[i].local && !places[i].taken && deployment.agent(i).host == host) return i;
+  }
+  if (unnamed >= 0) return unnamed;
+  if (any >= 0) return any;
   return absl::FailedPreconditionError("join refused: no place of this deployment waits for a remote agent");
 }
 
@@ -35,7 +44,7 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   }
   int index = join.agent();
   if (index < 0) {
-    const auto free = FreePlace(places);
+    const auto free = FreePlace(places, deployment, join.host());
     if (!free.ok()) return free;
     index = *free;
   }
