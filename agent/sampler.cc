@@ -16,12 +16,12 @@ bool Before(float av, int32_t ai, float bv, int32_t bi) { return av > bv || (av 
 
 template <typename T>
 std::byte* Put(std::byte* out, const T* values, size_t n) {
-  std::memcpy(out, values, n * sizeof(T));
+  if (n > 0) std::memcpy(out, values, n * sizeof(T));  // an empty list may have no address
   return out + n * sizeof(T);
 }
 template <typename T>
 const std::byte* Get(const std::byte* in, T* values, size_t n) {
-  std::memcpy(values, in, n * sizeof(T));
+  if (n > 0) std::memcpy(values, in, n * sizeof(T));
   return in + n * sizeof(T);
 }
 
