@@ -1,6 +1,7 @@
 """Agents that were started elsewhere: `pangea agent --master HOST:PORT --token-file F`, tensors by Gloo, also across network namespaces."""
 import contextlib
 import json
+import itertools
 import os
 import shutil
 import socket
@@ -131,11 +132,20 @@ def ip(*args, check=True):
     return subprocess.run(["ip", *args], capture_output=True, text=True, check=check)
 
 
+def within(namespace):
+    """the command that runs another in it; `ip netns exec` would remount /sys, which not every root has"""
+    return ["nsenter", f"--net=/run/netns/{namespace}"]
+
+
+USES = itertools.count()
+
+
 @pytest.fixture
 def two_hosts():
     """-> (the master's address, [(namespace, its address)] of two)"""
-    tag = f"pg{os.getpid() % 10000}"
-    net, names = f"10.231.{os.getpid() % 250}", [f"{tag}a", f"{tag}b"]
+    use = next(USES)  # the kernel takes links of an earlier use down when it pleases
+    tag = f"pg{os.getpid() % 10000}x{use}"
+    net, names = f"10.231.{(os.getpid() + use) % 250}", [f"{tag}a", f"{tag}b"]
     if os.getuid() != 0 or not shutil.which("ip") or ip("netns", "add", names[0], check=False).returncode != 0:
         pytest.skip("network namespaces need root, iproute2 and a kernel that allows them")
     try:
@@ -148,19 +158,20 @@ def two_hosts():
             ip("link", "add", f"{tag}v{i}", "type", "veth", "peer", "name", "eth0", "netns", name)
             ip("link", "set", f"{tag}v{i}", "master", f"{tag}br", "up")
             for args in (["addr", "add", f"{net}.{i + 2}/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
-                ip("netns", "exec", name, "ip", *args)
+                ip("-n", name, *args)
         yield f"{net}.1", [(name, f"{net}.{i + 2}") for i, name in enumerate(names)]
     finally:
         for name in names:
             ip("netns", "del", name, check=False)
-        ip("link", "del", f"{tag}br", check=False)
+        for link in (f"{tag}v0", f"{tag}v1", f"{tag}br"):
+            ip("link", "del", link, check=False)
 
 
 def test_agents_in_two_network_namespaces(tmp_path, local_answer, two_hosts):
     master, hosts = two_hosts
     entries = [dict(device="cpu", launch="remote", host=address) for _, address in hosts for _ in range(2)]
     path, token = deployment(tmp_path, entries, 2, 2, f"{master}:7431")
-    commands = [(["ip", "netns", "exec", name], ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts for _ in range(2)]
+    commands = [(within(name), ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts for _ in range(2)]
     with open(tmp_path / "agents.log", "w") as log, agents(commands, log) as (begin, started):
         with serve(path, on_started=begin) as s:
             assert s.complete(**ASK)[0] == local_answer
@@ -173,12 +184,12 @@ def test_a_host_that_is_cut_off(tmp_path, two_hosts):
     master, hosts = two_hosts
     entries = [dict(device="cpu", launch="remote", host=address) for _, address in hosts]
     path, token = deployment(tmp_path, entries, 2, 1, f"{master}:7431")
-    commands = [(["ip", "netns", "exec", name], ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts]
+    commands = [(within(name), ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts]
     with open(tmp_path / "agents.log", "w") as log, agents(commands, log) as (begin, started):
         with serve(path, "--set", "control.step_seconds=2", on_started=begin, clean_exit=False) as s:
             events = s.events("/v1/completions", dict(model="tiny", prompt=[1], max_tokens=500, temperature=0, ignore_eos=True))
             next(events)
-            ip("netns", "exec", hosts[1][0], "ip", "link", "set", "eth0", "down")
+            ip("-n", hosts[1][0], "link", "set", "eth0", "down")
             last = None
             for e in events:
                 last = e
