@@ -1,7 +1,7 @@
 """Agents that were started elsewhere: `pangea agent --master HOST:PORT --token-file F`, tensors by Gloo, also across network namespaces."""
 import contextlib
-import json
 import itertools
+import json
 import os
 import shutil
 import socket
