@@ -128,13 +128,13 @@ def test_a_dead_master_stops_its_remote_agents(tmp_path):
 
 # --- Two hosts, as two network namespaces behind a bridge.
 
-def ip(*args, check=True):
-    return subprocess.run(["ip", *args], capture_output=True, text=True, check=check)
+def ip(*args, check=True, namespace=None):
+    return subprocess.run([*within(namespace), "ip", *args], capture_output=True, text=True, check=check)
 
 
 def within(namespace):
-    """the command that runs another in it; `ip netns exec` would remount /sys, which not every root has"""
-    return ["nsenter", f"--net=/run/netns/{namespace}"]
+    """what runs a command in it; `ip netns exec` and `ip -n` would remount /sys, which not every root has"""
+    return ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
 
 
 USES = itertools.count()
@@ -158,7 +158,7 @@ def two_hosts():
             ip("link", "add", f"{tag}v{i}", "type", "veth", "peer", "name", "eth0", "netns", name)
             ip("link", "set", f"{tag}v{i}", "master", f"{tag}br", "up")
             for args in (["addr", "add", f"{net}.{i + 2}/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
-                ip("-n", name, *args)
+                ip(*args, namespace=name)
         yield f"{net}.1", [(name, f"{net}.{i + 2}") for i, name in enumerate(names)]
     finally:
         for name in names:
@@ -189,7 +189,7 @@ def test_a_host_that_is_cut_off(tmp_path, two_hosts):
         with serve(path, "--set", "control.step_seconds=2", on_started=begin, clean_exit=False) as s:
             events = s.events("/v1/completions", dict(model="tiny", prompt=[1], max_tokens=500, temperature=0, ignore_eos=True))
             next(events)
-            ip("-n", hosts[1][0], "link", "set", "eth0", "down")
+            ip("link", "set", "eth0", "down", namespace=hosts[1][0])
             last = None
             for e in events:
                 last = e
