@@ -1,5 +1,6 @@
 #include "master/server.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -63,6 +64,8 @@ int SignalFd() {
   signal(SIGPIPE, SIG_IGN);
   return signalfd(-1, &set, SFD_CLOEXEC);
 }
+
+constexpr int kMappedBytes = 256 << 10;
 
 struct Server {
   Deployment deployment;
@@ -146,6 +149,9 @@ absl::Status Server::StartFleet() {
   EngineOptions engine_options{.blocks = plan.kv_blocks, .block_tokens = plan.block_tokens, .context = plan.context, .stages = plan.stages,
                                .max_batch_tokens = deployment.schedule.max_batch_tokens, .max_sequences = deployment.schedule.max_sequences,
                                .queue = deployment.limits.queue, .prefix_cache = deployment.cache.prefix,
+                               .prefix_min_tokens = deployment.cache.prefix_min_tokens, .swap_blocks = plan.swap_blocks,
+                               .run_ahead = deployment.schedule.run_ahead,
+                               .prefill_slowdown = deployment.schedule.prefill_slowdown,
                                .queue_seconds = deployment.limits.queue_seconds};
   engine = std::make_unique<EngineThread>(engine_options, fleet.get(),
                                           [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
@@ -264,6 +270,8 @@ int ServeMain(int argc, char** argv) {
   server.plan = std::move(planned.plan);
   server.text = std::move(planned.text);
   server.signals = SignalFd();
+  // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.
+  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   SetLogLevel(server.deployment.log);
   SetLogProcess("master");
   for (const std::string& warning : planned.warnings) LogWarning("%s", warning);
