@@ -119,13 +119,15 @@ bool Scheduler::MayPlan() const {
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
-// Of every step while something decodes, here or in a step under way: the stages are shared.
+// Of every step while something decodes, here or in a step under way: the stages are shared. What those who decode will have to
+// bear once all the others decode as well is no slowdown.
 int Scheduler::PromptBudget() const {
   if (options_.prefill_slowdown <= 0) return options_.max_batch_tokens;
   int decoding = flight_.decode_rows;
   for (auto flight = flights_.rbegin(); decoding == 0 && flight != flights_.rend(); ++flight) decoding = flight->decode_rows;
   if (decoding == 0) return options_.max_batch_tokens;
-  return cost_.PromptRows(decoding, options_.prefill_slowdown).value_or(kSmallestSplit);
+  const int all = std::min<int>(options_.max_sequences, running_.size() + waiting_.size());
+  return cost_.PromptRows(decoding, CeilDiv(all, options_.stages), options_.prefill_slowdown).value_or(kSmallestSplit);
 }
 
 std::optional<Step> Scheduler::Plan(double now) {
