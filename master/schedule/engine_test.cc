@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <map>
 #include <vector>
 
 #include "master/schedule/engine_bench.h"
