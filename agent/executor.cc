@@ -1,6 +1,7 @@
 #include "agent/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <unordered_map>
 
@@ -50,7 +51,7 @@ class CpuExecutor : public Executor {
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
     KvShape shape{.layers = static_cast<int>(self_.layers.size()), .kv_heads = static_cast<int>(self_.kv_heads.size()),
-                  .head_dim = header_.config.head_dim, .block_tokens = plan_.block_tokens, .blocks = plan_.kv_blocks,
+                  .head_dim = header_.config.head_dim, .block_tokens = plan_.block_tokens, .blocks = plan_.kv_blocks + plan_.swap_blocks,
                   .dtype = KvType(deployment_.cache.type)};
     auto cache = KvCache::Create(shape);
     if (!cache.ok()) return cache.status();
@@ -92,6 +93,7 @@ class CpuExecutor : public Executor {
   // First of several stages: steps whose samples are still under way from the last stage.
   std::deque<std::pair<uint64_t, std::vector<uint64_t>>> awaited_;
   // Of one step.
+  double copy_seconds_ = 0;
   std::vector<int32_t> ids_;
   std::vector<KvRow> rows_;
   std::vector<const int32_t*> tables_;
@@ -107,7 +109,12 @@ absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
   }
   if (auto s = ReceiveSamples(step, group); !s.ok()) return s;
   for (uint64_t id : step.ended) sequences_.erase(id);
-  for (const BlockCopy& copy : step.copies) cache_->Copy(copy.from, copy.to);
+  copy_seconds_ = 0;
+  if (!step.copies.empty()) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (const BlockCopy& copy : step.copies) cache_->Copy(copy.from, copy.to);
+    copy_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
   ids_.clear();
   rows_.clear();
   tables_.clear();
@@ -180,6 +187,7 @@ absl::StatusOr<std::optional<StepResult>> CpuExecutor::Run(const Step& step, Gro
     return std::optional<StepResult>{};
   }
   StepResult result{.epoch = step.epoch, .number = step.number};
+  result.copy_seconds = copy_seconds_;
   if (auto s = Judge(step, group, &result); !s.ok()) return s;
   if (auto s = SendSamples(step, group); !s.ok()) return s;
   if (self_.rank != 0) return std::optional<StepResult>{};

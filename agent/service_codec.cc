@@ -68,6 +68,7 @@ Step DecodeStep(const wire::Step& in) {
 void EncodeResult(const StepResult& in, wire::StepResult* out) {
   out->set_epoch(in.epoch);
   out->set_number(in.number);
+  out->set_copy_seconds(in.copy_seconds);
   for (const SequenceResult& sequence : in.sequences) {
     wire::SequenceResult* to = out->add_sequences();
     to->set_id(sequence.id);

@@ -141,6 +141,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
         *std::get<uint64_t*>(field) = static_cast<uint64_t>(key.min) + 12345;
         break;
       case KeyKind::kSeconds:
+      case KeyKind::kNumber:
         *std::get<double*>(field) = key.min + 0.1 + 0.2;
         break;
       case KeyKind::kBoolean:
@@ -151,7 +152,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
   }
   // Values that other rules hold narrower.
   all.kernels.activations = 8;
-  all.cache.swap = 0;
+  all.schedule.prefill_slowdown = 1.5;
   all.cache.block_tokens = 32;
   all.parallel.transport = "gloo";
   all.limits.header_bytes = 2000, all.limits.body = 9999999;
@@ -317,7 +318,8 @@ TEST(Validate, RulesOfTheFileAlone) {
        "f.yaml: control.token_file: must be given when an agent is remote: it has no other way to know the token"},
       {"agents: {launch: remote}\nparallel: {transport: shm}\ncontrol: {token_file: t}",
        "f.yaml:3:23: parallel.transport: shm needs every agent on the master's host; use gloo or auto"},
-      {"cache: {swap: 1GiB}", "f.yaml:2:15: cache.swap: swapping is not available in this build; must be 0"},
+      {"schedule: {prefill_slowdown: 0.9}",
+       "f.yaml:2:30: schedule.prefill_slowdown: must be above 1, or 0 for no bound"},
       {"kernels: {activations: 12}", "f.yaml:2:24: kernels.activations: must be 8 or 16"},
       {"context: 100\nlimits: {max_tokens: 101}", "f.yaml:3:22: limits.max_tokens: must not exceed context (100)"},
       {"rest: {listen: \"0.0.0.0:80\"}\ngrpc: {listen: \"0.0.0.0:80\"}",

@@ -93,6 +93,8 @@ absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, 
       return Store(ParseBytes(text), std::get<uint64_t*>(field));
     case KeyKind::kSeconds:
       return Store(ParseSeconds(text), std::get<double*>(field));
+    case KeyKind::kNumber:
+      return Store(ParseNumber(text), std::get<double*>(field));
     case KeyKind::kBoolean:
       return Store(ParseBoolean(text), std::get<bool*>(field));
   }
@@ -111,6 +113,7 @@ std::string GetKey(const ConfigKey& key, KeyField field) {
     case KeyKind::kBytes:
       return FormatBytes(*std::get<uint64_t*>(field));
     case KeyKind::kSeconds:
+    case KeyKind::kNumber:
       return FormatSeconds(*std::get<double*>(field));
     case KeyKind::kBoolean:
       return *std::get<bool*>(field) ? "true" : "false";

@@ -14,7 +14,7 @@
 
 namespace pangea {
 
-enum class KeyKind : uint8_t { kText, kChoice, kInteger, kBytes, kSeconds, kBoolean, kAddress };
+enum class KeyKind : uint8_t { kText, kChoice, kInteger, kBytes, kSeconds, kNumber, kBoolean, kAddress };
 
 using KeyField = std::variant<std::string*, int*, uint64_t*, double*, bool*>;
 
@@ -22,7 +22,7 @@ struct ConfigKey {
   std::string_view name;  // "cache.memory"; for agents "agents.threads", in both forms of `agents`
   KeyKind kind;
   KeyField (*field)(Deployment&, AgentConfig&);           // agents.* look at the second, all others at the first
-  double min = 0, max = std::numeric_limits<int>::max();  // kInteger, kBytes, kSeconds
+  double min = 0, max = std::numeric_limits<int>::max();  // kInteger, kBytes, kSeconds, kNumber
   std::string_view choices = {};                          // kChoice: "a, b"
   std::string_view doc;
 

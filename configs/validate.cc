@@ -91,7 +91,8 @@ class Rules {
 
   void Sizes() {
     if (d_.cache.block_tokens % 16 != 0) Fault("cache.block_tokens: must be a multiple of 16");
-    if (d_.cache.swap != 0) Fault("cache.swap: swapping is not available in this build; must be 0");
+    if (d_.schedule.prefill_slowdown != 0 && d_.schedule.prefill_slowdown <= 1)
+      Fault("schedule.prefill_slowdown: must be above 1, or 0 for no bound");
     if (d_.kernels.activations != 8 && d_.kernels.activations != 16) Fault("kernels.activations: must be 8 or 16");
     for (auto [name, value] : {std::pair{"limits.max_prompt_tokens", d_.limits.max_prompt_tokens},
                                {"limits.max_tokens", d_.limits.max_tokens}}) {

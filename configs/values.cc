@@ -84,6 +84,12 @@ absl::StatusOr<uint64_t> ParseBytes(std::string_view text) {
   return bytes;
 }
 
+absl::StatusOr<double> ParseNumber(std::string_view text) {
+  if (text.empty() || text.find_first_not_of("0123456789.") != text.npos)
+    return absl::InvalidArgumentError("expected a number, such as 2 or 1.5");
+  return ParseSeconds(text);
+}
+
 absl::StatusOr<double> ParseSeconds(std::string_view text) {
   std::string_view number, name;
   const absl::Status expected = absl::InvalidArgumentError("expected seconds, such as 30, 0.5, 30s or 500ms");

@@ -17,6 +17,8 @@ absl::StatusOr<uint64_t> ParseBytes(std::string_view text);
 // Seconds: "30", "0.5", "30s", "500ms", "20us", "2m", "1h".
 absl::StatusOr<double> ParseSeconds(std::string_view text);
 
+absl::StatusOr<double> ParseNumber(std::string_view text);  // "2", "1.5"
+
 std::string FormatBytes(uint64_t bytes);       // shortest exact: "256MiB", "1000"
 std::string FormatSeconds(double seconds);     // shortest text that reads back to the same double
 std::string QuoteYaml(std::string_view text);  // double-quoted YAML scalar

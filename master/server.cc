@@ -1,5 +1,6 @@
 #include "master/server.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -64,6 +65,8 @@ int SignalFd() {
   signal(SIGPIPE, SIG_IGN);
   return signalfd(-1, &set, SFD_CLOEXEC);
 }
+
+constexpr int kMappedBytes = 256 << 10;
 
 struct Server {
   Deployment deployment;
@@ -261,6 +264,8 @@ int ServeMain(int argc, char** argv) {
   server.plan = std::move(planned.plan);
   server.text = std::move(planned.text);
   server.signals = SignalFd();
+  // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.
+  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   SetLogLevel(server.deployment.log);
   SetLogProcess("master");
   for (const std::string& warning : planned.warnings) LogWarning("%s", warning);

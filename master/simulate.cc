@@ -41,7 +41,6 @@ constexpr char kHelp[] =
     "  --json                 one line of JSON instead of tables\n"
     "  --timeline FILE        also what every stage does when, in the Chrome trace format (open it in Perfetto)\n"
     "Of the deployment:\n"
-    "  --no-run-ahead         no step before the samples of the one before it are known\n"
     "  --pipeline N, --tensor N, --device KIND, --set KEY.PATH=VALUE   as for `pangea check`, whose --help lists all "
     "keys\n"
     "  --help                 this text\n\n"
@@ -109,8 +108,6 @@ absl::StatusOr<SimulateArgs> ParseSimulateArgs(int argc, const char* const* argv
     }
     if (word == "--json") {
       args.json = true;
-    } else if (word == "--no-run-ahead") {
-      args.run_ahead = false;
     } else if (option == nullptr) {
       others.push_back(argv[i]);
     } else {
@@ -141,7 +138,6 @@ SimulationReport RunSimulation(const PlannedDeployment& planned, const SimulateA
   const CostModel model(TensorIndex(planned.header), planned.deployment, planned.plan);
   SimulationOptions options;
   options.engine = MakeEngineOptions(planned.deployment, planned.plan);
-  options.engine.run_ahead = args.run_ahead;
   options.streams = args.streams;
   options.ends_known = args.ends_known;
   options.timeline = timeline;
@@ -150,7 +146,8 @@ SimulationReport RunSimulation(const PlannedDeployment& planned, const SimulateA
   options.costs.of_step = [&](const Step& step) {
     std::vector<StageSeconds> seconds;
     for (const StageCost& cost : model.Stages(step))
-      seconds.push_back({.compute = cost.compute(), .gather = cost.gather, .hand_over = cost.hand_over});
+      seconds.push_back(
+          {.compute = cost.compute(), .gather = cost.gather, .hand_over = cost.hand_over, .copies = cost.copies});
     return seconds;
   };
   return Simulate(options, requests);

@@ -16,7 +16,6 @@ struct SimulateArgs {
   WorkloadShape shape;
   int streams = 0;         // clients that each send their next request when one ends; 0: by arrival
   bool ends_known = true;  // --ends length, id
-  bool run_ahead = true;
   bool json = false, help = false;
   std::string timeline;  // file to write; empty: none
 };

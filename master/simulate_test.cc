@@ -90,7 +90,7 @@ absl::StatusOr<SimulateArgs> Args(std::vector<const char*> words) {
 TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
   const auto args =
       Args({"--streams", "8", "m.yaml", "--prompt=10-20", "--output", "7", "--requests", "9", "--seed=5", "--ends",
-            "id", "--json", "--no-run-ahead", "--timeline", "t.json", "--pipeline", "4", "--set", "context=64"});
+            "id", "--json", "--timeline", "t.json", "--pipeline", "4", "--set", "context=64"});
   ASSERT_TRUE(args.ok()) << args.status();
   EXPECT_EQ(args->serve.target, "m.yaml");
   EXPECT_EQ(args->serve.settings, (std::vector<std::string>{"parallel.pipeline=4", "context=64"}));
@@ -98,7 +98,7 @@ TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
   EXPECT_EQ(args->shape.prompt.high, 20);
   EXPECT_EQ(args->shape.requests, 9);
   EXPECT_EQ(args->shape.seed, 5u);
-  EXPECT_TRUE(args->json && !args->run_ahead && !args->ends_known && args->timeline == "t.json");
+  EXPECT_TRUE(args->json && !args->ends_known && args->timeline == "t.json");
   EXPECT_TRUE(Args({"--help"})->help);
   for (const std::vector<const char*>& wrong :
        std::vector<std::vector<const char*>>{{"m"},

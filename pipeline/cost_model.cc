@@ -68,6 +68,7 @@ CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan
   const double own = Subtrees(plan.attention, agent.attn_leaves) + Subtrees(plan.ffn, agent.ffn_leaves);
   if (plan.ranks > 1) share.gather_bytes = layers * (gathered - own) * d * kFloat;
 
+  share.block_bytes = static_cast<double>(agent.kv_block_bytes);
   const double token = 2.0 * agent.kv_heads.size() * KvExtentBytes(cache, plan.block_tokens, model.head_dim) /
                        plan.block_tokens;  // of one layer
   share.context_bytes.assign(windows_.size(), 0);
@@ -84,6 +85,7 @@ CostModel::Load CostModel::LoadOf(const Step& step) const {
   Load load;
   load.context.assign(windows_.size(), 0);
   load.pairs.assign(windows_.size(), 0);
+  load.copies = static_cast<double>(step.copies.size());
   for (const StepSequence& part : step.sequences) {
     const double rows = part.rows(), end = part.start + rows;
     load.rows += rows;
@@ -109,6 +111,7 @@ StageCost CostModel::CostOf(const Share& share, const Load& load) const {
         std::max(load.pairs[i] * share.pair_macs[i] / attention_macs, load.context[i] * share.context_bytes[i] / bytes);
   }
   cost.rows = load.rows * share.row_bytes / bytes;
+  cost.copies = load.copies * 2 * share.block_bytes / bytes;  // read and written
   cost.fixed = speed_.step_seconds + share.layers * speed_.layer_seconds;
   if (ranks_ > 1) {
     // Two gathers a layer, and on the last stage that of the candidates.

@@ -16,9 +16,10 @@ struct StageCost {
   double attention = 0;  // over cached keys and values
   double rows = 0;       // norms, activations, sums of the gathered vectors: rows that pass through memory
   double fixed = 0;      // per step and per layer, whatever is in it
+  double copies = 0;     // of blocks, before the forward
   double gather = 0;     // between the ranks
   double hand_over = 0;  // of the hidden state to the next stage; 0 on the last
-  double compute() const { return products + attention + rows + fixed; }
+  double compute() const { return products + attention + rows + fixed + copies; }
 };
 
 class CostModel {
@@ -31,7 +32,7 @@ class CostModel {
   // What a step asks for, whoever computes it. Per distinct window of the model's layers: context read, and products of
   // a row with a position of its context.
   struct Load {
-    double rows = 0, sampled = 0;
+    double rows = 0, sampled = 0, copies = 0;
     std::vector<double> context, pairs;
   };
   // Of one agent: multiply-adds and bytes.
@@ -40,6 +41,7 @@ class CostModel {
     double row_macs = 0, sample_macs = 0;
     double row_bytes = 0;                          // moved by what is no product
     std::vector<double> context_bytes, pair_macs;  // [window]: of all its layers of that window
+    double block_bytes = 0;                        // of a block over all its layers
     double gather_bytes = 0;                       // received for a row
     int layers = 0;
   };

@@ -38,6 +38,7 @@ struct ParallelPlan {
   int context = 0;                 // tokens a sequence may have
   int block_tokens = 16;
   int kv_blocks = 0;               // the smallest that any agent can hold
+  int swap_blocks = 0;             // beyond them, for preempted sequences (cache.swap)
   std::string transport;           // shm or gloo, resolved
   bool spin = false;               // a core for every agent thread plus one
   double predicted_tokens_per_second = 0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h

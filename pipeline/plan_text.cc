@@ -49,7 +49,7 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
     const RankPlan& a = agents[i];
     rows.push_back({absl::StrCat(i), absl::StrCat(a.stage), absl::StrCat(a.rank), RangeText(a.layers),
                     RangeText(a.heads), RangeText(a.kv_heads), RangeText(a.ffn_columns), RangeText(a.vocab),
-                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * kv_blocks), BytesText(a.activation_bytes),
+                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * (kv_blocks + swap_blocks)), BytesText(a.activation_bytes),
                     BytesText(a.communication_bytes)});
   }
   absl::StrAppend(&text, Table(rows));
@@ -57,6 +57,7 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
   absl::StrAppendFormat(&text, "KV cache    %d blocks of %d tokens = %d tokens", kv_blocks, block_tokens, tokens);
   absl::StrAppendFormat(&text, " (%.1f sequences of full context)\n",
                         static_cast<double>(tokens) / std::max(context, 1));
+  if (swap_blocks > 0) absl::StrAppendFormat(&text, "swap        %d blocks for preempted sequences\n", swap_blocks);
   absl::StrAppendFormat(&text, "context     %d tokens a sequence", context);
   if (context < model.max_positions) absl::StrAppendFormat(&text, " (the checkpoint declares %d)", model.max_positions);
   absl::StrAppend(&text, "\n");

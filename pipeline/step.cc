@@ -133,8 +133,9 @@ absl::Status Validate(const Step& step, const StepLimits& limits) {
     if (copy.group < 0 || copy.group >= limits.cache_groups)
       return Invalid("copies: cache group ", copy.group, " is outside the ", limits.cache_groups);
     for (const int32_t block : {copy.from, copy.to}) {
-      if (block < 0 || block >= limits.blocks)
-        return Invalid("copies: block ", block, " is outside the ", limits.blocks, " blocks");
+      if (block < 0 || block >= limits.blocks + limits.swap_blocks)
+        return Invalid("copies: block ", block, " is outside the ", limits.blocks, " blocks and ", limits.swap_blocks,
+                       " swap blocks");
     }
     if (copy.from == copy.to) return Invalid("copies: block ", copy.from, " is copied to itself");
     if (!targets.insert({copy.group, copy.to}).second) return Invalid("copies: block ", copy.to, " is written twice");

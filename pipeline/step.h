@@ -57,7 +57,7 @@ struct StepSequence {
 };
 
 struct BlockCopy {
-  int32_t group = 0, from = 0, to = 0;
+  int32_t group = 0, from = 0, to = 0;  // either may be a swap block: blocks .. blocks + swap_blocks - 1
 };
 
 struct Step {
@@ -65,7 +65,7 @@ struct Step {
   uint64_t number = 0;
   std::vector<StepSequence> sequences;
   std::vector<uint64_t> ended;    // forgotten by the agents before the forward
-  std::vector<BlockCopy> copies;  // before the forward
+  std::vector<BlockCopy> copies;  // before the forward, in this order
   int rows() const;
 };
 
@@ -87,11 +87,12 @@ struct StepResult {
   uint64_t epoch = 0;
   uint64_t number = 0;
   std::vector<SequenceResult> sequences;  // those that asked for logits, in the step's order
+  double copy_seconds = 0;                // what the step's block copies took, on the agent that sends the result
 };
 
 // Limits checked before anything is allocated.
 struct StepLimits {
-  int32_t vocab = 0, blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0, max_position = 0;
+  int32_t vocab = 0, blocks = 0, swap_blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0, max_position = 0;
 };
 absl::Status Validate(const Step& step, const StepLimits& limits);
 

@@ -65,7 +65,7 @@ TEST_F(DoorsTest, Stream) {
   doors->Deliver({Ids(id, 0, "one")});
   ASSERT_TRUE(s.ReadUntil("one"));
   doors->Deliver({Ids(id, 0, "two", FinishReason::kLength)});
-  ASSERT_TRUE(s.ReadUntil("0\r\n\r\n"));
+  ASSERT_TRUE(s.ReadUntil("\r\n0\r\n\r\n"));
   EXPECT_NE(s.input.find("Content-Type: text/event-stream"), std::string::npos);
   const auto events = Events(s.input);
   ASSERT_EQ(events.size(), 6u) << s.input;

@@ -1,5 +1,7 @@
 #include "master/api/openai_request.h"
 
+#include <malloc.h>
+
 #include <cmath>
 #include <limits>
 #include <set>
@@ -14,6 +16,7 @@ namespace pb = google::protobuf;
 using Json = nlohmann::json;
 
 constexpr size_t kIgnoredNames = 32, kNameBytes = 64;
+constexpr size_t kLargeBody = 1 << 20;
 
 // Fields that would change the answer and are not served: ignored they would fail open. `neutral` asks for nothing.
 struct Unserved {
@@ -246,14 +249,26 @@ class Filler {
 
 }  // namespace
 
-absl::Status ParseOpenAi(std::string_view body, const JsonLimits& limits, pb::Message* message,
-                         std::vector<std::string>* ignored) {
+namespace {
+
+absl::Status ParseChecked(std::string_view body, const JsonLimits& limits, pb::Message* message,
+                          std::vector<std::string>* ignored) {
   if (auto s = CheckJson(body, limits); !s.ok()) return s;
   const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError("the body is not valid JSON: a number is out of range");
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", TypeName(json)));
   return Filler(ignored).Fill(json, "", message);
+}
+
+}  // namespace
+
+absl::Status ParseOpenAi(std::string_view body, const JsonLimits& limits, pb::Message* message,
+                         std::vector<std::string>* ignored) {
+  absl::Status status = ParseChecked(body, limits, message, ignored);
+  // Its tree was many times as large, in small pieces that the allocator would keep, for every thread anew.
+  if (body.size() >= kLargeBody) malloc_trim(0);
+  return status;
 }
 
 std::string IgnoredHeader(const std::vector<std::string>& ignored) {

@@ -63,6 +63,7 @@ void EncodeStep(const Step& in, wire::Step* out) {
 
 StepResult DecodeResult(const wire::StepResult& in) {
   StepResult out{.epoch = in.epoch(), .number = in.number()};
+  out.copy_seconds = in.copy_seconds();
   for (const auto& sequence : in.sequences()) {
     SequenceResult& to = out.sequences.emplace_back();
     to.id = sequence.id();

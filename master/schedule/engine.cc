@@ -1,6 +1,9 @@
 #include "master/schedule/engine.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -18,8 +21,9 @@ struct Engine::State {
       : options(given), port(to), deliver(std::move(out)), scheduler(given) {}
 
   absl::Status CheckRequest(const SequenceRequest& request) const;
-  int Queued() const;
-  void Pump();
+  void Pump(double now);
+  void Started(Request* request);
+  void SetAlarm(Request* request, double when);
   void Flush();
   void CommitRun(const Run& run, const SequenceResult* result);
   void TakeSamples(Sequence* sequence, const SequenceResult& result);
@@ -37,6 +41,8 @@ struct Engine::State {
   std::vector<std::unique_ptr<Request>> closing;  // ended, but named by steps in flight
   Scheduler scheduler;                            // below the requests: it points into them
   std::vector<Output> outputs;                    // of the event being handled
+  std::set<std::pair<double, Request*>> alarms;   // of open requests
+  std::set<std::pair<uint64_t, Request*>> queued;  // by order: those of which no choice has run yet
   absl::Status failure;                           // of the whole engine
   uint64_t next_order = 1;
   EngineStats counts;
@@ -46,6 +52,7 @@ absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
   if (open.contains(request.request)) return absl::InvalidArgumentError("request: this number is in use");
   if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: at least one id is needed");
   if (request.n < 1) return absl::InvalidArgumentError("n: must be at least 1");
+  if (!(request.weight > 0)) return absl::InvalidArgumentError("weight: must be above 0");
   if (request.max_tokens < 0) return absl::InvalidArgumentError("max_tokens: must not be negative");
   const int64_t ids = static_cast<int64_t>(request.prompt.size()) + (request.max_tokens > 0 ? 1 : 0);
   const int64_t cache = int64_t{options.blocks} * options.block_tokens;
@@ -61,24 +68,27 @@ absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
   return absl::OkStatus();
 }
 
-int Engine::State::Queued() const {
-  int queued = 0;
-  const Request* last = nullptr;  // the choices of a request are neighbours in the queue
-  for (const Sequence* sequence : scheduler.waiting()) {
-    queued += !sequence->request->started && sequence->request != last;
-    last = sequence->request;
-  }
-  return queued;
+void Engine::State::SetAlarm(Request* request, double when) {
+  alarms.erase({request->alarm, request});
+  request->alarm = when;
+  if (std::isfinite(when)) alarms.emplace(when, request);
 }
 
-void Engine::State::Pump() {
-  while (std::optional<Step> step = scheduler.Plan()) {
+// One of its choices runs for the first time.
+void Engine::State::Started(Request* request) {
+  request->counted = true;
+  counts.prompt += request->prompt_size();
+  queued.erase({request->order, request});
+  SetAlarm(request, request->body.deadline);
+}
+
+void Engine::State::Pump(double now) {
+  while (std::optional<Step> step = scheduler.Plan(now)) {
     ++counts.steps;
     counts.largest_batch = std::max<uint64_t>(counts.largest_batch, step->sequences.size());
     for (const Run& run : scheduler.flights().back().runs) {
       counts.rows += run.rows;
-      if (!run.sequence->request->counted) counts.prompt += run.sequence->request->prompt_size();
-      run.sequence->request->counted = true;
+      if (!run.sequence->request->counted) Started(run.sequence->request);
     }
     port->Send(*step);
   }
@@ -125,6 +135,8 @@ void Engine::State::EndRequest(Request* request) {
     sequence.ended = true;
     scheduler.Leave(&sequence);
   }
+  SetAlarm(request, std::numeric_limits<double>::infinity());
+  queued.erase({request->order, request});
   const auto found = open.find(request->body.request);
   SCHEDULE_CHECK(found != open.end() && found->second.get() == request);
   closing.push_back(std::move(found->second));
@@ -223,8 +235,9 @@ Engine::~Engine() {
 absl::Status Engine::Submit(double now, SequenceRequest body) {
   State& state = *state_;
   if (!state.failure.ok()) return state.failure;
+  if (body.deadline <= now) return absl::DeadlineExceededError("the request's deadline has passed");
   if (absl::Status valid = state.CheckRequest(body); !valid.ok()) return valid;
-  if (state.Queued() >= state.options.queue) {
+  if (static_cast<int>(state.queued.size()) >= state.options.queue) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", state.options.queue, " requests are waiting (limits.queue)"));
   }
@@ -243,37 +256,40 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
     sequence.choice = choice;
     state.scheduler.Enqueue(&sequence);
   }
+  state.queued.emplace(request->order, request.get());
+  state.SetAlarm(request.get(), std::min(now + state.options.queue_seconds, request->body.deadline));
   const uint64_t number = request->body.request;
   state.open.emplace(number, std::move(request));
-  state.Pump();
+  state.Pump(now);
   return absl::OkStatus();
 }
 
-void Engine::Cancel(double, uint64_t request) {
+void Engine::Cancel(double now, uint64_t request) {
   const auto found = state_->open.find(request);
   if (found == state_->open.end()) return;
   state_->EndRequest(found->second.get());
   state_->Bury();
-  state_->Pump();
+  state_->Pump(now);
 }
 
-void Engine::Finish(double, uint64_t request, int choice, int) {
+void Engine::Finish(double now, uint64_t request, int choice, int) {
   const auto found = state_->open.find(request);
   if (found == state_->open.end()) return;
   std::vector<Sequence>& choices = found->second->choices;
   if (choice < 0 || choice >= static_cast<int>(choices.size()) || choices[choice].ended) return;
   state_->EndChoice(&choices[choice]);
   state_->Bury();
-  state_->Pump();
+  state_->Pump(now);
 }
 
-void Engine::OnResult(double, const StepResult& result) {
+void Engine::OnResult(double now, const StepResult& result) {
   State& state = *state_;
   if (!state.failure.ok() || result.epoch != state.options.epoch) return;  // of a step that is void
   if (state.scheduler.flights().empty() || state.scheduler.flights().front().number != result.number) {
     return FailAll(absl::InternalError(absl::StrCat("the agents answered step ", result.number, " out of order")));
   }
   const Flight flight = state.scheduler.Commit();
+  state.scheduler.Learn(now, flight, result.copy_seconds);
   size_t next = 0;  // results come in the step's order, for those that have one
   for (const Run& run : flight.runs) {
     const bool has = next < result.sequences.size() && result.sequences[next].id == run.id;
@@ -281,36 +297,28 @@ void Engine::OnResult(double, const StepResult& result) {
   }
   for (const Run& run : flight.runs) state.scheduler.Settle(run.sequence);
   state.Bury();
-  state.Pump();   // the agents first,
+  state.Pump(now);   // the agents first,
   state.Flush();  // then the clients
 }
 
 void Engine::Tick(double now) {
   State& state = *state_;
-  std::vector<Request*> late;
-  for (const Sequence* sequence : state.scheduler.waiting()) {
-    Request* request = sequence->request;
-    if (request->started || now - request->arrival < state.options.queue_seconds) continue;
-    if (late.empty() || late.back() != request) late.push_back(request);
-  }
-  for (Request* request : late) {
+  while (!state.alarms.empty() && state.alarms.begin()->first <= now) {
+    Request* request = state.alarms.begin()->second;
     state.Fail(request, 0,
-               absl::UnavailableError(absl::StrCat("waited ", state.options.queue_seconds,
-                                                   " seconds in the queue (limits.queue_seconds)")));
+               request->body.deadline <= now
+                   ? absl::DeadlineExceededError("the request's deadline has passed")
+                   : absl::UnavailableError(absl::StrCat("waited ", state.options.queue_seconds,
+                                                         " seconds in the queue (limits.queue_seconds)")));
   }
   state.Bury();
-  state.Pump();
+  state.Pump(now);
   state.Flush();
 }
 
 std::optional<double> Engine::NextDeadline() const {
-  std::optional<double> first;
-  for (const Sequence* sequence : state_->scheduler.waiting()) {
-    if (sequence->request->started) continue;
-    const double deadline = sequence->request->arrival + state_->options.queue_seconds;
-    if (!first || deadline < *first) first = deadline;
-  }
-  return first;
+  if (state_->alarms.empty()) return std::nullopt;
+  return state_->alarms.begin()->first;
 }
 
 void Engine::FailAll(const absl::Status& why) {
@@ -330,6 +338,9 @@ EngineStats Engine::stats() const {
   stats.blocks_free = scheduler.pool().available();
   stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
   stats.preemptions = scheduler.preemptions();
+  stats.swapped = scheduler.swapped();
+  stats.queued = static_cast<int>(state_->queued.size());
+  if (!state_->queued.empty()) stats.oldest_arrival = state_->queued.begin()->second->arrival;
   stats.prefix_queries = scheduler.prefix_queries();
   stats.prefix_hits = scheduler.prefix_hits();
   return stats;
@@ -348,6 +359,7 @@ void Engine::CheckInvariants() const {
                      (sequence.ended && sequence.table.empty() && sequence.outstanding == 0));
     }
     SCHEDULE_CHECK(any_open == is_open);
+    SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) == (is_open && !request.counted));
   };
   for (const auto& [number, request] : state.open) check(*request, true);
   for (const auto& request : state.closing) check(*request, false);

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -26,6 +27,12 @@ struct SequenceRequest {
   std::vector<int32_t> stop_ids;  // end ids and stop_token_ids: finish with kStop, the id counted
   bool prompt_logprobs = false;   // echo with log-probabilities: once, of choice 0
   int priority = 0;               // lower is served earlier, as in vLLM
+  int32_t adapter = 0;            // 0: none
+  // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the same).
+  uint32_t account = 0;
+  double weight = 1;
+  // On the clock of the events; a request that has not ended by then ends with DeadlineExceeded, running or not.
+  double deadline = std::numeric_limits<double>::infinity();
 };
 
 // Outputs of one step, delivered together in one call.
@@ -46,8 +53,14 @@ struct EngineOptions {
   // Rows and sequences of a step; queue: requests of which no choice has run yet.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
+  int prefix_min_tokens = 0;  // a hit shorter than this is computed again
+  // Blocks beyond `blocks` to which preempted sequences are copied when that is cheaper than computing them again. Steps name
+  // them in copies only: blocks .. blocks + swap_blocks - 1.
+  int swap_blocks = 0;
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
+  // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
+  double prefill_slowdown = 0;
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
 };
 
@@ -55,9 +68,11 @@ struct EngineStats {
   int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;  // waiting, running: sequences
   // blocks_free: those that nobody uses, cached or not. prefix_queries, prefix_hits: known tokens of sequences that
   // were looked up in the prefix cache when they began to run, and those found there. largest_batch: sequences in one
-  // step. prompt: ids of prompts that have been started, each prompt once.
-  uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, largest_batch = 0, prefix_queries = 0,
-           prefix_hits = 0;
+  // step. prompt: ids of prompts that have been started, each prompt once. swapped: preemptions that kept their K/V.
+  uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, swapped = 0, largest_batch = 0,
+           prefix_queries = 0, prefix_hits = 0;
+  int queued = 0;             // requests of which no choice has run yet
+  double oldest_arrival = 0;  // of those, when the first of them came; 0: none
 };
 
 class Engine {
@@ -72,7 +87,7 @@ class Engine {
   // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
   void OnResult(double now, const StepResult& result);
-  void Tick(double now);                       // queue age; calls deliver for what has expired
+  void Tick(double now);                       // queue age and deadlines; calls deliver for what has expired
   void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
   std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens
   EngineStats stats() const;

@@ -82,7 +82,7 @@ std::vector<Sample> ExpectedPrompt(const SequenceRequest& request) {
 }
 
 FakeAgents::FakeAgents(const EngineOptions& options)
-    : options_(options), pages_(options.blocks, std::vector<Slot>(options.block_tokens)) {}
+    : options_(options), pages_(options.blocks + options.swap_blocks, std::vector<Slot>(options.block_tokens)) {}
 
 void FakeAgents::Fault(const std::string& what) {
   if (fault_.empty()) fault_ = what;
@@ -112,6 +112,7 @@ void FakeAgents::Send(const Step& step) {
   if (!fault_.empty()) return;
   const StepLimits limits{.vocab = kFakeVocab,
                           .blocks = options_.blocks,
+                          .swap_blocks = options_.swap_blocks,
                           .block_tokens = options_.block_tokens,
                           .cache_groups = 1,
                           .max_rows = options_.max_batch_tokens,
@@ -142,12 +143,28 @@ void FakeAgents::Send(const Step& step) {
 }
 
 void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
-  if (copy.group != 0 || copy.from < 0 || copy.to < 0 || copy.from >= options_.blocks || copy.to >= options_.blocks) {
+  const int pages = static_cast<int>(pages_.size());
+  if (copy.group != 0 || copy.from < 0 || copy.to < 0 || copy.from >= pages || copy.to >= pages) {
     return Fault("copy out of range");
   }
   MayWrite(0, copy.to);
   pages_[copy.to] = pages_[copy.from];
-  tainted_.erase(copy.to);
+  const bool swaps = copy.from >= options_.blocks || copy.to >= options_.blocks;
+  if (swaps && tainted_.contains(copy.from)) {
+    tainted_.insert(copy.to);
+  } else {
+    tainted_.erase(copy.to);
+  }
+  if (copy.to >= options_.blocks) {
+    if (copy.from >= options_.blocks) Fault("a copy within the swap blocks");
+    ++swap_outs;
+    return;  // its source may be anybody's by now; what was there shows when it comes back
+  }
+  if (swaps) {
+    ++swap_ins;
+    if (!copy_targets_.emplace(copy.to, copy.from).second) Fault("two copies into one block");
+    return;
+  }
   if (!copy_targets_.emplace(copy.to, copy.from).second) Fault("two copies into one block");
   ++copies;
   // The source is named by this step: on behalf of those that own it.
@@ -217,7 +234,9 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
     known.first = known.length = part.start;
     shared_tables += part.start > 0;
     for (int i = 0; i < part.start / options_.block_tokens; ++i) {
-      if (tainted_.contains(known.table[i]) && !InATable(known.table[i], part.id))
+      const auto copied = copy_targets_.find(known.table[i]);
+      const bool own = copied != copy_targets_.end() && copied->second >= options_.blocks;  // come back from swap
+      if (!own && tainted_.contains(known.table[i]) && !InATable(known.table[i], part.id))
         Fault("K/V of a failed sequence was shared");
     }
   }

@@ -21,6 +21,11 @@ enum class PlantedBug {
   kShareFailed,      // the blocks of a failed sequence stay in the prefix index
   kEchoFromCache,    // a sequence that wants prompt log-probabilities reads the prefix cache
   kNeverYield,       // nobody is preempted
+  kStarveAccount,    // what an account is served is not counted
+  kSaveIdleness,     // an account that was idle is served until it has caught up
+  kSwapLate,         // a copy to swap runs after the step that may overwrite its source
+  kSwapLeak,         // swap blocks of a sequence that ends while it waits are lost
+  kSwapShort,        // the last swapped block is not copied back
 };
 
 #ifdef PANGEA_PLANTED_BUGS

@@ -41,7 +41,8 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
                                            PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed,
-                                           PlantedBug::kEchoFromCache));
+                                           PlantedBug::kEchoFromCache, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
+                                           PlantedBug::kSwapShort));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
   EXPECT_EXIT(

@@ -77,6 +77,10 @@ EngineOptions Life::RandomOptions() {
   options.max_sequences = OneIn(4) ? Uniform(1, 2) : Uniform(3, 12);
   options.queue = OneIn(3) ? Uniform(1, 3) : 50;
   options.prefix_cache = !OneIn(4);
+  options.prefix_min_tokens = OneIn(4) ? Uniform(1, 20) : 0;
+  options.swap_blocks = OneIn(2) ? Uniform(1, 40) : 0;
+  options.run_ahead = !OneIn(4);
+  options.prefill_slowdown = OneIn(2) ? 1.2 : 0;
   options.queue_seconds = OneIn(3) ? Uniform(1, 20) : 1e6;
   return options;
 }
@@ -98,6 +102,9 @@ SequenceRequest Life::RandomRequest() {
   for (int i = Uniform(0, 2); i > 0; --i) request.stop_ids.push_back(Uniform(0, kFakeVocab - 1));
   request.prompt_logprobs = OneIn(4);
   request.priority = OneIn(4) ? Uniform(-1, 1) : 0;
+  request.account = Uniform(0, 3);
+  request.weight = 1 + request.account;
+  if (OneIn(8)) request.deadline = now_ + Uniform(0, 500) * 0.01;
   request.sampling.seed = Uniform(0, 100000);
   if (OneIn(12)) request.sampling.seed = request.sampling.seed / 100 * 100 + 13;  // fails
   request.sampling.top_logprobs = Uniform(-1, 2);
@@ -114,7 +121,8 @@ void Life::Submit() {
   if (delivered_calls_ != before) Fault("Submit delivered something");
   const int capacity = std::min(options_.context, options_.blocks * options_.block_tokens);
   const bool fits = static_cast<int>(request.prompt.size()) + (request.max_tokens > 0) <= capacity;
-  if (status.ok() != (fits && !in_use && status.code() != absl::StatusCode::kResourceExhausted)) {
+  const bool late = request.deadline <= now_;
+  if (status.ok() != (fits && !in_use && !late && status.code() != absl::StatusCode::kResourceExhausted)) {
     return Fault(absl::StrCat("Submit answered ", status.ToString()));
   }
   if (!status.ok()) {
@@ -175,7 +183,8 @@ void Life::CloseIfDone(Client* client) {
 void Life::Result() {
   if (!agents_.HasResult()) return;
   const int before = delivered_calls_;
-  const StepResult result = agents_.TakeResult();
+  StepResult result = agents_.TakeResult();
+  result.copy_seconds = OneIn(2) ? 0 : Uniform(1, 50) * 1e-4;  // sometimes dear, sometimes cheap against computing
   if (OneIn(50)) {  // late news of another epoch
     StepResult stale = result;
     stale.epoch = options_.epoch + 7;
@@ -199,7 +208,8 @@ void Life::Take(const Output& output) {
   if (!output.error.ok()) {
     client.ended = true;
     --open_;
-    client.expired = absl::IsUnavailable(output.error);
+    client.expired = absl::IsUnavailable(output.error) || absl::IsDeadlineExceeded(output.error);
+    if (absl::IsDeadlineExceeded(output.error) && client.request.deadline > now_) Fault("ended before its deadline");
     client.failed = !client.expired;
     if (counts_) ++(client.expired ? counts_->expired : counts_->failed);
     return;
@@ -301,6 +311,8 @@ std::string Life::Run() {
     counts_->copies += agents_.copies;
     counts_->shared_tables += agents_.shared_tables;
     counts_->resumes += agents_.resumes;
+    counts_->swap_outs += agents_.swap_outs;
+    counts_->swap_ins += agents_.swap_ins;
   }
   return fault_;
 }

@@ -9,7 +9,7 @@ namespace pangea {
 
 struct LifeCounts {
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
-  uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, echoes = 0,
+  uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0, swap_ins = 0, echoes = 0,
            hits = 0, deepest = 0;
 };
 

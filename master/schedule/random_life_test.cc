@@ -33,13 +33,14 @@ TEST(RandomLife, EveryRequestEndsOnceWithWhatItGivesAlone) {
   std::cout << lives << " lives: " << counts.requests << " requests, " << counts.finished << " finished, "
             << counts.cancelled << " cancelled, " << counts.stopped << " choices stopped, " << counts.failed
             << " failed, " << counts.expired << " expired, " << counts.refused << " refused; " << counts.steps
-            << " steps, " << counts.preemptions << " preemptions, " << counts.resumes << " resumes, " << counts.copies
+            << " steps, " << counts.preemptions << " preemptions, " << counts.resumes << " resumes, " << counts.swap_outs
+            << " blocks swapped out, " << counts.swap_ins << " in, " << counts.copies
             << " copies, " << counts.shared_tables << " shared tables, " << counts.echoes << " echoes, " << counts.hits
             << " prefix hits, at most " << counts.deepest << " steps in flight\n";
   // What the lives have met: a generator that no longer reaches a path would otherwise pass in silence.
   for (const uint64_t met : {counts.finished, counts.cancelled, counts.stopped, counts.failed, counts.expired,
                              counts.refused, counts.shared_steps, counts.preemptions, counts.resumes, counts.copies,
-                             counts.shared_tables, counts.echoes, counts.hits}) {
+                             counts.shared_tables, counts.echoes, counts.hits, counts.swap_outs, counts.swap_ins}) {
     EXPECT_GT(met, lives / 100);
   }
   EXPECT_GE(counts.deepest, 5u);

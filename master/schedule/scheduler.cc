@@ -16,19 +16,26 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 }  // namespace
 
 Scheduler::Scheduler(const EngineOptions& options)
-    : options_(options), pool_(options.blocks), index_(options.blocks), distrusted_(options.blocks, false) {}
+    : options_(options),
+      pool_(options.blocks),
+      index_(options.blocks),
+      distrusted_(options.blocks, false),
+      cost_(options.max_sequences) {
+  for (int32_t slot = options.swap_blocks; slot-- > 0;) free_slots_.push_back(options.blocks + slot);
+}
 
 Scheduler::~Scheduler() { Void(); }
 
 void Scheduler::Enqueue(Sequence* sequence) {
   sequence->phase = Phase::kWaiting;
-  waiting_.insert(sequence);
+  waiting_.Insert(sequence);
 }
 
 void Scheduler::Leave(Sequence* sequence) {
   switch (sequence->phase) {
     case Phase::kWaiting:
-      waiting_.erase(sequence);
+      waiting_.Erase(sequence);
+      if (planted_bug != PlantedBug::kSwapLeak) DropSwapped(sequence);
       break;
     case Phase::kRunning:
       running_.erase(std::find(running_.begin(), running_.end(), sequence));
@@ -43,6 +50,7 @@ void Scheduler::Leave(Sequence* sequence) {
     leaving_.push_back(sequence);
     return;
   }
+  if (!sequence->ended) SwapOut(sequence);
   ReleaseBlocks(sequence);
   sequence->phase = Phase::kDone;
   if (!sequence->ended) Enqueue(sequence);
@@ -51,6 +59,7 @@ void Scheduler::Leave(Sequence* sequence) {
 void Scheduler::Settle(Sequence* sequence) {
   if (sequence->phase != Phase::kLeaving || sequence->outstanding > 0) return;
   leaving_.erase(std::find(leaving_.begin(), leaving_.end(), sequence));
+  if (!sequence->ended) SwapOut(sequence);
   ReleaseBlocks(sequence);
   sequence->phase = Phase::kDone;
   if (!sequence->ended) Enqueue(sequence);
@@ -109,10 +118,20 @@ bool Scheduler::MayPlan() const {
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
-std::optional<Step> Scheduler::Plan() {
+// Of every step while something decodes, here or in a step under way: the stages are shared.
+int Scheduler::PromptBudget() const {
+  if (options_.prefill_slowdown <= 0) return options_.max_batch_tokens;
+  int decoding = flight_.decode_rows;
+  for (auto flight = flights_.rbegin(); decoding == 0 && flight != flights_.rend(); ++flight) decoding = flight->decode_rows;
+  if (decoding == 0) return options_.max_batch_tokens;
+  return cost_.PromptRows(decoding, options_.prefill_slowdown).value_or(kSmallestSplit);
+}
+
+std::optional<Step> Scheduler::Plan(double now) {
   if (!MayPlan()) return std::nullopt;
   step_ = Step();
   flight_ = Flight();
+  flight_.sent = now;
   step_.epoch = options_.epoch;
   step_.number = flight_.number = next_number_;
 
@@ -124,6 +143,7 @@ std::optional<Step> Scheduler::Plan() {
     AddRun(sequence, 1);
     --budget;
   }
+  budget = std::min(budget, PromptBudget());
   for (Sequence* sequence : running_) {
     if (budget == 0) break;
     if (sequence->awaiting || sequence->decoding()) continue;
@@ -131,9 +151,10 @@ std::optional<Step> Scheduler::Plan() {
     AddRun(sequence, rows);
     budget -= rows;
   }
-  for (auto next = waiting_.begin(); next != waiting_.end() && budget > 0;) {
-    Sequence* sequence = *next;
-    ++next;  // admission takes it out of the queue
+  FairQueue::Cursor next(&waiting_);
+  while (budget > 0) {
+    Sequence* sequence = next.Next();
+    if (sequence == nullptr) break;
     const Admission admission = Admit(sequence);
     if (admission == Admission::kStop) break;  // nobody overtakes: a long prompt would otherwise wait for ever
     if (admission == Admission::kSkip) continue;
@@ -144,6 +165,10 @@ std::optional<Step> Scheduler::Plan() {
   if (step_.sequences.empty()) return std::nullopt;
   ++next_number_;
   step_.ended.swap(forgotten_);
+  const auto first = planted_bug == PlantedBug::kSwapLate ? step_.copies.end() : step_.copies.begin();
+  step_.copies.insert(first, swap_outs_.begin(), swap_outs_.end());
+  swap_outs_.clear();
+  flight_.copies = static_cast<int>(step_.copies.size());
   flights_.push_back(std::move(flight_));
   return std::move(step_);
 }
@@ -215,6 +240,7 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
 
   StepSequence part;
   part.id = sequence->id;
+  part.adapter = request.body.adapter;
   part.start = run.start;
   part.ids.reserve(rows);
   // A row past the known ids is "your last sample": ids stay empty.
@@ -238,6 +264,11 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
   sequence->awaiting = run.newest;
   ++sequence->outstanding;
   if (sequence->prompt_step == 0 && end >= request.prompt_size()) sequence->prompt_step = step_.number;
+  (rows == 1 && end > request.prompt_size() ? flight_.decode_rows : flight_.prompt_rows) += rows;
+  if (end > sequence->charged) {
+    waiting_.Charge(*sequence, end - std::max(sequence->charged, run.start));
+    sequence->charged = end;
+  }
   step_.sequences.push_back(std::move(part));
   flight_.runs.push_back(run);
   Index(sequence);
@@ -254,7 +285,8 @@ void Scheduler::Index(Sequence* sequence) {
   const int early = planted_bug == PlantedBug::kIndexPartial ? options_.block_tokens - 1 : 0;
   const int rows = std::min(sequence->sent + early, sequence->known());
   for (; (sequence->indexed + 1) * options_.block_tokens <= rows; ++sequence->indexed) {
-    const uint64_t before = sequence->indexed == 0 ? PrefixIndex::Root(0) : sequence->index_serial;
+    const uint64_t before =
+        sequence->indexed == 0 ? PrefixIndex::Root(sequence->request->body.adapter) : sequence->index_serial;
     const std::vector<int32_t> ids = IdsOf(*sequence, sequence->indexed);
     int32_t block = index_.Find(before, ids);
     if (block < 0) {  // otherwise another sequence was first; this one's block is an ordinary one
@@ -272,118 +304,6 @@ void Scheduler::Index(Sequence* sequence) {
   }
 }
 
-std::vector<int32_t> Scheduler::Match(const Sequence& sequence) const {
-  std::vector<int32_t> blocks;
-  if (!options_.prefix_cache) return blocks;
-  // The newest known row is always computed: it brings the next sample.
-  const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
-  uint64_t before = PrefixIndex::Root(0);
-  while (static_cast<int>(blocks.size() + 1) * options_.block_tokens <= most) {
-    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(blocks.size())));
-    if (block < 0) break;
-    blocks.push_back(block);
-    before = index_.serial(block);
-  }
-  return blocks;
-}
-
-bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
-  const int end = (blocks + 1) * options_.block_tokens;
-  if (!options_.prefix_cache || end > sequence.known() - 1) return false;
-  for (const Sequence* other : running_) {
-    if (other->known() < end || other->sent >= end || other->decoding()) continue;
-    int position = 0;
-    while (position < end && other->IdAt(position) == sequence.IdAt(position)) ++position;
-    if (position == end) return true;
-  }
-  return false;
-}
-
-const Sequence* Scheduler::Donor(const Sequence& sequence) const {
-  for (const Sequence& sibling : sequence.request->choices) {
-    if (&sibling == &sequence || sibling.phase != Phase::kRunning) continue;
-    // Copies run before the forward, so the prompt must have been in an earlier step than this one.
-    const bool soon = planted_bug == PlantedBug::kForkTooSoon;
-    if (sibling.prompt_step != 0 && (soon || sibling.prompt_step < step_.number)) return &sibling;
-  }
-  return nullptr;
-}
-
-// The prompt's last, partial block can only be had from a sibling.
-bool Scheduler::IsSiblingReading(const Sequence& sequence) const {
-  const auto& choices = sequence.request->choices;
-  return std::any_of(choices.begin(), choices.end(), [&](const Sequence& sibling) {
-    return &sibling != &sequence && sibling.phase == Phase::kRunning &&
-           (sibling.prompt_step == 0 || sibling.prompt_step == step_.number);
-  });
-}
-
-Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
-  const int present = static_cast<int>(running_.size() + leaving_.size());
-  if (present >= options_.max_sequences) return Admission::kStop;
-  Request& request = *sequence->request;
-  const bool reads =
-      !request.WantsPrompt(*sequence) || planted_bug == PlantedBug::kEchoFromCache;  // else: needs every row's logits
-  std::vector<int32_t> taken;
-  int rows = 0;  // that need not be computed
-  const Sequence* donor = nullptr;
-  if (reads) {
-    taken = Match(*sequence);
-    rows = static_cast<int>(taken.size()) * options_.block_tokens;
-    donor = Donor(*sequence);
-    const int offered = donor ? std::min(request.prompt_size(), sequence->known() - 1) : 0;
-    if (offered > rows) {
-      rows = offered;
-      taken.assign(donor->table.begin(), donor->table.begin() + rows / options_.block_tokens);
-    } else {
-      donor = nullptr;
-      if (IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
-        return Admission::kSkip;
-    }
-  }
-  const int total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
-  const int idle =
-      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; }));
-  const int needed = total - static_cast<int>(taken.size()) + idle;
-  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits.
-  const int room = present / 4;
-  if (needed + room > pool_.available() && !(present == 0 && needed <= pool_.available())) return Admission::kStop;
-
-  waiting_.erase(sequence);
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
-  sequence->phase = Phase::kRunning;
-  sequence->id = next_id_++;
-  sequence->sent = rows;
-  for (const int32_t block : taken) pool_.Share(block);
-  sequence->table = std::move(taken);
-  if (donor && rows % options_.block_tokens != 0) CopyPartial(sequence, *donor);
-  while (static_cast<int>(sequence->table.size()) < total) sequence->table.push_back(TakeBlock());
-  if (rows >= request.prompt_size()) sequence->prompt_step = step_.number;
-  Index(sequence);
-  if (reads && options_.prefix_cache) {
-    prefix_queries_ += sequence->known();
-    if (!donor) prefix_hits_ += rows;
-  }
-  if (!request.started && sequence->choice == 0 && !donor) request.cached = std::min(rows, request.prompt_size());
-  request.started = true;
-  return Admission::kAdmitted;
-}
-
-void Scheduler::CopyPartial(Sequence* sequence, const Sequence& donor) {
-  const int32_t from = donor.table[sequence->table.size()];
-  if (planted_bug == PlantedBug::kSharePartial) {
-    pool_.Share(from);
-    sequence->table.push_back(from);
-    return;
-  }
-  const int32_t to = TakeBlock();
-  sequence->table.push_back(to);
-  step_.copies.push_back({.group = 0, .from = from, .to = to});
-  if (planted_bug == PlantedBug::kUncountedCopy) return;
-  pool_.Share(from);
-  flight_.held.push_back(from);
-}
-
 Flight Scheduler::Commit() {
   SCHEDULE_CHECK(!flights_.empty());
   Flight flight = std::move(flights_.front());
@@ -397,11 +317,20 @@ Flight Scheduler::Commit() {
   return flight;
 }
 
+void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
+  const double seconds = now - std::max(flight.sent, last_result_) - copy_seconds;
+  last_result_ = now;
+  cost_.Learn(flight.decode_rows, flight.prompt_rows, seconds);
+  cost_.LearnCopies(flight.copies, copy_seconds);
+}
+
 void Scheduler::Void() {
   while (!flights_.empty()) {
     const Flight flight = Commit();
     for (const Run& run : flight.runs) Settle(run.sequence);
   }
+  waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
+  swap_outs_.clear();
   for (int32_t block = 0; block < pool_.size(); ++block) {
     if (!index_.Has(block)) continue;
     index_.Erase(block);
@@ -420,14 +349,18 @@ void Scheduler::CheckInvariants() const {
     }
     SCHEDULE_CHECK(named == sequence->outstanding);
   };
-  for (const Sequence* sequence : waiting_) {
+  size_t slots = free_slots_.size();
+  waiting_.ForEach([&](const Sequence* sequence) {
     SCHEDULE_CHECK(sequence->phase == Phase::kWaiting && sequence->table.empty() && !sequence->ended);
     SCHEDULE_CHECK(sequence->outstanding == 0);
-  }
+    slots += sequence->slots.size();
+  });
+  SCHEDULE_CHECK(slots == static_cast<size_t>(options_.swap_blocks));
   for (const Sequence* sequence : running_) {
     SCHEDULE_CHECK(sequence->phase == Phase::kRunning && !sequence->ended);
     SCHEDULE_CHECK(sequence->told <= static_cast<int>(sequence->table.size()));
     SCHEDULE_CHECK(sequence->sent <= static_cast<int>(sequence->table.size()) * options_.block_tokens);
+    SCHEDULE_CHECK(sequence->slots.empty());
     count(sequence);
   }
   for (const Sequence* sequence : leaving_) {

@@ -3,11 +3,13 @@
 //
 // Order of a step: decoding sequences, then prompt chunks of running sequences, then admissions, under max_batch_tokens
 // rows.
+// - Prompt rows that share a step with decoding ones are so many that the step takes at most prefill_slowdown times as long
+// as without them, by what steps have been seen to take (StepCost).
 // - Blocks for decoding are handed out in rank order (Earlier). When none is left the lowest-ranked running sequence
 // yields all of its
-//   own, by recompute; the highest-ranked one therefore always goes on, and since any single sequence fits the pool
+//   own, to be computed again or, when that is cheaper and there is room, from a copy in the swap blocks; the highest-ranked one therefore always goes on, and since any single sequence fits the pool
 //   (checked at submission), there is no deadlock.
-// - A sequence is admitted in rank order with blocks for all its known ids at once, so that reading a prompt never runs
+// - A sequence is admitted in the order of FairQueue with blocks for all its known ids at once, so that reading a prompt never runs
 // out of blocks.
 // - Full blocks of known ids enter the prefix index when the step that computes them is sent (later parts of that step
 // may use them: all
@@ -24,12 +26,13 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "master/schedule/block_pool.h"
+#include "master/schedule/fair_queue.h"
 #include "master/schedule/prefix_index.h"
 #include "master/schedule/sequence.h"
+#include "master/schedule/step_cost.h"
 
 namespace pangea {
 
@@ -47,6 +50,8 @@ struct Flight {
   uint64_t number = 0;
   std::vector<Run> runs;      // in the step's order
   std::vector<int32_t> held;  // sources of copies, kept until the commit
+  double sent = 0;            // when
+  int decode_rows = 0, prompt_rows = 0, copies = 0;
 };
 
 class Scheduler {
@@ -60,10 +65,12 @@ class Scheduler {
   void Leave(Sequence* sequence);
   // The next step, when one may be sent and there is something to send; the caller sends it. The flight is added to
   // flights().
-  std::optional<Step> Plan();
+  std::optional<Step> Plan(double now);
   // Takes the oldest flight out, less its sequences' outstanding counts: the caller looks at its runs, then calls
   // Settle for each.
   Flight Commit();
+  // What a committed flight took, copy_seconds of it for its copies: later steps are planned by it.
+  void Learn(double now, const Flight& flight, double copy_seconds);
   void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
   void Accepted(Sequence* sequence);  // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
@@ -71,11 +78,12 @@ class Scheduler {
   void CheckInvariants() const;
 
   const std::deque<Flight>& flights() const { return flights_; }
-  const std::set<Sequence*, Earlier>& waiting() const { return waiting_; }
+  const FairQueue& waiting() const { return waiting_; }
   const std::vector<Sequence*>& running() const { return running_; }
   const std::vector<Sequence*>& leaving() const { return leaving_; }
   const BlockPool& pool() const { return pool_; }
   uint64_t preemptions() const { return preemptions_; }
+  uint64_t swapped() const { return swapped_; }
   uint64_t prefix_queries() const { return prefix_queries_; }
   uint64_t prefix_hits() const { return prefix_hits_; }
 
@@ -83,6 +91,7 @@ class Scheduler {
   enum class Admission { kAdmitted, kSkip, kStop };
 
   bool MayPlan() const;
+  int PromptBudget() const;  // prompt rows that may join the step being planned
   std::vector<Sequence*> ReadyToDecode();       // those that have their blocks, preempting where needed
   std::vector<Sequence*> ReadyToRunAhead();     // those of the oldest flight: their sample is the next to be known
   bool CoverNext(Sequence* sequence);           // blocks for its next row
@@ -97,6 +106,9 @@ class Scheduler {
   const Sequence* Donor(const Sequence& sequence) const;
   bool IsSiblingReading(const Sequence& sequence) const;
   void CopyPartial(Sequence* sequence, const Sequence& donor);
+  void SwapOut(Sequence* sequence);       // when it is cheaper than computing it again
+  void SwapIn(Sequence* sequence);        // behind the blocks that it has already
+  void DropSwapped(Sequence* sequence);
   void Index(Sequence* sequence);  // the full blocks of its sent rows
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
   int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
@@ -106,15 +118,20 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<bool> distrusted_;  // [block]: named by a sequence that failed, and not taken anew since
-  std::set<Sequence*, Earlier> waiting_;
+  FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
   std::deque<Flight> flights_;       // oldest first
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
+  std::vector<int32_t> free_slots_;  // swap blocks
+  // To swap blocks, first of all in the next step: their sources may be free, and taken anew, by then, but are written later.
+  std::vector<BlockCopy> swap_outs_;
+  StepCost cost_;
+  double last_result_ = 0;
   Step step_;                        // being planned
   Flight flight_;
   uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0;
-  uint64_t preemptions_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
+  uint64_t preemptions_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };
 
 }  // namespace pangea

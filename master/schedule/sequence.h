@@ -21,6 +21,10 @@ struct Sequence {
   Phase phase = Phase::kWaiting;
   bool ended = false;              // no output follows (finished, cancelled or failed)
   std::vector<int32_t> generated;  // committed ids
+  int charged = 0;                 // rows that its account has been charged
+  // While it waits after preemption: where its first `swapped` rows are.
+  std::vector<int32_t> slots;
+  int swapped = 0;
   // From here on: of the present run, cleared by preemption.
   uint64_t id = 0;             // at the agents; a fresh one for every run
   std::vector<int32_t> table;  // blocks, in order of position
@@ -49,7 +53,8 @@ struct Request {
   uint64_t order = 0;          // of arrival
   int limit = 0;               // ids that a choice may generate: max_tokens or the context, whichever is first
   bool started = false;        // a choice has run: it no longer counts as queued
-  bool counted = false;        // its prompt is in the statistics
+  bool counted = false;        // as started, in the statistics
+  double alarm = std::numeric_limits<double>::infinity();  // when it has waited too long, or its deadline
   std::vector<Sample> prompt;  // log-probabilities so far: of body.prompt[1], [2], ...
   bool prompt_delivered = false;
   int cached = 0;  // prompt rows that choice 0 took from the prefix cache when it first ran

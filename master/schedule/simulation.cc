@@ -35,7 +35,11 @@ class Simulation : public StepPort {
         clients_(requests.size()),
         engine_(options.engine, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
 
-  void Send(const Step& step) override { due_.push_back({pipeline_.Send(now_, step), ResultOf(step)}); }
+  void Send(const Step& step) override {
+    const VirtualPipeline::Sent sent = pipeline_.Send(now_, step);
+    due_.push_back({sent.answered, ResultOf(step)});
+    due_.back().second.copy_seconds = sent.copy_seconds;
+  }
 
   SimulationReport Run() {
     std::vector<size_t> order(requests_.size());

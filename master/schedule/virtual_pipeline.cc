@@ -22,7 +22,7 @@ double VirtualPipeline::IdsKnown(const Step& step) const {
   return known;
 }
 
-double VirtualPipeline::Send(double now, const Step& step) {
+VirtualPipeline::Sent VirtualPipeline::Send(double now, const Step& step) {
   const std::vector<StageSeconds> costs = costs_.of_step(step);
   SCHEDULE_CHECK(costs.size() == free_.size());
   double ready = std::max(now + costs_.control_latency, IdsKnown(step));
@@ -38,7 +38,7 @@ double VirtualPipeline::Send(double now, const Step& step) {
   for (const StepSequence& part : step.sequences) {
     if (part.logits != LogitRows::kNone && part.next_id < 0) last_sample_[part.id] = free_.back();
   }
-  return free_.back() + costs_.control_latency;
+  return {.answered = free_.back() + costs_.control_latency, .copy_seconds = costs.back().copies};
 }
 
 void VirtualPipeline::Note(const Step& step, int stage, double begin, const StageSeconds& cost) {

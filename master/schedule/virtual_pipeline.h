@@ -16,6 +16,7 @@ namespace pangea {
 // layers, then the hidden state goes to the next stage.
 struct StageSeconds {
   double compute = 0, gather = 0, hand_over = 0;
+  double copies = 0;  // of compute: of blocks, before the forward
   double total() const { return compute + gather + hand_over; }
 };
 
@@ -35,10 +36,13 @@ class VirtualPipeline {
  public:
   // spans: where to note what the stages do, or null.
   VirtualPipeline(int stages, VirtualCosts costs, std::vector<TimelineSpan>* spans = nullptr);
-  // A step leaves the master at `now`, which never goes back. Returns when its result reaches the master: no earlier
-  // than that of the step before. A stage takes one step at a time, in order; a step with a row "your last sample"
-  // waits at the first stage until the last one has drawn that sample and sent it over.
-  double Send(double now, const Step& step);
+  struct Sent {
+    double answered = 0;      // when its result reaches the master: no earlier than that of the step before
+    double copy_seconds = 0;  // as the result tells it, by the last stage
+  };
+  // A step leaves the master at `now`, which never goes back. A stage takes one step at a time, in order; a step with a
+  // row "your last sample" waits at the first stage until the last one has drawn that sample and sent it over.
+  Sent Send(double now, const Step& step);
   const std::vector<StageUse>& use() const { return use_; }  // bubble is the caller's to fill in
 
  private:

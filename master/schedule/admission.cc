@@ -1,0 +1,165 @@
+// Who is admitted, and what it need not compute: rows from the prefix cache, from a sibling, or from its own copy.
+#include <algorithm>
+
+#include "master/schedule/check.h"
+#include "master/schedule/planted_bug.h"
+#include "master/schedule/scheduler.h"
+
+namespace pangea {
+
+std::vector<int32_t> Scheduler::Match(const Sequence& sequence) const {
+  std::vector<int32_t> blocks;
+  if (!options_.prefix_cache) return blocks;
+  // The newest known row is always computed: it brings the next sample.
+  const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
+  uint64_t before = PrefixIndex::Root(sequence.request->body.adapter);
+  while (static_cast<int>(blocks.size() + 1) * options_.block_tokens <= most) {
+    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(blocks.size())));
+    if (block < 0) break;
+    blocks.push_back(block);
+    before = index_.serial(block);
+  }
+  if (static_cast<int>(blocks.size()) * options_.block_tokens < options_.prefix_min_tokens) blocks.clear();
+  return blocks;
+}
+
+bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
+  if (!options_.prefix_cache) return false;
+  for (const Sequence* other : running_) {
+    if (other->decoding() || other->request->body.adapter != sequence.request->body.adapter) continue;
+    const int most = std::min(sequence.known() - 1, other->known());
+    int alike = 0;
+    while (alike < most && other->IdAt(alike) == sequence.IdAt(alike)) ++alike;
+    alike -= alike % options_.block_tokens;
+    if (alike > blocks * options_.block_tokens && alike > other->sent && alike >= options_.prefix_min_tokens) return true;
+  }
+  return false;
+}
+
+const Sequence* Scheduler::Donor(const Sequence& sequence) const {
+  for (const Sequence& sibling : sequence.request->choices) {
+    if (&sibling == &sequence || sibling.phase != Phase::kRunning) continue;
+    // Copies run before the forward, so the prompt must have been in an earlier step than this one.
+    const bool soon = planted_bug == PlantedBug::kForkTooSoon;
+    if (sibling.prompt_step != 0 && (soon || sibling.prompt_step < step_.number)) return &sibling;
+  }
+  return nullptr;
+}
+
+// The prompt's last, partial block can only be had from a sibling.
+bool Scheduler::IsSiblingReading(const Sequence& sequence) const {
+  const auto& choices = sequence.request->choices;
+  return std::any_of(choices.begin(), choices.end(), [&](const Sequence& sibling) {
+    return &sibling != &sequence && sibling.phase == Phase::kRunning &&
+           (sibling.prompt_step == 0 || sibling.prompt_step == step_.number);
+  });
+}
+
+Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
+  const int present = static_cast<int>(running_.size() + leaving_.size());
+  if (present >= options_.max_sequences) return Admission::kStop;
+  Request& request = *sequence->request;
+  const bool reads =
+      !request.WantsPrompt(*sequence) || planted_bug == PlantedBug::kEchoFromCache;  // else: needs every row's logits
+  std::vector<int32_t> taken;
+  int rows = 0;  // that need not be computed
+  const Sequence* donor = nullptr;
+  if (reads) {
+    taken = Match(*sequence);
+    rows = static_cast<int>(taken.size()) * options_.block_tokens;
+    donor = Donor(*sequence);
+  }
+  const int offered = donor ? std::min(request.prompt_size(), sequence->known() - 1) : 0;
+  const bool swaps_in = sequence->swapped > std::max(rows, offered);
+  if (swaps_in) {
+    donor = nullptr;
+  } else if (reads) {
+    if (offered > rows) {
+      rows = offered;
+      taken.assign(donor->table.begin(), donor->table.begin() + rows / options_.block_tokens);
+    } else {
+      donor = nullptr;
+      if (IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
+        return Admission::kSkip;
+    }
+  }
+  const int total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
+  const int idle =
+      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; }));
+  const int needed = total - static_cast<int>(taken.size()) + idle;
+  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits.
+  const int room = present / 4;
+  if (needed + room > pool_.available() && !(present == 0 && needed <= pool_.available())) return Admission::kStop;
+
+  waiting_.Erase(sequence);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
+  sequence->phase = Phase::kRunning;
+  sequence->id = next_id_++;
+  sequence->sent = rows;
+  for (const int32_t block : taken) pool_.Share(block);
+  sequence->table = std::move(taken);
+  if (swaps_in) SwapIn(sequence);
+  DropSwapped(sequence);
+  if (donor && rows % options_.block_tokens != 0) CopyPartial(sequence, *donor);
+  while (static_cast<int>(sequence->table.size()) < total) sequence->table.push_back(TakeBlock());
+  if (sequence->sent >= request.prompt_size()) sequence->prompt_step = step_.number;
+  Index(sequence);
+  if (reads && options_.prefix_cache) {
+    prefix_queries_ += sequence->known();
+    if (!donor) prefix_hits_ += rows;
+  }
+  if (!request.started && sequence->choice == 0 && !donor) request.cached = std::min(rows, request.prompt_size());
+  request.started = true;
+  return Admission::kAdmitted;
+}
+
+void Scheduler::CopyPartial(Sequence* sequence, const Sequence& donor) {
+  const int32_t from = donor.table[sequence->table.size()];
+  if (planted_bug == PlantedBug::kSharePartial) {
+    pool_.Share(from);
+    sequence->table.push_back(from);
+    return;
+  }
+  const int32_t to = TakeBlock();
+  sequence->table.push_back(to);
+  step_.copies.push_back({.group = 0, .from = from, .to = to});
+  if (planted_bug == PlantedBug::kUncountedCopy) return;
+  pool_.Share(from);
+  flight_.held.push_back(from);
+}
+
+// The rows it has computed go to swap blocks; called just before its blocks are released.
+void Scheduler::SwapOut(Sequence* sequence) {
+  const int rows = std::min(sequence->sent, sequence->known() - 1);
+  const int blocks = sequence->BlocksFor(rows, options_.block_tokens);
+  if (rows <= 0 || blocks > static_cast<int>(free_slots_.size())) return;
+  const std::optional<double> row = cost_.row_seconds(), block = cost_.block_seconds();
+  // There and back. What is not known yet is tried, and so learned.
+  if (row && block && 2 * blocks * *block > rows * *row) return;
+  for (int i = 0; i < blocks; ++i) {
+    sequence->slots.push_back(free_slots_.back());
+    free_slots_.pop_back();
+    swap_outs_.push_back({.group = 0, .from = sequence->table[i], .to = sequence->slots[i]});
+  }
+  sequence->swapped = rows;
+  ++swapped_;
+}
+
+void Scheduler::SwapIn(Sequence* sequence) {
+  const size_t blocks = sequence->slots.size() - (planted_bug == PlantedBug::kSwapShort ? 1 : 0);
+  for (size_t i = sequence->table.size(); i < sequence->slots.size(); ++i) {
+    sequence->table.push_back(TakeBlock());
+    if (i < blocks) step_.copies.push_back({.group = 0, .from = sequence->slots[i], .to = sequence->table[i]});
+  }
+  sequence->sent = sequence->swapped;
+  // Nobody has kept an eye on these rows: had a sequence that shared them failed meanwhile, they could not be told from others.
+  sequence->indexable = false;
+}
+
+void Scheduler::DropSwapped(Sequence* sequence) {
+  free_slots_.insert(free_slots_.end(), sequence->slots.rbegin(), sequence->slots.rend());
+  sequence->slots.clear();
+  sequence->swapped = 0;
+}
+
+}  // namespace pangea

@@ -1,0 +1,30 @@
+// What a step costs, learned from the steps that have been: so that a prompt is read in chunks small enough for the streams
+// that run beside it, and that a preempted sequence is swapped or computed again, whichever is cheaper.
+#pragma once
+#include <optional>
+#include <vector>
+
+namespace pangea {
+
+// Seconds are what a step adds to the time between results: of the slowest stage. Not thread safe.
+class StepCost {
+ public:
+  explicit StepCost(int max_sequences) : decode_(max_sequences + 1, 0) {}
+
+  // A step of so many decoding rows and prompt rows, that copied so many blocks in copy_seconds (of its seconds), took so long.
+  void Learn(int decode_rows, int prompt_rows, double seconds);
+  void LearnCopies(int blocks, double seconds);
+  // Prompt rows that may go beside decode_rows (> 0) so that the step takes about `slowdown` times what it takes without;
+  // at least 1. nullopt: not known yet.
+  std::optional<int> PromptRows(int decode_rows, double slowdown) const;
+  std::optional<double> row_seconds() const;    // of one prompt row
+  std::optional<double> block_seconds() const;  // of copying one block
+
+ private:
+  double DecodeSeconds(int rows) const;  // of a step that only decodes; 0: not known
+
+  std::vector<double> decode_;  // [rows] moving averages; 0: never seen
+  double row_ = 0, block_ = 0;
+};
+
+}  // namespace pangea
