@@ -88,9 +88,8 @@ absl::StatusOr<SimulateArgs> Args(std::vector<const char*> words) {
 }
 
 TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
-  const auto args =
-      Args({"--streams", "8", "m.yaml", "--prompt=10-20", "--output", "7", "--requests", "9", "--seed=5", "--ends",
-            "id", "--json", "--timeline", "t.json", "--pipeline", "4", "--set", "context=64"});
+  const auto args = Args({"--streams", "8", "m.yaml", "--prompt=10-20", "--output", "7", "--requests", "9", "--seed=5",
+                          "--ends", "id", "--json", "--timeline", "t.json", "--pipeline", "4", "--set", "context=64"});
   ASSERT_TRUE(args.ok()) << args.status();
   EXPECT_EQ(args->serve.target, "m.yaml");
   EXPECT_EQ(args->serve.settings, (std::vector<std::string>{"parallel.pipeline=4", "context=64"}));
