@@ -127,8 +127,8 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.schedule.prefill_slowdown; },
      .min = 0,
      .max = 1000,
-     .doc = "A step that also reads prompts may take so many times as long as one that only decodes; the prompt rows are "
-            "cut to that. 0: no such bound."},
+     .doc = "A step that also reads prompts may take so many times as long as one in which all those decode; the prompt "
+            "rows are cut to that. 0: no such bound."},
     {.name = "schedule.run_ahead",
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.schedule.run_ahead; },

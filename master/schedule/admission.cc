@@ -7,20 +7,31 @@
 
 namespace pangea {
 
-std::vector<int32_t> Scheduler::Match(const Sequence& sequence) const {
-  std::vector<int32_t> blocks;
-  if (!options_.prefix_cache) return blocks;
+Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
+  Cached cached;
+  if (!options_.prefix_cache) return cached;
   // The newest known row is always computed: it brings the next sample.
   const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
   uint64_t before = PrefixIndex::Root(sequence.request->body.adapter);
-  while (static_cast<int>(blocks.size() + 1) * options_.block_tokens <= most) {
-    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(blocks.size())));
+  while (cached.rows + options_.block_tokens <= most) {
+    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(cached.blocks.size())));
     if (block < 0) break;
-    blocks.push_back(block);
+    cached.blocks.push_back(block);
+    cached.rows += options_.block_tokens;
     before = index_.serial(block);
   }
-  if (static_cast<int>(blocks.size()) * options_.block_tokens < options_.prefix_min_tokens) blocks.clear();
-  return blocks;
+  std::vector<int32_t> rest;
+  for (int i = cached.rows; i < std::min(most, cached.rows + options_.block_tokens); ++i) rest.push_back(sequence.IdAt(i));
+  cached.partial = index_.FindBeginning(before, rest);
+  // Copies run before the forward, so its rows must have been in an earlier step than this one.
+  const bool early = planted_bug == PlantedBug::kCopyTooSoon;
+  if (cached.partial.alike > 0 && !early && indexed_step_[cached.partial.block] >= step_.number) {
+    cached.soon = 2 * cached.partial.alike >= options_.block_tokens;
+    cached.partial = {};
+  }
+  cached.rows += cached.partial.alike;
+  if (cached.rows < options_.prefix_min_tokens) return {};
+  return cached;
 }
 
 bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
@@ -61,35 +72,44 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   Request& request = *sequence->request;
   const bool reads =
       !request.WantsPrompt(*sequence) || planted_bug == PlantedBug::kEchoFromCache;  // else: needs every row's logits
-  std::vector<int32_t> taken;
-  int rows = 0;  // that need not be computed
+  Cached cached;
   const Sequence* donor = nullptr;
   if (reads) {
-    taken = Match(*sequence);
-    rows = static_cast<int>(taken.size()) * options_.block_tokens;
+    cached = Match(*sequence);
     donor = Donor(*sequence);
   }
   const int offered = donor ? std::min(request.prompt_size(), sequence->known() - 1) : 0;
-  const bool swaps_in = sequence->swapped > std::max(rows, offered);
+  const bool swaps_in = sequence->swapped > std::max(cached.rows, offered);
+  int rows = cached.rows;  // that need not be computed
+  int32_t copied = cached.partial.alike > 0 ? cached.partial.block : -1;
+  std::vector<int32_t> taken = std::move(cached.blocks);
   if (swaps_in) {
     donor = nullptr;
+    copied = -1;
+  } else if (offered > rows) {
+    rows = offered;
+    const int whole = rows / options_.block_tokens;
+    taken.assign(donor->table.begin(), donor->table.begin() + whole);
+    copied = rows % options_.block_tokens != 0 ? donor->table[whole] : -1;
   } else if (reads) {
-    if (offered > rows) {
-      rows = offered;
-      taken.assign(donor->table.begin(), donor->table.begin() + rows / options_.block_tokens);
-    } else {
-      donor = nullptr;
-      if (IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
-        return Admission::kSkip;
-    }
+    donor = nullptr;
+    if (cached.soon || IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
+      return Admission::kSkip;
   }
   const int total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
   const int idle =
-      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; }));
+      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; })) +
+      (copied >= 0 && pool_.users(copied) == 0);
   const int needed = total - static_cast<int>(taken.size()) + idle;
-  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits.
+  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits; if need
+  // be without the block that would be copied.
   const int room = present / 4;
-  if (needed + room > pool_.available() && !(present == 0 && needed <= pool_.available())) return Admission::kStop;
+  const bool alone = present == 0 && (needed <= pool_.available() || copied >= 0);
+  if (needed + room > pool_.available() && !alone) return Admission::kStop;
+  if (needed > pool_.available()) {
+    rows -= rows % options_.block_tokens;
+    copied = -1;
+  }
 
   waiting_.Erase(sequence);
   running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
@@ -100,10 +120,10 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   sequence->table = std::move(taken);
   if (swaps_in) SwapIn(sequence);
   DropSwapped(sequence);
-  if (donor && rows % options_.block_tokens != 0) CopyPartial(sequence, *donor);
+  if (copied >= 0) CopyPartial(sequence, copied);
   while (static_cast<int>(sequence->table.size()) < total) sequence->table.push_back(TakeBlock());
   if (sequence->sent >= request.prompt_size()) sequence->prompt_step = step_.number;
-  Index(sequence);
+  Index(sequence, step_.number);
   if (reads && options_.prefix_cache) {
     prefix_queries_ += sequence->known();
     if (!donor) prefix_hits_ += rows;
@@ -113,18 +133,16 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   return Admission::kAdmitted;
 }
 
-void Scheduler::CopyPartial(Sequence* sequence, const Sequence& donor) {
-  const int32_t from = donor.table[sequence->table.size()];
+void Scheduler::CopyPartial(Sequence* sequence, int32_t from) {
+  pool_.Share(from);  // first: it may be the one that would be given up
   if (planted_bug == PlantedBug::kSharePartial) {
-    pool_.Share(from);
     sequence->table.push_back(from);
     return;
   }
   const int32_t to = TakeBlock();
   sequence->table.push_back(to);
   step_.copies.push_back({.group = 0, .from = from, .to = to});
-  if (planted_bug == PlantedBug::kUncountedCopy) return;
-  pool_.Share(from);
+  if (planted_bug == PlantedBug::kUncountedCopy) return pool_.Release(from);
   flight_.held.push_back(from);
 }
 

@@ -172,7 +172,7 @@ void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
     if (std::find(known.table.begin(), known.table.end(), copy.from) != known.table.end())
       pending->named[copy.from].insert(id);
   }
-  if (!pending->named.contains(copy.from)) Fault("a copy from a block that nobody owns");
+  if (!pending->named.contains(copy.from)) pending->named[copy.from].insert(0);  // a cached one: nobody's
 }
 
 // A block may be written by a sequence only when no other live sequence has it and no outstanding step names it for

@@ -23,6 +23,7 @@ enum class PlantedBug {
   kNeverYield,       // nobody is preempted
   kStarveAccount,    // what an account is served is not counted
   kSaveIdleness,     // an account that was idle is served until it has caught up
+  kCopyTooSoon,      // the beginning of a block is copied in the step that computes it
   kSwapLate,         // a copy to swap runs after the step that may overwrite its source
   kSwapLeak,         // swap blocks of a sequence that ends while it waits are lost
   kDribble,          // a prompt is read a row at a time

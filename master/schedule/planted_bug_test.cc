@@ -43,9 +43,9 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
                                            PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
-                                           PlantedBug::kSwapLate, PlantedBug::kSwapLeak, PlantedBug::kSwapShort,
-                                           PlantedBug::kStarveAccount, PlantedBug::kSaveIdleness,
-                                           PlantedBug::kDribble));
+                                           PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
+                                           PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
+                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
   EXPECT_EXIT(

@@ -5,6 +5,11 @@
 #include "master/schedule/check.h"
 
 namespace pangea {
+namespace {
+
+constexpr int kLookAt = 64;
+
+}  // namespace
 
 uint64_t PrefixIndex::Key(uint64_t before, std::span<const int32_t> ids) {
   uint64_t hash = before;
@@ -25,10 +30,25 @@ int32_t PrefixIndex::Find(uint64_t before, std::span<const int32_t> ids) const {
   return -1;
 }
 
+PrefixIndex::Beginning PrefixIndex::FindBeginning(uint64_t before, std::span<const int32_t> ids) const {
+  Beginning best;
+  const auto found = after_.find(before);
+  if (found == after_.end()) return best;
+  int looked_at = 0;
+  for (auto block = found->second.rbegin(); block != found->second.rend() && looked_at < kLookAt; ++block, ++looked_at) {
+    const std::vector<int32_t>& own = entries_[*block].ids;
+    const auto differs = std::mismatch(ids.begin(), ids.end(), own.begin(), own.end()).first;
+    const int alike = static_cast<int>(differs - ids.begin());
+    if (alike > best.alike) best = {*block, alike};
+  }
+  return best;
+}
+
 void PrefixIndex::Insert(uint64_t before, std::span<const int32_t> ids, int32_t block) {
   SCHEDULE_CHECK(!Has(block));
   entries_[block] = {.serial = next_serial_++, .before = before, .ids = {ids.begin(), ids.end()}};
   by_key_.emplace(Key(before, ids), block);
+  after_[before].push_back(block);
 }
 
 void PrefixIndex::Erase(int32_t block) {
@@ -38,6 +58,9 @@ void PrefixIndex::Erase(int32_t block) {
   const auto it = std::find_if(first, last, [&](const auto& pair) { return pair.second == block; });
   SCHEDULE_CHECK(it != last);
   by_key_.erase(it);
+  const auto siblings = after_.find(entry.before);
+  std::erase(siblings->second, block);
+  if (siblings->second.empty()) after_.erase(siblings);
   entry = Entry();
 }
 

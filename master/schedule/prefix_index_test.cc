@@ -29,6 +29,25 @@ TEST(PrefixIndex, ABlockIsFoundOnlyAfterWhatItContinues) {
   EXPECT_EQ(index.size(), 2u);
 }
 
+TEST(PrefixIndex, TheBlockThatBeginsAlikeForLongest) {
+  PrefixIndex index(8);
+  const uint64_t root = PrefixIndex::Root(0);
+  index.Insert(root, Ids{1, 2, 3, 4}, 3);
+  index.Insert(root, Ids{1, 2, 9, 9}, 5);
+  index.Insert(index.serial(3), Ids{1, 2, 3, 5}, 6);
+  const auto find = [&](const Ids& ids) {
+    const auto found = index.FindBeginning(root, ids);
+    return std::pair(found.block, found.alike);
+  };
+  EXPECT_EQ(find({1, 2, 3, 5}), std::pair(3, 3));
+  EXPECT_EQ(find({1, 2, 9}), std::pair(5, 3));
+  EXPECT_EQ(find({2}), std::pair(-1, 0));
+  EXPECT_EQ(find({}), std::pair(-1, 0));
+  index.Erase(3);
+  EXPECT_EQ(find({1, 2, 3, 5}), std::pair(5, 2));
+  EXPECT_EQ(index.FindBeginning(PrefixIndex::Root(1), Ids{1, 2}).alike, 0);
+}
+
 // Against a map keyed by the whole prefix.
 TEST(PrefixIndex, EqualsAMapOfWholePrefixes) {
   std::mt19937 random(1);

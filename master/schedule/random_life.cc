@@ -250,7 +250,7 @@ void Life::Take(const Output& output) {
     const SequenceRequest& request = client.request;
     if (!options_.prefix_cache || request.prompt_logprobs || output.choice != 0 || !choice.samples.empty() ||
         output.cached_tokens < 0 || output.cached_tokens >= static_cast<int>(request.prompt.size()) ||
-        output.cached_tokens % options_.block_tokens != 0) {
+        output.cached_tokens < options_.prefix_min_tokens) {
       return Fault(absl::StrCat("cached_tokens is ", output.cached_tokens));
     }
     if (counts_) ++counts_->hits;

@@ -19,6 +19,7 @@ Scheduler::Scheduler(const EngineOptions& options)
     : options_(options),
       pool_(options.blocks),
       index_(options.blocks),
+      indexed_step_(options.blocks, 0),
       distrusted_(options.blocks, false),
       cost_(options.max_sequences) {
   for (int32_t slot = options.swap_blocks; slot-- > 0;) free_slots_.push_back(options.blocks + slot);
@@ -102,7 +103,7 @@ int32_t Scheduler::TakeBlock() {
 }
 
 void Scheduler::Accepted(Sequence* sequence) {
-  Index(sequence);  // a row that ran ahead has an id now
+  Index(sequence, next_number_ - 1);  // a row that ran ahead has an id now
   if (sequence->sent >= sequence->known()) return;  // it ran ahead: the row of this very sample is under way
   sequence->awaiting = false;
   sequence->ready_since = ++ready_clock_;
@@ -118,13 +119,15 @@ bool Scheduler::MayPlan() const {
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
-// Of every step while something decodes, here or in a step under way: the stages are shared.
+// Of every step while something decodes, here or in a step under way: the stages are shared. What those who decode will have to
+// bear once all the others decode as well is no slowdown.
 int Scheduler::PromptBudget() const {
   if (options_.prefill_slowdown <= 0) return options_.max_batch_tokens;
   int decoding = flight_.decode_rows;
   for (auto flight = flights_.rbegin(); decoding == 0 && flight != flights_.rend(); ++flight) decoding = flight->decode_rows;
   if (decoding == 0) return options_.max_batch_tokens;
-  return cost_.PromptRows(decoding, options_.prefill_slowdown).value_or(kSmallestSplit);
+  const int all = std::min<int>(options_.max_sequences, running_.size() + waiting_.size());
+  return cost_.PromptRows(decoding, CeilDiv(all, options_.stages), options_.prefill_slowdown).value_or(kSmallestSplit);
 }
 
 std::optional<Step> Scheduler::Plan(double now) {
@@ -272,7 +275,7 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
   }
   step_.sequences.push_back(std::move(part));
   flight_.runs.push_back(run);
-  Index(sequence);
+  Index(sequence, step_.number);
 }
 
 std::vector<int32_t> Scheduler::IdsOf(const Sequence& sequence, int block) const {
@@ -281,7 +284,7 @@ std::vector<int32_t> Scheduler::IdsOf(const Sequence& sequence, int block) const
   return ids;
 }
 
-void Scheduler::Index(Sequence* sequence) {
+void Scheduler::Index(Sequence* sequence, uint64_t step) {
   if (!options_.prefix_cache || !sequence->indexable || sequence->phase != Phase::kRunning) return;
   const int early = planted_bug == PlantedBug::kIndexPartial ? options_.block_tokens - 1 : 0;
   const int rows = std::min(sequence->sent + early, sequence->known());
@@ -299,6 +302,7 @@ void Scheduler::Index(Sequence* sequence) {
       }
       if (index_.Has(block)) index_.Erase(block);  // what it continued has been given up: it could not be found
       index_.Insert(before, ids, block);
+      indexed_step_[block] = step;
       pool_.Cache(block);
     }
     sequence->index_serial = index_.serial(block);

@@ -16,6 +16,7 @@
 //   K/V of a step is written before attention reads) and stay there, least recently used given up first, when nobody
 //   uses them. A sequence that is admitted takes over the blocks of its beginning; while another one is computing more
 //   of it, it waits for those.
+// - Of a block that only begins as the newcomer does, the newcomer gets a copy, and goes on after the ids that are alike.
 // - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
 // partial one.
 // - One step more than there are stages is sent: the sequences of the oldest flight go on with "your last sample" before the
@@ -98,18 +99,24 @@ class Scheduler {
   void AddRun(Sequence* sequence, int rows);    // to the step being planned
   int ChunkOf(const Sequence& sequence) const;  // rows of prompt that one step should take
   Admission Admit(Sequence* sequence);
-  // Leading blocks that another sequence has computed, as many as the sequence may take over.
-  std::vector<int32_t> Match(const Sequence& sequence) const;
+  // What the prefix index knows of a sequence's beginning: whole blocks, and of one more its first rows, to be copied.
+  struct Cached {
+    std::vector<int32_t> blocks;
+    PrefixIndex::Beginning partial;
+    int rows = 0;
+    bool soon = false;  // a good part of the partial one is computed by the very step that is planned
+  };
+  Cached Match(const Sequence& sequence) const;
   // Whether a running sequence will soon have computed the block after the first `blocks` of this one.
   bool IsBeingComputed(const Sequence& sequence, int blocks) const;
   // A running sibling whose prompt was computed by an earlier step, or null.
   const Sequence* Donor(const Sequence& sequence) const;
   bool IsSiblingReading(const Sequence& sequence) const;
-  void CopyPartial(Sequence* sequence, const Sequence& donor);
+  void CopyPartial(Sequence* sequence, int32_t from);
   void SwapOut(Sequence* sequence);       // when it is cheaper than computing it again
   void SwapIn(Sequence* sequence);        // behind the blocks that it has already
   void DropSwapped(Sequence* sequence);
-  void Index(Sequence* sequence);  // the full blocks of its sent rows
+  void Index(Sequence* sequence, uint64_t step);  // the full blocks of its sent rows; the newest are of that step
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
   int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
   void ReleaseBlocks(Sequence* sequence);
@@ -117,6 +124,7 @@ class Scheduler {
   const EngineOptions options_;
   BlockPool pool_;
   PrefixIndex index_;
+  std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
   std::vector<bool> distrusted_;  // [block]: named by a sequence that failed, and not taken anew since
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order

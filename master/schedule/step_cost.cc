@@ -37,19 +37,23 @@ void StepCost::LearnCopies(int blocks, double seconds) {
 }
 
 double StepCost::DecodeSeconds(int rows) const {
-  rows = std::min(rows, static_cast<int>(decode_.size()) - 1);
-  // The nearest that has been seen; of fewer rows rather than of more, which errs towards smaller chunks.
-  for (int distance = 0; distance < static_cast<int>(decode_.size()); ++distance) {
-    if (rows - distance > 0 && decode_[rows - distance] > 0) return decode_[rows - distance];
-    if (rows + distance < static_cast<int>(decode_.size()) && decode_[rows + distance] > 0) return decode_[rows + distance];
+  const int most = static_cast<int>(decode_.size()) - 1;
+  rows = std::min(rows, most);
+  // Of fewer rows rather than of more, which errs towards smaller chunks; each row that is missing counts as a prompt row.
+  for (int seen = rows; seen > 0; --seen) {
+    if (decode_[seen] > 0) return decode_[seen] + (rows - seen) * row_;
+  }
+  for (int seen = rows + 1; seen <= most; ++seen) {
+    if (decode_[seen] > 0) return decode_[seen];
   }
   return 0;
 }
 
-std::optional<int> StepCost::PromptRows(int decode_rows, double slowdown) const {
+std::optional<int> StepCost::PromptRows(int decode_rows, int soon, double slowdown) const {
   const double decode = DecodeSeconds(decode_rows);
   if (decode <= 0 || row_ <= 0) return std::nullopt;
-  return static_cast<int>(std::clamp((slowdown - 1) * decode / row_, 1.0, 1e9));
+  const double most = slowdown * std::max(DecodeSeconds(soon), decode);
+  return static_cast<int>(std::clamp((most - decode) / row_, 1.0, 1e9));
 }
 
 std::optional<double> StepCost::row_seconds() const { return row_ > 0 ? std::optional(row_) : std::nullopt; }

@@ -14,7 +14,7 @@ double Seconds(int decode, int prompt) { return 5e-3 + 1e-4 * decode + 4e-4 * pr
 
 TEST(StepCost, KnowsNothingAtFirst) {
   const StepCost cost(64);
-  EXPECT_FALSE(cost.PromptRows(8, 1.7));
+  EXPECT_FALSE(cost.PromptRows(8, 8, 1.7));
   EXPECT_FALSE(cost.row_seconds());
   EXPECT_FALSE(cost.block_seconds());
 }
@@ -27,40 +27,47 @@ TEST(StepCost, LearnsHowManyRowsFit) {
   cost.Learn(0, 512, Seconds(0, 512));
   for (int i = 0; i < 50; ++i) cost.Learn(8, 0, Seconds(8, 0) * noise(random));
   for (int i = 0; i < 100; ++i) {
-    const int rows = cost.PromptRows(8, 1.7).value();
+    const int rows = cost.PromptRows(8, 8, 1.7).value();
     cost.Learn(8, rows, Seconds(8, rows) * noise(random));
   }
-  const double slowdown = Seconds(8, cost.PromptRows(8, 1.7).value()) / Seconds(8, 0);
+  const double slowdown = Seconds(8, cost.PromptRows(8, 8, 1.7).value()) / Seconds(8, 0);
   EXPECT_NEAR(slowdown, 1.7, 0.17);  // as the noise
   EXPECT_NEAR(cost.row_seconds().value(), 4e-4, 1e-4);
 }
 
-TEST(StepCost, TheNearestBatchStandsForOneThatWasNotSeen) {
+TEST(StepCost, ABatchThatWasNotSeenIsReckonedFromASmallerOne) {
   StepCost cost(64);
-  cost.Learn(0, 100, Seconds(0, 100));
+  cost.Learn(0, 100, 1.0);  // 10 ms a row
   cost.Learn(4, 0, 1.0);
-  cost.Learn(32, 0, 2.0);
-  EXPECT_EQ(cost.PromptRows(1, 2), cost.PromptRows(4, 2));
-  EXPECT_EQ(cost.PromptRows(10, 2), cost.PromptRows(4, 2));
-  EXPECT_EQ(cost.PromptRows(64, 2), cost.PromptRows(32, 2));
-  EXPECT_EQ(cost.PromptRows(1000, 2), cost.PromptRows(32, 2));
-  EXPECT_GT(cost.PromptRows(32, 2).value(), cost.PromptRows(4, 2).value());
+  EXPECT_EQ(cost.PromptRows(4, 4, 2), 100);
+  EXPECT_EQ(cost.PromptRows(14, 14, 2), 110);
+  EXPECT_EQ(cost.PromptRows(1, 1, 2), 100) << "there is no smaller one";
+  EXPECT_EQ(cost.PromptRows(1000, 1000, 2), cost.PromptRows(64, 64, 2));
+}
+
+TEST(StepCost, StreamsThatAreAboutToComeMayTakeTheirTime) {
+  StepCost cost(64);
+  cost.Learn(0, 100, 1.0);
+  cost.Learn(1, 0, 1.0);
+  cost.Learn(33, 0, 2.0);
+  EXPECT_EQ(cost.PromptRows(1, 33, 1.5), 200);  // 3 s in all, 1 s of it decoding
+  EXPECT_EQ(cost.PromptRows(33, 1, 1.5), cost.PromptRows(33, 33, 1.5)) << "never less than beside those who decode";
 }
 
 TEST(StepCost, OneStallIsNotBelieved) {
   StepCost cost(64);
   for (int i = 0; i < 50; ++i) cost.Learn(8, 0, Seconds(8, 0));
   cost.Learn(0, 100, Seconds(0, 100));
-  const int before = cost.PromptRows(8, 2).value();
+  const int before = cost.PromptRows(8, 8, 2).value();
   cost.Learn(8, 0, 30);
-  EXPECT_LE(cost.PromptRows(8, 2).value(), 2 * before);
+  EXPECT_LE(cost.PromptRows(8, 8, 2).value(), 2 * before);
 }
 
 TEST(StepCost, AtLeastOneRowGoesOn) {
   StepCost cost(8);
   cost.Learn(1, 0, 1e-6);
   cost.Learn(0, 1, 100);
-  EXPECT_EQ(cost.PromptRows(1, 1.5), 1);
+  EXPECT_EQ(cost.PromptRows(1, 1, 1.5), 1);
 }
 
 TEST(StepCost, TimesThatAreNoneAreIgnored) {
@@ -70,7 +77,7 @@ TEST(StepCost, TimesThatAreNoneAreIgnored) {
   cost.Learn(0, 1, std::numeric_limits<double>::quiet_NaN());
   cost.Learn(0, 1, std::numeric_limits<double>::infinity());
   cost.LearnCopies(3, 0);
-  EXPECT_FALSE(cost.PromptRows(1, 2));
+  EXPECT_FALSE(cost.PromptRows(1, 1, 2));
   EXPECT_FALSE(cost.block_seconds());
 }
 
