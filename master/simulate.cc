@@ -7,8 +7,8 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "configs/cat.h"
 #include "master/engine_options.h"
 #include "pipeline/cost_model.h"
 
@@ -112,10 +112,10 @@ absl::StatusOr<SimulateArgs> ParseSimulateArgs(int argc, const char* const* argv
       others.push_back(argv[i]);
     } else {
       if (equals == word.npos && i + 1 == argc)
-        return absl::InvalidArgumentError(absl::StrCat(word, " needs a value; see --help"));
+        return absl::InvalidArgumentError(Cat(word, " needs a value; see --help"));
       const std::string value(equals == word.npos ? argv[++i] : word.substr(equals + 1));
       if (absl::Status s = option->set(value); !s.ok())
-        return absl::InvalidArgumentError(absl::StrCat(option->name, " ", value, ": ", s.message()));
+        return absl::InvalidArgumentError(Cat(option->name, " ", value, ": ", s.message()));
       shaped |= option->name == "--requests" || option->name == "--prompt" || option->name == "--output";
     }
   }

@@ -1,19 +1,15 @@
 #include "master/workload.h"
 
+#include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <optional>
 #include <random>
 #include <string_view>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "configs/cat.h"
 
 namespace pangea {
 namespace {
@@ -24,8 +20,24 @@ constexpr int kMostTokens = 1 << 24;
 constexpr double kMostSeconds = 1e9;
 
 enum Column { kArrival, kPrompt, kOutput, kPrefix, kPrefixTokens, kPriority, kColumns };
-constexpr std::string_view kNames[kColumns] = {"arrival", "prompt", "output", "prefix", "prefix_tokens", "priority"};
+constexpr const char* kNames[kColumns] = {"arrival", "prompt", "output", "prefix", "prefix_tokens", "priority"};
 constexpr int kNeeded = 3;  // the first ones
+
+std::string_view Trimmed(std::string_view text) {
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  return text;
+}
+
+std::vector<std::string_view> Split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(separator, begin), text.size());
+    parts.push_back(Trimmed(text.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return parts;
+}
 
 template <typename T>
 bool Number(std::string_view text, T low, T high, T* value) {
@@ -38,12 +50,10 @@ class TraceReader {
   explicit TraceReader(std::string name) : name_(std::move(name)) {}
 
   absl::StatusOr<std::vector<SimulatedRequest>> Read(std::string_view text) {
-    for (std::string_view line : absl::StrSplit(text, '\n')) {
+    for (const std::string_view line : Split(text, '\n')) {
       ++line_;
-      line = absl::StripAsciiWhitespace(line);
       if (line.empty() || line[0] == '#') continue;
-      std::vector<std::string_view> cells = absl::StrSplit(line, ',');
-      for (std::string_view& cell : cells) cell = absl::StripAsciiWhitespace(cell);
+      const std::vector<std::string_view> cells = Split(line, ',');
       columns_.empty() ? Head(cells) : Row(cells);
       if (columns_.empty() || faults_.size() >= kMostFaults) break;
       if (requests_.size() > kMostRequests) {
@@ -60,7 +70,7 @@ class TraceReader {
  private:
   template <typename... Parts>
   void Fault(const Parts&... parts) {
-    faults_.push_back(absl::StrCat(name_, ":", line_, ": ", parts...));
+    faults_.push_back(Cat(name_, ":", line_, ": ", parts...));
   }
 
   void Head(const std::vector<std::string_view>& cells) {
@@ -99,7 +109,7 @@ class TraceReader {
 
   // What is wrong, or "".
   static std::string Set(Column column, std::string_view cell, SimulatedRequest* request) {
-    const std::string tokens = absl::StrCat("expected a whole number from 1 to ", kMostTokens);
+    const std::string tokens = Cat("expected a whole number from 1 to ", kMostTokens);
     switch (column) {
       case kArrival:
         return Number(cell, 0.0, kMostSeconds, &request->arrival) ? "" : "expected seconds from 0 to 1e9";
@@ -112,7 +122,7 @@ class TraceReader {
       case kPrefixTokens:
         return Number(cell, 0, kMostTokens, &request->prefix_tokens)
                    ? ""
-                   : absl::StrCat("expected a whole number from 0 to ", kMostTokens);
+                   : Cat("expected a whole number from 0 to ", kMostTokens);
       case kPriority:
         return Number(cell, -1000000, 1000000, &request->priority) ? ""
                                                                    : "expected a whole number from -1000000 to 1000000";
@@ -138,12 +148,11 @@ absl::StatusOr<std::vector<SimulatedRequest>> ParseTrace(const std::string& text
 absl::StatusOr<std::vector<SimulatedRequest>> ReadTrace(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);  // an error for what is no file
-  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
-  if (size > kMostBytes)
-    return absl::InvalidArgumentError(absl::StrCat(path, ": has ", size, " bytes, at most ", kMostBytes));
+  if (error) return absl::NotFoundError(Cat(path, ": ", error.message()));
+  if (size > kMostBytes) return absl::InvalidArgumentError(Cat(path, ": has ", size, " bytes, at most ", kMostBytes));
   std::ifstream file(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  if (!file) return absl::NotFoundError(Cat(path, ": cannot be read"));
   return ParseTrace(text, path);
 }
 
@@ -155,7 +164,7 @@ absl::StatusOr<TokenRange> ParseTokenRange(const std::string& text) {
                      (dash == text.npos || Number(all.substr(dash + 1), range.low, kMostTokens, &range.high));
   if (!valid)
     return absl::InvalidArgumentError(
-        absl::StrCat("expected tokens from 1 to ", kMostTokens, ", such as 512, or a range, such as 100-1000"));
+        Cat("expected tokens from 1 to ", kMostTokens, ", such as 512, or a range, such as 100-1000"));
   if (dash == text.npos) range.high = range.low;
   return range;
 }
