@@ -122,6 +122,20 @@ def knobs(study, device, layout, streams):
     table(["", "tokens/s", "first token p50 ms", "p99 ms", "inter-token p50 ms", "p99 ms", "bubble"], rows)
 
 
+def scattered(study, device, layout, streams):
+    """what the gathers cost: the same with the partial sums scattered before they are gathered, in the same order of sums"""
+    ranks = layout[1]
+    d = DEVICES[device]
+    bandwidth, latency = next((b, l) for most, b, l in d["links"] if ranks <= most)
+    # Each rank gathers (R - 1) vectors; scattered, it receives (R - 1) / R of one to add, and as much again: R / 2 times less, in two goes.
+    faster = [("simulate.tensor_bandwidth", round(float(bandwidth[:-2]) * 1e9 * ranks / 2)), ("simulate.tensor_latency", f"{2 * float(latency[:-2])}us")]
+    cells = [f"{device}, {layout[0]} x {layout[1]}"]
+    for s in streams:
+        now, then = study.loaded(device, *layout, s), study.loaded(device, *layout, s, faster)
+        cells += [f"{now['generated_per_second']:,.0f}", f"{then['generated_per_second']:,.0f}"]
+    return cells
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pangea", default=str(ROOT / "build/release/pangea"))
@@ -134,6 +148,11 @@ def main():
     knobs(study, "Ascend 910 32 GB", (4, 4), 64)
     knobs(study, "H100 80 GB", (2, 8), 64)
     knobs(study, "H100 80 GB", (8, 8), 256)
+    print("**Gathers as they are, and as they could be**\n")
+    streams = (1, 64, 256)
+    table(["devices, stages x ranks", *[f"{s} stream{'s' if s > 1 else ''}, {how}" for s in streams for how in ("now", "scattered")]],
+          [scattered(study, *case, streams) for case in (("Ascend 910 32 GB", (2, 8)), ("Ascend 910 32 GB", (8, 8)), ("H100 80 GB", (2, 8)), ("H100 80 GB", (8, 8)),
+                                                         ("H200 141 GB", (2, 8)), ("H200 141 GB", (4, 16)))])
 
 
 if __name__ == "__main__":

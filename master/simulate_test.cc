@@ -145,6 +145,32 @@ TEST_F(SimulateTest, AConfigAloneIsPlannedToTheByte) {
   EXPECT_FALSE(served.faults.empty());
 }
 
+// The files of docs/pangu_200b.md, from the root of the sources, where tests run.
+TEST(Study, Pangu200bIsPlannedOn16And64Devices) {
+  for (const int devices : {16, 64}) {
+    const std::string file = "configs/pangu-200b-" + std::to_string(devices) + ".yaml";
+    const PlannedDeployment planned =
+        PlanDeployment({.target = file, .settings = {}, .help = false}, PlanFor::kSimulate);
+    ASSERT_EQ(planned.faults, std::vector<std::string>()) << file;
+    double parameters = 0;
+    for (const auto& [name, info] : planned.header.tensors) parameters += info.bytes / 2;
+    EXPECT_EQ(parameters, 206'861'008'896);  // of the published shape
+    ASSERT_EQ(planned.plan.agents.size(), static_cast<size_t>(devices));
+    double matrices = 0;
+    for (const RankPlan& agent : planned.plan.agents) matrices += agent.weight_bytes;
+    // Norms and biases are f32, the head is packed beside the tied embedding, whose tables every rank of stage 0 maps.
+    EXPECT_GT(matrices / (2 * parameters), 1);
+    EXPECT_LT(matrices / (2 * parameters), 1.02);
+    SimulateArgs args;
+    args.streams = 8;
+    args.shape = {.requests = 16, .rate = 0, .prompt = {128, 128}, .output = {16, 16}, .seed = 1};
+    EXPECT_EQ(RunSimulation(planned, args, DrawWorkload(args.shape), nullptr).finished, 16u);
+  }
+  EXPECT_FALSE(PlanDeployment({.target = "configs/pangu-200b-16.yaml", .settings = {"cache.memory=8GiB"}, .help = false},
+                              PlanFor::kSimulate)
+                   .faults.empty());
+}
+
 TEST_F(SimulateTest, MemoryThatIsMissingIsRefused) {
   EXPECT_EQ(Plan({"simulate.memory=8GB"}).faults, std::vector<std::string>());
   const auto faults = Plan({"simulate.memory=4GB"}).faults;
