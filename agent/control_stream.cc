@@ -13,12 +13,16 @@ namespace {
 
 namespace wire = agent::v1;
 
+constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;  // a step or a result of the largest batch, with room
 
 grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // http_proxy is meant for other traffic
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  // Messages are small and many: a window that is never short needs no frame of its own after each of them.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);

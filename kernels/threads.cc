@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,30 @@ namespace pangea {
 namespace {
 constexpr unsigned kComputeMode = 0x9FC0;
 constexpr unsigned kStatusFlags = 0x3F;  // sticky exception flags: not a mode
+
+// Longer than what lies between two jobs of a step (microseconds: attention's bookkeeping, a norm of few rows), far
+// shorter than a step: an idle pool burns nothing, and one job after another finds its workers awake. Waking a sleeping
+// thread costs 30 to 60 microseconds, as much as many a job.
+constexpr std::chrono::microseconds kSpin(100);
+
+// Waits for `word` to differ from `old` -> its new value. Spins for a while first when `spin`.
+uint32_t WaitChange(const std::atomic<uint32_t>& word, uint32_t old, bool spin) {
+  uint32_t now = word.load(std::memory_order_acquire);
+  if (now == old && spin) {
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    do {
+      for (int i = 0; i < 32 && now == old; ++i) {
+        _mm_pause();
+        now = word.load(std::memory_order_acquire);
+      }
+    } while (now == old && std::chrono::steady_clock::now() < end);
+  }
+  while (now == old) {
+    word.wait(old, std::memory_order_acquire);
+    now = word.load(std::memory_order_acquire);
+  }
+  return now;
+}
 }  // namespace
 
 void SetComputeFloatMode() { _mm_setcsr(kComputeMode); }
@@ -49,16 +74,7 @@ struct ThreadPool::State {
     SetComputeFloatMode();
     uint32_t seen = 0;
     while (true) {
-      uint32_t now = epoch.load(std::memory_order_acquire);
-      while (now == seen) {
-        if (spin) {
-          _mm_pause();
-        } else {
-          epoch.wait(seen, std::memory_order_acquire);
-        }
-        now = epoch.load(std::memory_order_acquire);
-      }
-      seen = now;
+      seen = WaitChange(epoch, seen, spin);
       if (stop.load(std::memory_order_acquire)) return;
       uint32_t g = gate.load(std::memory_order_relaxed);
       while ((g & 1u) != 0 &&
@@ -106,13 +122,7 @@ void ThreadPool::For(int64_t n, int64_t grain, const std::function<void(int64_t,
   s.epoch.notify_all();
   s.Take();
   uint32_t g = s.gate.fetch_and(~1u, std::memory_order_acquire) & ~1u;
-  for (int i = 0; g != 0; g = s.gate.load(std::memory_order_acquire)) {
-    if (s.spin || ++i < 500) {
-      _mm_pause();
-    } else {
-      s.gate.wait(g, std::memory_order_acquire);
-    }
-  }
+  while (g != 0) g = WaitChange(s.gate, g, /*spin=*/true);  // what is left of the job is short
 }
 
 }  // namespace pangea

@@ -14,8 +14,8 @@ bool HasComputeFloatMode();
 // A fixed set of threads. Not reentrant; one caller at a time (the executor thread), which works too as thread 0.
 class ThreadPool {
  public:
-  // threads >= 1, the caller included. spin: workers spin between calls (only where the host has a core for every
-  // agent thread plus one), otherwise they wait on a futex at once.
+  // threads >= 1, the caller included. spin: workers spin for some microseconds after each call before they sleep on a
+  // futex (only where the host has a core for every agent thread), otherwise they sleep at once.
   explicit ThreadPool(int threads, bool spin = false);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

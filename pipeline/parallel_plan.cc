@@ -88,7 +88,7 @@ class Planner {
     if (asked == "shm" && remote)
       Fault("parallel.transport: shm needs all agents on one host, but there are remote ones; use auto or gloo");
     plan_.transport = asked == "auto" ? (remote ? "gloo" : "shm") : asked;
-    plan_.spin = static_cast<int>(std::thread::hardware_concurrency()) >= threads + 1;
+    plan_.spin = static_cast<int>(std::thread::hardware_concurrency()) >= threads;
   }
 
   void Context() {

@@ -40,7 +40,7 @@ struct ParallelPlan {
   int kv_blocks = 0;               // the smallest that any agent can hold
   int swap_blocks = 0;             // beyond them, for preempted sequences (cache.swap)
   std::string transport;           // shm or gloo, resolved
-  bool spin = false;               // a core for every agent thread plus one
+  bool spin = false;               // a core for every agent thread
   double predicted_tokens_per_second = 0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h
   std::string Hash() const;        // equal on master and agent
   std::string Text(const ModelConfig& model) const;  // what `pangea check` prints

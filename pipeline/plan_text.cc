@@ -41,8 +41,8 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
       model.vocab, std::string(Info(model.dtype).name));
   absl::StrAppendFormat(&text, "layout      %d stages x %d ranks = %d agents, tensors over %s, waiting %s\n", stages,
                         ranks, stages * ranks, transport,
-                        spin ? "by spinning (a core for every agent thread and one more)"
-                             : "on futexes (fewer cores than agent threads and one more)");
+                        spin ? "by a short spin, then on futexes (a core for every agent thread)"
+                             : "on futexes (fewer cores than agent threads)");
   std::vector<std::vector<std::string>> rows = {{"agent", "stage", "rank", "layers", "heads", "KV heads", "FFN columns",
                                                  "vocabulary", "weights", "KV", "activations", "communication"}};
   for (size_t i = 0; i < agents.size(); ++i) {

@@ -12,8 +12,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Long enough for a rank's share of a layer; beyond it a pipeline is idle and its cores are better left alone.
-constexpr std::chrono::milliseconds kSpin(1);
+// Several times what a sleeping rank takes to wake; whoever waits longer loses little by sleeping, and leaves its core
+// to the master.
+constexpr std::chrono::microseconds kSpin(100);
 
 void FutexWake(std::atomic<uint32_t>* word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_format.h"
 #include "master/api/doors_fixture.h"
+#include "master/api/openai_response.h"
 
 namespace pangea {
 namespace {
@@ -85,6 +86,52 @@ TEST_F(DoorsTest, Stream) {
   s.input.clear();
   s.Send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(TakeReply(s).status, 200);
+}
+
+// What is inside a string of JSON is written by hand for streams: against the library, over every byte and awkward
+// texts.
+TEST(JsonText, AsTheLibraryWritesIt) {
+  std::vector<std::string> texts = {"",     "plain",     "\"",        "a\\b", "\u00e9\u4e2d\U0001f600",
+                                    "\xff", "a\xe4\xb8", "</script>", "\x7f", "caf\xc3"};
+  for (int c = 0; c < 256; ++c) texts.push_back(std::string("x") + static_cast<char>(c));
+  for (const std::string& text : texts) {
+    std::string got = "\"";
+    AppendJsonText(text, &got);
+    got += '"';
+    EXPECT_EQ(got, Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)) << got;
+  }
+}
+
+// Events of plain text are cut from a frame; a unary answer is not. Both give the same text and the same other fields.
+TEST_F(DoorsTest, StreamTextsThatNeedEscapes) {
+  Open();
+  // With what must not be taken for the place where the text goes.
+  const std::string text = "\"content\":\"\n\t\\ \"text\":\"\" \u00e9\x01 end";
+  for (const char* path : {kChat, kCompletion}) {
+    const bool chat = std::string(path) == kChat;
+    const std::string body = chat ? ChatBody({{"stream", true}}) : R"({"model":"fake","prompt":"x","stream":true})";
+    Socket s(doors->rest_url());
+    s.Send(Post(path, body));
+    const uint64_t id = server.fake.WaitSubmitted(chat ? 1 : 2).request;
+    for (const char c : text) doors->Deliver({Ids(id, 0, std::string(1, c))});
+    Output end;
+    end.request = id;
+    end.finish = FinishReason::kLength;
+    doors->Deliver({end});
+    ASSERT_TRUE(s.ReadUntil("[DONE]"));
+    std::string got;
+    Json shape;
+    for (const std::string& event : Events(s.input)) {
+      if (event == "[DONE]") break;
+      const Json chunk = Json::parse(event), choice = chunk["choices"][0];
+      Json keys = Json::array();
+      for (const auto& [key, value] : choice.items()) keys.push_back(key);
+      if (shape.is_null()) shape = keys;
+      EXPECT_EQ(keys, shape);
+      got += chat ? choice["delta"].value("content", "") : choice["text"].get<std::string>();
+    }
+    EXPECT_EQ(got, text);
+  }
 }
 
 TEST_F(DoorsTest, StreamErrors) {

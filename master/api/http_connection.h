@@ -63,6 +63,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
   Awaitable<bool> ServeUnary(const HttpRequest& request, RestAnswer* answer, Generation* generation);
+  bool FillStream();  // what the stream has ready -> out_; false: there may be more
+  void Pump();
   Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
   Awaitable<bool> Write(std::string bytes);
   Awaitable<bool> WritePiece(boost::asio::const_buffer from, size_t most);
@@ -85,8 +87,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool writing_ = false;
   bool idle_ = false;
   uint64_t writes_ = 0;
-  std::string request_id_;  // of the request being served
-  std::string ignored_;     // x-pangea-ignored-fields of it
+  RestAnswer* stream_ = nullptr;  // of the stream being served
+  bool pumped_ = false;           // its coroutine sleeps: Pump may write
+  bool chunked_ = false;          // it goes out in chunks
+  std::string out_;               // of it, not written yet
+  Clock::time_point written_;     // when its socket last took something
+  std::string request_id_;        // of the request being served
+  std::string ignored_;           // x-pangea-ignored-fields of it
 };
 
 }  // namespace pangea

@@ -1,8 +1,7 @@
 // How a connection answers a request that it has read.
-#include <boost/beast/http.hpp>
+#include <boost/asio/buffer.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "master/api/api_error.h"
 #include "master/api/http_connection.h"
 #include "master/api/http_rules.h"
@@ -11,7 +10,10 @@
 namespace pangea {
 namespace {
 
+namespace asio = boost::asio;
+
 constexpr auto kPing = std::chrono::seconds(10);
+constexpr char kPingEvent[] = ": ping\n\n";
 constexpr size_t kEventBytes = 32 << 10;  // of events in one write: what a slow reader makes us hold
 
 bool IsJson(std::string_view type) {
@@ -21,7 +23,7 @@ bool IsJson(std::string_view type) {
 }
 
 std::string Chunk(const HttpRequest& request, const std::string& data) {
-  return request.old ? data : absl::StrCat(absl::StrFormat("%x", data.size()), "\r\n", data, "\r\n");
+  return request.old ? data : absl::StrCat(absl::Hex(data.size()), "\r\n", data, "\r\n");
 }
 
 // The body as the message of its route, checked. In a text thread.
@@ -110,7 +112,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& req
   if (!admission->result.ok()) co_return co_await Send(request, ErrorReply(admission->result.status()));
   const std::shared_ptr<Generation> generation = *std::move(admission->result);
   generation->on_progress = [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->Wake();
+    if (const auto self = weak.lock()) self->Pump();
   };
   RestAnswer answer(generation);
   if (generation->request().stream) co_return co_await ServeStream(request, &answer, generation.get());
@@ -120,7 +122,8 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& req
 HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& request, RestAnswer* answer,
                                                            Generation* generation) {
   while (true) {
-    answer->Take(std::string::npos);
+    std::string nothing;
+    answer->Take(std::string::npos, &nothing);
     if (answer->done()) break;
     if (ended_) co_return false;  // the generation's destructor cancels
     co_await Wait(Clock::time_point::max());
@@ -132,36 +135,72 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
   co_return co_await Send(request, std::move(reply));
 }
 
+bool HttpConnection::FillStream() {
+  std::string events;
+  stream_->Take(kEventBytes, &events);
+  const size_t size = events.size();
+  if (size > 0 && chunked_) {
+    absl::StrAppend(&out_, absl::Hex(size), "\r\n", events, "\r\n");
+  } else {
+    out_ += events;
+  }
+  if (stream_->done() && chunked_) out_ += "0\r\n\r\n";
+  return size < kEventBytes;
+}
+
+// Progress of the generation. One token for each of many streams comes with every step: nearly always the socket takes
+// it at once, and then the coroutine with its timers sleeps on. It is woken for everything else.
+void HttpConnection::Pump() {
+  if (!pumped_) return Wake();
+  const bool all = FillStream();
+  if (!out_.empty()) {
+    boost::system::error_code error;
+    const size_t n = socket_.write_some(asio::buffer(out_), error);
+    if (!error) {
+      out_.erase(0, n);
+      written_ = Clock::now();
+    }  // an error is met again, and answered, by the coroutine's own write
+  }
+  if (all && out_.empty() && !stream_->done()) return;
+  pumped_ = false;
+  Wake();
+}
+
 HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& request, RestAnswer* answer,
                                                             Generation* generation) {
   // The head waits for the first progress, so that what fails before it still gets its own status; but no longer than a
   // ping.
-  auto ping = Clock::now() + kPing;
+  const auto first_ping = Clock::now() + kPing;
   while (!generation->started() && !ended_) {
     // Not as a part of the condition: g++ 12 then loses the result of what is awaited behind &&.
-    const bool woken = co_await Wait(ping);
+    const bool woken = co_await Wait(first_ping);
     if (!woken) break;
   }
   if (ended_) co_return false;
   if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
   HttpReply head;
   head.content_type = "text/event-stream; charset=utf-8";
-  std::string out = Head(request, head, true);
   const bool keep = Keep(request) && !request.old;
-  while (!answer->done()) {
-    std::string events = answer->Take(kEventBytes);
-    if (events.empty() && Clock::now() >= ping) events = ": ping\n\n";
-    if (!events.empty()) absl::StrAppend(&out, Chunk(request, events));
-    if (answer->done() && !request.old) out += "0\r\n\r\n";
-    if (!out.empty()) {
-      const bool written = co_await Write(std::move(out));
+  stream_ = answer;
+  chunked_ = !request.old;
+  out_ = Head(request, head, true);
+  if (!generation->started()) out_ += Chunk(request, kPingEvent);
+  while (true) {
+    if (!answer->done()) FillStream();
+    if (!out_.empty()) {
+      std::string bytes;
+      bytes.swap(out_);
+      const bool written = co_await Write(std::move(bytes));
       if (!written) co_return false;
-      out.clear();
-      ping = Clock::now() + kPing;
+      written_ = Clock::now();
       continue;
     }
+    if (answer->done()) break;
     if (ended_) co_return false;
-    co_await Wait(ping);
+    pumped_ = true;
+    co_await Wait(written_ + kPing);
+    pumped_ = false;
+    if (out_.empty() && Clock::now() >= written_ + kPing) out_ = Chunk(request, kPingEvent);
   }
   co_return keep && !answer->failed();
 }

@@ -1,5 +1,7 @@
 #include "master/api/openai_response.h"
 
+#include <algorithm>
+
 #include "nlohmann/json.hpp"
 
 namespace pangea {
@@ -170,5 +172,16 @@ std::string ToOpenAi(const v1::TokenizeResponse& answer) {
 }
 
 std::string ToOpenAi(const v1::DetokenizeResponse& answer) { return Dump({{"prompt", answer.prompt()}}); }
+
+void AppendJsonText(std::string_view text, std::string* out) {
+  const bool plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c != '"' && c != '\\' && c <= '~'; });
+  if (plain) {  // nearly every token
+    out->append(text);
+    return;
+  }
+  const std::string quoted = Dump(Json(std::string(text)));
+  out->append(quoted, 1, quoted.size() - 2);
+}
 
 }  // namespace pangea

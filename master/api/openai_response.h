@@ -2,6 +2,7 @@
 // schema says so. Thread safe.
 #pragma once
 #include <string>
+#include <string_view>
 
 #include "protos/generation.pb.h"
 
@@ -19,5 +20,9 @@ std::string ToOpenAi(const v1::Model& model);
 std::string ToOpenAi(const v1::ListModelsResponse& models);
 std::string ToOpenAi(const v1::TokenizeResponse& answer);
 std::string ToOpenAi(const v1::DetokenizeResponse& answer);
+
+// Appends `text` as it stands between the quotes of a JSON string, byte for byte as the functions above write it: what
+// is no UTF-8 becomes U+FFFD.
+void AppendJsonText(std::string_view text, std::string* out);
 
 }  // namespace pangea

@@ -1,7 +1,7 @@
-#include "configs/version.h"
 #include "master/api/rest.h"
 
 #include "absl/strings/str_cat.h"
+#include "configs/version.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
 #include "master/api/openai_request.h"
@@ -131,18 +131,43 @@ HttpReply TextReply(Route route, const std::string& body, const ApiContext& cont
 RestAnswer::RestAnswer(std::shared_ptr<Generation> generation)
     : generation_(std::move(generation)), chat_(*generation_), completion_(*generation_) {}
 
-std::string RestAnswer::Event(const AnswerPiece& piece) {
+std::string RestAnswer::StreamJson(const AnswerPiece& piece) const {
   const Generation& g = *generation_;
-  if (g.request().chat) {
-    auto chunk = ChatChunk(g, piece);
-    if (g.request().stream) return Sse(ToOpenAi(chunk, ShapeOf(g)));
-    chat_.Add(std::move(chunk));
-  } else {
-    auto chunk = CompletionChunk(g, piece);
-    if (g.request().stream) return Sse(ToOpenAi(chunk, ShapeOf(g), true));
-    completion_.Add(std::move(chunk));
+  return g.request().chat ? ToOpenAi(ChatChunk(g, piece), ShapeOf(g))
+                          : ToOpenAi(CompletionChunk(g, piece), ShapeOf(g), true);
+}
+
+// Most events differ from their neighbours in nothing but the text; false: this one is of another kind.
+bool RestAnswer::AddPlainText(const AnswerPiece& piece, std::string* out) {
+  if (piece.first || !piece.finish.empty() || !piece.tokens.empty()) return false;
+  if (frames_.empty()) frames_.resize(generation_->prompts() * generation_->request().n);
+  Frame& frame = frames_[piece.index];
+  if (frame.before.empty()) {
+    AnswerPiece none;
+    none.index = piece.index;
+    none.prompt = piece.prompt;
+    const std::string json = Sse(StreamJson(none));
+    // Names outside strings are the only ones between bare quotes, and what stands before "choices" has no text of
+    // ours.
+    const std::string_view name = generation_->request().chat ? R"("content":")" : R"("text":")";
+    const size_t at = json.find(name, json.find(R"("choices":)")) + name.size();
+    frame = {json.substr(0, at), json.substr(at)};
   }
-  return "";
+  out->append(frame.before);
+  AppendJsonText(piece.text, out);
+  out->append(frame.after);
+  return true;
+}
+
+void RestAnswer::AddEvent(const AnswerPiece& piece, std::string* out) {
+  const Generation& g = *generation_;
+  if (g.request().stream) {
+    if (!AddPlainText(piece, out)) absl::StrAppend(out, Sse(StreamJson(piece)));
+  } else if (g.request().chat) {
+    chat_.Add(ChatChunk(g, piece));
+  } else {
+    completion_.Add(CompletionChunk(g, piece));
+  }
 }
 
 std::string RestAnswer::End() {
@@ -157,22 +182,21 @@ std::string RestAnswer::End() {
   return end + Sse("[DONE]");
 }
 
-std::string RestAnswer::Take(size_t bytes) {
-  std::string out;
-  while (!done_ && out.size() < bytes) {
+void RestAnswer::Take(size_t bytes, std::string* out) {
+  const size_t begin = out->size();
+  while (!done_ && out->size() - begin < bytes) {
     if (auto piece = generation_->Next()) {
       // A completion's first piece says nothing unless there is an echo.
       const bool empty = piece->first && piece->text.empty() && !generation_->request().chat &&
                          !generation_->request().return_token_ids;
-      if (!empty || !generation_->request().stream) out += Event(*piece);
+      if (!empty || !generation_->request().stream) AddEvent(*piece, out);
       continue;
     }
     failed_ = !generation_->error().ok();
     done_ = failed_ || generation_->done();
     if (!done_) break;
-    out += End();
+    *out += End();
   }
-  return out;
 }
 
 std::string RestAnswer::Document() {

@@ -51,18 +51,26 @@ HttpReply TextReply(Route route, const std::string& body, const ApiContext& cont
 class RestAnswer {
  public:
   explicit RestAnswer(std::shared_ptr<Generation> generation);
-  // Everything that is ready, as server-sent events, at most about `bytes`; with the end of the stream when it has
-  // come. Unary: collects, returns nothing.
-  std::string Take(size_t bytes);
+  // Appends everything that is ready to *out as server-sent events, at most about `bytes`; with the end of the stream
+  // when it has come. Unary: collects, appends nothing.
+  void Take(size_t bytes, std::string* out);
   bool done() const { return done_; }      // nothing follows
   bool failed() const { return failed_; }  // ended by an error
   std::string Document();                  // unary, when done
 
  private:
-  std::string Event(const AnswerPiece& piece);
+  // What surrounds the text in an event of plain text: the same for all of a choice.
+  struct Frame {
+    std::string before, after;
+  };
+
+  void AddEvent(const AnswerPiece& piece, std::string* out);
+  bool AddPlainText(const AnswerPiece& piece, std::string* out);
+  std::string StreamJson(const AnswerPiece& piece) const;
   std::string End();
 
   std::shared_ptr<Generation> generation_;
+  std::vector<Frame> frames_;  // by choice, made when first needed
   ChatCollector chat_;
   CompletionCollector completion_;
   bool done_ = false, failed_ = false;

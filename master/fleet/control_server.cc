@@ -20,6 +20,7 @@ namespace {
 
 namespace wire = agent::v1;
 
+constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;
 // Far beyond the steps that may be under way plus what a rendezvous brings.
 constexpr size_t kMostQueued = 65536;
@@ -208,6 +209,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::s
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &state->port);
   builder.RegisterService(state->service.get());
   builder.SetMaxReceiveMessageSize(kMostMessageBytes);
+  // Messages are small and many: a window that is never short needs no frame of its own after each of them.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error, not a lottery
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);

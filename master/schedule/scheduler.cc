@@ -141,6 +141,7 @@ std::optional<Step> Scheduler::Plan(double now) {
   int budget = options_.max_batch_tokens;
   // The step beyond the stages is made of those that run ahead, and of prompts; who could decode now waits for its turn.
   const bool beyond = static_cast<int>(flights_.size()) == options_.stages && options_.run_ahead;
+  if (beyond && IsUneven()) return std::nullopt;
   for (Sequence* sequence : beyond ? ReadyToRunAhead() : ReadyToDecode()) {
     if (budget == 0) break;
     AddRun(sequence, 1);
@@ -174,6 +175,20 @@ std::optional<Step> Scheduler::Plan(double now) {
   flight_.copies = static_cast<int>(step_.copies.size());
   flights_.push_back(std::move(flight_));
   return std::move(step_);
+}
+
+// A flight that runs ahead keeps its sequences together for as long as they live. One that is smaller than its share is
+// committed first when others could join it then: each part costs a pass over the weights however small it is, and a
+// part more than there are stages would stay for good.
+bool Scheduler::IsUneven() const {
+  int idle = 0, decoding = 0, ahead = 0;
+  for (const Sequence* sequence : running_) {
+    decoding += sequence->awaiting || sequence->decoding();
+    idle += !sequence->awaiting && sequence->decoding();
+  }
+  for (const Run& run : flights_.front().runs) ahead += run.newest && run.sequence->awaiting && run.id == run.sequence->id;
+  const int share = decoding / options_.stages;
+  return ahead < share && (idle > 0 || 2 * ahead < share);
 }
 
 std::vector<Sequence*> Scheduler::ReadyToDecode() {

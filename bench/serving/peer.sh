@@ -1,0 +1,13 @@
+#!/bin/bash
+# llama.cpp's server, for bench/serving/run.py --only versus: the source that the npm package node-llama-cpp carries, built with its own CMake. Nothing of it is a part of
+# this project: all of it stays below build/peer.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+package=node-llama-cpp@3.22.1 # llama.cpp v0.5.0
+mkdir -p build/peer && cd build/peer
+npm install --ignore-scripts --no-audit --no-fund --omit=optional "$package"
+[ -d llama.cpp ] || git clone -q node_modules/node-llama-cpp/llama/gitRelease.bundle llama.cpp
+cmake -S llama.cpp -B llama.cpp/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+  -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+nice ninja -C llama.cpp/build llama-server
+echo "$PWD/llama.cpp/build/bin/llama-server"
