@@ -8,6 +8,7 @@
 #include "configs/version.h"
 #include "master/check.h"
 #include "master/server.h"
+#include "master/simulate.h"
 
 namespace {
 
@@ -23,6 +24,7 @@ struct Subcommand {
 constexpr Subcommand kSubcommands[] = {
     {"serve", pangea::ServeMain, "serve a deployment file, a model folder or a .gguf file over REST and gRPC"},
     {"check", pangea::CheckMain, "print the plan of a deployment, or every fault of it"},
+    {"simulate", pangea::SimulateMain, "predict a deployment's speed in virtual time, without its hardware or its weights"},
     {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
     {"chat", pangea::clients::ChatMain, "talk with a served model"},
     {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},

@@ -75,6 +75,17 @@ struct Deployment {
     std::string template_file;  // overrides the checkpoint's
     bool allow_request_template = false;
   } chat;
+  // What `pangea simulate` takes an agent and its links to be; serving does not look at it.
+  struct Simulate {
+    uint64_t memory = 0;  // bytes of an agent's device; 0: not checked
+    int gflops = 200;     // peak, two to a multiply-add
+    int compute_percent = 85, attention_percent = 40;
+    uint64_t memory_bandwidth = 25'000'000'000;  // peak, bytes a second
+    int memory_percent = 85;
+    double layer_seconds = 20e-6, step_seconds = 100e-6;
+    uint64_t tensor_bandwidth = 5'000'000'000, stage_bandwidth = 5'000'000'000;  // bytes a second into one agent
+    double tensor_latency = 20e-6, stage_latency = 50e-6, control_latency = 100e-6;
+  } simulate;
   double drain_seconds = 30;
   std::string log = "info";  // debug, info, warning, error
 

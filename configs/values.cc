@@ -97,6 +97,7 @@ absl::StatusOr<double> ParseSeconds(std::string_view text) {
   const double value = ToDouble(number);
   if (name.empty() || name == "s") return value;
   if (name == "ms") return value / 1000;
+  if (name == "us") return value / 1e6;
   if (name == "m") return value * 60;
   if (name == "h") return value * 3600;
   return expected;

@@ -14,7 +14,7 @@ absl::StatusOr<int64_t> ParseInteger(std::string_view text);
 absl::StatusOr<bool> ParseBoolean(std::string_view text);  // true, false
 // Bytes: "268435456", "256MiB", "1GB", "1.5GiB"; KB/MB/GB/TB are powers of 1000, KiB/MiB/GiB/TiB of 1024.
 absl::StatusOr<uint64_t> ParseBytes(std::string_view text);
-// Seconds: "30", "0.5", "30s", "500ms", "2m", "1h".
+// Seconds: "30", "0.5", "30s", "500ms", "20us", "2m", "1h".
 absl::StatusOr<double> ParseSeconds(std::string_view text);
 
 absl::StatusOr<double> ParseNumber(std::string_view text);  // "2", "1.5"

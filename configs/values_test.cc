@@ -36,6 +36,7 @@ TEST(Seconds, UnitsAndRefusals) {
   EXPECT_EQ(*ParseSeconds("0.25"), 0.25);
   EXPECT_EQ(*ParseSeconds("30s"), 30);
   EXPECT_EQ(*ParseSeconds("500ms"), 0.5);
+  EXPECT_EQ(*ParseSeconds("20us"), 20e-6);
   EXPECT_EQ(*ParseSeconds("2m"), 120);
   EXPECT_EQ(*ParseSeconds("1h"), 3600);
   for (const char* bad : {"", "s", "-1", "1e3", "1d", "1 s s", "inf", "nan", "0x1"})

@@ -5,10 +5,11 @@
 #include <utility>
 
 #include "master/fleet/fleet.h"
+#include "pipeline/cost_model.h"
 
 namespace pangea {
 
-PlannedDeployment PlanDeployment(const ServeArgs& args) {
+PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   PlannedDeployment planned;
   DeploymentResult read = ReadDeploymentTarget(args.target, args.settings);
   planned.deployment = std::move(read.deployment);
@@ -17,17 +18,20 @@ PlannedDeployment PlanDeployment(const ServeArgs& args) {
   planned.warnings = DeploymentWarnings(planned.deployment);
   if (auto token = ControlToken(planned.deployment); !token.ok())
     planned.faults.emplace_back(token.status().message());
-  auto header = ReadCheckpointHeader(planned.deployment.model);
+  const bool serves = purpose == PlanFor::kServe;
+  auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
   if (!header.ok()) {
     planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
     return planned;
   }
   planned.header = *std::move(header);
-  auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
-  if (text.ok())
-    planned.text = *std::move(text);
-  else
-    planned.faults.emplace_back(text.status().message());
+  if (serves) {
+    auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
+    if (text.ok())
+      planned.text = *std::move(text);
+    else
+      planned.faults.emplace_back(text.status().message());
+  }
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);
   for (std::string& fault : made.faults) {
@@ -35,6 +39,9 @@ PlannedDeployment PlanDeployment(const ServeArgs& args) {
     const auto same = [&](const std::string& known) { return known.ends_with(fault); };
     if (std::none_of(planned.faults.begin(), planned.faults.end(), same)) planned.faults.push_back(std::move(fault));
   }
+  if (serves || !planned.faults.empty()) return planned;
+  if (std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty())
+    planned.faults.push_back(std::move(fault));
   return planned;
 }
 

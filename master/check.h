@@ -1,6 +1,7 @@
 // `pangea check`, and the planning that it shares with `pangea serve`: everything that can be refused before a process
 // is started or a weight is read.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,7 +22,9 @@ struct PlannedDeployment {
   std::vector<std::string> warnings;
   std::unique_ptr<Text> text;       // tokenizer and chat template, loaded to see that they can be
 };
-PlannedDeployment PlanDeployment(const ServeArgs& args);
+// kSimulate needs neither weights (a folder with a config.json will do) nor a tokenizer, and looks at simulate.memory.
+enum class PlanFor : uint8_t { kServe, kSimulate };
+PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose = PlanFor::kServe);
 
 // Prints the plan on standard output, or every fault on standard error. Exit status 0; 64 for a wrong command line; 78
 // for a deployment that is refused.

@@ -21,6 +21,7 @@
 #include "configs/version.h"
 #include "master/api/api.h"
 #include "master/check.h"
+#include "master/engine_options.h"
 #include "master/fleet/fleet.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
@@ -146,14 +147,7 @@ absl::Status Server::StartFleet() {
   auto started = Fleet::Start(deployment, header, plan, std::move(options));
   if (!started.ok()) return started.status();
   fleet = *std::move(started);
-  EngineOptions engine_options{.blocks = plan.kv_blocks, .block_tokens = plan.block_tokens, .context = plan.context, .stages = plan.stages,
-                               .max_batch_tokens = deployment.schedule.max_batch_tokens, .max_sequences = deployment.schedule.max_sequences,
-                               .queue = deployment.limits.queue, .prefix_cache = deployment.cache.prefix,
-                               .prefix_min_tokens = deployment.cache.prefix_min_tokens, .swap_blocks = plan.swap_blocks,
-                               .run_ahead = deployment.schedule.run_ahead,
-                               .prefill_slowdown = deployment.schedule.prefill_slowdown,
-                               .queue_seconds = deployment.limits.queue_seconds};
-  engine = std::make_unique<EngineThread>(engine_options, fleet.get(),
+  engine = std::make_unique<EngineThread>(MakeEngineOptions(deployment, plan), fleet.get(),
                                           [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
                                           [this](const absl::Status& why) { OnFailure(why); });
   context.engine = engine.get();

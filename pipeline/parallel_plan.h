@@ -41,7 +41,7 @@ struct ParallelPlan {
   int swap_blocks = 0;             // beyond them, for preempted sequences (cache.swap)
   std::string transport;           // shm or gloo, resolved
   bool spin = false;               // a core for every agent thread
-  double predicted_tokens_per_second = 0;  // single stream, from weight bytes and the assumed read bandwidth; see capacity.h
+  double predicted_tokens_per_second = 0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h
   std::string Hash() const;        // equal on master and agent
   std::string Text(const ModelConfig& model) const;  // what `pangea check` prints
   const RankPlan& at(int stage, int rank) const { return agents[stage * ranks + rank]; }

@@ -60,8 +60,10 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
   if (swap_blocks > 0) absl::StrAppendFormat(&text, "swap        %d blocks for preempted sequences\n", swap_blocks);
   absl::StrAppendFormat(&text, "context     %d tokens a sequence", context);
   if (context < model.max_positions) absl::StrAppendFormat(&text, " (the checkpoint declares %d)", model.max_positions);
+  absl::StrAppend(&text, "\n");
+  if (predicted_tokens_per_second == 0) return text;
   absl::StrAppendFormat(&text,
-                        "\nprediction  %.1f tokens/s for one stream, from weight bytes at an assumed %.0f GB/s a "
+                        "prediction  %.1f tokens/s for one stream, from weight bytes at an assumed %.0f GB/s a "
                         "thread and %.0f GB/s a host\n",
                         predicted_tokens_per_second, kThreadBandwidth / 1e9, kHostBandwidth / 1e9);
   return text;

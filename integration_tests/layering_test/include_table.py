@@ -11,7 +11,7 @@ import sys
 SOURCES = {".h", ".cc", ".cu", ".cuh", ".inc"}
 
 # What master may see of pipeline: plain data and pure functions. Never a stage, a weight, or an op.
-PLAN = ["pipeline/model_config", "pipeline/parallel_plan", "pipeline/capacity", "pipeline/reduction_tree", "pipeline/step", "pipeline/checkpoint/header",
+PLAN = ["pipeline/model_config", "pipeline/parallel_plan", "pipeline/capacity", "pipeline/cost_model", "pipeline/reduction_tree", "pipeline/step", "pipeline/checkpoint/header",
         "pipeline/checkpoint/content_hash"]
 # The plan half of pipeline takes types and byte formulas from the kernels, so that it counts what they really hold; it calls no op.
 PLAN_FROM_KERNELS = ["pipeline/", "configs/", "kernels/dtype.h", "kernels/ops.h"]

@@ -26,6 +26,7 @@ enum class PlantedBug {
   kCopyTooSoon,      // the beginning of a block is copied in the step that computes it
   kSwapLate,         // a copy to swap runs after the step that may overwrite its source
   kSwapLeak,         // swap blocks of a sequence that ends while it waits are lost
+  kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back
 };
 

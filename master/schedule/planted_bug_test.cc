@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "master/schedule/fair_life.h"
 #include "master/schedule/random_life.h"
 
 namespace pangea {
@@ -21,7 +22,8 @@ constexpr int kFound = 3;
 [[noreturn]] void Hunt(PlantedBug bug, uint64_t lives) {
   planted_bug = bug;
   for (uint64_t seed = 1; seed <= lives; ++seed) {
-    if (!RunLife(seed, nullptr).empty()) std::_Exit(kFound);
+    if (!RunLife(seed, nullptr).empty() || !RunTimedLife(seed, nullptr).empty()) std::_Exit(kFound);
+    if (seed % 8 == 0 && !RunFairLife(seed, nullptr).empty()) std::_Exit(kFound);
   }
   std::_Exit(0);
 }
@@ -40,9 +42,10 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kForkTooSoon, PlantedBug::kUncountedCopy,
                                            PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
                                            PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
-                                           PlantedBug::kWholeHit, PlantedBug::kShareFailed,
-                                           PlantedBug::kEchoFromCache, PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
-                                           PlantedBug::kSwapShort));
+                                           PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
+                                           PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
+                                           PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
+                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
   EXPECT_EXIT(

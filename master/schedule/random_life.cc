@@ -1,6 +1,8 @@
 #include "master/schedule/random_life.h"
 
 #include <algorithm>
+#include <deque>
+#include <limits>
 #include <map>
 #include <random>
 #include <vector>
@@ -8,20 +10,29 @@
 #include "absl/strings/str_cat.h"
 #include "master/schedule/engine.h"
 #include "master/schedule/fake_agents.h"
+#include "master/schedule/virtual_pipeline.h"
 
 namespace pangea {
 namespace {
 
-class Life {
+constexpr int kClientEvents = 6;
+constexpr double kLongestWait = 1.5;  // see CheckProgress; 20,000 lives came to 0.92
+
+class Life : public StepPort {
  public:
   Life(uint64_t seed, LifeCounts* counts)
       : random_(seed),
         counts_(counts),
         options_(RandomOptions()),
         agents_(options_),
-        engine_(options_, &agents_, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
+        pipeline_(options_.stages, RandomCosts()),
+        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
 
+  // In no time: events in a random order, results whenever the dice say so.
   std::string Run();
+  // In virtual time: results when the stages are done, one of them perhaps slow.
+  std::string RunTimed();
+  void Send(const Step& step) override;
 
  private:
   struct Choice {
@@ -34,11 +45,15 @@ class Life {
     std::vector<Choice> choices;
     std::vector<Sample> prompt;
     bool ended = false, cancelled = false, failed = false, expired = false;
+    double arrival = 0;
+    int64_t passes = 0;  // through the pipeline that all requests open at its arrival need, one after the other
+    int64_t before = 0;  // passes_ as it was then
   };
 
   int Uniform(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
   bool OneIn(int n) { return Uniform(1, n) == 1; }
   EngineOptions RandomOptions();
+  VirtualCosts RandomCosts();
   SequenceRequest RandomRequest();
   void Submit();
   void Cancel();
@@ -47,6 +62,10 @@ class Life {
   void Deliver(const std::vector<Output>& outputs);
   void Take(const Output& output);
   void CloseIfDone(Client* client);
+  void ClientEvent(int dice);
+  int64_t PassesOf(const SequenceRequest& request) const;
+  void CheckProgress(const Client& client);
+  std::string End();
   void Check();
   void CheckClient(const Client& client);
   void Fault(const std::string& what) {
@@ -58,6 +77,11 @@ class Life {
   LifeCounts* counts_;
   const EngineOptions options_;
   FakeAgents agents_;
+  VirtualPipeline pipeline_;
+  bool timed_ = false;
+  std::deque<double> due_;   // timed: when the results come that agents_ has
+  double slowest_pass_ = 0;  // from a step's sending to its result
+  int64_t passes_ = 0;       // of all requests so far
   std::map<uint64_t, Client> clients_;
   int open_ = 0, delivered_calls_ = 0;
   uint64_t next_request_ = 1;
@@ -139,6 +163,10 @@ void Life::Submit() {
   next_request_ = std::max(next_request_, request.request + 1);
   client.request = std::move(request);
   ++open_;
+  passes_ += PassesOf(client.request);
+  client.arrival = now_;
+  client.before = passes_;
+  for (const auto& [number, other] : clients_) client.passes += other.ended ? 0 : PassesOf(other.request);
 }
 
 Life::Client* Life::RandomOpen() {
@@ -177,6 +205,7 @@ void Life::CloseIfDone(Client* client) {
   }
   client->ended = true;
   --open_;
+  CheckProgress(*client);
   if (counts_) ++counts_->finished;
 }
 
@@ -185,7 +214,7 @@ void Life::Result() {
   const int before = delivered_calls_;
   StepResult result = agents_.TakeResult();
   result.copy_seconds = OneIn(2) ? 0 : Uniform(1, 50) * 1e-4;  // sometimes dear, sometimes cheap against computing
-  if (OneIn(50)) {  // late news of another epoch
+  if (OneIn(50)) {                                             // late news of another epoch
     StepResult stale = result;
     stale.epoch = options_.epoch + 7;
     engine_.OnResult(now_, stale);
@@ -282,16 +311,7 @@ std::string Life::Run() {
   for (int i = 0; i < events && fault_.empty(); ++i) {
     now_ += Uniform(0, 100) * 0.01;
     const int dice = Uniform(0, 5 + 4 * busy);
-    if (dice <= 2)
-      Submit();
-    else if (dice == 3)
-      OneIn(2) ? Cancel() : StopString();
-    else if (dice == 4)
-      StopString();
-    else if (dice == 5)
-      engine_.Tick(now_);
-    else
-      Result();
+    dice < kClientEvents ? ClientEvent(dice) : Result();
     Check();
   }
   for (int i = 0; fault_.empty() && agents_.HasResult(); ++i) {
@@ -299,6 +319,100 @@ std::string Life::Run() {
     Result();
     Check();
   }
+  return End();
+}
+
+std::string Life::RunTimed() {
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  timed_ = true;
+  const double pause = 1.0 / Uniform(1, 200);  // between two events of clients, on average
+  double event = now_;
+  for (int left = Uniform(10, 60); fault_.empty();) {
+    const double result = due_.empty() ? kNever : due_.front();
+    const double alarm = engine_.NextDeadline().value_or(kNever);
+    const double client = left > 0 ? event : kNever;
+    const double first = std::min({result, alarm, client});
+    if (first == kNever) break;
+    if (first < now_) Fault("time goes back");
+    now_ = first;
+    if (first == result) {
+      due_.pop_front();
+      Result();
+    } else if (first == client) {
+      --left;
+      event += std::exponential_distribution<double>(1 / pause)(random_);
+      ClientEvent(Uniform(0, kClientEvents - 1));
+    } else {
+      engine_.Tick(now_);
+    }
+    Check();
+  }
+  return End();
+}
+
+void Life::ClientEvent(int dice) {
+  if (dice <= 2)
+    Submit();
+  else if (dice == 3)
+    OneIn(2) ? Cancel() : StopString();
+  else if (dice == 4)
+    StopString();
+  else
+    engine_.Tick(now_);
+}
+
+// Each stage has a price for a step and one for a row; one stage in some lives is slow, and every now and then any is.
+VirtualCosts Life::RandomCosts() {
+  std::mt19937_64 random = random_;  // a copy: the life goes on from where it was
+  const auto uniform = [](std::mt19937_64& from, double low, double high) {
+    return std::uniform_real_distribution<double>(low, high)(from);
+  };
+  std::vector<std::pair<double, double>> prices(options_.stages);
+  for (auto& [step, row] : prices) step = uniform(random, 1e-4, 5e-3), row = uniform(random, 1e-5, 1e-3);
+  if (random() % 3 == 0) {
+    auto& [step, row] = prices[random() % prices.size()];
+    step *= 10, row *= 10;
+  }
+  VirtualCosts costs;
+  costs.control_latency = uniform(random, 0, 2e-3);
+  costs.stage_latency = uniform(random, 0, 2e-3);
+  costs.of_step = [prices, random, uniform](const Step& step) mutable {
+    std::vector<StageSeconds> seconds;
+    for (const auto& [fixed, row] : prices) {
+      const double slow = random() % 64 == 0 ? 20 : 1;
+      seconds.push_back({.compute = slow * (fixed + row * step.rows()), .hand_over = uniform(random, 0, 1e-4)});
+    }
+    return seconds;
+  };
+  return costs;
+}
+
+void Life::Send(const Step& step) {
+  agents_.Send(step);
+  if (!timed_ || !agents_.fault().empty()) return;
+  const double answered = pipeline_.Send(now_, step).answered;
+  slowest_pass_ = std::max(slowest_pass_, answered - now_);
+  due_.push_back(answered);
+}
+
+// Steps that the request needs when it has the agents for itself.
+int64_t Life::PassesOf(const SequenceRequest& request) const {
+  const int64_t chunk = std::min(options_.max_batch_tokens, 64);
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  return request.n * ((prompt + chunk - 1) / chunk + std::min<int64_t>(request.max_tokens, options_.context - prompt));
+}
+
+// Nobody waits longer than it would take to serve all requests that were open meanwhile one after the other, with some
+// room for rows that were computed again.
+void Life::CheckProgress(const Client& client) {
+  if (!timed_) return;
+  const int64_t passes = client.passes + passes_ - client.before;
+  const double share = (now_ - client.arrival) / (slowest_pass_ * static_cast<double>(passes + 1));
+  if (counts_) counts_->longest_wait = std::max(counts_->longest_wait, share);
+  if (share > kLongestWait) Fault(absl::StrCat("request ", client.request.request, " took ", share, " of its bound"));
+}
+
+std::string Life::End() {
   if (fault_.empty() && open_ != 0) Fault("a request that never ended");
   for (const auto& [number, client] : clients_) {
     if (fault_.empty()) CheckClient(client);
@@ -320,5 +434,7 @@ std::string Life::Run() {
 }  // namespace
 
 std::string RunLife(uint64_t seed, LifeCounts* counts) { return Life(seed, counts).Run(); }
+
+std::string RunTimedLife(uint64_t seed, LifeCounts* counts) { return Life(seed, counts).RunTimed(); }
 
 }  // namespace pangea

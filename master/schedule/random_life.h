@@ -9,11 +9,15 @@ namespace pangea {
 
 struct LifeCounts {
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
-  uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0, swap_ins = 0, echoes = 0,
-           hits = 0, deepest = 0;
+  uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0,
+           swap_ins = 0, echoes = 0, hits = 0, deepest = 0;
+  double longest_wait = 0;  // in virtual time, as a share of what progress allows
 };
 
 // The first fault, empty when there is none. counts may be null; it is added to.
 std::string RunLife(uint64_t seed, LifeCounts* counts);
+// The same life in virtual time: agents whose stages take time, some slow; clients and results come when their time has
+// come. Checked besides: no request waits longer than the others' work allows.
+std::string RunTimedLife(uint64_t seed, LifeCounts* counts);
 
 }  // namespace pangea

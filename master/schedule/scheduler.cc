@@ -245,6 +245,7 @@ bool Scheduler::CoverNext(Sequence* sequence) {
 }
 
 int Scheduler::ChunkOf(const Sequence& sequence) const {
+  if (planted_bug == PlantedBug::kDribble) return 1;
   const int left = sequence.known() - sequence.sent;
   if (options_.stages == 1) return left;
   return std::min(left, std::max(kSmallestSplit, CeilDiv(sequence.known(), options_.stages)));

@@ -1,5 +1,6 @@
 #include "pipeline/checkpoint/header.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,7 @@
 #include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
 #include "pipeline/checkpoint/safetensors.h"
+#include "pipeline/checkpoint/tensor_table.h"
 
 namespace pangea {
 namespace {
@@ -54,7 +56,28 @@ absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
   return header;
 }
 
-absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path) {
+bool HasWeights(const std::string& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(std::filesystem::path(folder) / "model.safetensors", ignored) ||
+         std::filesystem::exists(std::filesystem::path(folder) / "model.safetensors.index.json", ignored);
+}
+
+// Tensors as the model needs them, all of the type that config.json declares.
+absl::Status DeclareTensors(std::string_view config_text, CheckpointHeader* header) {
+  const auto type = DeclaredType(config_text);
+  if (!type.ok()) return type.status();
+  for (const TensorRow& row : TensorTable(*header)) {
+    TensorInfo& info = header->tensors[row.name];  // parts of a fused tensor come one after another
+    info.name = row.name;
+    info.dtype = *type;
+    const int64_t n = row.first + row.n;
+    info.shape = row.k == 0 ? std::vector{n} : row.transposed ? std::vector{row.k, n} : std::vector{n, row.k};
+    info.bytes = std::max<int64_t>(row.k, 1) * RowBytes(*type, n);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path, bool weights) {
   CheckpointHeader header;
   header.format = CheckpointFormat::kSafetensors;
   header.path = path;
@@ -69,21 +92,32 @@ absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path) {
   header.config = *std::move(config);
   Sha256 hash;
   hash.Add("safetensors").Add(*config_text).Add(generation_text);
-  if (absl::Status status = ReadSafetensorsFolder(path, &header, &hash); !status.ok()) return status;
+  const absl::Status status =
+      weights ? ReadSafetensorsFolder(path, &header, &hash) : DeclareTensors(*config_text, &header);
+  if (!status.ok()) return status;
   header.hash = hash.Hex();
+  return header;
+}
+
+absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_needed) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status))
+    return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
+  auto header = std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path))
+                                                      : ReadGguf(path);
+  if (header.ok()) header->config.dtype = MostBytes(*header);
   return header;
 }
 
 }  // namespace
 
 absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status))
-    return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
-  auto header = std::filesystem::is_directory(status) ? ReadFolder(path) : ReadGguf(path);
-  if (header.ok()) header->config.dtype = MostBytes(*header);
-  return header;
+  return Read(path, /*weights_needed=*/true);
+}
+
+absl::StatusOr<CheckpointHeader> DescribeCheckpoint(const std::string& path) {
+  return Read(path, /*weights_needed=*/false);
 }
 
 }  // namespace pangea

@@ -259,6 +259,21 @@ void CheckConfig(const ModelConfig& config, const std::string& where, std::vecto
   }
 }
 
+absl::StatusOr<DType> DeclaredType(std::string_view config) {
+  static const std::map<std::string, DType> known = {
+      {"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}};
+  const auto parsed = ParseJson(config, "config.json", 32);
+  if (!parsed.ok()) return parsed.status();
+  std::vector<std::string> faults;
+  Fields fields(*parsed, "config.json", &faults);
+  const std::string name = fields.String({"torch_dtype", "dtype"}, "float32");
+  const auto found = known.find(name);
+  if (found != known.end() && faults.empty()) return found->second;
+  if (faults.empty())
+    fields.Fault("torch_dtype", absl::StrCat("is \"", name.substr(0, 80), "\"; supported: float32, float16, bfloat16"));
+  return FaultsToStatus(faults);
+}
+
 absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::string_view generation_text) {
   auto parsed = ParseJson(config_text, "config.json", 32);
   if (!parsed.ok()) return parsed.status();

@@ -11,6 +11,10 @@ namespace pangea {
 // generation: text of generation_config.json, whose end ids are added; may be empty. Every fault is named, all at once.
 absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_view generation);
 
+// The element type that config.json says its weights have (torch_dtype or dtype); float32 when it says nothing, as in
+// Transformers.
+absl::StatusOr<DType> DeclaredType(std::string_view config);
+
 // The rules that hold whatever the file format: divisibility, limits, even RoPE. Appends faults that start with
 // `where`.
 void CheckConfig(const ModelConfig& config, const std::string& where, std::vector<std::string>* faults);

@@ -1,0 +1,173 @@
+#include "master/schedule/simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+namespace pangea {
+namespace {
+
+constexpr double kStage = 0.010, kControl = 0.001, kHop = 0.003;
+
+// Every step costs every stage 10 ms, whatever is in it.
+SimulationOptions Equal(int stages) {
+  SimulationOptions options;
+  options.engine.blocks = 1000;
+  options.engine.context = 1000;
+  options.engine.stages = stages;
+  options.engine.queue = 100000;
+  options.engine.prefix_cache = false;
+  options.costs.control_latency = kControl;
+  options.costs.stage_latency = stages > 1 ? kHop : 0;
+  options.costs.of_step = [stages](const Step&) { return std::vector<StageSeconds>(stages, {.compute = kStage}); };
+  return options;
+}
+
+std::vector<SimulatedRequest> Alike(int count, int prompt, int output, double gap = 0) {
+  std::vector<SimulatedRequest> requests;
+  for (int i = 0; i < count; ++i) requests.push_back({.arrival = i * gap, .prompt = prompt, .output = output});
+  return requests;
+}
+
+double BubbleShare(const SimulationReport& report, int stage) {
+  const StageUse& use = report.stages[stage];
+  EXPECT_NEAR(use.compute + use.communication + use.bubble, report.loaded_seconds, 1e-6);
+  return use.bubble / report.loaded_seconds;
+}
+
+TEST(Simulation, OneStreamOnOneStageByHand) {
+  const SimulationReport report = Simulate(Equal(1), Alike(1, 20, 11));
+  EXPECT_EQ(report.finished, 1u);
+  EXPECT_EQ(report.generated_tokens, 11u);
+  EXPECT_EQ(report.prompt_tokens, 20u);
+  EXPECT_NEAR(report.first_token.p50, kControl + kStage + kControl, 1e-9);
+  // It runs ahead: the stage goes from step to step without waiting for the master.
+  EXPECT_NEAR(report.inter_token.p50, kStage, 1e-9);
+  EXPECT_NEAR(report.end_to_end.p50, 2 * kControl + 11 * kStage, 1e-9);
+  EXPECT_NEAR(report.stages[0].bubble, 2 * kControl, 1e-9);
+}
+
+TEST(Simulation, WithoutRunAheadTheStageWaitsForTheMaster) {
+  SimulationOptions options = Equal(1);
+  options.engine.run_ahead = false;
+  const SimulationReport report = Simulate(options, Alike(1, 20, 11));
+  EXPECT_NEAR(report.inter_token.p50, kStage + 2 * kControl, 1e-9);
+  EXPECT_NEAR(report.stages[0].bubble, 11 * 2 * kControl, 1e-9);
+}
+
+TEST(Simulation, OneStreamLeavesAllStagesButOneIdle) {
+  const SimulationReport report = Simulate(Equal(4), Alike(1, 20, 101));
+  // The state goes through three hops; the id straight to the first stage, or by way of the master.
+  EXPECT_GT(report.inter_token.p50, 4 * kStage + 3 * kHop);
+  EXPECT_LE(report.inter_token.p50, 4 * kStage + 3 * kHop + std::max(kHop, 2 * kControl) + 1e-9);
+  for (int stage = 0; stage < 4; ++stage) EXPECT_GT(BubbleShare(report, stage), 0.74);
+}
+
+TEST(Simulation, AsManyStreamsAsStagesKeepThemBusy) {
+  SimulationOptions options = Equal(4);
+  options.costs.stage_latency = 0.0001;
+  options.streams = 16;
+  const SimulationReport report = Simulate(options, Alike(64, 4, 200));
+  EXPECT_EQ(report.finished, 64u);
+  for (int stage = 0; stage < 4; ++stage) EXPECT_LT(BubbleShare(report, stage), 0.1);
+}
+
+TEST(Simulation, ASlowStageSetsThePace) {
+  SimulationOptions options = Equal(3);
+  options.streams = 12;
+  options.costs.of_step = [](const Step&) {
+    return std::vector<StageSeconds>{
+        {.compute = kStage}, {.compute = 2 * kStage, .gather = kStage}, {.compute = kStage}};
+  };
+  const SimulationReport report = Simulate(options, Alike(48, 4, 100));
+  EXPECT_LT(BubbleShare(report, 1), 0.1);
+  EXPECT_NEAR(BubbleShare(report, 0), 2.0 / 3, 0.05);
+  EXPECT_NEAR(report.stages[1].communication * 2, report.stages[1].compute, 1e-6);
+}
+
+TEST(Simulation, TheQueueRefusesAndExpires) {
+  SimulationOptions options = Equal(1);
+  options.engine.max_sequences = 1;
+  options.engine.queue = 2;
+  options.engine.queue_seconds = 0.5;
+  const SimulationReport report =
+      Simulate(options, Alike(5, 4, 100));  // one runs for a second, two wait, two are refused
+  EXPECT_EQ(report.requests, 5u);
+  EXPECT_EQ(report.refused, 2u);
+  EXPECT_EQ(report.expired, 2u);
+  EXPECT_EQ(report.finished, 1u);
+}
+
+TEST(Simulation, SharedPrefixesAreFoundAndAFullCachePreempts) {
+  SimulationOptions options = Equal(1);
+  options.engine.prefix_cache = true;
+  std::vector<SimulatedRequest> requests = Alike(10, 100, 5, 1.0);
+  for (auto& request : requests) request.prefix = 7, request.prefix_tokens = 96;
+  EXPECT_EQ(Simulate(options, requests).engine.prefix_hits, 9u * 96);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i;  // the same lengths, each its own
+  EXPECT_EQ(Simulate(options, requests).engine.prefix_hits, 0u);
+
+  options.engine.blocks = 16;
+  options.engine.context = 256;
+  const SimulationReport tight = Simulate(options, Alike(8, 20, 200));
+  EXPECT_GT(tight.engine.preemptions, 0u);
+  EXPECT_EQ(tight.finished, 8u);
+  EXPECT_EQ(tight.generated_tokens, 8u * 200);
+  EXPECT_GT(tight.kv_peak, 0.9);
+}
+
+TEST(Simulation, AnEndIdCostsARowThatTheEndByLengthDoesNot) {
+  SimulationOptions options = Equal(1);
+  const SimulationReport known = Simulate(options, Alike(3, 10, 20, 5));
+  options.ends_known = false;
+  const SimulationReport drawn = Simulate(options, Alike(3, 10, 20, 5));
+  EXPECT_EQ(drawn.generated_tokens, known.generated_tokens);
+  EXPECT_GT(drawn.engine.rows, known.engine.rows);
+  EXPECT_NEAR(drawn.end_to_end.p50, known.end_to_end.p50, 1e-9);
+}
+
+// Independent of VirtualPipeline's bookkeeping: what the trace shows must be possible.
+TEST(Simulation, ATimelineInWhichNoStageDoesTwoThingsAtOnce) {
+  SimulationOptions options = Equal(3);
+  std::vector<TimelineSpan> spans;
+  options.timeline = &spans;
+  options.streams = 5;
+  options.costs.of_step = [](const Step& step) {
+    const double work = 0.001 * step.rows();
+    return std::vector<StageSeconds>{{work, 0.001, 0.0005}, {2 * work, 0, 0.0005}, {work, 0, 0}};
+  };
+  const SimulationReport report = Simulate(options, Alike(20, 30, 20));
+  std::map<std::string, double> reached;  // step -> end on the stage before
+  std::vector<double> busy_until(3, 0), worked(3, 0);
+  std::map<int, std::vector<TimelineSpan>> by_stage;
+  for (const TimelineSpan& span : spans) {
+    if (span.name != "hand over") by_stage[span.stage].push_back(span);
+  }
+  for (const auto& [stage, own] : by_stage) {
+    EXPECT_EQ(own.size(), report.engine.steps);
+    for (const TimelineSpan& span : own) {
+      EXPECT_GE(span.start_seconds, busy_until[stage] - 1e-9);
+      if (stage > 0) {
+        EXPECT_GE(span.start_seconds, reached[span.name] + kHop - 1e-9);
+      }
+      reached[span.name] = busy_until[stage] = span.start_seconds + span.duration_seconds;
+      worked[stage] += span.duration_seconds;
+    }
+    EXPECT_NEAR(worked[stage], report.stages[stage].compute + report.stages[stage].communication, 1e-6);
+  }
+}
+
+TEST(Simulation, TheSameRequestsGiveTheSameReport) {
+  SimulationOptions options = Equal(2);
+  options.engine.blocks = 20;
+  options.engine.context = 300;
+  const auto requests = Alike(40, 33, 70, 0.03);
+  const SimulationReport a = Simulate(options, requests), b = Simulate(options, requests);
+  EXPECT_EQ(a.seconds, b.seconds);
+  EXPECT_EQ(a.engine.rows, b.engine.rows);
+  EXPECT_EQ(a.inter_token.mean, b.inter_token.mean);
+}
+
+}  // namespace
+}  // namespace pangea

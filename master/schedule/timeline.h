@@ -1,0 +1,26 @@
+// Spans of time per stage and rank, written in the Chrome trace format that Perfetto and chrome://tracing open. The
+// running server and the simulator write the same file.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pangea {
+
+// What one rank of one stage did for a while. Spans of one rank nest or follow one another: the viewer draws what lies
+// within another below it.
+struct TimelineSpan {
+  std::string name;                                   // "step 12", "gather"
+  int stage = 0;                                      // a process of the trace, "stage 3"; -1: the master
+  int rank = 0;                                       // a thread of it, "rank 0"
+  double start_seconds = 0, duration_seconds = 0;     // of one clock for all spans, its zero anywhere
+  std::vector<std::pair<std::string, int64_t>> args;  // shown when the span is chosen: {"rows", 33}
+};
+
+// The whole file: one JSON object (Trace Event Format: complete events "X" in microseconds, metadata events "M" naming
+// stages and ranks). Times are taken from the earliest start. Names may hold any UTF-8; they are escaped. Thread safe.
+std::string TimelineJson(std::span<const TimelineSpan> spans);
+
+}  // namespace pangea

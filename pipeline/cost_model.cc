@@ -1,0 +1,160 @@
+#include "pipeline/cost_model.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace pangea {
+namespace {
+
+constexpr double kFloat = sizeof(float);
+constexpr double kPercent = 0.01;
+
+double Subtrees(const SplitDefinition& split, const Range& leaves) {
+  if (leaves.size() == 0) return 0;
+  return static_cast<double>(split.tree.Subtrees(static_cast<int>(leaves.begin), static_cast<int>(leaves.end)).size());
+}
+
+// Partial sums that all ranks of a stage contribute to the two gathers of a layer.
+double Vectors(const ParallelPlan& plan, int stage) {
+  double vectors = 0;
+  for (int rank = 0; rank < plan.ranks; ++rank) {
+    const RankPlan& agent = plan.at(stage, rank);
+    vectors += Subtrees(plan.attention, agent.attn_leaves) + Subtrees(plan.ffn, agent.ffn_leaves);
+  }
+  return vectors;
+}
+
+// Positions that rows at start .. start + rows - 1 look at, summed: each at its own and those before it in the window.
+double Pairs(double start, double rows, double window) {
+  const auto all = [](double end) { return end * (end + 1) / 2; };  // sum of 1 .. end
+  if (window == 0) return all(start + rows) - all(start);
+  const double below = std::clamp(window - start, 0.0, rows);  // rows that still see their whole past
+  return all(start + below) - all(start) + (rows - below) * window;
+}
+
+}  // namespace
+
+CostModel::CostModel(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan)
+    : speed_(deployment.simulate), stages_(plan.stages), ranks_(plan.ranks) {
+  const ModelConfig& model = index.header().config;
+  windows_ = model.window;
+  std::sort(windows_.begin(), windows_.end());
+  windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
+  hand_over_bytes_ = model.hidden * kFloat;
+  const DType cache = CacheType(deployment.cache.type).value_or(DType::kF16);
+  for (const RankPlan& agent : plan.agents) shares_.push_back(ShareOf(index, plan, agent, cache));
+}
+
+CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent,
+                                    DType cache) const {
+  const ModelConfig& model = index.header().config;
+  Share share;
+  const double d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
+  const double ffn = agent.ffn_columns.size(), layers = agent.layers.size();
+  if (agent.last) {
+    share.head_weights = static_cast<double>(index.StoredBytes(Role::kHead)) * agent.vocab.size() / model.vocab;
+    share.sample_macs = d * agent.vocab.size();
+  }
+  share.layers = static_cast<int>(layers);
+  share.layer_weights = AgentWeights(index, plan, agent).packed - share.head_weights;
+  const double matrices = model.gated ? 3 : 2;
+  share.row_macs = layers * d * (2 * q + 2 * kv + matrices * ffn);
+
+  // Every element once read and once written: norms, what products leave for the next step of the layer, the
+  // fixed-order sum of the gathered vectors into the residual stream.
+  const double gathered = plan.ranks > 1 ? Vectors(plan, agent.stage) : 2;
+  share.row_bytes = layers * kFloat * (4 * d + 2 * (2 * q + 2 * kv) + 2 * matrices * ffn + (gathered + 4) * d);
+  const double own = Subtrees(plan.attention, agent.attn_leaves) + Subtrees(plan.ffn, agent.ffn_leaves);
+  if (plan.ranks > 1) share.gather_bytes = layers * (gathered - own) * d * kFloat;
+
+  share.block_bytes = static_cast<double>(agent.kv_block_bytes);
+  const double token = 2.0 * agent.kv_heads.size() * KvExtentBytes(cache, plan.block_tokens, model.head_dim) /
+                       plan.block_tokens;  // of one layer
+  share.context_bytes.assign(windows_.size(), 0);
+  share.pair_macs.assign(windows_.size(), 0);
+  for (int64_t layer = agent.layers.begin; layer < agent.layers.end; ++layer) {
+    const size_t window = std::lower_bound(windows_.begin(), windows_.end(), model.window[layer]) - windows_.begin();
+    share.context_bytes[window] += token;
+    share.pair_macs[window] += 2 * q;
+  }
+  return share;
+}
+
+CostModel::Load CostModel::LoadOf(const Step& step) const {
+  Load load;
+  load.context.assign(windows_.size(), 0);
+  load.pairs.assign(windows_.size(), 0);
+  load.copies = static_cast<double>(step.copies.size());
+  for (const StepSequence& part : step.sequences) {
+    const double rows = part.rows(), end = part.start + rows;
+    load.rows += rows;
+    if (part.logits != LogitRows::kNone) load.sampled += part.logits == LogitRows::kAll ? rows : 1;
+    for (size_t i = 0; i < windows_.size(); ++i) {
+      load.context[i] += windows_[i] == 0 ? end : std::min(end, windows_[i] + rows - 1);
+      load.pairs[i] += Pairs(part.start, rows, windows_[i]);
+    }
+  }
+  return load;
+}
+
+StageCost CostModel::CostOf(const Share& share, const Load& load) const {
+  const double macs = speed_.gflops * 1e9 / 2, bytes = speed_.memory_bandwidth * speed_.memory_percent * kPercent;
+  const double product_macs = macs * speed_.compute_percent * kPercent;
+  const double attention_macs = macs * speed_.attention_percent * kPercent;
+  StageCost cost;
+  cost.products = std::max(load.rows * share.row_macs / product_macs, share.layer_weights / bytes);
+  if (load.sampled > 0)
+    cost.products += std::max(load.sampled * share.sample_macs / product_macs, share.head_weights / bytes);
+  for (size_t i = 0; i < windows_.size(); ++i) {
+    cost.attention +=
+        std::max(load.pairs[i] * share.pair_macs[i] / attention_macs, load.context[i] * share.context_bytes[i] / bytes);
+  }
+  cost.rows = load.rows * share.row_bytes / bytes;
+  cost.copies = load.copies * 2 * share.block_bytes / bytes;  // read and written
+  cost.fixed = speed_.step_seconds + share.layers * speed_.layer_seconds;
+  if (ranks_ > 1) {
+    // Two gathers a layer, and on the last stage that of the candidates.
+    const int gathers = 2 * share.layers + (share.sample_macs > 0 && load.sampled > 0 ? 1 : 0);
+    cost.gather = gathers * speed_.tensor_latency + load.rows * share.gather_bytes / speed_.tensor_bandwidth;
+  }
+  return cost;
+}
+
+std::vector<StageCost> CostModel::Stages(const Step& step) const {
+  const Load load = LoadOf(step);
+  std::vector<StageCost> costs;
+  for (int stage = 0; stage < stages_; ++stage) {
+    StageCost slowest;
+    for (int rank = 0; rank < ranks_; ++rank) {
+      const StageCost cost = CostOf(shares_[stage * ranks_ + rank], load);
+      if (rank == 0 || cost.compute() + cost.gather > slowest.compute() + slowest.gather) slowest = cost;
+    }
+    if (stage + 1 < stages_) slowest.hand_over = load.rows * hand_over_bytes_ / speed_.stage_bandwidth;
+    costs.push_back(slowest);
+  }
+  return costs;
+}
+
+int64_t AgentBytes(const ParallelPlan& plan, const RankPlan& agent) {
+  return agent.weight_bytes + agent.kv_block_bytes * plan.kv_blocks + agent.activation_bytes +
+         agent.communication_bytes;
+}
+
+std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) {
+  const int64_t limit = static_cast<int64_t>(deployment.simulate.memory);
+  const auto needed = [&](const RankPlan& agent) { return AgentBytes(plan, agent); };
+  const auto fullest = std::max_element(plan.agents.begin(), plan.agents.end(),
+                                        [&](const auto& a, const auto& b) { return needed(a) < needed(b); });
+  if (limit == 0 || fullest == plan.agents.end() || needed(*fullest) <= limit) return "";
+  const auto over = std::count_if(plan.agents.begin(), plan.agents.end(),
+                                  [&](const RankPlan& agent) { return needed(agent) > limit; });
+  return absl::StrCat("simulate.memory: rank ", fullest->rank, " of stage ", fullest->stage, " needs ",
+                      BytesText(needed(*fullest)), " (weights ", BytesText(fullest->weight_bytes), ", KV ",
+                      BytesText(fullest->kv_block_bytes * plan.kv_blocks), ", activations ",
+                      BytesText(fullest->activation_bytes), ", communication ", BytesText(fullest->communication_bytes),
+                      "), its device has ", BytesText(limit),
+                      over > 1 ? absl::StrCat("; ", over - 1, " others need too much as well") : "");
+}
+
+}  // namespace pangea
