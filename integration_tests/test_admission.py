@@ -153,7 +153,7 @@ def test_deadlines():
 # --- The surplus. 1,000 requests at once on a queue of 64: who gets in is answered to the letter, who does not is told at once.
 
 REQUESTS, QUEUE, RUNNING = 1000, 64, 4
-KEPT_KB = 24 << 10  # what heaps of ten processes' threads may keep; a leak of one accepted prompt alone is larger in 1,000 requests
+KEPT_KB = 8 << 10  # of the 70 MB that master and agents hold when idle: what heaps in pieces keep. Measured: 1 MB; the bodies below: 0.2 MB, and 160 MB if heaps kept all
 
 
 def flood(server, text, length):
@@ -178,7 +178,8 @@ def test_a_thousand_requests_on_a_queue_of_64():
         (right,), _ = s.complete(prompt=text, max_tokens=100, temperature=0, ignore_eos=True)
         s.complete(prompt=text, max_tokens=1)
         flood(s, text, 100)  # the heaps' first growth is no leak
-        before = until(lambda: s.memory_kb(), 5)
+        time.sleep(2)  # a second after the last request an idle server gives memory back
+        before = s.memory_kb()
         for _ in range(2):
             got = flood(s, text, 100)
             taken, refused = [g for g in got if g[0] == 200], [g for g in got if g[0] == 429]
@@ -219,4 +220,4 @@ def test_bodies_are_held_against_a_budget():
         statuses = sorted(status for status, _ in got)
         assert set(statuses) == {200, 429} and statuses.count(200) >= held - 1, statuses
         assert s.complete(prompt=[1], max_tokens=4, temperature=0)
-        assert until(lambda: s.memory_kb() < before + (held << 10) + KEPT_KB, 20), f"{before} kB before, {s.memory_kb()} kB after"
+        assert until(lambda: s.memory_kb() <= before + KEPT_KB, 20), f"{before} kB before, {s.memory_kb()} kB after"
