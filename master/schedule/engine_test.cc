@@ -272,6 +272,7 @@ double Bubble(int stages, int streams) {
   Bench bench(options);
   std::vector<double> free_at(stages, 0), busy(stages, 0);
   std::vector<std::pair<double, size_t>> done;  // time, step
+  std::map<uint64_t, double> sampled;           // when a sequence's newest sample is there
   size_t seen = 0, answered = 0;
   double now = 0;
   int submitted = 0;
@@ -282,11 +283,15 @@ double Bubble(int stages, int streams) {
     }
     for (; seen < bench.steps.size(); ++seen) {
       double at = now;
+      for (const StepSequence& part : bench.steps[seen].sequences) {
+        if (part.ids.empty()) at = std::max(at, sampled[part.id]);  // "your last sample" comes from the last stage
+      }
       for (int stage = 0; stage < stages; ++stage) {
         at = std::max(at, free_at[stage]) + 1;
         free_at[stage] = at;
         busy[stage] += 1;
       }
+      for (const StepSequence& part : bench.steps[seen].sequences) sampled[part.id] = at;
       done.emplace_back(at, seen);
     }
     if (answered == seen) break;
@@ -308,6 +313,21 @@ TEST(Engine, StagesStayBusy) {
   EXPECT_LT(Bubble(3, 16), 0.05);
   EXPECT_LT(Bubble(5, 40), 0.05);
   EXPECT_GT(Bubble(2, 1), 0.4);  // a single stream cannot fill two stages: the measure sees it
+}
+
+TEST(Engine, OneStreamAloneRunsAheadOnEveryNumberOfStages) {
+  for (const int stages : {1, 2, 4}) {
+    EngineOptions options = Options();
+    options.stages = stages;
+    for (const bool run_ahead : {true, false}) {
+      options.run_ahead = run_ahead;
+      Bench bench(options);
+      ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 20)).ok());
+      bench.Drain();
+      EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 5, 20)));
+      EXPECT_EQ(bench.agents.ran_ahead, run_ahead ? 19 : 0) << stages;
+    }
+  }
 }
 
 TEST(Engine, PromptChunksFollowEachOtherThroughTheStages) {

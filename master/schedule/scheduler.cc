@@ -142,7 +142,10 @@ std::optional<Step> Scheduler::Plan(double now) {
   // The step beyond the stages is made of those that run ahead, and of prompts; who could decode now waits for its turn.
   const bool beyond = static_cast<int>(flights_.size()) == options_.stages && options_.run_ahead;
   if (beyond && IsUneven()) return std::nullopt;
-  for (Sequence* sequence : beyond ? ReadyToRunAhead() : ReadyToDecode()) {
+  // One stream alone has nobody to share the stages with: its next id need not go by the master either.
+  const bool alone = options_.run_ahead && flights_.size() == 1 && waiting_.empty() && running_.size() == 1 &&
+                     running_.front()->awaiting;
+  for (Sequence* sequence : beyond || alone ? ReadyToRunAhead() : ReadyToDecode()) {
     if (budget == 0) break;
     AddRun(sequence, 1);
     --budget;
