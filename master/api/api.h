@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
+#include "master/keys/keys.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
 #include "pipeline/model_config.h"
@@ -21,6 +22,7 @@ struct ApiContext {
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
   EngineThread* engine = nullptr;
+  const KeyRing* keys = nullptr;  // null: nobody needs a key
   std::string name;  // served model's name
   int context = 0;   // tokens of prompt + generation
   int64_t created = 0;

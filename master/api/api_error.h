@@ -11,6 +11,9 @@ absl::Status BadParam(const std::string& param, const std::string& message, cons
 // NotFound, code model_not_found. The name is cut before it is repeated to its sender.
 absl::Status ModelNotFound(const std::string& name);
 
+// The status, with the seconds after which its sender may try again.
+absl::Status RetryIn(absl::Status status, int seconds);
+
 struct ErrorAnswer {
   int http = 500;
   std::string type, message;

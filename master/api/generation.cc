@@ -82,7 +82,8 @@ absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest&
   // A tokenizer may know more ids than the model has rows (tokens added for padding).
   for (const int32_t id : ids) {
     if (id >= context.model->vocab)
-      return BadParam(param, absl::StrCat("'", param, "' holds token ", id, ", which the tokenizer knows but the model's vocabulary of ",
+      return BadParam(param, absl::StrCat("'", param, "' holds token ", id,
+                                          ", which the tokenizer knows but the model's vocabulary of ",
                                           context.model->vocab, " does not"));
   }
   const int least = request.max_tokens.value_or(1);
@@ -191,6 +192,9 @@ std::vector<SequenceRequest> Generation::Sequences() const {
     s.stop_ids = request_.stop_ids;
     s.prompt_logprobs = WantsPromptSamples();
     s.priority = request_.priority;
+    s.account = request_.caller.account;
+    s.weight = request_.caller.weight;
+    s.deadline = request_.caller.deadline_seconds();
   }
   return sequences;
 }
@@ -307,6 +311,11 @@ void Generation::Fail(const absl::Status& why) {
   CancelRunning();
   error_ = why;
   started_ = true;
+}
+
+void Generation::Expire(Caller::Clock::time_point now) {
+  if (now < request_.caller.deadline) return;
+  Fail(absl::DeadlineExceededError("the request took longer than it, or this server, allows"));
 }
 
 int64_t Generation::prompt_tokens() const {

@@ -51,9 +51,10 @@ class Generation {
   std::vector<SequenceRequest> Sequences() const;
 
   void OnOutput(Output output);
-  void Fail(const absl::Status& why);        // ends the request; what runs is cancelled. The first reason stays
-  std::optional<AnswerPiece> Next();         // nullopt: nothing is ready
-  bool started() const { return started_; }  // something has been made, or it has ended
+  void Fail(const absl::Status& why);          // ends the request; what runs is cancelled. The first reason stays
+  void Expire(Caller::Clock::time_point now);  // fails with DeadlineExceeded when its deadline has passed
+  std::optional<AnswerPiece> Next();           // nullopt: nothing is ready
+  bool started() const { return started_; }    // something has been made, or it has ended
   bool done() const { return closed_ == static_cast<int>(choices_.size()); }  // every choice's finish was pulled
   const absl::Status& error() const { return error_; }
   std::function<void()> on_progress;  // pieces or an error may be there
@@ -73,7 +74,6 @@ class Generation {
   uint64_t first_id() const { return first_id_; }
   const std::string& id() const { return id_; }
   int64_t created() const { return created_; }
-  std::chrono::steady_clock::time_point born() const { return born_; }
 
  private:
   struct Prompt {
@@ -112,7 +112,6 @@ class Generation {
   const uint64_t first_id_;
   std::string id_;
   int64_t created_ = 0;
-  const std::chrono::steady_clock::time_point born_ = std::chrono::steady_clock::now();
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;
   bool started_ = false;
