@@ -297,7 +297,7 @@ void AgentSession::RunStep(const Step& step) {
   if (!*result) return;
   wire::FromAgent message;
   EncodeResult(**result, message.mutable_result());
-  stream_.Write(message);
+  stream_.Send(std::move(message));  // the next step is at hand: it begins now
 }
 
 void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
