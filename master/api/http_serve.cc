@@ -45,6 +45,10 @@ HttpConnection::Awaitable<bool> HttpConnection::Serve(HttpRequest request) {
   const auto path = TargetPath(request.target);
   if (!path && request.target != "*") co_return co_await Send(request, HttpErrorReply(400, "malformed request target"));
   const RouteMatch match = FindRoute(path.value_or(""));
+  if (observer_ && !ForObservers(match.route)) {
+    context.metrics.rejected.Add("connections");
+    co_return co_await Send(request, TooManyConnections());
+  }
   if (match.route == Route::kNone) co_return co_await Send(request, HttpErrorReply(404, "no such path"));
   if (request.method == "OPTIONS") {
     HttpReply reply{204};

@@ -1,6 +1,6 @@
 #include "master/api/service.h"
 
-#include <chrono>
+#include "master/api/api_error.h"
 
 namespace pangea {
 namespace {
@@ -44,7 +44,9 @@ absl::Status Service::Run(std::function<void()> work, std::function<void()> done
     work = nullptr;
     post_(std::move(done));
   });
-  return taken ? absl::OkStatus() : absl::ResourceExhaustedError("too many requests are waiting");
+  if (taken) return absl::OkStatus();
+  context_->metrics.rejected.Add("queue");
+  return absl::ResourceExhaustedError("too many requests are waiting");
 }
 
 void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
@@ -54,13 +56,14 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
       admission->result = absl::CancelledError("the client has gone");  // its destructor cancels
     if (admission->wake) admission->wake();
   };
-  const auto work = [this, make = std::move(make), admission] {
+  const auto work = [this, make = std::move(make), admission, arrival = Clock::now()] {
     auto checked = make();
     if (checked.ok()) {
-      admission->result = Begin(*std::move(checked));
+      admission->result = Begin(*std::move(checked), arrival);
     } else {
       admission->result = checked.status();
     }
+    context_->metrics.Reject(admission->result.status());
   };
   if (auto s = Run(work, done); !s.ok()) {
     admission->result = s;
@@ -68,8 +71,8 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
   }
 }
 
-absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request,
-                                                              std::vector<PromptTokens> prompts) {
+absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request, std::vector<PromptTokens> prompts,
+                                                              Clock::time_point arrival) {
   uint64_t first = 0;
   const size_t count = prompts.size();
   {
@@ -78,11 +81,11 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
     first = next_id_;
     next_id_ += count;
   }
-  std::shared_ptr<Generation> generation(new Generation(std::move(request), std::move(prompts), *context_, first),
-                                         [this](Generation* g) {
-                                           Unregister(*g);
-                                           delete g;
-                                         });
+  std::shared_ptr<Generation> generation(
+      new Generation(std::move(request), std::move(prompts), *context_, first, arrival), [this](Generation* g) {
+        Unregister(*g);
+        delete g;
+      });
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < count; ++i) requests_[first + i] = generation;
   return generation;
@@ -93,14 +96,17 @@ void Service::Unregister(const Generation& generation) {
   for (int i = 0; i < generation.prompts(); ++i) requests_.erase(generation.first_id() + i);
 }
 
-absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request) {
+absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request, Clock::time_point arrival) {
   auto prompts = EncodePrompts(request, *context_);
   if (!prompts.ok()) return prompts.status();
-  auto generation = Register(std::move(request), *std::move(prompts));
+  auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;
   // From here on outputs may come, on the I/O thread: this thread only submits.
   for (SequenceRequest& sequence : (*generation)->Sequences()) {
-    if (auto s = context_->engine->Submit(std::move(sequence)); !s.ok()) return s;  // the destructor cancels the others
+    auto s = context_->engine->Submit(std::move(sequence));
+    if (s.ok()) continue;
+    (*generation)->Refuse();  // its destructor cancels the others
+    return absl::IsResourceExhausted(s) && LimitOf(s).empty() ? OverLimit("queue", s) : s;
   }
   return generation;
 }
@@ -108,6 +114,7 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
 void Service::Deliver(std::vector<Output> outputs) {
   // One post a step.
   post_([this, outputs = std::make_shared<std::vector<Output>>(std::move(outputs))] {
+    const auto now = Clock::now();
     std::vector<std::shared_ptr<Generation>> touched;
     for (Output& output : *outputs) {
       std::shared_ptr<Generation> generation;
@@ -117,7 +124,7 @@ void Service::Deliver(std::vector<Output> outputs) {
         if (found != requests_.end()) generation = found->second.lock();
       }
       if (!generation) continue;  // its client has gone
-      generation->OnOutput(std::move(output));
+      generation->OnOutput(std::move(output), now);
       if (touched.empty() || touched.back() != generation) touched.push_back(std::move(generation));
     }
     for (const auto& generation : touched) {
@@ -168,7 +175,8 @@ void Service::Tick() {
   const auto now = std::chrono::steady_clock::now();
   for (const auto& generation : Open()) {
     if (std::chrono::duration<double>(now - generation->born()).count() < limit) continue;
-    generation->Fail(absl::DeadlineExceededError("the request took longer than this server allows"));
+    generation->Fail(
+        OverLimit("request_seconds", absl::DeadlineExceededError("the request took longer than this server allows")));
     if (generation->on_progress) generation->on_progress();
   }
 }

@@ -4,6 +4,7 @@
 // Deliver). Enter, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the I/O thread.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -56,8 +57,10 @@ class Service {
   ApiContext& context() { return *context_; }
 
  private:
-  absl::StatusOr<std::shared_ptr<Generation>> Begin(CheckedRequest request);
-  absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts);
+  using Clock = std::chrono::steady_clock;
+  absl::StatusOr<std::shared_ptr<Generation>> Begin(CheckedRequest request, Clock::time_point arrival);
+  absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts,
+                                                       Clock::time_point arrival);
   void Unregister(const Generation& generation);
   std::vector<std::shared_ptr<Generation>> Open();
 
