@@ -49,9 +49,13 @@ class ActivityClock {
   Activity Switch(Activity to) {
     const Activity from = activity_.load(std::memory_order_relaxed);
     if (from == to) return from;
-    const int64_t now = Now(), took = now - since_.load(std::memory_order_relaxed);
     std::atomic<int64_t>& spent = spent_[static_cast<int>(from)];
+    int64_t took = 0;
     Change([&] {
+      // Read within the change: a reader who credits `from` with the time until its own now must not have passed this
+      // one.
+      const int64_t now = Now();
+      took = now - since_.load(std::memory_order_relaxed);
       spent.store(spent.load(std::memory_order_relaxed) + took, std::memory_order_relaxed);
       since_.store(now, std::memory_order_relaxed);
       activity_.store(to, std::memory_order_relaxed);
@@ -60,6 +64,7 @@ class ActivityClock {
     return from;
   }
 
+  // A total may be less than in the reading before, by the few nanoseconds to which the clocks of two cores agree.
   Totals totals() const {
     while (true) {
       const uint64_t before = changes_.load(std::memory_order_acquire);
@@ -67,10 +72,10 @@ class ActivityClock {
       const int64_t begin = begin_.load(std::memory_order_relaxed), since = since_.load(std::memory_order_relaxed);
       const Activity activity = activity_.load(std::memory_order_relaxed);
       for (int i = 0; i < kActivities; ++i) totals.spent[i] = spent_[i].load(std::memory_order_relaxed);
+      const int64_t now = Now();
       std::atomic_thread_fence(std::memory_order_acquire);
       if (before % 2 != 0 || changes_.load(std::memory_order_relaxed) != before) continue;
       if (begin == 0) return {};
-      const int64_t now = Now();
       totals.spent[static_cast<int>(activity)] += now - since;
       totals.since_begin = now - begin;
       return totals;
@@ -95,8 +100,7 @@ class ActivityClock {
   template <typename Writes>
   void Change(Writes writes) {
     const uint64_t n = changes_.load(std::memory_order_relaxed);
-    changes_.store(n + 1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_release);
+    changes_.exchange(n + 1, std::memory_order_seq_cst);  // seen before what follows, the clock's reading included
     writes();
     changes_.store(n + 2, std::memory_order_release);
   }

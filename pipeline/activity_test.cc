@@ -70,11 +70,12 @@ TEST(ActivityClock, ReadersSeeWholeChanges) {
   std::thread writer([&] {
     for (int i = 0; !stop; ++i) clock.Switch(static_cast<Activity>(i % kActivities));
   });
+  constexpr int64_t kAgreement = 10;  // nanoseconds, of two cores' clocks
   ActivityClock::Totals last;
   for (int i = 0; i < 100'000; ++i) {
     const auto totals = clock.totals();
     ASSERT_EQ(Sum(totals), totals.since_begin);
-    for (int a = 0; a < kActivities; ++a) ASSERT_GE(totals.spent[a], last.spent[a]);
+    for (int a = 0; a < kActivities; ++a) ASSERT_GE(totals.spent[a], last.spent[a] - kAgreement);
     last = totals;
   }
   stop = true;

@@ -48,7 +48,13 @@ void FleetWatch::OnActivity(int agent, const wire::Activity& activity, double no
   if (activity.spent_size() != static_cast<int>(kAgentActivities.size())) return;
   SetClock(seen, activity.now(), now);
   // It comes on two streams, which may overtake each other.
-  if (activity.since_begin() > seen.activity.since_begin()) seen.activity = activity;
+  if (activity.since_begin() <= seen.activity.since_begin()) return;
+  wire::Activity latest = activity;
+  // A counter never falls, not even by the nanoseconds to which the clocks of the agent's cores agree.
+  for (int i = 0; i < seen.activity.spent_size(); ++i) {
+    latest.set_spent(i, std::max(latest.spent(i), seen.activity.spent(i)));
+  }
+  seen.activity = std::move(latest);
 }
 
 void FleetWatch::OnProgress(int agent, const wire::ProgressReport& report, double now) {
