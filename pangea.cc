@@ -7,6 +7,7 @@
 #include "clients/commands.h"
 #include "configs/version.h"
 #include "master/check.h"
+#include "master/keys/keys.h"
 #include "master/server.h"
 #include "master/simulate.h"
 
@@ -26,6 +27,7 @@ constexpr Subcommand kSubcommands[] = {
     {"check", pangea::CheckMain, "print the plan of a deployment, or every fault of it"},
     {"simulate", pangea::SimulateMain, "predict a deployment's speed in virtual time, without its hardware or its weights"},
     {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
+    {"key", pangea::KeyMain, "make an API key for the file that keys.file names"},
     {"chat", pangea::clients::ChatMain, "talk with a served model"},
     {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},
     {"bench", pangea::clients::BenchMain, "bench serve: load a server and report latencies and throughput"},

@@ -19,14 +19,14 @@ constexpr const char* kOverview =
 
 struct Options {
   LoadOptions load;
+  KeyFlags key;
   std::string url = "http://127.0.0.1:8000", api = "chat";
   bool json = false;
 };
 
 void Define(Flags& flags, Options& o) {
   flags.Text("--url", "URL", "the server (default " + o.url + ")", &o.url);
-  flags.Text("--api-key", "KEY", "bearer token (default: the environment variable PANGEA_API_KEY)",
-             &o.load.endpoint.api_key);
+  o.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.load.model);
   flags.Text("--api", "chat|completions", "which route (default chat)", &o.api);
   flags.Integer("--requests", "in all, default 100", {1, 1000000}, &o.load.requests);
@@ -56,6 +56,9 @@ absl::Status Check(Options& o) {
   auto url = ParseHttpUrl(o.url);
   if (!url.ok()) return url.status();
   o.load.endpoint.url = *std::move(url);
+  auto key = o.key.Get();
+  if (!key.ok()) return key.status();
+  o.load.endpoint.api_key = *std::move(key);
   return absl::OkStatus();
 }
 
@@ -109,7 +112,6 @@ int BenchMain(int argc, char** argv) {
     status = absl::InvalidArgumentError("unexpected \"" + words->front() + "\"; see --help");
   if (status.ok()) status = Check(options);
   if (!status.ok()) return std::cerr << "pangea bench: " << status.message() << "\n", kExitUsage;
-  FillApiKey(&options.load.endpoint.api_key);
   return Serve(options);
 }
 

@@ -87,6 +87,7 @@ int Chat::Run(std::istream& in, std::ostream& out, std::ostream& err, Canceller*
 
 int ChatMain(int argc, char** argv) {
   Endpoint endpoint;
+  KeyFlags key_flags;
   GenerateRequest request;
   ChatOptions options;
   Flags flags(
@@ -95,6 +96,7 @@ int ChatMain(int argc, char** argv) {
       "none. When standard\n"
       "input is not a terminal, each of its lines is one message of the user, and only the answers are printed.");
   AddEndpointFlags(flags, &endpoint);
+  key_flags.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &request.model);
   flags.Text("--system", "TEXT", "system message", &options.system);
   AddSamplingFlags(flags, &request.sampling);
@@ -105,7 +107,9 @@ int ChatMain(int argc, char** argv) {
   }
   if (!words.ok()) return std::cerr << "pangea chat: " << words.status().message() << "\n", kExitUsage;
   if (flags.help()) return std::cout << flags.Help(), 0;
-  FillApiKey(&endpoint.api_key);
+  auto key = key_flags.Get();
+  if (!key.ok()) return std::cerr << "pangea chat: " << key.status().message() << "\n", kExitUsage;
+  endpoint.api_key = *std::move(key);
   auto client = Client::Create(endpoint);
   if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kExitUsage;
 

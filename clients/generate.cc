@@ -17,6 +17,7 @@ constexpr size_t kMaxPrompt = 64 << 20;
 
 struct Options {
   Endpoint endpoint;
+  KeyFlags key;
   GenerateRequest request;
   std::string system;
   bool chat = false, raw = false, json = false, whole = false;
@@ -81,6 +82,7 @@ int GenerateMain(int argc, char** argv) {
               "Generates one answer to PROMPT (or to standard input, when PROMPT is absent or \"-\") and prints it as "
               "it is made.");
   AddEndpointFlags(flags, &options.endpoint);
+  options.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &options.request.model);
   flags.Switch("--raw", "the prompt is continued as it stands (the default)", &options.raw);
   flags.Switch("--chat", "the prompt is one message of a user, put through the model's chat template", &options.chat);
@@ -101,7 +103,9 @@ int GenerateMain(int argc, char** argv) {
     prompt = ReadPrompt(*words);
   }
   if (!prompt.ok()) return std::cerr << "pangea generate: " << prompt.status().message() << "\n", kExitUsage;
-  FillApiKey(&options.endpoint.api_key);
+  auto key = options.key.Get();
+  if (!key.ok()) return std::cerr << "pangea generate: " << key.status().message() << "\n", kExitUsage;
+  options.endpoint.api_key = *std::move(key);
   if (options.chat) {
     if (!options.system.empty()) options.request.messages.push_back({"system", options.system});
     options.request.messages.push_back({"user", *std::move(prompt)});

@@ -1,13 +1,14 @@
 #include "clients/sampling_flags.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
 
 namespace pangea::clients {
 
 void AddEndpointFlags(Flags& flags, Endpoint* endpoint) {
   flags.Text("--grpc", "HOST:PORT", "gRPC server (default " + endpoint->grpc + ")", &endpoint->grpc);
   flags.Text("--rest", "URL", "REST server instead, such as http://127.0.0.1:8000", &endpoint->rest);
-  flags.Text("--api-key", "KEY", "bearer token (default: the environment variable PANGEA_API_KEY)", &endpoint->api_key);
 }
 
 void AddSamplingFlags(Flags& flags, SamplingOptions* sampling) {
@@ -24,9 +25,28 @@ void AddSamplingFlags(Flags& flags, SamplingOptions* sampling) {
   flags.List("--stop", "TEXT", "end before this text; may be repeated", &sampling->stop);
 }
 
-void FillApiKey(std::string* api_key) {
-  const char* value = std::getenv("PANGEA_API_KEY");
-  if (api_key->empty() && value != nullptr) *api_key = value;
+void KeyFlags::Add(Flags& flags) {
+  flags.Text("--api-key", "KEY", "bearer token; other users see it, --api-key-file's they do not", &key);
+  flags.Text("--api-key-file", "FILE",
+             "holds the bearer token (default: the environment variable PANGEA_API_KEY, or OPENAI_API_KEY)", &file);
+}
+
+absl::StatusOr<std::string> KeyFlags::Get() const {
+  if (!key.empty()) return key;
+  if (file.empty()) {
+    for (const char* name : {"PANGEA_API_KEY", "OPENAI_API_KEY"}) {
+      if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return std::string(value);
+    }
+    return "";
+  }
+  std::ifstream stream(file);
+  std::string first;
+  if (!std::getline(stream, first)) return absl::NotFoundError("--api-key-file: cannot read a key from " + file);
+  while (!first.empty() && (first.back() == '\r' || first.back() == ' ')) first.pop_back();
+  const auto odd = [](unsigned char c) { return c <= 0x20 || c >= 0x7f; };
+  if (first.empty() || first.size() > 4096 || std::any_of(first.begin(), first.end(), odd))
+    return absl::InvalidArgumentError("--api-key-file: the first line of " + file + " is no key");
+  return first;
 }
 
 }  // namespace pangea::clients

@@ -5,9 +5,13 @@
 
 namespace pangea::clients {
 
-void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest, --api-key
+// An API key as a command is told it; Get looks at the first of: the key, the file, PANGEA_API_KEY, OPENAI_API_KEY.
+struct KeyFlags {
+  std::string key, file;
+  void Add(Flags& flags);                   // --api-key, --api-key-file
+  absl::StatusOr<std::string> Get() const;  // empty: none; NotFound, InvalidArgument: of the file
+};
+void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest
 void AddSamplingFlags(Flags& flags, SamplingOptions* sampling);
-// The key of --api-key, or else of the environment variable PANGEA_API_KEY.
-void FillApiKey(std::string* api_key);
 
 }  // namespace pangea::clients

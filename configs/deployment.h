@@ -58,6 +58,8 @@ struct Deployment {
     int prompts = 64;  // prompts in one completion request
     int messages = 4096;
     uint64_t body = 8ull << 20;
+    uint64_t bodies = 256ull << 20;  // of all open requests together
+    int requests_per_key = 0;        // open at once under one API key; 0: no limit
     int json_depth = 64;
     uint64_t header_bytes = 16384;
     int connections = 4096;
@@ -71,6 +73,9 @@ struct Deployment {
     std::string token_file;              // remote agents' token; empty: one made for this run
     double join_seconds = 120, step_seconds = 60;
   } control;
+  struct Keys {
+    std::string file;  // API keys, one a line; empty: none are needed
+  } keys;
   struct Chat {
     std::string template_file;  // overrides the checkpoint's
     bool allow_request_template = false;

@@ -155,7 +155,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
   all.schedule.prefill_slowdown = 1.5;
   all.cache.block_tokens = 32;
   all.parallel.transport = "gloo";
-  all.limits.header_bytes = 2000, all.limits.body = 9999999;
+  all.limits.header_bytes = 2000, all.limits.body = 9999999, all.limits.bodies = 99999999;
   all.context = 1000;
   ASSERT_EQ(ValidateDeployment(all), std::vector<std::string>());
   const std::string dump = DumpDeployment(all);

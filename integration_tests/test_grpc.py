@@ -21,12 +21,12 @@ class Door:
         found = [pool.FindServiceByName(n) for n in self.services if not n.startswith("grpc.")]
         self.methods = {m.name: m for service in found for m in service.methods}
 
-    def begin(self, name, body, timeout=60):
+    def begin(self, name, body, timeout=60, metadata=None):
         method = self.methods[name]
         request, answer = (message_factory.GetMessageClass(d) for d in (method.input_type, method.output_type))
         kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         stub = kind(f"/{method.containing_service.full_name}/{method.name}", request_serializer=request.SerializeToString, response_deserializer=answer.FromString)
-        return stub(json_format.ParseDict(body, request()), timeout=timeout)
+        return stub(json_format.ParseDict(body, request()), timeout=timeout, metadata=metadata)
 
     def call(self, name, body, **kw):
         answer = self.begin(name, body, **kw)

@@ -18,6 +18,8 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   planned.warnings = DeploymentWarnings(planned.deployment);
   if (auto token = ControlToken(planned.deployment); !token.ok())
     planned.faults.emplace_back(token.status().message());
+  if (!planned.deployment.keys.file.empty())
+    planned.keys = KeyRing::Read(planned.deployment.keys.file, &planned.faults);
   const bool serves = purpose == PlanFor::kServe;
   auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
   if (!header.ok()) {

@@ -8,6 +8,7 @@
 
 #include "configs/deployment.h"
 #include "configs/serve_args.h"
+#include "master/keys/keys.h"
 #include "master/text/text.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/parallel_plan.h"
@@ -20,6 +21,7 @@ struct PlannedDeployment {
   ParallelPlan plan;                // all three are meaningful when faults is empty
   std::vector<std::string> faults;  // of the file, the checkpoint and the plan, each one line
   std::vector<std::string> warnings;
+  KeyRing keys;                     // of keys.file
   std::unique_ptr<Text> text;       // tokenizer and chat template, loaded to see that they can be
 };
 // kSimulate needs neither weights (a folder with a config.json will do) nor a tokenizer, and looks at simulate.memory.

@@ -73,6 +73,7 @@ struct Server {
   Deployment deployment;
   CheckpointHeader header;
   ParallelPlan plan;
+  KeyRing keys;
   std::unique_ptr<Text> text;
   std::string content_hash;
   std::unique_ptr<Observation> observation;
@@ -121,6 +122,7 @@ absl::Status Server::Open() {
   context.deployment = &deployment;
   context.model = &header.config;
   context.text = text.get();
+  if (!keys.empty()) context.keys = &keys;
   context.name = deployment.name;
   context.context = plan.context;
   context.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -276,6 +278,7 @@ int ServeMain(int argc, char** argv) {
   server.deployment = std::move(planned.deployment);
   server.header = std::move(planned.header);
   server.plan = std::move(planned.plan);
+  server.keys = std::move(planned.keys);
   server.text = std::move(planned.text);
   server.signals = SignalFd();
   // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.

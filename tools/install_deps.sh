@@ -5,7 +5,7 @@
 
 packages=(
   build-essential cmake ninja-build ccache pkg-config git curl ca-certificates procps iproute2
-  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
+  libgrpc++-dev libssl-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
   libyaml-cpp-dev nlohmann-json3-dev libgtest-dev libboost1.81-dev libboost-url1.81-dev libgloo-dev libsentencepiece-dev
   python3 python3-venv
 )

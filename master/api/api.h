@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
 #include "master/api/api_metrics.h"
+#include "master/keys/keys.h"
 #include "master/metrics/timeline_file.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
@@ -23,6 +24,7 @@ struct ApiContext {
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
   EngineThread* engine = nullptr;
+  const KeyRing* keys = nullptr;  // null: nobody needs a key
   std::string name;  // served model's name
   int context = 0;   // tokens of prompt + generation
   int64_t created = 0;

@@ -1,5 +1,6 @@
 #include "master/api/api_error.h"
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
@@ -9,6 +10,7 @@ namespace {
 constexpr char kParam[] = "pangea/param";
 constexpr char kCode[] = "pangea/code";
 constexpr char kLimit[] = "pangea/limit";
+constexpr char kRetry[] = "pangea/retry-after";
 constexpr size_t kQuoted = 64;  // bytes of a client's own text that a message repeats
 
 struct Row {
@@ -24,7 +26,7 @@ struct Row {
 constexpr Row kRows[] = {
     {absl::StatusCode::kInvalidArgument, 400, "invalid_request_error", "", 0, false, 3},
     {absl::StatusCode::kOutOfRange, 400, "invalid_request_error", "", 0, false, 3},
-    {absl::StatusCode::kUnauthenticated, 401, "authentication_error", "invalid_api_key", 0, false, 16},
+    {absl::StatusCode::kUnauthenticated, 401, "invalid_request_error", "invalid_api_key", 0, false, 16},
     {absl::StatusCode::kNotFound, 404, "invalid_request_error", "", 0, false, 5},
     {absl::StatusCode::kResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded", 1, false, 8},
     {absl::StatusCode::kUnavailable, 503, "service_unavailable_error", "service_unavailable", 2, false, 14},
@@ -72,12 +74,18 @@ absl::Status OverLimit(const char* limit, absl::Status status) {
 
 std::string LimitOf(const absl::Status& status) { return Payload(status, kLimit); }
 
+absl::Status RetryIn(absl::Status status, int seconds) {
+  status.SetPayload(kRetry, absl::Cord(absl::StrCat(seconds)));
+  return status;
+}
+
 ErrorAnswer ToErrorAnswer(const absl::Status& status) {
   const Row& row = Find(status);
   ErrorAnswer answer{
       row.http,        row.type,       std::string(status.message()), Payload(status, kParam), Payload(status, kCode),
       row.retry_after, row.never_retry};
   if (answer.code.empty()) answer.code = row.code;
+  if (int seconds = 0; absl::SimpleAtoi(Payload(status, kRetry), &seconds)) answer.retry_after = seconds;
   if (answer.message.empty()) answer.message = absl::StatusCodeToString(status.code());
   return answer;
 }

@@ -15,6 +15,8 @@ absl::Status ModelNotFound(const std::string& name);
 // metrics.
 absl::Status OverLimit(const char* limit, absl::Status status);
 std::string LimitOf(const absl::Status& status);  // empty: of none
+// The status, with the seconds after which its sender may try again.
+absl::Status RetryIn(absl::Status status, int seconds);
 
 struct ErrorAnswer {
   int http = 500;

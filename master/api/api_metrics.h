@@ -24,7 +24,8 @@ struct ApiMetrics {
                            {"stop", "length", "abort", "error"}};
   LabelledCounter rejected{{"pangea_rejected_total", "Requests and connections that a limit ended, by the limit."},
                            "limit",
-                           {"connections", "queue", "queue_seconds", "request_seconds", "max_prompt_tokens", "body"}};
+                           {"connections", "queue", "queue_seconds", "requests_per_key", "request_seconds",
+                            "max_prompt_tokens", "body", "bodies"}};
   Counter prompt_tokens{{"pangea_prompt_tokens_total",
                          "Tokens of the prompts of requests that began to answer, cached ones included.",
                          {"vllm:prompt_tokens_total"}}};

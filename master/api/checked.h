@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "master/api/gate.h"
 #include "master/text/text.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/step.h"
@@ -35,6 +36,7 @@ struct CheckedRequest {
   std::vector<std::string> stops;
   std::vector<int32_t> stop_ids;  // end ids (unless ignored) and stop_token_ids
   int priority = 0;
+  Caller caller;  // set by the door
 
   bool stream = false, include_usage = false, echo = false, return_token_ids = false, skip_special_tokens = true;
 };

@@ -131,6 +131,11 @@ void EngineThread::Finish(uint64_t request, int choice, int tokens) {
   state_->fake->changed.notify_all();
 }
 
+EngineStats EngineThread::stats() const {
+  std::lock_guard lock(state_->fake->mutex);
+  return state_->fake->stats;
+}
+
 std::unique_ptr<EngineThread> MakeFakeEngine(FakeEngine* fake) {
   next_fake = fake;
   return std::make_unique<EngineThread>(EngineOptions(), nullptr, nullptr);

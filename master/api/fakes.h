@@ -26,6 +26,7 @@ struct FakeEngine {
   std::function<absl::Status(const SequenceRequest&)> on_submit;  // on the submitting thread; not set: OK
   std::vector<SequenceRequest> submitted;
   std::set<uint64_t> cancelled;
+  EngineStats stats;
   struct Finished {
     uint64_t request;
     int choice, tokens;

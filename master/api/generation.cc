@@ -199,6 +199,9 @@ std::vector<SequenceRequest> Generation::Sequences() const {
     s.stop_ids = request_.stop_ids;
     s.prompt_logprobs = WantsPromptSamples();
     s.priority = request_.priority;
+    s.account = request_.caller.account;
+    s.weight = request_.caller.weight;
+    s.deadline = request_.caller.deadline_seconds();
   }
   return sequences;
 }
@@ -362,9 +365,14 @@ void Generation::Fail(const absl::Status& why) {
   if (!error_.ok() || done()) return;
   CancelRunning();
   CountUnfinished("error");
-  context_.metrics.Reject(why);
+  context_.metrics.Reject(absl::IsDeadlineExceeded(why) ? OverLimit("request_seconds", why) : why);
   error_ = why;
   started_ = true;
+}
+
+void Generation::Expire(Caller::Clock::time_point now) {
+  if (now < request_.caller.deadline) return;
+  Fail(absl::DeadlineExceededError("the request took longer than it, or this server, allows"));
 }
 
 int64_t Generation::prompt_tokens() const {

@@ -59,9 +59,10 @@ class Generation {
   std::vector<SequenceRequest> Sequences() const;
 
   void OnOutput(Output output, Clock::time_point now = Clock::now());
-  void Fail(const absl::Status& why);        // ends the request; what runs is cancelled. The first reason stays
-  std::optional<AnswerPiece> Next();         // nullopt: nothing is ready
-  bool started() const { return started_; }  // something has been made, or it has ended
+  void Fail(const absl::Status& why);          // ends the request; what runs is cancelled. The first reason stays
+  void Expire(Caller::Clock::time_point now);  // fails with DeadlineExceeded when its deadline has passed
+  std::optional<AnswerPiece> Next();           // nullopt: nothing is ready
+  bool started() const { return started_; }    // something has been made, or it has ended
   bool done() const { return closed_ == static_cast<int>(choices_.size()); }  // every choice's finish was pulled
   const absl::Status& error() const { return error_; }
   std::function<void()> on_progress;  // pieces or an error may be there

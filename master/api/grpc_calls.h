@@ -13,10 +13,28 @@
 
 namespace pangea {
 
-inline grpc::Status ToGrpc(const absl::Status& status) {
+// Also tells the client, in the trailing metadata, when to come back: as HTTP does, and as gRPC's own retries read it.
+inline grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext* context) {
   if (status.ok()) return grpc::Status::OK;
   const ErrorAnswer error = ToErrorAnswer(status);
+  if (error.retry_after > 0) {
+    context->AddTrailingMetadata("retry-after", std::to_string(error.retry_after));
+    context->AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(error.retry_after * 1000));
+  }
   return grpc::Status(static_cast<grpc::StatusCode>(GrpcCode(status)), error.message);
+}
+
+// Whose call it is, by its metadata `authorization`, and its deadline.
+inline absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const ApiContext& api) {
+  const auto at = context.client_metadata().find("authorization");
+  const bool sent = at != context.client_metadata().end();
+  auto caller = Identify(api.keys, sent ? std::string_view(at->second.data(), at->second.size()) : "");
+  if (!caller.ok()) return caller;
+  using Seconds = std::chrono::duration<double>;
+  const double left = Seconds(context.deadline() - std::chrono::system_clock::now()).count();
+  const Seconds allowed(std::min(left, api.deployment->limits.request_seconds));
+  caller->deadline = Caller::Clock::now() + std::chrono::duration_cast<Caller::Clock::duration>(allowed);
+  return caller;
 }
 
 // What the door does for every open call about once a second.
@@ -91,7 +109,8 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
     finished_ = true;
     generation_.reset();
     ticket_.reset();
-    this->Finish(ToGrpc(status_));  // request and response are gRPC's again
+    bytes_ = ByteShare();
+    this->Finish(ToGrpc(status_, context_));  // request and response are gRPC's again
   }
   bool over() const { return ending_ || finished_; }
 
@@ -102,13 +121,18 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
  private:
   void Admit() {
     shared_->ticking.push_back(this->weak_from_this());
-    auto ticket = shared_->service->Enter();
+    Service& service = *shared_->service;
+    const auto caller = CallerOf(*context_, service.context());
+    if (!caller.ok()) return End(caller.status());
+    auto ticket = service.Enter(*caller, true);
     if (!ticket.ok()) return End(ticket.status());
     ticket_ = *std::move(ticket);
+    bytes_ = ByteShare(&service.bodies());
+    if (!bytes_.Grow(request_->ByteSizeLong())) return End(service.TooManyBytes());
     admission_ = std::make_shared<Admission>();
+    admission_->caller = *caller;
     admission_->wake = [self = this->shared_from_this()] { self->Admitted(); };
-    shared_->service->Admit(
-        [request = request_, context = &shared_->service->context()] { return Check(*request, *context); }, admission_);
+    service.Admit([request = request_, context = &service.context()] { return Check(*request, *context); }, admission_);
   }
 
   void Admitted() {
@@ -137,6 +161,7 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
   std::shared_ptr<Derived> self_;
   std::shared_ptr<Admission> admission_;
   Service::Ticket ticket_;
+  ByteShare bytes_;  // of the request
   absl::Status status_;
   bool cancelled_ = false, ending_ = false, finished_ = false;
 };

@@ -51,9 +51,10 @@ class GenerationService : public v1::Generation::CallbackService {
   }
   ServerUnaryReactor* ListModels(CallbackServerContext* c, const v1::ListModelsRequest*,
                                  v1::ListModelsResponse* a) override {
-    *a = pangea::ListModels(shared_->service->context());
+    const auto caller = CallerOf(*c, shared_->service->context());
+    if (caller.ok()) *a = pangea::ListModels(shared_->service->context());
     auto* reactor = c->DefaultReactor();
-    reactor->Finish(grpc::Status::OK);
+    reactor->Finish(ToGrpc(caller.status(), c));
     return reactor;
   }
 
@@ -68,11 +69,13 @@ class GenerationService : public v1::Generation::CallbackService {
   template <class Request, class Response, class Function>
   ServerUnaryReactor* TextCall(CallbackServerContext* c, const Request* q, Response* a, Function function) {
     auto* reactor = c->DefaultReactor();
-    auto ticket = shared_->service->Enter();
-    if (!ticket.ok()) {
-      reactor->Finish(ToGrpc(ticket.status()));
-      return reactor;
-    }
+    const auto refuse = [=](const absl::Status& why) { return reactor->Finish(ToGrpc(why, c)), reactor; };
+    const auto caller = CallerOf(*c, shared_->service->context());
+    if (!caller.ok()) return refuse(caller.status());
+    auto ticket = shared_->service->Enter(*caller, false);
+    if (!ticket.ok()) return refuse(ticket.status());
+    const auto bytes = std::make_shared<ByteShare>(&shared_->service->bodies());
+    if (!bytes->Grow(q->ByteSizeLong())) return refuse(shared_->service->TooManyBytes());
     const auto status = std::make_shared<absl::Status>();
     const ApiContext* context = &shared_->service->context();
     const auto queued = shared_->service->Run(
@@ -82,9 +85,8 @@ class GenerationService : public v1::Generation::CallbackService {
           context->metrics.Reject(*status);
           if (response.ok()) *a = *std::move(response);
         },
-        [=, ticket = *ticket] { reactor->Finish(ToGrpc(*status)); });
-    if (!queued.ok()) reactor->Finish(ToGrpc(queued));
-    return reactor;
+        [=, ticket = *ticket, held = bytes] { reactor->Finish(ToGrpc(*status, c)); });
+    return queued.ok() ? reactor : refuse(queued);
   }
 
   std::shared_ptr<GrpcShared> shared_;

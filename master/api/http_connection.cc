@@ -20,7 +20,6 @@ using boost::system::error_code;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 64 << 10;
 constexpr size_t kAheadBytes = 64 << 10;  // of input beyond a head: the bound on pipelining
-constexpr uint64_t kBufferedBodies = 64;  // full-size bodies that may be in the making at once, over all connections
 constexpr double kObserverSeconds = 1;    // for the request of an observer to be there
 constexpr auto kLingerIdle = std::chrono::seconds(5), kLingerTotal = std::chrono::seconds(30);
 
@@ -45,9 +44,7 @@ std::string String(boost::core::string_view text) { return std::string(text.data
 
 struct HttpConnection::Parser {
   http::request_parser<http::string_body> http;
-  uint64_t counted = 0;  // bytes of this body in HttpShared::buffered
-  std::shared_ptr<HttpShared> shared;
-  ~Parser() { shared->buffered -= counted; }
+  ByteShare bytes;  // of the body so far
 };
 
 HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared, bool observer)
@@ -147,18 +144,15 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
 
 HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* parser) {
   const auto deadline = After(limits().body_seconds);
-  const uint64_t budget = kBufferedBodies * limits().body;
   while (!parser->http.is_done()) {
     if (!input_.empty()) {
       error_code error;
       const size_t used = parser->http.put(asio::buffer(input_), error);
       input_.erase(0, used);
-      parser->counted += used;
-      shared_->buffered += used;
+      const bool room = parser->bytes.Grow(used);
       if (error == http::error::body_limit) co_return Fault(BodyTooLarge(), "body");
       if (error && error != http::error::need_more) co_return Fault(HttpErrorReply(400, "malformed body framing"));
-      if (shared_->buffered > budget)
-        co_return Fault(ErrorReply(absl::UnavailableError("too many large requests at once")), "body");
+      if (!room) co_return Fault(ErrorReply(shared_->service->TooManyBytes()));
       if (used > 0) continue;
       // A chunk's head that does not fit what is read ahead would wait for ever.
       if (input_.size() >= limits().header_bytes) co_return Fault(HttpErrorReply(400, "malformed body framing"));
@@ -178,7 +172,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
   if (const Got got = co_await ReadHead(&head, first); got != Got::kRequest) co_return got;
   idle_ = false;
   Parser parser;
-  parser.shared = shared_;
+  parser.bytes = ByteShare(&shared_->service->bodies());
   parser.http.eager(true);
   parser.http.body_limit(limits().body);
   parser.http.header_limit(static_cast<uint32_t>(limits().header_bytes));
@@ -196,7 +190,11 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
     request->content_encoding = String(message[http::field::content_encoding]);
     request->old = message.version() == 10;
     request->keep_alive = parser.http.keep_alive();
+    request->authorization = String(message[http::field::authorization]);
+    request->timeout = String(message["x-request-timeout"]);
+    if (const auto length = parser.http.content_length()) request->content_length = *length;
     if (const std::string id = String(message["x-request-id"]); SafeRequestId(id)) request_id_ = id;
+    if (auto refused = Knock(request)) co_return Fault(*std::move(refused));
     if (const std::string expect = String(message[http::field::expect]); !expect.empty() && !parser.http.is_done()) {
       if (!SameName(expect, "100-continue"))
         co_return Fault(HttpErrorReply(417, "the only expectation met is 100-continue"));
@@ -205,6 +203,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
   }
   if (const Got got = co_await ReadBody(&parser); got != Got::kRequest) co_return got;
   request->body = std::move(parser.http.get().body());
+  request->bytes = std::move(parser.bytes);
   Read();
   co_return Got::kRequest;
 }

@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "master/api/rest.h"
@@ -23,12 +24,14 @@ namespace pangea {
 struct HttpShared {
   Service* service = nullptr;
   int connections = 0;
-  uint64_t buffered = 0;  // bytes of bodies being read, of all connections
   bool closing = false;
 };
 
 struct HttpRequest {
-  std::string method, target, body, content_type, content_encoding, request_id;
+  std::string method, target, body, content_type, content_encoding, authorization, timeout;
+  std::optional<uint64_t> content_length;
+  Caller caller;
+  ByteShare bytes;                      // of the body
   bool keep_alive = true, old = false;  // old: HTTP/1.0
 };
 
@@ -62,6 +65,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Answering.
   Awaitable<bool> Serve(HttpRequest request);  // false: close the connection
+  std::optional<HttpReply> Knock(HttpRequest* request) const;
   Awaitable<bool> ServeText(HttpRequest& request, Route route);
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);

@@ -1,6 +1,7 @@
 // How a connection answers a request that it has read.
 #include <boost/asio/buffer.hpp>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
 #include "master/api/http_connection.h"
@@ -40,15 +41,39 @@ Service::Make MakeRequest(std::shared_ptr<const std::string> body, const ApiCont
 
 }  // namespace
 
+// After the headers, before the body is read: whose request it is, until when, and whether there is room for it.
+std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) const {
+  const Route route = FindRoute(TargetPath(request->target).value_or("")).route;
+  if (observer_ && !ForObservers(route)) {
+    shared_->service->context().metrics.rejected.Add("connections");
+    return TooManyConnections();
+  }
+  if (!NeedsKey(route) || request->method == "OPTIONS") return std::nullopt;
+  Service& service = *shared_->service;
+  const auto caller = Identify(service.context().keys, request->authorization);
+  if (!caller.ok()) return ErrorReply(caller.status());
+  double seconds = limits().request_seconds;
+  if (!request->timeout.empty()) {
+    double asked = 0;
+    if (!absl::SimpleAtod(request->timeout, &asked) || !(asked > 0))
+      return HttpErrorReply(400, "x-request-timeout must be a number of seconds above 0");
+    seconds = std::min(seconds, asked);
+  }
+  request->caller = *caller;
+  request->caller.deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  if (request->method != "POST") return std::nullopt;
+  const bool generates = route == Route::kChat || route == Route::kCompletion;
+  if (auto s = service.Room(request->caller, generates); !s.ok()) return ErrorReply(s);
+  if (!service.bodies().Fits(request->content_length.value_or(0))) return ErrorReply(service.TooManyBytes());
+  return std::nullopt;
+}
+
 HttpConnection::Awaitable<bool> HttpConnection::Serve(HttpRequest request) {
   const ApiContext& context = shared_->service->context();
   const auto path = TargetPath(request.target);
   if (!path && request.target != "*") co_return co_await Send(request, HttpErrorReply(400, "malformed request target"));
   const RouteMatch match = FindRoute(path.value_or(""));
-  if (observer_ && !ForObservers(match.route)) {
-    context.metrics.rejected.Add("connections");
-    co_return co_await Send(request, TooManyConnections());
-  }
   if (match.route == Route::kNone) co_return co_await Send(request, HttpErrorReply(404, "no such path"));
   if (request.method == "OPTIONS") {
     HttpReply reply{204};
@@ -75,7 +100,7 @@ HttpConnection::Awaitable<bool> HttpConnection::Serve(HttpRequest request) {
 
 HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, Route route) {
   Service& service = *shared_->service;
-  const auto ticket = service.Enter();
+  const auto ticket = service.Enter(request.caller, false);
   if (!ticket.ok()) co_return co_await Send(request, ErrorReply(ticket.status()));
   struct Job {
     HttpReply reply;
@@ -96,11 +121,12 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, 
 
 HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& request, Route route) {
   Service& service = *shared_->service;
-  const auto ticket = service.Enter();
+  const auto ticket = service.Enter(request.caller, true);
   if (!ticket.ok()) co_return co_await Send(request, ErrorReply(ticket.status()));
   const auto body = std::make_shared<const std::string>(std::move(request.body));
   const auto ignored = std::make_shared<std::vector<std::string>>();
   const auto admission = std::make_shared<Admission>();
+  admission->caller = request.caller;
   admission->wake = [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->Wake();
   };
@@ -130,7 +156,8 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
     answer->Take(std::string::npos, &nothing);
     if (answer->done()) break;
     if (ended_) co_return false;  // the generation's destructor cancels
-    co_await Wait(Clock::time_point::max());
+    co_await Wait(request.caller.deadline);
+    generation->Expire(Clock::now());
   }
   if (answer->failed()) co_return co_await Send(request, ErrorReply(generation->error()));
   // A named object: g++ 12 destroys a braced temporary of a co_await expression twice (GCC bug 98401).
@@ -177,9 +204,10 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   const auto first_ping = Clock::now() + kPing;
   while (!generation->started() && !ended_) {
     // Not as a part of the condition: g++ 12 then loses the result of what is awaited behind &&.
-    const bool woken = co_await Wait(first_ping);
+    const bool woken = co_await Wait(std::min(first_ping, request.caller.deadline));
     if (!woken) break;
   }
+  generation->Expire(Clock::now());
   if (ended_) co_return false;
   if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
   HttpReply head;
@@ -202,8 +230,9 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
     if (answer->done()) break;
     if (ended_) co_return false;
     pumped_ = true;
-    co_await Wait(written_ + kPing);
+    co_await Wait(std::min(written_ + kPing, request.caller.deadline));
     pumped_ = false;
+    generation->Expire(Clock::now());
     if (out_.empty() && Clock::now() >= written_ + kPing) out_ = Chunk(request, kPingEvent);
   }
   co_return keep && !answer->failed();

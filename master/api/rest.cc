@@ -107,10 +107,25 @@ RouteMatch FindRoute(std::string_view path) {
   return {};
 }
 
+bool NeedsKey(Route route) {
+  switch (route) {
+    case Route::kNone:
+    case Route::kHealth:
+    case Route::kLive:
+    case Route::kReady:
+    case Route::kVersion:
+    case Route::kMetrics:
+      return false;
+    default:
+      return true;
+  }
+}
+
 HttpReply ErrorReply(const absl::Status& status) {
   const ErrorAnswer error = ToErrorAnswer(status);
   HttpReply reply{error.http, ErrorJson(error)};
   if (error.retry_after > 0) reply.headers.emplace_back("Retry-After", absl::StrCat(error.retry_after));
+  if (error.http == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.never_retry) reply.headers.emplace_back("x-should-retry", "false");
   return reply;
 }

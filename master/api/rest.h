@@ -41,6 +41,7 @@ struct RouteMatch {
   std::string allow() const { return post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"; }
 };
 RouteMatch FindRoute(std::string_view path);
+bool NeedsKey(Route route);  // where API keys are used: all but what tells of the server itself
 
 HttpReply ErrorReply(const absl::Status& status);
 // What only HTTP can get wrong: 404 of a path, 405, 413, 415, ….

@@ -1,5 +1,10 @@
 #include "master/api/service.h"
 
+#include <malloc.h>
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
 
 namespace pangea {
@@ -7,10 +12,17 @@ namespace {
 
 constexpr int kTextThreads = 2;
 
+double Now() { return std::chrono::duration<double>(Caller::Clock::now().time_since_epoch()).count(); }
+
 }  // namespace
 
 Service::Service(ApiContext* context, Post post)
-    : context_(context), post_(std::move(post)), pool_(kTextThreads, std::max(1, context->deployment->limits.queue)) {}
+    : context_(context),
+      post_(std::move(post)),
+      bodies_(context->deployment->limits.bodies),
+      accounts_(context->keys == nullptr ? 0 : context->keys->keys().size(),
+                context->deployment->limits.requests_per_key),
+      pool_(kTextThreads, std::max(1, context->deployment->limits.queue)) {}
 
 Service::~Service() { pool_.Stop(); }
 
@@ -28,10 +40,35 @@ absl::Status Service::Serving() const {
   return draining_ ? absl::UnavailableError("the server is shutting down") : absl::OkStatus();
 }
 
-absl::StatusOr<Service::Ticket> Service::Enter() {
+int Service::Waiting() const { return encoding_ + context_->engine->stats().queued; }
+
+absl::Status Service::QueueFull() const {
+  const int limit = context_->deployment->limits.queue;
+  return Busy("queue", absl::StrCat("the queue is full: ", limit, " requests are waiting (limits.queue)"), limit);
+}
+
+absl::Status Service::Busy(const char* limit, const std::string& why, int ahead) const {
+  context_->metrics.rejected.Add(limit);
+  std::lock_guard lock(mutex_);
+  return RetryIn(absl::ResourceExhaustedError(why), drain_.SecondsFor(ahead));
+}
+
+absl::Status Service::Room(const Caller& caller, bool generates) const {
   if (auto s = Serving(); !s.ok()) return s;
+  if (generates && Waiting() >= context_->deployment->limits.queue) return QueueFull();
+  if (accounts_.Full(caller.account))
+    return Busy("requests_per_key", "too many requests are open under this API key", 1);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Service::Ticket> Service::Enter(const Caller& caller, bool generates) {
+  if (auto s = Room(caller, generates); !s.ok()) return s;
+  if (!accounts_.Enter(caller.account))
+    return Busy("requests_per_key", "too many requests are open under this API key", 1);
   ++open_;
-  return Ticket(nullptr, [this](void*) {
+  used_ = true;
+  return Ticket(nullptr, [this, account = caller.account](void*) {
+    accounts_.Leave(account);
     // Under the mutex, so that WaitIdle cannot look between the count and the signal.
     std::lock_guard lock(mutex_);
     if (--open_ == 0) idle_.notify_all();
@@ -56,13 +93,27 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
       admission->result = absl::CancelledError("the client has gone");  // its destructor cancels
     if (admission->wake) admission->wake();
   };
-  const auto work = [this, make = std::move(make), admission, arrival = Clock::now()] {
-    auto checked = make();
-    if (checked.ok()) {
-      admission->result = Begin(*std::move(checked), arrival);
-    } else {
-      admission->result = checked.status();
+  // A place in the queue from here on, so that nothing is parsed or tokenised in vain.
+  const auto place = std::shared_ptr<void>(nullptr, [this](void*) { --encoding_; });
+  ++encoding_;
+  if (Waiting() > context_->deployment->limits.queue) {
+    admission->result = QueueFull();
+    return post_(done);
+  }
+  const auto work = [this, make = std::move(make), admission, place, arrival = Clock::now()] {
+    if (Caller::Clock::now() >= admission->caller.deadline) {
+      admission->result = absl::DeadlineExceededError("the request's deadline passed while it waited");
+      context_->metrics.rejected.Add("request_seconds");
+      return;
     }
+    auto checked = make();
+    if (!checked.ok()) {
+      admission->result = checked.status();
+      context_->metrics.Reject(checked.status());
+      return;
+    }
+    checked->caller = admission->caller;
+    admission->result = Begin(*std::move(checked), arrival);
     context_->metrics.Reject(admission->result.status());
   };
   if (auto s = Run(work, done); !s.ok()) {
@@ -88,25 +139,32 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
       });
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < count; ++i) requests_[first + i] = generation;
+  drain_.Begin(Now());
   return generation;
 }
 
 void Service::Unregister(const Generation& generation) {
   std::lock_guard lock(mutex_);
   for (int i = 0; i < generation.prompts(); ++i) requests_.erase(generation.first_id() + i);
+  drain_.End(Now());
 }
 
 absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request, Clock::time_point arrival) {
   auto prompts = EncodePrompts(request, *context_);
   if (!prompts.ok()) return prompts.status();
+  // The ids are what counts from here on.
+  request.messages = nullptr;
+  if (!request.echo) request.prompts = {};
   auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;
   // From here on outputs may come, on the I/O thread: this thread only submits.
   for (SequenceRequest& sequence : (*generation)->Sequences()) {
-    auto s = context_->engine->Submit(std::move(sequence));
+    const absl::Status s = context_->engine->Submit(std::move(sequence));
     if (s.ok()) continue;
     (*generation)->Refuse();  // its destructor cancels the others
-    return absl::IsResourceExhausted(s) && LimitOf(s).empty() ? OverLimit("queue", s) : s;
+    if (absl::IsResourceExhausted(s))
+      return Busy("queue", std::string(s.message()), context_->deployment->limits.queue);
+    return s;
   }
   return generation;
 }
@@ -171,13 +229,16 @@ void Service::FailAll(const absl::Status& why) {
 }
 
 void Service::Tick() {
-  const double limit = context_->deployment->limits.request_seconds;
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Caller::Clock::now();
   for (const auto& generation : Open()) {
-    if (std::chrono::duration<double>(now - generation->born()).count() < limit) continue;
-    generation->Fail(
-        OverLimit("request_seconds", absl::DeadlineExceededError("the request took longer than this server allows")));
-    if (generation->on_progress) generation->on_progress();
+    generation->Expire(now);
+    if (!generation->error().ok() && generation->on_progress) generation->on_progress();
+  }
+  // When the last request has gone, so does the memory that the heap keeps of it: a crowd, or large bodies, may have
+  // made it many times what an idle server needs.
+  if (open_ == 0 && used_) {
+    used_ = false;
+    malloc_trim(0);
   }
 }
 

@@ -1,7 +1,8 @@
 // What both doors stand on: who may come in, the text threads, the way into the engine and back.
 //
 // Threads: I/O (one; every Generation lives on it), text pool (parse, template, tokenise, submit), engine (calls
-// Deliver). Enter, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the I/O thread.
+// Deliver). Room, Enter, Busy, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the
+// I/O thread.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -22,7 +23,8 @@ namespace pangea {
 // How a door learns of its request's admission. `done` and `abandoned` belong to the I/O thread.
 struct Admission {
   bool done = false;
-  bool abandoned = false;      // the client has gone: what is admitted is cancelled at once
+  bool abandoned = false;  // the client has gone: what is admitted is cancelled at once
+  Caller caller;
   std::function<void()> wake;  // on the I/O thread, when done
   absl::StatusOr<std::shared_ptr<Generation>> result = absl::UnavailableError("not admitted");
 };
@@ -36,9 +38,17 @@ class Service {
   Service(ApiContext* context, Post post);
   ~Service();
 
-  // Unavailable: loading, draining, failed.
-  absl::StatusOr<Ticket> Enter();
+  // What can be said after the headers, before anything is read or done. Unavailable: loading, draining, failed.
+  // ResourceExhausted, with the seconds to wait: the caller has its requests open, or (generates) the queue is full.
+  absl::Status Room(const Caller& caller, bool generates) const;
+  absl::StatusOr<Ticket> Enter(const Caller& caller, bool generates);  // when there is room
   absl::Status Serving() const;
+  ByteBudget& bodies() { return bodies_; }
+  // ResourceExhausted, to be tried again when `ahead` more requests have ended.
+  absl::Status Busy(const char* limit, const std::string& why, int ahead) const;
+  absl::Status TooManyBytes() const {
+    return Busy("bodies", "too many bytes of requests are held at once (limits.bodies)", 1);
+  }
   // `work` in a text thread, then `done` on the I/O thread. ResourceExhausted: too many wait for a text thread.
   absl::Status Run(std::function<void()> work, std::function<void()> done);
   // make() -> encode -> submit in a text thread; then admission->wake.
@@ -51,13 +61,15 @@ class Service {
   void Drain() { draining_ = true; }
   bool draining() const { return draining_; }
   void FailAll(const absl::Status& why);  // every open request ends with this, and those to come
-  void Tick();                            // ends requests that are over their wall time
+  void Tick();  // ends requests that are over their deadline; gives memory back when there are none
   void StopThreads() { pool_.Stop(); }
 
   ApiContext& context() { return *context_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = Caller::Clock;
+  int Waiting() const;  // requests that have not begun to run: being encoded, or in the engine's queue
+  absl::Status QueueFull() const;
   absl::StatusOr<std::shared_ptr<Generation>> Begin(CheckedRequest request, Clock::time_point arrival);
   absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts,
                                                        Clock::time_point arrival);
@@ -68,11 +80,16 @@ class Service {
   const Post post_;
   std::atomic<int> open_{0};
   std::atomic<bool> draining_{false};
+  std::atomic<bool> used_{false};  // since the last look at an idle server
+  std::atomic<int> encoding_{0};   // admitted, not yet with the engine
+  ByteBudget bodies_;
+  AccountCounts accounts_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   absl::Status ended_;                                                // under mutex_
   bool hurry_ = false;                                                // under mutex_
   uint64_t next_id_ = 1;                                              // under mutex_
+  DrainRate drain_;                                                   // under mutex_
   std::unordered_map<uint64_t, std::weak_ptr<Generation>> requests_;  // under mutex_, by engine request
   TextPool pool_;                                                     // last: its threads use the rest
 };

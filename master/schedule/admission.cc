@@ -109,6 +109,10 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   if (needed > pool_.available()) {
     rows -= rows % options_.block_tokens;
     copied = -1;
+    if (rows < options_.prefix_min_tokens) {
+      rows = 0;
+      taken.clear();
+    }
   }
 
   waiting_.Erase(sequence);

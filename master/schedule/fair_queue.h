@@ -4,7 +4,8 @@
 // The account's part is the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024):
 // a counter per account grows by rows computed over weight, and an account that comes back from idleness starts where those
 // who kept waiting are, so idleness is not saved up. While two accounts both have something waiting, what they were served
-// per weight differs by no more than one step and one request of each.
+// per weight differs by no more than the sum of their largest requests per weight, times the sequences that may run at once (a
+// request is charged as its rows are computed, so several may be admitted before the first has shown its size).
 #pragma once
 #include <cstdint>
 #include <map>
