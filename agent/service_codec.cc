@@ -54,6 +54,12 @@ void EncodeSample(const Sample& in, wire::Sample* out) {
 
 }  // namespace
 
+void EncodeActivity(const ActivityClock::Totals& in, wire::Activity* out) {
+  out->set_now(ActivityClock::Now());
+  out->set_since_begin(in.since_begin);
+  out->mutable_spent()->Add(in.spent.begin(), in.spent.end());
+}
+
 Step DecodeStep(const wire::Step& in) {
   Step out;
   out.epoch = in.epoch();

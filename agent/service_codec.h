@@ -1,5 +1,6 @@
 // Between the wire's messages and pipeline/step.h, on the agent's side.
 #pragma once
+#include "pipeline/activity.h"
 #include "pipeline/step.h"
 #include "protos/agent.pb.h"
 
@@ -7,6 +8,8 @@ namespace pangea {
 
 // As it came: the numbers are judged by Validate, not here.
 Step DecodeStep(const agent::v1::Step& message);
+// With the time at which it is called.
+void EncodeActivity(const ActivityClock::Totals& in, agent::v1::Activity* out);
 void EncodeResult(const StepResult& result, agent::v1::StepResult* message);
 
 }  // namespace pangea

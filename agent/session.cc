@@ -11,6 +11,7 @@
 #include "agent/group/make_group.h"
 #include "agent/service_codec.h"
 #include "configs/log.h"
+#include "configs/process_use.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
 
@@ -179,6 +180,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
   LogInfo("loaded layers %d to %d: %d bytes of weights, %d of KV pages, in %.2f s", place.layers.begin,
           place.layers.end - 1, ready.weight_bytes(), ready.kv_bytes(), ready.load_seconds());
+  activity_.Begin();
   {
     std::lock_guard lock(mutex_);
     limits_ = LimitsOf(loaded->header, loaded->deployment, loaded->plan);
@@ -225,7 +227,8 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
                        .host = form.hosts(loaded_->agent),
                        // One batch of hidden states fits, so that a stage goes on while the next one still computes.
                        .channel_bytes = static_cast<size_t>(loaded_->deployment.schedule.max_batch_tokens) *
-                                        loaded_->header.config.hidden * sizeof(float)};
+                                        loaded_->header.config.hidden * sizeof(float),
+                       .activity = &activity_};
   {
     std::lock_guard lock(mutex_);
     group_.reset();  // the old epoch's connections end before the new ones begin
@@ -280,7 +283,7 @@ void AgentSession::RunStep(const Step& step) {
     group = group_;
   }
   if (!group) return;  // forming failed, which was reported
-  auto result = loaded_->executor->Run(step, *group);
+  const auto result = Execute(step, *group);
   if (!result.ok()) {
     const absl::StatusCode code = result.status().code();
     // What a peer or the transport did to the group, as against what is wrong here.
@@ -297,7 +300,29 @@ void AgentSession::RunStep(const Step& step) {
   if (!*result) return;
   wire::FromAgent message;
   EncodeResult(**result, message.mutable_result());
+  EncodeActivity(activity_.totals(), message.mutable_result()->mutable_activity());
   stream_.Send(std::move(message));  // the next step is at hand: it begins now
+}
+
+// With a timeline, what the step was made of goes to the master, before its result.
+absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step, Group& group) {
+  const bool trace = !loaded_->deployment.timeline.file.empty();
+  activity_.Switch(Activity::kBusy);
+  const int64_t begin = ActivityClock::Now();
+  if (trace) activity_.Record();
+  auto result = loaded_->executor->Run(step, group);
+  activity_.Switch(Activity::kWait);
+  if (!trace) return result;
+  wire::FromAgent message;
+  wire::StepTrace& told = *message.mutable_trace();
+  told.set_epoch(step.epoch);
+  told.set_number(step.number);
+  told.set_rows(step.rows());
+  told.set_begin(begin);
+  const auto stretches = activity_.Recorded();
+  told.mutable_stretches()->Add(stretches.begin(), stretches.end());
+  stream_.Send(std::move(message));
+  return result;
 }
 
 void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
@@ -344,9 +369,8 @@ void AgentSession::AbortGroup(const absl::Status& why) {
   if (group) group->Abort(why);
 }
 
-// One report a second while something moves. Also ends the streams when the agent should have left by now.
+// One report a second. Also ends the streams when the agent should have left by now.
 void AgentSession::Housekeep() {
-  wire::ProgressReport last;
   std::unique_lock lock(mutex_);
   auto next_report = Clock::now() + kProgressPeriod;
   while (!left_) {
@@ -362,7 +386,7 @@ void AgentSession::Housekeep() {
       if (loaded_) {
         const int agent = loaded_->agent;
         lock.unlock();
-        Report(agent, &last);
+        Report(agent);
         lock.lock();
         continue;
       }
@@ -371,7 +395,7 @@ void AgentSession::Housekeep() {
   }
 }
 
-bool AgentSession::Report(int agent, wire::ProgressReport* last) {
+void AgentSession::Report(int agent) {
   wire::ProgressReport report;
   {
     std::lock_guard lock(mutex_);
@@ -382,9 +406,11 @@ bool AgentSession::Report(int agent, wire::ProgressReport* last) {
     report.set_rows(progress.rows.load(std::memory_order_relaxed));
     if (group_) report.set_collective(group_->collectives());
   }
-  if (report.SerializeAsString() == last->SerializeAsString()) return true;
-  *last = report;
-  return stream_.WriteProgress(agent, report);
+  EncodeActivity(activity_.totals(), report.mutable_activity());
+  const ProcessUse use = ReadProcessUse();
+  report.set_cpu_seconds(use.cpu_seconds);
+  report.set_resident_bytes(use.resident_bytes);
+  stream_.WriteProgress(agent, report);
 }
 
 absl::Status AgentSession::Leave() {

@@ -15,6 +15,7 @@
 #include "agent/service.h"
 #include "agent/worker.h"
 #include "configs/deployment.h"
+#include "pipeline/activity.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/parallel_plan.h"
 
@@ -39,17 +40,19 @@ class AgentSession {
   absl::Status Load(const agent::v1::Assign& assign);
   absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
   void RunStep(const Step& step);
+  absl::StatusOr<std::optional<StepResult>> Execute(const Step& step, Group& group);
 
   absl::Status CheckOrder(const Step& step);
   // Sends a Failure. Fatal: nothing can be done with this process any more, so it leaves within a second.
   void Fail(uint64_t epoch, const absl::Status& why, bool fatal);
   void AbortGroup(const absl::Status& why);
   void Housekeep();  // progress reports, and the last deadline
-  bool Report(int agent, agent::v1::ProgressReport* last);
+  void Report(int agent);
   absl::Status Leave();
 
   const AgentOptions options_;
   ControlStream stream_;
+  ActivityClock activity_;              // the executor thread's
   std::unique_ptr<Loaded> loaded_;  // made by the executor thread; the pointer is guarded by mutex_
 
   std::mutex mutex_;

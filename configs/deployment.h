@@ -91,6 +91,13 @@ struct Deployment {
     uint64_t tensor_bandwidth = 5'000'000'000, stage_bandwidth = 5'000'000'000;  // bytes a second into one agent
     double tensor_latency = 20e-6, stage_latency = 50e-6, control_latency = 100e-6;
   } simulate;
+  struct Metrics {
+    bool vllm_names = false;  // also under the names of vLLM
+  } metrics;
+  struct Timeline {
+    std::string file;               // empty: none is written
+    uint64_t bytes = 256ull << 20;  // of the file, at most
+  } timeline;
   double drain_seconds = 30;
   std::string log = "info";  // debug, info, warning, error
 

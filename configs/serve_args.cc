@@ -16,6 +16,7 @@ struct Option {
 constexpr Option kOptions[] = {{"--pipeline", "parallel.pipeline="},
                                {"--tensor", "parallel.tensor="},
                                {"--device", "agents.device="},
+                               {"--timeline", "timeline.file="},
                                {"--set", ""}};
 
 }  // namespace
@@ -72,6 +73,7 @@ std::string ServeHelp(const std::string& command) {
       "  --pipeline N           pipeline stages (parallel.pipeline)\n"
       "  --tensor N             tensor-parallel ranks of each stage (parallel.tensor)\n"
       "  --device KIND          cpu or sim (agents.device)\n"
+      "  --timeline FILE        a timeline of every step on every rank, for Perfetto (timeline.file)\n"
       "  --set KEY.PATH=VALUE   any key below, over the file; VALUE is YAML: --set cache.memory=1GiB; may be "
       "repeated.\n"
       "                         In a list of agents an entry goes by its number: --set agents.0.threads=2\n"

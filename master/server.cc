@@ -23,6 +23,7 @@
 #include "master/check.h"
 #include "master/engine_options.h"
 #include "master/fleet/fleet.h"
+#include "master/observe.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
 #include "pipeline/checkpoint/content_hash.h"
@@ -75,6 +76,7 @@ struct Server {
   KeyRing keys;
   std::unique_ptr<Text> text;
   std::string content_hash;
+  std::unique_ptr<Observation> observation;
   ApiContext context;
   Wake wake;
   int signals = -1;
@@ -95,7 +97,9 @@ struct Server {
   bool Signalled(int timeout_ms);
   void Deliver(std::vector<Output> outputs) {
     std::lock_guard lock(delivering);
-    if (doors_open) doors->Deliver(std::move(outputs));
+    observation->Deliver([&] {
+      if (doors_open) doors->Deliver(std::move(outputs));
+    });
   }
   void OnFailure(const absl::Status& why) {  // of agents or engine, from any thread
     {
@@ -122,6 +126,11 @@ absl::Status Server::Open() {
   context.name = deployment.name;
   context.context = plan.context;
   context.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  auto watching = Observation::Open(deployment);
+  if (!watching.ok()) return watching.status();
+  observation = *std::move(watching);
+  context.more_metrics = [this](MetricsPage& page) { observation->Write(page); };
+  context.timeline = observation->timeline();
   auto opened = Doors::Open(&context);
   if (!opened.ok()) return opened.status();
   doors = *std::move(opened);
@@ -136,6 +145,7 @@ void Server::Close() {
     doors_open = false;
   }
   doors.reset();
+  observation->Show(nullptr, nullptr);
   engine.reset();
   fleet.reset();
   close(signals);
@@ -146,13 +156,17 @@ absl::Status Server::StartFleet() {
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
   options.on_failure = [this](const absl::Status& why) { OnFailure(why); };
+  options.timeline = observation->timeline();
   auto started = Fleet::Start(deployment, header, plan, std::move(options));
   if (!started.ok()) return started.status();
   fleet = *std::move(started);
-  engine = std::make_unique<EngineThread>(MakeEngineOptions(deployment, plan), fleet.get(),
+  EngineOptions engine_options = MakeEngineOptions(deployment, plan);
+  observation->Watch(&engine_options);
+  engine = std::make_unique<EngineThread>(engine_options, observation->Watch(fleet.get()),
                                           [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
                                           [this](const absl::Status& why) { OnFailure(why); });
   context.engine = engine.get();
+  observation->Show(fleet.get(), engine.get());
   return absl::OkStatus();
 }
 

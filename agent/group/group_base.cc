@@ -28,8 +28,9 @@ void GroupBase::Abort(const absl::Status& why) {
 }
 
 template <typename Call>
-absl::Status GroupBase::Enter(absl::string_view what, const absl::Status& arguments, Call call) {
+absl::Status GroupBase::Enter(absl::string_view what, Activity activity, const absl::Status& arguments, Call call) {
   if (dead()) return why();
+  const ActivityScope scope(spec_.activity, activity);
   const uint64_t number = collectives_.fetch_add(1, std::memory_order_relaxed) + 1;
   absl::Status status = arguments.ok() ? call() : arguments;
   if (status.ok()) return status;
@@ -48,13 +49,14 @@ absl::Status GroupBase::AllGather(std::span<const std::byte> mine, std::span<con
     arguments = absl::InvalidArgumentError(
         absl::StrCat("buffers of ", mine.size(), " and ", all.size(), " bytes do not match the sizes"));
   }
-  return Enter("all-gather", arguments, [&]() -> absl::Status {
-    if (ranks() == 1) {
-      std::copy(mine.begin(), mine.end(), all.begin());
-      return absl::OkStatus();
-    }
-    return Gather(mine, sizes, all);
-  });
+  return Enter("all-gather", ranks() == 1 ? Activity::kBusy : Activity::kCommunication, arguments,
+               [&]() -> absl::Status {
+                 if (ranks() == 1) {
+                   std::copy(mine.begin(), mine.end(), all.begin());
+                   return absl::OkStatus();
+                 }
+                 return Gather(mine, sizes, all);
+               });
 }
 
 absl::Status GroupBase::Send(int to_stage, std::span<const std::byte> data) {
@@ -62,7 +64,7 @@ absl::Status GroupBase::Send(int to_stage, std::span<const std::byte> data) {
   if (to_stage < 0 || to_stage >= stages() || to_stage == stage()) {
     arguments = absl::InvalidArgumentError(absl::StrCat("no way to stage ", to_stage, " of ", stages()));
   }
-  return Enter("send", arguments, [&] { return DoSend(to_stage, data); });
+  return Enter("send", Activity::kCommunication, arguments, [&] { return DoSend(to_stage, data); });
 }
 
 absl::Status GroupBase::Receive(int from_stage, std::span<std::byte> data) {
@@ -70,7 +72,7 @@ absl::Status GroupBase::Receive(int from_stage, std::span<std::byte> data) {
   if (from_stage < 0 || from_stage >= stages() || from_stage == stage()) {
     arguments = absl::InvalidArgumentError(absl::StrCat("no way from stage ", from_stage, " of ", stages()));
   }
-  return Enter("receive", arguments, [&] { return DoReceive(from_stage, data); });
+  return Enter("receive", Activity::kBubble, arguments, [&] { return DoReceive(from_stage, data); });
 }
 
 }  // namespace pangea

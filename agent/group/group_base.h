@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "pipeline/activity.h"
 #include "pipeline/group.h"
 
 namespace pangea {
@@ -16,10 +17,11 @@ struct GroupSpec {
   int agent = 0;              // stage * ranks + rank
   uint64_t epoch = 1;
   absl::Duration limit = absl::Seconds(60);  // of every call, and of forming the group
-  bool spin = false;               // spin a while before sleeping: only with a core for every agent thread
-  std::string host = "127.0.0.1";  // gloo: address on which this agent listens for its peers
-  size_t slot_bytes = 256 << 10;   // shared memory: of a message from rank to rank, cut into so many bytes
-  size_t channel_bytes = 1 << 20;  // sent to another stage and not yet received, at most (one message always fits)
+  bool spin = false;                  // spin a while before sleeping: only with a core for every agent thread
+  std::string host = "127.0.0.1";     // gloo: address on which this agent listens for its peers
+  size_t slot_bytes = 256 << 10;      // shared memory: of a message from rank to rank, cut into so many bytes
+  size_t channel_bytes = 1 << 20;     // sent to another stage and not yet received, at most (one message always fits)
+  ActivityClock* activity = nullptr;  // told what the caller's time goes into; outlives the group
 };
 
 // Gather, DoSend and DoReceive may assume valid arguments, a live group and the executor thread.
@@ -42,6 +44,10 @@ class GroupBase : public Group {
                               std::span<std::byte> all) = 0;
   virtual absl::Status DoSend(int to_stage, std::span<const std::byte> data) = 0;
   virtual absl::Status DoReceive(int from_stage, std::span<std::byte> data) = 0;
+  // DoReceive's, when the first bytes are there: what was a wait for another stage becomes a transfer.
+  void Arrived() const {
+    if (spec_.activity != nullptr) spec_.activity->Switch(Activity::kCommunication);
+  }
   // Wakes this agent's waiting call and tells the peers, as far as the transport can. Any thread; once.
   virtual void Wake() = 0;
 
@@ -56,7 +62,7 @@ class GroupBase : public Group {
  private:
   // Runs one call: refuses when dead, counts, and turns the first error into the group's death.
   template <typename Call>
-  absl::Status Enter(absl::string_view what, const absl::Status& arguments, Call call);
+  absl::Status Enter(absl::string_view what, Activity activity, const absl::Status& arguments, Call call);
   absl::Status Kill(const absl::Status& why);
 
   const GroupSpec spec_;

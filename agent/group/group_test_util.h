@@ -33,7 +33,7 @@ class Boards {
 };
 
 // kind: thread, shm (every agent maps for itself), shm-one (one mapping for all: what the thread sanitizer
-// understands), gloo.
+// understands), gloo. shape.activity: null, or the first of one clock an agent.
 inline std::vector<std::unique_ptr<Group>> MakeTestGroups(const std::string& kind, const GroupSpec& shape) {
   const int agents = shape.stages * shape.ranks;
   if (kind == "thread") return MakeThreadGroups(shape.stages, shape.ranks, shape.limit);
@@ -41,6 +41,7 @@ inline std::vector<std::unique_ptr<Group>> MakeTestGroups(const std::string& kin
   auto spec = [&](int agent) {
     GroupSpec s = shape;
     s.agent = agent;
+    if (shape.activity != nullptr) s.activity = shape.activity + agent;
     return s;
   };
   if (kind == "shm-one") {

@@ -79,6 +79,7 @@ class ShmGroup : public GroupBase {
         }
         continue;
       }
+      Arrived();
       const size_t place = read & (capacity - 1);
       const size_t n = std::min({data.size() - at, ready, capacity - place});
       std::memcpy(data.data() + at, ring + place, n);

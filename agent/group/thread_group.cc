@@ -83,6 +83,7 @@ class ThreadGroup : public GroupBase {
     if (auto s = Wait(lock, Deadline(), [&] { return !queue.empty(); }); !s.ok()) {
       return absl::Status(s.code(), absl::StrCat("no data from stage ", from_stage, ": ", s.message()));
     }
+    Arrived();
     const Bytes message = std::move(queue.front());
     queue.pop_front();
     if (message.size() != data.size()) {

@@ -7,7 +7,9 @@
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
+#include "master/api/api_metrics.h"
 #include "master/keys/keys.h"
+#include "master/metrics/timeline_file.h"
 #include "master/schedule/engine.h"
 #include "master/text/text.h"
 #include "pipeline/model_config.h"
@@ -29,6 +31,9 @@ struct ApiContext {
   std::string fingerprint;  // FORMAT-PLAN-HASH
   std::atomic<Health> health{Health::kLoading};
   std::string failure;  // why, when kFailed (set before health)
+  mutable ApiMetrics metrics;
+  std::function<void(MetricsPage&)> more_metrics;  // what the rest of the server shows; from any thread, at any time
+  TimelineFile* timeline = nullptr;                // where requests are drawn; null: nowhere
 };
 
 // Both doors on one set of threads. Engine outputs are handed in by Deliver (called on the engine thread).

@@ -9,6 +9,7 @@ namespace {
 
 constexpr char kParam[] = "pangea/param";
 constexpr char kCode[] = "pangea/code";
+constexpr char kLimit[] = "pangea/limit";
 constexpr char kRetry[] = "pangea/retry-after";
 constexpr size_t kQuoted = 64;  // bytes of a client's own text that a message repeats
 
@@ -65,6 +66,13 @@ absl::Status ModelNotFound(const std::string& name) {
   status.SetPayload(kCode, absl::Cord("model_not_found"));
   return status;
 }
+
+absl::Status OverLimit(const char* limit, absl::Status status) {
+  status.SetPayload(kLimit, absl::Cord(limit));
+  return status;
+}
+
+std::string LimitOf(const absl::Status& status) { return Payload(status, kLimit); }
 
 absl::Status RetryIn(absl::Status status, int seconds) {
   status.SetPayload(kRetry, absl::Cord(absl::StrCat(seconds)));

@@ -11,6 +11,10 @@ absl::Status BadParam(const std::string& param, const std::string& message, cons
 // NotFound, code model_not_found. The name is cut before it is repeated to its sender.
 absl::Status ModelNotFound(const std::string& name);
 
+// Marks a status as the doing of a limit, by the name that it has in the deployment file less `limits.`; for the
+// metrics.
+absl::Status OverLimit(const char* limit, absl::Status status);
+std::string LimitOf(const absl::Status& status);  // empty: of none
 // The status, with the seconds after which its sender may try again.
 absl::Status RetryIn(absl::Status status, int seconds);
 

@@ -28,14 +28,16 @@ absl::Status CheckRange(const std::string& name, double value, double low, doubl
   return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high));
 }
 
-// More alternatives than ids there are none.
-int MostTopLogprobs(const ApiContext& context) {
-  return std::min(context.deployment->limits.top_logprobs, context.model->vocab);
-}
-
 absl::StatusOr<int> CheckInteger(const std::string& name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return static_cast<int>(value);
   return BadParam(name, absl::StrCat("'", name, "' must be between ", low, " and ", high, ", not ", value));
+}
+
+absl::StatusOr<int> CheckTopLogprobs(const std::string& name, int64_t value, const ApiContext& context) {
+  // More alternatives than ids there are none.
+  const int limit = std::min(context.deployment->limits.top_logprobs, context.model->vocab);
+  auto top = CheckInteger(name, value, 0, limit);
+  return top.ok() || value < 0 ? top : OverLimit("top_logprobs", top.status());
 }
 
 template <class M>
@@ -72,7 +74,8 @@ absl::Status CheckFloats(const M& m, Sampling* s) {
 absl::Status CheckBias(const pb::Map<std::string, double>& bias, const ApiContext& context, Sampling* s) {
   const int limit = context.deployment->limits.logit_bias;
   if (static_cast<int64_t>(bias.size()) > limit) {
-    return BadParam("logit_bias", absl::StrCat("'logit_bias' may have at most ", limit, " entries, not ", bias.size()));
+    return OverLimit("logit_bias", BadParam("logit_bias", absl::StrCat("'logit_bias' may have at most ", limit,
+                                                                       " entries, not ", bias.size())));
   }
   for (const auto& [key, value] : bias) {
     int id = -1;
@@ -101,8 +104,8 @@ absl::Status AddStop(const pb::Value& value, const Deployment::Limits& limits, s
     return BadParam("stop", "'stop' must be a string or a list of strings");
   if (value.string_value().empty()) return BadParam("stop", "'stop' must not be an empty string");
   if (static_cast<int64_t>(value.string_value().size()) > limits.stop_bytes) {
-    return BadParam("stop", absl::StrCat("a 'stop' string may have at most ", limits.stop_bytes, " bytes, not ",
-                                         value.string_value().size()));
+    return OverLimit("stop_bytes", BadParam("stop", absl::StrCat("a 'stop' string may have at most ", limits.stop_bytes,
+                                                                 " bytes, not ", value.string_value().size())));
   }
   stops->push_back(value.string_value());
   return absl::OkStatus();
@@ -113,8 +116,8 @@ absl::Status CheckStops(const pb::Value& stop, const Deployment::Limits& limits,
   if (stop.kind_case() != pb::Value::kListValue) return AddStop(stop, limits, stops);
   const auto& list = stop.list_value().values();
   if (list.size() > limits.stop_strings) {
-    return BadParam("stop",
-                    absl::StrCat("'stop' may have at most ", limits.stop_strings, " strings, not ", list.size()));
+    return OverLimit("stop_strings", BadParam("stop", absl::StrCat("'stop' may have at most ", limits.stop_strings,
+                                                                   " strings, not ", list.size())));
   }
   for (const auto& element : list) {
     if (auto s = AddStop(element, limits, stops); !s.ok()) return s;
@@ -161,7 +164,7 @@ absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* 
   }
   if (m.has_n()) {
     auto n = CheckInteger("n", m.n(), 1, limits.n);
-    if (!n.ok()) return n.status();
+    if (!n.ok()) return m.n() > limits.n ? OverLimit("n", n.status()) : n.status();
     out->n = *n;
   }
   if (auto st = CheckBias(m.logit_bias(), context, &s); !st.ok()) return st;
@@ -198,7 +201,8 @@ absl::Status CheckMaxTokens(const std::string& name, int64_t value, int64_t low,
                             CheckedRequest* out) {
   const int limit = context.deployment->limits.max_tokens;
   if (limit > 0 && value > limit)
-    return BadParam(name, absl::StrCat("'", name, "' may be at most ", limit, ", not ", value));
+    return OverLimit("max_tokens",
+                     BadParam(name, absl::StrCat("'", name, "' may be at most ", limit, ", not ", value)));
   if (value > context.context) {
     return BadParam(
         name, absl::StrCat("'", name, "' is ", value, " but this model's context has ", context.context, " tokens"),
@@ -297,7 +301,8 @@ absl::StatusOr<std::vector<PromptInput>> CheckPrompts(const pb::Value& value, co
   }
   const int limit = context.deployment->limits.prompts;
   if (list.size() > limit)
-    return BadParam("prompt", absl::StrCat("'prompt' may have at most ", limit, " prompts, not ", list.size()));
+    return OverLimit("prompts", BadParam("prompt", absl::StrCat("'prompt' may have at most ", limit, " prompts, not ",
+                                                                list.size())));
   for (const auto& element : list) {
     if (element.kind_case() != list[0].kind_case())
       return BadParam("prompt", "'prompt' must not mix strings and lists of token ids");
@@ -341,8 +346,8 @@ absl::StatusOr<nlohmann::json> CheckMessages(const pb::RepeatedPtrField<v1::Chat
   if (messages.empty()) return BadParam("messages", "'messages' must have at least one message");
   const int limit = context.deployment->limits.messages;
   if (messages.size() > limit)
-    return BadParam("messages",
-                    absl::StrCat("'messages' may have at most ", limit, " messages, not ", messages.size()));
+    return OverLimit("messages", BadParam("messages", absl::StrCat("'messages' may have at most ", limit,
+                                                                   " messages, not ", messages.size())));
   nlohmann::json out = nlohmann::json::array();
   for (int i = 0; i < messages.size(); ++i) {
     const v1::ChatMessage& message = messages[i];
@@ -390,7 +395,7 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
   }
   if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
   if (request.has_top_logprobs()) {
-    auto top = CheckInteger("top_logprobs", request.top_logprobs(), 0, MostTopLogprobs(context));
+    auto top = CheckTopLogprobs("top_logprobs", request.top_logprobs(), context);
     if (!top.ok()) return top.status();
     if (!request.logprobs() && *top > 0) return BadParam("top_logprobs", "'top_logprobs' needs 'logprobs' to be true");
     if (request.logprobs()) out.sampling.top_logprobs = *top;
@@ -416,7 +421,7 @@ absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const
     return BadParam("best_of", absl::StrCat("'best_of' must equal 'n' (", out.n, "), not ", request.best_of()));
   }
   if (request.has_logprobs()) {
-    auto top = CheckInteger("logprobs", request.logprobs(), 0, MostTopLogprobs(context));
+    auto top = CheckTopLogprobs("logprobs", request.logprobs(), context);
     if (!top.ok()) return top.status();
     out.sampling.top_logprobs = *top;
   }

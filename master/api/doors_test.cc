@@ -337,10 +337,32 @@ TEST_F(DoorsTest, ConnectionLimit) {
   b.Send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(TakeReply(a).status, 200);
   EXPECT_EQ(TakeReply(b).status, 200);
-  Socket c(doors->rest_url());
-  const Reply reply = TakeReply(c);
-  EXPECT_EQ(reply.status, 503);
-  EXPECT_EQ(reply.json()["error"]["code"], "connection_limit");
+  // Whoever looks after the server is heard, once a connection; nobody else is.
+  for (const char* path : {"/metrics", "/health", "/health/live", "/health/ready"}) {
+    const Reply reply = Call(absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\n\r\n"));
+    EXPECT_EQ(reply.status, 200) << path;
+    EXPECT_NE(reply.head.find("Connection: close"), std::string::npos) << path;
+  }
+  for (const std::string& request :
+       {Post(kChat, ChatBody()), std::string("GET /version HTTP/1.1\r\nHost: x\r\n\r\n"), std::string()}) {
+    const Reply reply = Call(request);
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_EQ(reply.json()["error"]["code"], "connection_limit");
+  }
+  // Nor may they fill the place up.
+  std::vector<std::unique_ptr<Socket>> idle;
+  for (int i = 0; i < 20; ++i) idle.push_back(std::make_unique<Socket>(doors->rest_url()));
+  EXPECT_EQ(TakeReply(*idle.back()).status, 503);
+  for (auto& socket : idle) socket->ReadAll();  // all were told, and are still open
+  Reply page;
+  int refused = 3 + 20;
+  for (; page.status != 200 && refused < 1000; ++refused) {
+    page = Call("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    if (page.status != 200) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_NE(page.body.find(absl::StrCat("pangea_rejected_total{limit=\"connections\"} ", refused - 1, "\n")),
+            std::string::npos)
+      << page.body;
 }
 
 TEST_F(DoorsTest, StatesAndRefusals) {
@@ -357,6 +379,10 @@ TEST_F(DoorsTest, StatesAndRefusals) {
   EXPECT_EQ(full.status, 429);
   EXPECT_NE(full.head.find("Retry-After: "), std::string::npos);
   EXPECT_EQ(full.json()["error"]["message"], "the queue is full");
+  const Reply page = Call("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_NE(page.head.find("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"), std::string::npos);
+  EXPECT_NE(page.body.find("pangea_rejected_total{limit=\"queue\"} 1\n"), std::string::npos) << page.body;
+  EXPECT_NE(page.body.find("pangea_requests_total{finished_reason=\"abort\"} 0\n"), std::string::npos) << page.body;
 }
 
 TEST_F(DoorsTest, TokenizeAndBack) {

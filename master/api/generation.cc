@@ -44,10 +44,11 @@ absl::Status CheckBytes(uint64_t bytes, const char* param, const ApiContext& con
   static const size_t longest = LongestPiece(*context.text);
   const uint64_t limit = static_cast<uint64_t>(PromptLimit(context)) * longest * kShrink;
   if (bytes <= limit) return absl::OkStatus();
-  return BadParam(param,
-                  absl::StrCat("'", param, "' has ", bytes, " bytes, more than ", PromptLimit(context),
-                               " tokens of this model can stand for"),
-                  "context_length_exceeded");
+  return OverLimit("max_prompt_tokens",
+                   BadParam(param,
+                            absl::StrCat("'", param, "' has ", bytes, " bytes, more than ", PromptLimit(context),
+                                         " tokens of this model can stand for"),
+                            "context_length_exceeded"));
 }
 
 // InvalidArgument of the text library is about this parameter.
@@ -88,9 +89,10 @@ absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest&
   }
   const int least = request.max_tokens.value_or(1);
   if (count > limit)
-    return BadParam(param,
-                    absl::StrCat("the prompt has ", count, " tokens, more than the ", limit, " that this server takes"),
-                    kTooLong);
+    return OverLimit("max_prompt_tokens", BadParam(param,
+                                                   absl::StrCat("the prompt has ", count, " tokens, more than the ",
+                                                                limit, " that this server takes"),
+                                                   kTooLong));
   if (count + std::min(least, 1) > context.context) {
     return BadParam(param,
                     absl::StrCat("the prompt has ", count, " tokens and leaves no room in this model's context of ",
@@ -138,8 +140,8 @@ absl::StatusOr<std::vector<PromptTokens>> EncodePrompts(const CheckedRequest& re
 }
 
 Generation::Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context,
-                       uint64_t first_id)
-    : request_(std::move(request)), context_(context), first_id_(first_id), id_(NewId(request_.chat)) {
+                       uint64_t first_id, Clock::time_point arrival)
+    : request_(std::move(request)), context_(context), first_id_(first_id), id_(NewId(request_.chat)), born_(arrival) {
   created_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   for (PromptTokens& tokens : prompts) {
@@ -149,9 +151,14 @@ Generation::Generation(CheckedRequest request, std::vector<PromptTokens> prompts
   for (int p = 0; p < this->prompts(); ++p) {
     for (int c = 0; c < request_.n; ++c) choices_.push_back(MakeChoice(p, c));
   }
+  Draw(TimelineMoment::kBegin, "request", born_, prompt_tokens());
 }
 
-Generation::~Generation() { CancelRunning(); }
+Generation::~Generation() {
+  CancelRunning();
+  if (error_.ok()) CountUnfinished("abort");
+  Draw(TimelineMoment::kEnd, "request", Clock::now(), completion_tokens());
+}
 
 void Generation::PrepareEcho(Prompt& prompt) {
   Detokenizer detokenizer(*context_.text, request_.skip_special_tokens);
@@ -199,7 +206,7 @@ std::vector<SequenceRequest> Generation::Sequences() const {
   return sequences;
 }
 
-void Generation::OnOutput(Output output) {
+void Generation::OnOutput(Output output, Clock::time_point now) {
   if (!error_.ok()) return;
   if (!output.error.ok()) return Fail(output.error);
   const uint64_t index = (output.request - first_id_) * request_.n + output.choice;
@@ -210,11 +217,59 @@ void Generation::OnOutput(Output output) {
                         std::make_move_iterator(output.prompt.end()));
   if (output.choice == 0 && output.cached_tokens > 0) prompt.cached = output.cached_tokens;
   if (!choice.finish.empty()) return;  // its text had ended; these ids were on their way
+  const size_t before = choice.tokens_taken();
+  Take(choice, std::move(output));
+  Count(choice, choice.tokens_taken() - before, now);
+}
+
+void Generation::Take(Choice& choice, Output output) {
   choice.waiting.insert(choice.waiting.end(), std::make_move_iterator(output.samples.begin()),
                         std::make_move_iterator(output.samples.end()));
   if (output.finish != FinishReason::kNone) choice.finish = output.finish == FinishReason::kStop ? "stop" : "length";
   if (!request_.stops.empty()) MakeText(choice, choice.waiting.size());
   started_ = started_ || !choice.waiting.empty() || choice.count > 0 || !choice.finish.empty();
+}
+
+// Of one output, after it was taken.
+void Generation::Count(Choice& choice, size_t tokens, Clock::time_point now) {
+  using Seconds = std::chrono::duration<double>;
+  ApiMetrics& metrics = context_.metrics;
+  Prompt& prompt = prompts_[choice.prompt];
+  if (!std::exchange(prompt.counted, true)) {
+    metrics.prompt_tokens.Add(prompt.tokens.ids.size());
+    metrics.prompt_size.Add(prompt.tokens.ids.size());
+  }
+  if (tokens > 0) {
+    const bool first = choice.last_token == Clock::time_point();
+    metrics.generated_tokens.Add(tokens);
+    if (first) {
+      metrics.first_token.Add(Seconds(now - born_).count());
+      Draw(TimelineMoment::kMoment, "first token", now, 1);
+    }
+    const double each = Seconds(now - choice.last_token).count() / tokens;
+    for (size_t i = first ? tokens : 0; i < tokens; ++i) metrics.inter_token.Add(each);
+    choice.last_token = now;
+  }
+  if (choice.finish.empty()) return;
+  metrics.finished.Add(choice.finish);
+  metrics.request.Add(Seconds(now - born_).count());
+  metrics.generated_size.Add(choice.tokens_taken());
+}
+
+void Generation::CountUnfinished(const char* reason) {
+  if (refused_) return;
+  const auto unfinished =
+      std::count_if(choices_.begin(), choices_.end(), [](const Choice& c) { return c.finish.empty(); });
+  if (unfinished > 0) context_.metrics.finished.Add(reason, unfinished);
+}
+
+void Generation::Draw(TimelineMoment::Edge edge, const char* name, Clock::time_point now, int64_t tokens) const {
+  if (context_.timeline == nullptr) return;
+  context_.timeline->Add(TimelineMoment{.edge = edge,
+                                        .id = first_id_,
+                                        .name = name,
+                                        .seconds = std::chrono::duration<double>(now.time_since_epoch()).count(),
+                                        .args = {{"tokens", tokens}}});
 }
 
 // The choice's next ids, at most `limit`, -> text. Ends early where a stop string is complete.
@@ -309,6 +364,8 @@ void Generation::CancelRunning() {
 void Generation::Fail(const absl::Status& why) {
   if (!error_.ok() || done()) return;
   CancelRunning();
+  CountUnfinished("error");
+  context_.metrics.Reject(absl::IsDeadlineExceeded(why) ? OverLimit("request_seconds", why) : why);
   error_ = why;
   started_ = true;
 }

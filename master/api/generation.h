@@ -2,8 +2,10 @@
 // Both doors pull pieces when their client takes them, so that a slow reader holds ids and not text; requests with stop
 // strings are matched as ids arrive, since only the text knows where they end. A unary answer is the pieces collected.
 //
-// Thread safety: EncodePrompts and the constructor run in a text thread; everything else on the I/O thread.
+// What it counts goes to ApiContext::metrics. Thread safety: EncodePrompts and the constructor run in a text thread;
+// everything else on the I/O thread.
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -15,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "master/api/checked.h"
 #include "master/schedule/engine.h"
+#include "master/schedule/timeline.h"
 
 namespace pangea {
 
@@ -43,14 +46,19 @@ struct AnswerPiece {
 
 class Generation {
  public:
-  // first_id: engine requests are first_id, first_id + 1, …, one a prompt.
-  Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context, uint64_t first_id);
+  using Clock = std::chrono::steady_clock;
+  // first_id: engine requests are first_id, first_id + 1, …, one a prompt. arrival: of the request at its door.
+  Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context, uint64_t first_id,
+             Clock::time_point arrival = Clock::now());
   ~Generation();  // cancels what is still running
+
+  // It was not let in after all: it counts as rejected, not as begun. Any thread.
+  void Refuse() { refused_ = true; }
 
   // What the engine is asked for, one a prompt.
   std::vector<SequenceRequest> Sequences() const;
 
-  void OnOutput(Output output);
+  void OnOutput(Output output, Clock::time_point now = Clock::now());
   void Fail(const absl::Status& why);          // ends the request; what runs is cancelled. The first reason stays
   void Expire(Caller::Clock::time_point now);  // fails with DeadlineExceeded when its deadline has passed
   std::optional<AnswerPiece> Next();           // nullopt: nothing is ready
@@ -74,6 +82,7 @@ class Generation {
   uint64_t first_id() const { return first_id_; }
   const std::string& id() const { return id_; }
   int64_t created() const { return created_; }
+  Clock::time_point born() const { return born_; }
 
  private:
   struct Prompt {
@@ -82,6 +91,7 @@ class Generation {
     std::vector<int64_t> offsets;  // of each id in it
     std::vector<Sample> samples;
     int cached = 0;
+    bool counted = false;  // in the metrics
   };
   struct Choice {
     int prompt = 0, choice = 0;
@@ -94,9 +104,16 @@ class Generation {
     int count = 0;                      // ids that became text
     std::string finish;                 // set when no id will follow
     bool flushed = false, opened = false, closed = false;
+    Clock::time_point last_token;  // of the latest output; none yet: the epoch
+
+    size_t tokens_taken() const { return count + waiting.size(); }
   };
 
   void PrepareEcho(Prompt& prompt);
+  void Take(Choice& choice, Output output);
+  void Count(Choice& choice, size_t tokens, Clock::time_point now);
+  void CountUnfinished(const char* reason);
+  void Draw(TimelineMoment::Edge edge, const char* name, Clock::time_point now, int64_t tokens) const;
   Choice MakeChoice(int prompt, int choice) const;
   void MakeText(Choice& choice, size_t limit);
   void AddText(Choice& choice, const std::string& text);
@@ -112,8 +129,10 @@ class Generation {
   const uint64_t first_id_;
   std::string id_;
   int64_t created_ = 0;
+  const Clock::time_point born_;
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;
+  std::atomic<bool> refused_{false};
   bool started_ = false;
   int closed_ = 0;
   size_t cursor_ = 0;  // choice that Next looks at first

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "master/api/answers.h"
 #include "master/api/api_error.h"
 #include "master/api/fakes.h"
@@ -129,6 +131,76 @@ TEST_F(GenerationTest, ChatStream) {
   EXPECT_FALSE(g->Next());
   EXPECT_EQ(g->completion_tokens(), 4);  // the end token counts
   EXPECT_TRUE(server.fake.cancelled.empty());
+}
+
+uint64_t Finished(const ApiMetrics& metrics, const std::string& reason) {
+  for (const MetricValue& value : metrics.finished.values()) {
+    if (value.labels[0].second == reason) return value.value;
+  }
+  return 0;
+}
+
+uint64_t CountOf(const Histogram& histogram) {
+  const auto counts = histogram.values().counts;
+  return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+}
+
+TEST_F(GenerationTest, WhatIsCounted) {
+  using std::chrono::milliseconds;
+  auto g = Completion({{"prompt", "ab"}, {"n", 2}, {"max_tokens", 9}});
+  ASSERT_TRUE(g);
+  const auto born = g->born();
+  const ApiMetrics& metrics = server.context.metrics;
+  EXPECT_EQ(metrics.prompt_tokens.value(), 0u);
+  g->OnOutput(Ids(10, 0, "x"), born + milliseconds(10));
+  g->OnOutput(Ids(10, 1, "y"), born + milliseconds(30));
+  EXPECT_EQ(metrics.prompt_tokens.value(), 3u);  // once for both
+  EXPECT_EQ(CountOf(metrics.first_token), 2u);
+  EXPECT_NEAR(metrics.first_token.values().sum, 0.040, 1e-9);
+  EXPECT_EQ(CountOf(metrics.inter_token), 0u);
+  g->OnOutput(Ids(10, 0, "uvw"), born + milliseconds(16));  // three at once share the time
+  EXPECT_EQ(CountOf(metrics.inter_token), 3u);
+  EXPECT_NEAR(metrics.inter_token.values().sum, 0.006, 1e-9);
+  EXPECT_EQ(Finished(metrics, "length"), 0u);
+  g->OnOutput(Ids(10, 0, "z", FinishReason::kLength), born + milliseconds(50));
+  EXPECT_EQ(Finished(metrics, "length"), 1u);
+  EXPECT_NEAR(metrics.request.values().sum, 0.050, 1e-9);
+  EXPECT_EQ(metrics.generated_tokens.value(), 6u);
+  EXPECT_EQ(metrics.generated_size.values().sum, 5);
+  g.reset();  // its other choice was still running
+  EXPECT_EQ(Finished(metrics, "abort"), 1u);
+  EXPECT_EQ(Finished(metrics, "length"), 1u);
+  EXPECT_EQ(CountOf(metrics.request), 1u);
+}
+
+TEST_F(GenerationTest, TokensBehindAStopStringAreNotCounted) {
+  auto g = Completion({{"stop", {"STOP"}}, {"max_tokens", 50}});
+  g->OnOutput(Ids(10, 0, "a STO"));
+  EXPECT_EQ(server.context.metrics.generated_tokens.value(), 5u);
+  g->OnOutput(Ids(10, 0, "P and more"));
+  g->OnOutput(Ids(10, 0, "still more", FinishReason::kLength));
+  EXPECT_EQ(server.context.metrics.generated_tokens.value(), 6u);
+  EXPECT_EQ(server.context.metrics.generated_tokens.value(), g->completion_tokens());
+  EXPECT_EQ(Finished(server.context.metrics, "stop"), 1u);
+  EXPECT_EQ(Finished(server.context.metrics, "length"), 0u);
+}
+
+TEST_F(GenerationTest, AFailureCountsItsChoicesAndTheLimitThatItCameFrom) {
+  auto g = Completion({{"n", 3}});
+  g->OnOutput(Ids(10, 1, "x", FinishReason::kLength));
+  g->Fail(OverLimit("request_seconds", absl::DeadlineExceededError("late")));
+  g->Fail(absl::InternalError("later still"));
+  g.reset();
+  EXPECT_EQ(Finished(server.context.metrics, "error"), 2u);
+  EXPECT_EQ(Finished(server.context.metrics, "length"), 1u);
+  EXPECT_EQ(Finished(server.context.metrics, "abort"), 0u);
+  for (const MetricValue& value : server.context.metrics.rejected.values()) {
+    EXPECT_EQ(value.value, value.labels[0].second == "request_seconds" ? 1 : 0);
+  }
+  auto refused = Completion({});
+  refused->Refuse();
+  refused.reset();
+  EXPECT_EQ(Finished(server.context.metrics, "abort"), 0u);
 }
 
 TEST_F(GenerationTest, CharactersAreNotSplit) {

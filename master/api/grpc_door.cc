@@ -82,6 +82,7 @@ class GenerationService : public v1::Generation::CallbackService {
         [=] {
           auto response = function(*q, *context);
           *status = response.status();
+          context->metrics.Reject(*status);
           if (response.ok()) *a = *std::move(response);
         },
         [=, ticket = *ticket, held = bytes] { reactor->Finish(ToGrpc(*status, c)); });

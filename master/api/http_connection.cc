@@ -20,6 +20,7 @@ using boost::system::error_code;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 64 << 10;
 constexpr size_t kAheadBytes = 64 << 10;  // of input beyond a head: the bound on pipelining
+constexpr double kObserverSeconds = 1;    // for the request of an observer to be there
 constexpr auto kLingerIdle = std::chrono::seconds(5), kLingerTotal = std::chrono::seconds(30);
 
 HttpConnection::Clock::time_point After(double seconds) {
@@ -46,9 +47,10 @@ struct HttpConnection::Parser {
   ByteShare bytes;  // of the body so far
 };
 
-HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared)
+HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared, bool observer)
     : socket_(std::move(socket)),
       shared_(std::move(shared)),
+      observer_(observer),
       wake_(socket_.get_executor()),
       write_timer_(socket_.get_executor()) {
   ++shared_->connections;
@@ -64,6 +66,10 @@ void HttpConnection::Close() {
   error_code ignored;
   socket_.close(ignored);
   Wake();
+}
+
+HttpReply HttpConnection::BodyTooLarge() const {
+  return HttpErrorReply(413, absl::StrCat("the body may have at most ", limits().body, " bytes"));
 }
 
 // ---- reading
@@ -103,31 +109,36 @@ HttpConnection::Awaitable<bool> HttpConnection::Wait(Clock::time_point deadline)
   co_return error == asio::error::operation_aborted;
 }
 
-HttpConnection::Got HttpConnection::Fault(HttpReply reply) {
+HttpConnection::Got HttpConnection::Fault(HttpReply reply, const char* limit) {
+  if (*limit != '\0') shared_->service->context().metrics.rejected.Add(limit);
   fault_ = std::move(reply);
   return Got::kFault;
 }
 
 HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* head, bool first) {
-  auto deadline = After(first ? limits().header_seconds : limits().idle_seconds);
+  double patience = first ? limits().header_seconds : limits().idle_seconds;
+  if (observer_) patience = std::min(patience, kObserverSeconds);
+  auto deadline = After(patience);
   bool begun = false;
   while (true) {
     input_.erase(0, EmptyLines(input_));
     idle_ = input_.empty();
     const HeadScan scan = ScanHead(input_, {limits().header_bytes});
-    if (scan.fault) co_return Fault(HttpErrorReply(scan.fault->status, scan.fault->message));
+    if (scan.fault) co_return Fault(HttpErrorReply(scan.fault->status, scan.fault->message), scan.fault->limit);
     if (scan.complete > 0) {
       *head = scan.complete;
       co_return Got::kRequest;
     }
     if (ended_ || (idle_ && shared_->closing)) co_return Got::kEnd;
-    if (!idle_ && !begun) {
+    if (!idle_ && !begun && !observer_) {
       begun = true;
       deadline = After(limits().header_seconds);
     }
     Read();
-    if (!co_await Wait(deadline))
-      co_return idle_ ? Got::kEnd : Fault(HttpErrorReply(408, "the request's head took too long"));
+    const bool woken = co_await Wait(deadline);
+    if (woken) continue;
+    if (observer_) co_return Fault(TooManyConnections(), "connections");
+    co_return idle_ ? Got::kEnd : Fault(HttpErrorReply(408, "the request's head took too long"), "header_seconds");
   }
 }
 
@@ -139,8 +150,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* 
       const size_t used = parser->http.put(asio::buffer(input_), error);
       input_.erase(0, used);
       const bool room = parser->bytes.Grow(used);
-      if (error == http::error::body_limit)
-        co_return Fault(HttpErrorReply(413, absl::StrCat("the body may have at most ", limits().body, " bytes")));
+      if (error == http::error::body_limit) co_return Fault(BodyTooLarge(), "body");
       if (error && error != http::error::need_more) co_return Fault(HttpErrorReply(400, "malformed body framing"));
       if (!room) co_return Fault(ErrorReply(shared_->service->TooManyBytes()));
       if (used > 0) continue;
@@ -149,7 +159,8 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* 
     }
     if (ended_) co_return Got::kEnd;
     Read();
-    if (!co_await Wait(deadline)) co_return Fault(HttpErrorReply(408, "the request's body took too long"));
+    if (!co_await Wait(deadline))
+      co_return Fault(HttpErrorReply(408, "the request's body took too long"), "body_seconds");
   }
   co_return Got::kRequest;
 }
@@ -168,8 +179,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
   error_code error;
   const size_t used = parser.http.put(asio::buffer(input_.data(), head), error);
   input_.erase(0, head);
-  if (error == http::error::body_limit)
-    co_return Fault(HttpErrorReply(413, absl::StrCat("the body may have at most ", limits().body, " bytes")));
+  if (error == http::error::body_limit) co_return Fault(BodyTooLarge(), "body");
   if ((error && error != http::error::need_more) || used != head || !parser.http.is_header_done())
     co_return Fault(HttpErrorReply(400, "malformed request"));
   {
@@ -217,7 +227,9 @@ HttpConnection::Awaitable<bool> HttpConnection::WritePiece(asio::const_buffer fr
   write_timer_.expires_at(After(limits().write_seconds));
   write_timer_.async_wait([self = shared_from_this(), write](error_code error) {
     // A reader that takes nothing: its request is not worth blocks any more.
-    if (!error && self->writing_ && self->writes_ == write) self->Close();
+    if (error || !self->writing_ || self->writes_ != write) return;
+    self->shared_->service->context().metrics.rejected.Add("write_seconds");
+    self->Close();
   });
   const auto [error, n] = co_await asio::async_write(socket_, asio::buffer(from, most), kAwait);
   writing_ = false;
@@ -259,7 +271,7 @@ HttpConnection::Awaitable<bool> HttpConnection::Send(const HttpRequest& request,
 HttpConnection::Awaitable<void> HttpConnection::Linger() {
   error_code ignored;
   if (!gone_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  const auto end = Clock::now() + kLingerTotal;
+  const auto end = observer_ ? After(kObserverSeconds) : Clock::now() + kLingerTotal;
   while (!ended_ && !gone_ && !shared_->closing) {
     input_.clear();
     Read();

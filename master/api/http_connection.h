@@ -41,7 +41,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   template <class T>
   using Awaitable = boost::asio::awaitable<T>;
 
-  HttpConnection(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared);
+  // observer: beyond the limit of connections, hence only for those who look after the server (health and metrics), one
+  // short request each.
+  HttpConnection(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpShared> shared, bool observer);
   ~HttpConnection();
   Awaitable<void> Run();
   void Close();  // at once
@@ -54,11 +56,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnReadable();
   void Wake() { wake_.cancel(); }
   Awaitable<bool> Wait(Clock::time_point deadline);  // false: the deadline came first
+  HttpReply BodyTooLarge() const;
   Awaitable<Got> ReadRequest(HttpRequest* request, bool first);
   Awaitable<Got> ReadHead(size_t* head, bool first);
   struct Parser;
   Awaitable<Got> ReadBody(Parser* parser);
-  Got Fault(HttpReply reply);
+  Got Fault(HttpReply reply, const char* limit = "");
 
   // Answering.
   Awaitable<bool> Serve(HttpRequest request);  // false: close the connection
@@ -77,11 +80,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   const Deployment::Limits& limits() const { return shared_->service->context().deployment->limits; }
   bool Keep(const HttpRequest& request) const {
-    return request.keep_alive && !shared_->closing && !shared_->service->draining();
+    return request.keep_alive && !observer_ && !shared_->closing && !shared_->service->draining();
   }
 
   boost::asio::ip::tcp::socket socket_;
   std::shared_ptr<HttpShared> shared_;
+  const bool observer_;
   boost::asio::steady_timer wake_, write_timer_;
   std::string input_;     // received, not consumed
   HttpReply fault_;       // of ReadRequest

@@ -12,6 +12,7 @@ namespace pangea {
 struct HttpFault {
   int status = 400;
   const char* message = "";
+  const char* limit = "";  // of the deployment file, that it breaks
 };
 
 struct HeadLimits {

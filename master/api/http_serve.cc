@@ -44,6 +44,10 @@ Service::Make MakeRequest(std::shared_ptr<const std::string> body, const ApiCont
 // After the headers, before the body is read: whose request it is, until when, and whether there is room for it.
 std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) const {
   const Route route = FindRoute(TargetPath(request->target).value_or("")).route;
+  if (observer_ && !ForObservers(route)) {
+    shared_->service->context().metrics.rejected.Add("connections");
+    return TooManyConnections();
+  }
   if (!NeedsKey(route) || request->method == "OPTIONS") return std::nullopt;
   Service& service = *shared_->service;
   const auto caller = Identify(service.context().keys, request->authorization);

@@ -9,7 +9,6 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api_error.h"
 #include "master/api/http_connection.h"
 
 namespace pangea {
@@ -22,12 +21,14 @@ using boost::system::error_code;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
-// What a connection beyond the limit is told, at once and without a coroutine.
+// So many connections beyond the limit are open to health checks and to those who gather metrics, which matter most
+// when the server is full.
+constexpr int kObservers = 8;
+
+// What a connection beyond those is told, at once and without a coroutine.
 const std::string& TooMany() {
   static const std::string answer = [] {
-    ErrorAnswer error = ToErrorAnswer(absl::UnavailableError("too many connections"));
-    error.code = "connection_limit";
-    const std::string body = ErrorJson(error);
+    const std::string body = TooManyConnections().body;
     return absl::StrCat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: ",
                         body.size(), "\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", body);
   }();
@@ -82,13 +83,16 @@ class Server : public HttpServer {
   }
 
   void Start(tcp::socket socket) {
-    if (shared_->connections >= shared_->service->context().deployment->limits.connections) {
+    const ApiContext& context = shared_->service->context();
+    const int beyond = shared_->connections - context.deployment->limits.connections;
+    if (beyond >= kObservers) {
+      context.metrics.rejected.Add("connections");
       error_code ignored;
       socket.non_blocking(true, ignored);
       socket.write_some(asio::buffer(TooMany()), ignored);
       return;
     }
-    auto connection = std::make_shared<HttpConnection>(std::move(socket), shared_);
+    auto connection = std::make_shared<HttpConnection>(std::move(socket), shared_, /*observer=*/beyond >= 0);
     const auto place = connections_.insert(connection).first;
     asio::co_spawn(io_, Serve(std::move(connection), place), asio::detached);
   }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "master/api/api_error.h"
 
 namespace pangea {
 namespace {
@@ -37,7 +38,7 @@ class Scanner {
           break;
       }
     }
-    return Error(fault_);
+    return too_deep_ ? OverLimit("json_depth", Error(fault_)) : Error(fault_);
   }
 
  private:
@@ -77,7 +78,10 @@ class Scanner {
   }
 
   void Open() {
-    if (static_cast<int>(open_.size()) >= limits_.depth) return Fail("arrays and objects nested too deeply");
+    if (static_cast<int>(open_.size()) >= limits_.depth) {
+      too_deep_ = true;
+      return Fail("arrays and objects nested too deeply");
+    }
     const char kind = text_[at_++];
     open_.push_back(kind);
     Space();
@@ -199,6 +203,7 @@ class Scanner {
   State state_ = State::kValue;
   std::string open_;
   const char* fault_ = nullptr;
+  bool too_deep_ = false;
 };
 
 }  // namespace

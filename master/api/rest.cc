@@ -51,14 +51,31 @@ HttpReply HealthReply(const ApiContext& context) {
   return reply;
 }
 
+HttpReply MetricsReply(const ApiContext& context) {
+  std::optional<MetricLabels> vllm;
+  if (context.deployment->metrics.vllm_names) vllm = {{"model_name", context.name}, {"engine", "0"}};
+  MetricsPage page(std::move(vllm));
+  context.metrics.Write(page);
+  if (context.more_metrics) context.more_metrics(page);
+  HttpReply reply;
+  reply.body = page.Take();
+  reply.content_type = std::string(MetricsPage::kContentType);
+  return reply;
+}
+
 template <class Request, class Call>
 HttpReply Answer(const std::string& body, const ApiContext& context, Call call) {
   Request request;
   std::vector<std::string> ignored;
-  if (auto s = ParseOpenAi(body, {context.deployment->limits.json_depth}, &request, &ignored); !s.ok())
+  if (auto s = ParseOpenAi(body, {context.deployment->limits.json_depth}, &request, &ignored); !s.ok()) {
+    context.metrics.Reject(s);
     return ErrorReply(s);
+  }
   auto response = call(request, context);
-  if (!response.ok()) return ErrorReply(response.status());
+  if (!response.ok()) {
+    context.metrics.Reject(response.status());
+    return ErrorReply(response.status());
+  }
   HttpReply reply;
   reply.body = ToOpenAi(*response);
   if (const std::string names = IgnoredHeader(ignored); !names.empty())
@@ -79,7 +96,7 @@ RouteMatch FindRoute(std::string_view path) {
       {"/v1/models", Route::kModels, false},        {"/tokenize", Route::kTokenize, true},
       {"/detokenize", Route::kDetokenize, true},    {"/health", Route::kHealth, false},
       {"/health/live", Route::kLive, false},        {"/health/ready", Route::kReady, false},
-      {"/version", Route::kVersion, false},
+      {"/version", Route::kVersion, false},         {"/metrics", Route::kMetrics, false},
   };
   for (const Row& row : kRows) {
     if (row.path == path) return {row.route, "", row.post};
@@ -97,6 +114,7 @@ bool NeedsKey(Route route) {
     case Route::kLive:
     case Route::kReady:
     case Route::kVersion:
+    case Route::kMetrics:
       return false;
     default:
       return true;
@@ -118,6 +136,18 @@ HttpReply HttpErrorReply(int status, const std::string& message) {
   return {status, ErrorJson(error)};
 }
 
+HttpReply TooManyConnections() {
+  ErrorAnswer error = ToErrorAnswer(absl::UnavailableError("too many connections"));
+  error.code = "connection_limit";
+  HttpReply reply{503, ErrorJson(error)};
+  reply.headers = {{"Retry-After", "1"}};
+  return reply;
+}
+
+bool ForObservers(Route route) {
+  return route == Route::kMetrics || route == Route::kHealth || route == Route::kLive || route == Route::kReady;
+}
+
 HttpReply GetReply(const RouteMatch& match, const ApiContext& context) {
   switch (match.route) {
     case Route::kModels:
@@ -130,6 +160,8 @@ HttpReply GetReply(const RouteMatch& match, const ApiContext& context) {
       return HealthReply(context);
     case Route::kLive:
       return {200, R"({"status":"live"})"};
+    case Route::kMetrics:
+      return MetricsReply(context);
     case Route::kVersion:
       return {200, absl::StrCat(R"({"version":")", kVersion, R"("})")};
     default:

@@ -31,7 +31,8 @@ enum class Route {
   kHealth,
   kLive,
   kReady,
-  kVersion
+  kVersion,
+  kMetrics
 };
 struct RouteMatch {
   Route route = Route::kNone;
@@ -45,6 +46,8 @@ bool NeedsKey(Route route);  // where API keys are used: all but what tells of t
 HttpReply ErrorReply(const absl::Status& status);
 // What only HTTP can get wrong: 404 of a path, 405, 413, 415, ….
 HttpReply HttpErrorReply(int status, const std::string& message);
+HttpReply TooManyConnections();
+bool ForObservers(Route route);  // served beyond the limit of connections: health and metrics
 HttpReply GetReply(const RouteMatch& match, const ApiContext& context);
 HttpReply TextReply(Route route, const std::string& body, const ApiContext& context);  // kTokenize, kDetokenize
 

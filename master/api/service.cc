@@ -44,10 +44,11 @@ int Service::Waiting() const { return encoding_ + context_->engine->stats().queu
 
 absl::Status Service::QueueFull() const {
   const int limit = context_->deployment->limits.queue;
-  return Busy(absl::StrCat("the queue is full: ", limit, " requests are waiting (limits.queue)"), limit);
+  return Busy("queue", absl::StrCat("the queue is full: ", limit, " requests are waiting (limits.queue)"), limit);
 }
 
-absl::Status Service::Busy(const std::string& why, int ahead) const {
+absl::Status Service::Busy(const char* limit, const std::string& why, int ahead) const {
+  context_->metrics.rejected.Add(limit);
   std::lock_guard lock(mutex_);
   return RetryIn(absl::ResourceExhaustedError(why), drain_.SecondsFor(ahead));
 }
@@ -55,13 +56,15 @@ absl::Status Service::Busy(const std::string& why, int ahead) const {
 absl::Status Service::Room(const Caller& caller, bool generates) const {
   if (auto s = Serving(); !s.ok()) return s;
   if (generates && Waiting() >= context_->deployment->limits.queue) return QueueFull();
-  if (accounts_.Full(caller.account)) return Busy("too many requests are open under this API key", 1);
+  if (accounts_.Full(caller.account))
+    return Busy("requests_per_key", "too many requests are open under this API key", 1);
   return absl::OkStatus();
 }
 
 absl::StatusOr<Service::Ticket> Service::Enter(const Caller& caller, bool generates) {
   if (auto s = Room(caller, generates); !s.ok()) return s;
-  if (!accounts_.Enter(caller.account)) return Busy("too many requests are open under this API key", 1);
+  if (!accounts_.Enter(caller.account))
+    return Busy("requests_per_key", "too many requests are open under this API key", 1);
   ++open_;
   used_ = true;
   return Ticket(nullptr, [this, account = caller.account](void*) {
@@ -78,7 +81,9 @@ absl::Status Service::Run(std::function<void()> work, std::function<void()> done
     work = nullptr;
     post_(std::move(done));
   });
-  return taken ? absl::OkStatus() : absl::ResourceExhaustedError("too many requests are waiting");
+  if (taken) return absl::OkStatus();
+  context_->metrics.rejected.Add("queue");
+  return absl::ResourceExhaustedError("too many requests are waiting");
 }
 
 void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
@@ -95,18 +100,21 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
     admission->result = QueueFull();
     return post_(done);
   }
-  const auto work = [this, make = std::move(make), admission, place] {
+  const auto work = [this, make = std::move(make), admission, place, arrival = Clock::now()] {
     if (Caller::Clock::now() >= admission->caller.deadline) {
       admission->result = absl::DeadlineExceededError("the request's deadline passed while it waited");
+      context_->metrics.rejected.Add("request_seconds");
       return;
     }
     auto checked = make();
     if (!checked.ok()) {
       admission->result = checked.status();
+      context_->metrics.Reject(checked.status());
       return;
     }
     checked->caller = admission->caller;
-    admission->result = Begin(*std::move(checked));
+    admission->result = Begin(*std::move(checked), arrival);
+    context_->metrics.Reject(admission->result.status());
   };
   if (auto s = Run(work, done); !s.ok()) {
     admission->result = s;
@@ -114,8 +122,8 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
   }
 }
 
-absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request,
-                                                              std::vector<PromptTokens> prompts) {
+absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request, std::vector<PromptTokens> prompts,
+                                                              Clock::time_point arrival) {
   uint64_t first = 0;
   const size_t count = prompts.size();
   {
@@ -124,11 +132,11 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
     first = next_id_;
     next_id_ += count;
   }
-  std::shared_ptr<Generation> generation(new Generation(std::move(request), std::move(prompts), *context_, first),
-                                         [this](Generation* g) {
-                                           Unregister(*g);
-                                           delete g;
-                                         });
+  std::shared_ptr<Generation> generation(
+      new Generation(std::move(request), std::move(prompts), *context_, first, arrival), [this](Generation* g) {
+        Unregister(*g);
+        delete g;
+      });
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < count; ++i) requests_[first + i] = generation;
   drain_.Begin(Now());
@@ -141,20 +149,22 @@ void Service::Unregister(const Generation& generation) {
   drain_.End(Now());
 }
 
-absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request) {
+absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request, Clock::time_point arrival) {
   auto prompts = EncodePrompts(request, *context_);
   if (!prompts.ok()) return prompts.status();
   // The ids are what counts from here on.
   request.messages = nullptr;
   if (!request.echo) request.prompts = {};
-  auto generation = Register(std::move(request), *std::move(prompts));
+  auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;
   // From here on outputs may come, on the I/O thread: this thread only submits.
   for (SequenceRequest& sequence : (*generation)->Sequences()) {
     const absl::Status s = context_->engine->Submit(std::move(sequence));
-    // The destructor cancels the others.
-    if (absl::IsResourceExhausted(s)) return Busy(std::string(s.message()), context_->deployment->limits.queue);
-    if (!s.ok()) return s;
+    if (s.ok()) continue;
+    (*generation)->Refuse();  // its destructor cancels the others
+    if (absl::IsResourceExhausted(s))
+      return Busy("queue", std::string(s.message()), context_->deployment->limits.queue);
+    return s;
   }
   return generation;
 }
@@ -162,6 +172,7 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
 void Service::Deliver(std::vector<Output> outputs) {
   // One post a step.
   post_([this, outputs = std::make_shared<std::vector<Output>>(std::move(outputs))] {
+    const auto now = Clock::now();
     std::vector<std::shared_ptr<Generation>> touched;
     for (Output& output : *outputs) {
       std::shared_ptr<Generation> generation;
@@ -171,7 +182,7 @@ void Service::Deliver(std::vector<Output> outputs) {
         if (found != requests_.end()) generation = found->second.lock();
       }
       if (!generation) continue;  // its client has gone
-      generation->OnOutput(std::move(output));
+      generation->OnOutput(std::move(output), now);
       if (touched.empty() || touched.back() != generation) touched.push_back(std::move(generation));
     }
     for (const auto& generation : touched) {

@@ -5,6 +5,7 @@
 // I/O thread.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -44,8 +45,10 @@ class Service {
   absl::Status Serving() const;
   ByteBudget& bodies() { return bodies_; }
   // ResourceExhausted, to be tried again when `ahead` more requests have ended.
-  absl::Status Busy(const std::string& why, int ahead) const;
-  absl::Status TooManyBytes() const { return Busy("too many bytes of requests are held at once (limits.bodies)", 1); }
+  absl::Status Busy(const char* limit, const std::string& why, int ahead) const;
+  absl::Status TooManyBytes() const {
+    return Busy("bodies", "too many bytes of requests are held at once (limits.bodies)", 1);
+  }
   // `work` in a text thread, then `done` on the I/O thread. ResourceExhausted: too many wait for a text thread.
   absl::Status Run(std::function<void()> work, std::function<void()> done);
   // make() -> encode -> submit in a text thread; then admission->wake.
@@ -64,10 +67,12 @@ class Service {
   ApiContext& context() { return *context_; }
 
  private:
+  using Clock = Caller::Clock;
   int Waiting() const;  // requests that have not begun to run: being encoded, or in the engine's queue
   absl::Status QueueFull() const;
-  absl::StatusOr<std::shared_ptr<Generation>> Begin(CheckedRequest request);
-  absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts);
+  absl::StatusOr<std::shared_ptr<Generation>> Begin(CheckedRequest request, Clock::time_point arrival);
+  absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts,
+                                                       Clock::time_point arrival);
   void Unregister(const Generation& generation);
   std::vector<std::shared_ptr<Generation>> Open();
 

@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
+#include "master/metrics/metrics.h"
+#include "master/metrics/timeline_file.h"
 #include "master/schedule/step_port.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/parallel_plan.h"
@@ -17,6 +19,7 @@ struct FleetOptions {
   std::function<void(StepResult)> on_result;  // on a gRPC thread
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
   std::function<void(const absl::Status&)> on_failure;
+  TimelineFile* timeline = nullptr;  // where the agents' steps are drawn; null: nowhere
 };
 
 // The token that agents join with: control.token_file's, or one made for this run.
@@ -32,6 +35,7 @@ class Fleet : public StepPort {
   virtual absl::Status WaitReady() = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;
+  virtual void WriteMetrics(MetricsPage& page) const = 0;  // any thread
   // Tells all agents to stop, waits (bounded), kills what is left. No process, shared memory or socket remains.
   virtual void Stop() = 0;
 };

@@ -28,7 +28,7 @@ constexpr std::chrono::seconds kKillLimit(10);  // for the kernel to take killed
 
 FleetImpl::FleetImpl(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
                      FleetOptions options)
-    : deployment_(deployment), header_hash_(header.hash), plan_(plan), options_(std::move(options)) {
+    : deployment_(deployment), header_hash_(header.hash), plan_(plan), options_(std::move(options)), watch_(plan, options_.timeline) {
   state_.join_seconds = deployment.control.join_seconds;
   state_.step_seconds = deployment.control.step_seconds;
   state_.phase_since = MonotonicSeconds();
@@ -80,6 +80,18 @@ int FleetImpl::agents_up() const {
   });
 }
 
+void FleetImpl::WriteMetrics(MetricsPage& page) const {
+  page.AddGauge({"pangea_agents", "Agents that the plan asks for."}, {{static_cast<double>(plan_.agents.size())}});
+  page.AddGauge({"pangea_agents_up", "Agents that are in their groups and well."}, {{static_cast<double>(agents_up())}});
+  uint64_t epoch;
+  {
+    std::lock_guard lock(mutex_);
+    epoch = epoch_;
+  }
+  page.AddGauge({"pangea_epoch", "How often the groups were formed."}, {{static_cast<double>(epoch)}});
+  watch_.Write(page);
+}
+
 void FleetImpl::Send(const Step& step) {
   wire::FromMaster message;
   EncodeStep(step, message.mutable_step());
@@ -87,6 +99,7 @@ void FleetImpl::Send(const Step& step) {
   if (mode_ != Mode::kRunning) return;  // whoever waits for its result is told by on_failure
   message.mutable_step()->set_epoch(epoch_);
   steps_.emplace_back(step.number, MonotonicSeconds());
+  watch_.step_rows.Add(step.rows());
   server_->Send(Sessions(), message);
 }
 
@@ -165,6 +178,9 @@ void FleetImpl::OnMessage(ControlServer::SessionId session, const wire::FromAgen
     case wire::FromAgent::kResult:
       lock.unlock();
       return OnResult(agent, message.result());
+    case wire::FromAgent::kTrace:
+      lock.unlock();
+      return watch_.OnTrace(agent, message.trace(), MonotonicSeconds());
     case wire::FromAgent::kFailure: {
       const wire::Failure& failure = message.failure();
       AgentState& state = state_.agents[agent];
@@ -192,8 +208,9 @@ void FleetImpl::OnEnd(ControlServer::SessionId session) {
 }
 
 void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
+  if (agent < 0 || agent >= static_cast<int>(plan_.agents.size())) return;
+  watch_.OnProgress(agent, report, MonotonicSeconds());
   std::lock_guard lock(mutex_);
-  if (agent < 0 || agent >= static_cast<int>(state_.agents.size())) return;
   std::string progress =
       absl::StrFormat("step %d, layer %d, collective %d", report.step(), report.layer(), report.collective());
   if (progress == state_.agents[agent].progress) return;
@@ -202,12 +219,17 @@ void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
 }
 
 void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
+  const double now = MonotonicSeconds();
+  watch_.OnActivity(agent, message.activity(), now);
   {
     std::lock_guard lock(mutex_);
     const RankPlan& place = plan_.agents[agent];
     if (mode_ != Mode::kRunning || message.epoch() != epoch_ || !place.last || place.rank != 0) return;
-    while (!steps_.empty() && steps_.front().first <= message.number()) steps_.pop_front();
-    state_.last_progress = MonotonicSeconds();
+    for (; !steps_.empty() && steps_.front().first <= message.number(); steps_.pop_front()) {
+      watch_.step_seconds.Add(now - std::max(steps_.front().second, last_result_));
+      last_result_ = now;
+    }
+    state_.last_progress = now;
   }
   options_.on_result(DecodeResult(message));
 }
@@ -235,6 +257,7 @@ void FleetImpl::OnJoin(ControlServer::SessionId session, const wire::Join& join)
   const std::string& host = deployment_.agent(*index).host;
   member.host = host.empty() ? join.host() : host;
   state_.agents[*index].pid = join.pid();
+  watch_.OnJoin(*index, state_.agents[*index].local);
   Advance(*index, AgentPhase::kJoined);
   LogInfo("%s joined from %s with ISA class %s", AgentName(state_, *index), member.host, member.isa);
   if (All(AgentPhase::kJoined)) Assign();
@@ -274,6 +297,7 @@ void FleetImpl::Form() {
   wire::FromMaster message;
   wire::Form& form = *message.mutable_form();
   form.set_epoch(++epoch_);
+  forming_since_ = MonotonicSeconds();
   form.set_transport(plan_.transport);
   for (const Member& member : members_) form.add_hosts(member.host);
   server_->Send(Sessions(), message);
@@ -292,6 +316,7 @@ void FleetImpl::OnFormed(int agent, uint64_t epoch) {
   if (epoch != epoch_ || state_.agents[agent].phase != AgentPhase::kLoaded) return;
   Advance(agent, AgentPhase::kFormed);
   if (!All(AgentPhase::kFormed) || mode_ != Mode::kStarting) return;
+  if (epoch_ > 1) watch_.recovery_seconds.Add(MonotonicSeconds() - forming_since_);
   LogInfo("epoch %d: %d stages x %d ranks over %s are ready", epoch_, plan_.stages, plan_.ranks, plan_.transport);
   mode_ = Mode::kRunning;
   changed_.notify_all();

@@ -10,6 +10,7 @@
 
 #include "master/fleet/control_server.h"
 #include "master/fleet/fleet.h"
+#include "master/fleet/fleet_watch.h"
 #include "master/fleet/launcher.h"
 #include "master/fleet/reconcile.h"
 
@@ -26,6 +27,7 @@ class FleetImpl : public Fleet {
   absl::Status WaitReady() override;
   std::string isa() const override;
   int agents_up() const override;
+  void WriteMetrics(MetricsPage& page) const override;
   void Stop() override;
   void Send(const Step& step) override;
 
@@ -36,6 +38,7 @@ class FleetImpl : public Fleet {
     Child child;
     ControlServer::SessionId session = 0;  // 0: none
     std::string isa, host;
+    int launches = 0;
   };
 
   // gRPC's threads.
@@ -72,6 +75,7 @@ class FleetImpl : public Fleet {
   const std::string header_hash_;
   const ParallelPlan plan_;
   const FleetOptions options_;
+  FleetWatch watch_;
   std::unique_ptr<ControlServer> server_;
   std::thread supervisor_;
   int wake_ = -1;  // eventfd
@@ -88,6 +92,7 @@ class FleetImpl : public Fleet {
   std::vector<Member> members_;
   std::optional<double> look_again_;
   std::deque<std::pair<uint64_t, double>> steps_;  // sent and without a result: number, when
+  double last_result_ = 0, forming_since_ = 0;
 
   std::once_flag stopped_;
 };

@@ -40,6 +40,7 @@ absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::
                         token);
     if (!child.ok()) return child.status();
     members_[i].child = *child;
+    if (members_[i].launches++ > 0) watch_.restarts.Add();
     state_.agents[i].pid = child->pid;
   }
   return absl::OkStatus();

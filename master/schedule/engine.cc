@@ -33,6 +33,7 @@ struct Engine::State {
   void Fail(Request* request, int choice, const absl::Status& why);
   void FailAll(const absl::Status& why);
   void Bury();
+  uint64_t Answered() const { return counts.steps - scheduler.flights().size(); }
 
   const EngineOptions options;
   StepPort* const port;
@@ -167,9 +168,12 @@ void Engine::State::FailAll(const absl::Status& why) {
 }
 
 void Engine::State::Bury() {
-  std::erase_if(closing, [](const std::unique_ptr<Request>& request) {
-    return std::all_of(request->choices.begin(), request->choices.end(),
-                       [](const Sequence& s) { return s.phase == Phase::kDone; });
+  std::erase_if(closing, [this](const std::unique_ptr<Request>& request) {
+    const bool done = std::all_of(request->choices.begin(), request->choices.end(),
+                                  [](const Sequence& s) { return s.phase == Phase::kDone; });
+    if (done && request->cancelled && options.on_freed)
+      options.on_freed(*request->cancelled, static_cast<int>(Answered() - request->cancelled_step));
+    return done;
   });
 }
 
@@ -267,6 +271,8 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
 void Engine::Cancel(double now, uint64_t request) {
   const auto found = state_->open.find(request);
   if (found == state_->open.end()) return;
+  found->second->cancelled = now;
+  found->second->cancelled_step = state_->Answered();
   state_->EndRequest(found->second.get());
   state_->Bury();
   state_->Pump(now);
@@ -301,6 +307,15 @@ void Engine::OnResult(double now, const StepResult& result) {
   state.Flush();  // then the clients
 }
 
+namespace {
+absl::Status WaitedTooLong(double seconds) {
+  auto status =
+      absl::UnavailableError(absl::StrCat("waited ", seconds, " seconds in the queue (limits.queue_seconds)"));
+  status.SetPayload("pangea/limit", absl::Cord("queue_seconds"));  // as OverLimit of the doors does
+  return status;
+}
+}  // namespace
+
 void Engine::Tick(double now) {
   State& state = *state_;
   while (!state.alarms.empty() && state.alarms.begin()->first <= now) {
@@ -308,8 +323,7 @@ void Engine::Tick(double now) {
     state.Fail(request, 0,
                request->body.deadline <= now
                    ? absl::DeadlineExceededError("the request's deadline has passed")
-                   : absl::UnavailableError(absl::StrCat("waited ", state.options.queue_seconds,
-                                                         " seconds in the queue (limits.queue_seconds)")));
+                   : WaitedTooLong(state.options.queue_seconds));
   }
   state.Bury();
   state.Pump(now);

@@ -62,6 +62,10 @@ struct EngineOptions {
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
   double prefill_slowdown = 0;
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
+  // For those who watch, on the engine's thread; may be empty. on_freed: a cancelled request holds no block any more; when
+  // Cancel was called, and how many steps were answered since. on_event: EngineThread has handled an event; seconds of its clock.
+  std::function<void(double cancelled, int steps)> on_freed;
+  std::function<void(const char* event, double begin, double end)> on_event;
 };
 
 struct EngineStats {

@@ -217,6 +217,41 @@ TEST(Engine, CancelFreesBlocksWithinTwoSteps) {
   bench.Drain();
 }
 
+// Blocks are free at once when no step under way names them, else with the answer to the last step that does.
+TEST(Engine, ACancellationTellsWhenItsBlocksAreFree) {
+  std::vector<std::pair<double, int>> freed;
+  EngineOptions options = Options();
+  options.on_freed = [&](double cancelled, int steps) { freed.emplace_back(cancelled, steps); };
+  Bench bench(options);
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 30, 50)).ok());
+  bench.Next();
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(2, 3, 3)).ok());
+  bench.engine.Cancel(7.5, 1);
+  EXPECT_TRUE(freed.empty());
+  for (int answered = 1; freed.empty() && bench.Next(); ++answered) {
+    if (!freed.empty()) {
+      EXPECT_EQ(freed, (std::vector<std::pair<double, int>>{{7.5, answered}}));
+    }
+  }
+  ASSERT_EQ(freed.size(), 1u);
+  EXPECT_LE(freed[0].second, 2);
+  bench.Drain();
+  EXPECT_EQ(freed.size(), 1u);  // a request that ends by itself is no cancellation
+}
+
+TEST(Engine, ACancelledRequestThatNeverRanHoldsNothing) {
+  std::vector<std::pair<double, int>> freed;
+  EngineOptions options = Options();
+  options.max_sequences = 1;
+  options.on_freed = [&](double cancelled, int steps) { freed.emplace_back(cancelled, steps); };
+  Bench bench(options);
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 3, 9)).ok());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(2, 3, 9)).ok());
+  bench.engine.Cancel(2, 2);
+  EXPECT_EQ(freed, (std::vector<std::pair<double, int>>{{2, 0}}));
+  bench.Drain();
+}
+
 TEST(Engine, WrongAnswersOfAgents) {
   for (const int wrong : {0, 1, 2, 3}) {
     Bench bench(Options());

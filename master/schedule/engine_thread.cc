@@ -41,6 +41,7 @@ struct EngineThread::State {
   State(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
         std::function<void(const absl::Status&)> failed)
       : on_failure(std::move(failed)),
+        on_event(options.on_event),
         engine(options, port,
                // What a client sees in its last output is already in the statistics.
                [this, deliver = std::move(deliver)](std::vector<Output> outputs) {
@@ -82,6 +83,8 @@ struct EngineThread::State {
       engine.FailAll(std::get<FailEvent>(event).why);
     }
     Publish();
+    constexpr const char* kNames[] = {"submit", "cancel", "finish", "result", "fail"};
+    if (on_event) on_event(kNames[event.index()], now, Seconds(Clock::now()));
   }
 
   void Loop() {
@@ -114,6 +117,7 @@ struct EngineThread::State {
   }
 
   const std::function<void(const absl::Status&)> on_failure;
+  const std::function<void(const char*, double, double)> on_event;
   mutable std::mutex mutex;
   Engine engine;  // its thread only, after construction
   std::condition_variable wake;

@@ -2,6 +2,7 @@
 // of them.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "master/schedule/engine.h"
@@ -54,6 +55,8 @@ struct Request {
   int limit = 0;               // ids that a choice may generate: max_tokens or the context, whichever is first
   bool started = false;        // a choice has run: it no longer counts as queued
   bool counted = false;        // as started, in the statistics
+  std::optional<double> cancelled;  // when
+  uint64_t cancelled_step = 0;      // steps answered by then
   double alarm = std::numeric_limits<double>::infinity();  // when it has waited too long, or its deadline
   std::vector<Sample> prompt;  // log-probabilities so far: of body.prompt[1], [2], ...
   bool prompt_delivered = false;

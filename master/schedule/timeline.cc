@@ -29,7 +29,33 @@ std::string Metadata(const char* what, const std::string& place, const std::stri
   return absl::StrCat("{\"ph\":\"M\",\"name\":\"", what, "\",", place, ",\"args\":{\"name\":", Quoted(name), "}}");
 }
 
+std::string Arguments(const std::vector<std::pair<std::string, int64_t>>& args) {
+  if (args.empty()) return "";
+  std::string out = ",\"args\":{";
+  for (size_t i = 0; i < args.size(); ++i)
+    absl::StrAppend(&out, i == 0 ? "" : ",", Quoted(args[i].first), ":", args[i].second);
+  return out + "}";
+}
+
 }  // namespace
+
+std::string TimelineNames(int stage, int rank) {
+  const std::string place = absl::StrCat("\"pid\":", Process(stage), ",\"tid\":", rank);
+  return absl::StrCat(Metadata("process_name", place, stage < 0 ? "master" : absl::StrCat("stage ", stage)), ",\n",
+                      Metadata("thread_name", place, stage < 0 ? "engine" : absl::StrCat("rank ", rank)));
+}
+
+std::string TimelineEvent(const TimelineSpan& span, double zero) {
+  return absl::StrFormat("{\"ph\":\"X\",\"name\":%s,\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f%s}",
+                         Quoted(span.name), Process(span.stage), span.rank, (span.start_seconds - zero) * 1e6,
+                         span.duration_seconds * 1e6, Arguments(span.args));
+}
+
+std::string TimelineEvent(const TimelineMoment& moment, double zero) {
+  return absl::StrFormat("{\"ph\":\"%c\",\"cat\":\"request\",\"id\":%d,\"name\":%s,\"pid\":0,\"tid\":0,\"ts\":%.3f%s}",
+                         static_cast<char>(moment.edge), moment.id, Quoted(moment.name), (moment.seconds - zero) * 1e6,
+                         Arguments(moment.args));
+}
 
 std::string TimelineJson(std::span<const TimelineSpan> spans) {
   double zero = std::numeric_limits<double>::infinity();
@@ -44,24 +70,8 @@ std::string TimelineJson(std::span<const TimelineSpan> spans) {
     absl::StrAppend(&out, separator, event);
     separator = ",\n";
   };
-  for (const auto& [stage, rank] : places) {
-    const std::string place = absl::StrCat("\"pid\":", Process(stage), ",\"tid\":", rank);
-    add(Metadata("process_name", place, stage < 0 ? "master" : absl::StrCat("stage ", stage)));
-    add(Metadata("thread_name", place, absl::StrCat("rank ", rank)));
-  }
-  for (const TimelineSpan& span : spans) {
-    std::string event = absl::StrCat("{\"ph\":\"X\",\"name\":", Quoted(span.name), ",\"pid\":", Process(span.stage),
-                                     ",\"tid\":", span.rank);
-    absl::StrAppendFormat(&event, ",\"ts\":%.3f,\"dur\":%.3f", (span.start_seconds - zero) * 1e6,
-                          span.duration_seconds * 1e6);
-    if (!span.args.empty()) {
-      absl::StrAppend(&event, ",\"args\":{");
-      for (size_t i = 0; i < span.args.size(); ++i)
-        absl::StrAppend(&event, i == 0 ? "" : ",", Quoted(span.args[i].first), ":", span.args[i].second);
-      absl::StrAppend(&event, "}");
-    }
-    add(event + "}");
-  }
+  for (const auto& [stage, rank] : places) add(TimelineNames(stage, rank));
+  for (const TimelineSpan& span : spans) add(TimelineEvent(span, zero));
   return out + "\n]}\n";
 }
 

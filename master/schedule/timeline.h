@@ -19,6 +19,22 @@ struct TimelineSpan {
   std::vector<std::pair<std::string, int64_t>> args;  // shown when the span is chosen: {"rows", 33}
 };
 
+// One event of the file, without a comma or a line's end: of a span, or naming a stage (the master: -1) and one of its
+// ranks. Times in microseconds from `zero`. Thread safe.
+std::string TimelineEvent(const TimelineSpan& span, double zero);
+std::string TimelineNames(int stage, int rank);
+
+// Something with a life of its own, such as a request, drawn on the master's row: a begin, moments and an end of equal
+// id.
+struct TimelineMoment {
+  enum Edge : char { kBegin = 'b', kMoment = 'n', kEnd = 'e' } edge = kMoment;
+  uint64_t id = 0;
+  std::string name;  // "request"; of a moment, "first token"
+  double seconds = 0;
+  std::vector<std::pair<std::string, int64_t>> args;
+};
+std::string TimelineEvent(const TimelineMoment& moment, double zero);
+
 // The whole file: one JSON object (Trace Event Format: complete events "X" in microseconds, metadata events "M" naming
 // stages and ranks). Times are taken from the earliest start. Names may hold any UTF-8; they are escaped. Thread safe.
 std::string TimelineJson(std::span<const TimelineSpan> spans);

@@ -45,7 +45,7 @@ TEST(Timeline, StagesRanksAndTheMasterHaveNames) {
     (event["name"] == "process_name" ? processes : threads).push_back(event["args"]["name"]);
   }
   EXPECT_EQ(processes, (std::vector<std::string>{"master", "stage 0", "stage 1"}));
-  EXPECT_EQ(threads, (std::vector<std::string>(3, "rank 3")));
+  EXPECT_EQ(threads, (std::vector<std::string>{"engine", "rank 3", "rank 3"}));
 }
 
 TEST(Timeline, NamesAreEscaped) {
@@ -53,6 +53,14 @@ TEST(Timeline, NamesAreEscaped) {
   const json trace = json::parse(TimelineJson(std::vector<TimelineSpan>{{.name = name, .args = {{"\"", -1}}}}));
   EXPECT_EQ(trace["traceEvents"].back()["name"], name);
   EXPECT_EQ(trace["traceEvents"].back()["args"]["\""], -1);
+}
+
+TEST(Timeline, AMomentIsAnAsynchronousEventOfTheMaster) {
+  const TimelineMoment moment{
+      .edge = TimelineMoment::kBegin, .id = 7, .name = "request", .seconds = 2, .args = {{"prompt", 20}}};
+  EXPECT_EQ(json::parse(TimelineEvent(moment, 1.5)),
+            json::parse(R"({"ph": "b", "cat": "request", "id": 7, "name": "request", "pid": 0, "tid": 0, "ts": 500000.0,
+                            "args": {"prompt": 20}})"));
 }
 
 TEST(Timeline, NothingIsStillAFile) { EXPECT_TRUE(json::parse(TimelineJson({}))["traceEvents"].empty()); }

@@ -1,0 +1,23 @@
+#include "master/api/api_metrics.h"
+
+#include "master/api/api_error.h"
+
+namespace pangea {
+
+void ApiMetrics::Reject(const absl::Status& status) {
+  if (const std::string limit = LimitOf(status); !limit.empty()) rejected.Add(limit);
+}
+
+void ApiMetrics::Write(MetricsPage& page) const {
+  page.Add(finished);
+  page.Add(rejected);
+  page.Add(prompt_tokens);
+  page.Add(generated_tokens);
+  page.Add(first_token);
+  page.Add(inter_token);
+  page.Add(request);
+  page.Add(prompt_size);
+  page.Add(generated_size);
+}
+
+}  // namespace pangea

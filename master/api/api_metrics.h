@@ -1,0 +1,58 @@
+// What the doors count: the same numbers whichever door a request comes by. Thread safe.
+#pragma once
+#include "absl/status/status.h"
+#include "master/metrics/metrics.h"
+
+namespace pangea {
+
+// vLLM's own, so that its dashboards read alike.
+inline constexpr double kFirstTokenBounds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                                               1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+inline constexpr double kTokenBounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+                                          0.4,   0.5,    0.75,  1,    2.5,   5,    7.5,   10,  20,   40,  80};
+inline constexpr double kRequestBounds[] = {0.05, 0.1, 0.3, 0.5, 0.8, 1,   1.5, 2,   2.5, 5,    10,  15,
+                                            20,   30,  40,  50,  60,  120, 240, 480, 960, 1920, 7680};
+inline constexpr double kTokenCountBounds[] = {1,   2,    5,    10,   20,    50,    100,   200,
+                                               500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+
+struct ApiMetrics {
+  LabelledCounter finished{{"pangea_requests_total",
+                            "Choices that ended, by why: stop (an end token or a stop string), length, abort (the "
+                            "client went away), error.",
+                            {"vllm:request_success_total"}},
+                           "finished_reason",
+                           {"stop", "length", "abort", "error"}};
+  LabelledCounter rejected{{"pangea_rejected_total", "Requests and connections that a limit ended, by the limit."},
+                           "limit",
+                           {"connections", "queue", "queue_seconds", "requests_per_key", "request_seconds",
+                            "max_prompt_tokens", "body", "bodies"}};
+  Counter prompt_tokens{{"pangea_prompt_tokens_total",
+                         "Tokens of the prompts of requests that began to answer, cached ones included.",
+                         {"vllm:prompt_tokens_total"}}};
+  Counter generated_tokens{
+      {"pangea_generated_tokens_total", "Tokens generated, as usage counts them.", {"vllm:generation_tokens_total"}}};
+  Histogram first_token{{"pangea_time_to_first_token_seconds",
+                         "Time from the arrival of a request to the first token of a choice.",
+                         {"vllm:time_to_first_token_seconds"}},
+                        kFirstTokenBounds};
+  Histogram inter_token{{"pangea_inter_token_latency_seconds",
+                         "Time from one token of a choice to its next.",
+                         {"vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"}},
+                        kTokenBounds};
+  Histogram request{{"pangea_request_latency_seconds",
+                     "Time from the arrival of a request to the last token of a choice.",
+                     {"vllm:e2e_request_latency_seconds"}},
+                    kRequestBounds};
+  Histogram prompt_size{{"pangea_request_prompt_tokens", "Tokens of a prompt.", {"vllm:request_prompt_tokens"}},
+                        kTokenCountBounds};
+  Histogram generated_size{{"pangea_request_generated_tokens",
+                            "Tokens of a choice that ended by stop or length.",
+                            {"vllm:request_generation_tokens"}},
+                           kTokenCountBounds};
+
+  // Counts what OverLimit (api_error.h) has marked, nothing else.
+  void Reject(const absl::Status& status);
+  void Write(MetricsPage& page) const;
+};
+
+}  // namespace pangea
