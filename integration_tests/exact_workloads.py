@@ -24,7 +24,7 @@ import time
 import grpc
 from google.protobuf import descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from harness import CHAT_TEMPLATE, JSON_HEADERS, SLOW, SMOLLM2, STORIES, layout, run, serve, settings
+from harness import CHAT_TEMPLATE, DATA, JSON_HEADERS, SLOW, SMOLLM2, STORIES, layout, run, serve, settings
 
 DOORS = ("rest", "rest stream", "grpc", "grpc stream")
 STEMS = ["Once upon a time there was a little girl named Lily She loved to play outside in the park One day she saw a big red ball",
@@ -52,12 +52,12 @@ def random_request(rng, size):
     """-> (completion or chat, body without the model). size: about how many words a long prompt has"""
     stem = " ".join((rng.choice(STEMS).split() * 8)[: rng.choice([0, 8, size // 2, size])])
     words = lambda: " ".join(filter(None, [stem, " ".join(rng.choice(WORDS) for _ in range(rng.choice([1, 3, 12])))]))
-    body = dict(seed=rng.randrange(1 << 31), max_tokens=rng.choice([1, 2, 5, 17, 40, size // 2]), return_token_ids=True, **sampling(rng))
+    body = dict(seed=rng.randrange(1 << 31), max_tokens=rng.choice([1, 5, 17, 40, 2 * size]), return_token_ids=True, **sampling(rng))
     if rng.random() < 0.3:
         body["n"] = rng.choice([2, 3])
     if rng.random() < 0.3:
         body["stop"] = rng.sample(["the", ".", " a", "and ", "Lily", "e w", "\n"], rng.choice([1, 2]))
-    if rng.random() < 0.2:
+    if rng.random() < 0.4:
         body["ignore_eos"] = True
     if rng.random() < 0.15:
         body["min_tokens"] = min(4, body["max_tokens"])
@@ -201,19 +201,19 @@ def cache_of(target, plan, tokens):
     return max(64 << 10, (16 << 20) * (tokens + 32) // int(re.search(r"= (\d+) tokens", page)[1]))
 
 
-def shapes(rng, target, plans, count):
+def shapes(rng, which, target, plans, count):
     """count servers over the plans, each with switches of its own"""
-    options = options_of()
+    options = options_of(LONGEST[which])
     drawn = [Shape(plans[i % len(plans)], {k: rng.choice(v) for k, v in options.items()}) for i in range(count)]
     for shape in drawn:
         shape.options["cache__memory"] = cache_of(target, shape.stages_x_ranks, shape.options["cache__memory"])
     return drawn
 
 
-def options_of():
+def options_of(longest):
     # The small caches hold any one request, and not a crowd.
-    options = dict(cache__memory=[20000, LONGEST, LONGEST + 160], cache__prefix=["true", "false"], cache__block_tokens=[16, 16, 32],
-                   schedule__max_batch_tokens=[512, 64, 19, 5], schedule__max_sequences=[64, 7, 3], agents__threads=[1, 1, 2],
+    options = dict(cache__memory=[20000, longest, longest, longest * 3 // 2], cache__prefix=["true", "false"], cache__block_tokens=[16, 16, 32],
+                   schedule__max_batch_tokens=[512, 64, 19, 5], schedule__max_sequences=[64, 64, 12, 3], agents__threads=[1, 1, 2],
                    parallel__transport=["shm", "shm", "gloo"])
     for key, value in dict(schedule__run_ahead="false", cache__swap="8MiB").items():
         if key_exists(**{key: value}):
@@ -236,17 +236,26 @@ class Report:
     workloads: int = 0
     requests: int = 0
     cancelled: int = 0
-    cached_tokens: int = 0
     choices: int = 0
+    cached_tokens: int = 0
+    chunked: int = 0  # requests whose prompts cannot fit one step
     met: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     differences: list = dataclasses.field(default_factory=list)
     seconds: float = 0
+
+    def count(self, got, door, shape):
+        choices, usage, cached = got
+        self.requests += 1
+        self.choices += len(choices)
+        self.cached_tokens += cached
+        self.chunked += usage["prompt_tokens"] > 2 * shape.options["schedule__max_batch_tokens"]
+        self.met[door] += 1
 
     def text(self):
         doors = ", ".join(f"{self.met[d]} by {d}" for d in DOORS)
         events = ", ".join(f"{v:.0f} {k.removeprefix('pangea_')}" for k, v in sorted(self.met.items()) if k.startswith("pangea_"))
         return (f"{self.workloads} workloads, {self.requests} requests ({self.choices} choices; {doors}), {self.cancelled} cancelled neighbours, "
-                f"{self.cached_tokens} cached tokens, {events}: {len(self.differences)} differences in {self.seconds:.0f} s")
+                f"{self.chunked} prompts in chunks, {self.cached_tokens} cached tokens, {events}: {len(self.differences)} differences in {self.seconds:.0f} s")
 
 
 class Alone:
@@ -272,9 +281,19 @@ def workload(rng, size, crowd):
     return requests, gone
 
 
-def run_shape(shape, alone, target, model, rngs, size, crowd, report, say):
-    with serve(target, *shape.args(), "--set", f"chat.template_file={CHAT_TEMPLATE}", timeout=120) as server:
-        doors = dict(rest=Rest(server, model), grpc=Grpc(server, model))
+@dataclasses.dataclass
+class Model:
+    target: object  # the checkpoint
+    name: str       # as it is served
+    alone: Alone
+    size: int       # about how many words a long prompt has
+    crowd: int      # requests at once at most
+
+
+def run_shape(shape, rngs, model, report, say):
+    """workloads, each drawn from (number, random generator), on a server of this shape"""
+    with serve(model.target, *shape.args(), "--set", f"chat.template_file={CHAT_TEMPLATE}", timeout=120) as server:
+        doors = dict(rest=Rest(server, model.name), grpc=Grpc(server, model.name))
 
         def ask(item):
             kind, body, door, delay = item
@@ -285,17 +304,14 @@ def run_shape(shape, alone, target, model, rngs, size, crowd, report, say):
             time.sleep(item[3])
             doors["rest"].abandon(*item[:3])
 
-        with concurrent.futures.ThreadPoolExecutor(crowd + 4) as pool:
+        with concurrent.futures.ThreadPoolExecutor(model.crowd + 4) as pool:
             for number, rng in rngs:
-                requests, gone = workload(rng, size, crowd)
+                requests, gone = workload(rng, model.size, model.crowd)
                 leaving = [pool.submit(leave, g) for g in gone]
                 asked = [pool.submit(ask, r) for r in requests]
                 for (kind, body, door, _), future in zip(requests, asked):
-                    got, base = future.result(), alone.ask(kind, body)
-                    report.requests += 1
-                    report.choices += len(got[0])
-                    report.cached_tokens += got[2]
-                    report.met[door] += 1
+                    got, base = future.result(), model.alone.ask(kind, body)
+                    report.count(got, door, shape)
                     if not same(base, got, door):
                         report.differences.append(dict(workload=number, shape=shape.stages_x_ranks, options=shape.options, door=door, kind=kind, body=body, alone=base, got=got))
                         say(f"DIFFERENT: {json.dumps(report.differences[-1])[:4000]}")
@@ -307,25 +323,50 @@ def run_shape(shape, alone, target, model, rngs, size, crowd, report, say):
         report.met += collections.Counter({k: v for k, v in counters(server).items() if k in EVENTS})
 
 
-EVENTS = ("pangea_preemptions_total", "pangea_swapped_total", "pangea_steps_total", "pangea_prefix_cache_hits_total")
+EVENTS = ("pangea_preemptions_total", "pangea_preemptions_swapped_total", "pangea_steps_total", "pangea_generated_tokens_total", "pangea_prefix_cache_hits_total")
 STORIES_PLANS = ["1x2", "2x1", "1x1", "5x1", "1x4", "3x2", "1x8", "2x2", "1x3", "4x1", "2x4", "1x5", "3x1", "5x2", "1x7", "2x3", "1x6", "2x8", "4x2", "5x4"]
 SMOLLM2_PLANS = ["1x2", "2x1", "1x3", "2x2", "3x1", "1x1"]
-LONGEST = 352  # tokens that a request may come to
+LONGEST = dict(stories=352, smollm2=192)  # tokens that a request may come to
 
 
-def run_model(which, workloads, seed, shape_count, say=print):
-    """-> Report over `workloads` random workloads, spread over `shape_count` servers"""
-    target, plans, size, crowd = (STORIES, STORIES_PLANS, 40, 12) if which == "stories" else (SMOLLM2, SMOLLM2_PLANS, 24, 5)
+@dataclasses.dataclass
+class Plan:
+    which: str  # stories, smollm2
+    workloads: int
+    shapes: int  # servers that they are spread over
+    seed: int = 1
+    spoil: dict = dataclasses.field(default_factory=dict)  # settings that change bytes: the comparison must say so
+
+
+def check_base(which, rest):
+    """what stands for "alone on 1x1" is itself what others computed: see data/"""
+    if which == "stories":
+        expected = (DATA / "stories260k/EXPECTED.txt").read_text().split("\n", 1)[1].rstrip("\n")
+        choices, *_ = rest.ask("completion", dict(prompt=[1], max_tokens=200, temperature=0, ignore_eos=True), False)
+        assert choices[0]["text"].strip().startswith(expected)
+        return
+    for case in json.loads((DATA / "smollm2/EXPECTED.json").read_text())["cases"]:
+        body = dict(prompt=case["prompt_ids"], max_tokens=len(case["greedy"]), temperature=0, return_token_ids=True)
+        choices, *_ = rest.ask("completion", body, False)
+        # An id may differ where the two best logits are within rounding of each other; what follows has another history.
+        off = next((k for k, (x, y) in enumerate(zip(choices[0]["ids"], case["greedy"], strict=True)) if x != y), None)
+        assert off is None or case["margin"][off] < 0.05, (case["question"], off)
+
+
+def run_model(plan, say=print):
+    """-> Report over random workloads, spread over servers of random shapes"""
+    target, plans, size, crowd = (STORIES, STORIES_PLANS, 40, 12) if plan.which == "stories" else (SMOLLM2, SMOLLM2_PLANS, 40, 8)
     begun, report = time.monotonic(), Report()
-    drawn = shapes(random.Random(f"{seed} {which}"), target, plans, min(shape_count, workloads))
+    drawn = shapes(random.Random(f"{plan.seed} {plan.which}"), plan.which, target, plans, min(plan.shapes, plan.workloads))
     with serve(target, *layout("1x1"), "--set", f"chat.template_file={CHAT_TEMPLATE}", timeout=120) as server:
-        model = server.model()
-        alone = Alone(server, model)
+        model = Model(target, server.model(), Alone(server, server.model()), size, crowd)
+        check_base(plan.which, model.alone.rest)
         for i, shape in enumerate(drawn):
-            mine = [(n, random.Random(f"{seed} {which} {n}")) for n in range(i, workloads, len(drawn))]
-            run_shape(shape, alone, target, model, mine, size, crowd, report, say)
+            shape.options |= plan.spoil
+            mine = [(n, random.Random(f"{plan.seed} {plan.which} {n}")) for n in range(i, plan.workloads, len(drawn))]
+            run_shape(shape, mine, model, report, say)
             report.seconds = time.monotonic() - begun
-            say(f"{which} {i + 1}/{len(drawn)} {shape.stages_x_ranks} {shape.options}: so far {report.text()}")
+            say(f"{plan.which} {i + 1}/{len(drawn)} {shape.stages_x_ranks} {shape.options}: so far {report.text()}")
     return report
 
 
@@ -337,7 +378,8 @@ def main():
     options.add_argument("--seed", type=int, default=1)
     args = options.parse_args()
     say = lambda text: print(text, flush=True)
-    reports = {which: run_model(which, count, args.seed, args.shapes, say) for which, count in (("stories", args.stories), ("smollm2", args.smollm2)) if count}
+    wanted = [("stories", args.stories), ("smollm2", args.smollm2)]
+    reports = {which: run_model(Plan(which, count, args.shapes, args.seed), say) for which, count in wanted if count}
     for which, report in reports.items():
         say(f"{which}, seed {args.seed}: {report.text()}")
     sys.exit(any(r.differences for r in reports.values()))
