@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "agent/worker.h"
 #include "configs/log.h"
 #include "protos/agent.grpc.pb.h"
 
@@ -51,6 +52,7 @@ struct ControlStream::State {
   std::mutex write_mutex;
   std::unique_ptr<grpc::ClientWriter<wire::ProgressReport>> progress;
   wire::ProgressAck progress_ack;
+  Worker writer;
 };
 
 ControlStream::ControlStream(const std::string& master, const std::string& token) : state_(std::make_unique<State>()) {
@@ -64,7 +66,8 @@ ControlStream::ControlStream(const std::string& master, const std::string& token
 }
 
 ControlStream::~ControlStream() {
-  Cancel();
+  Cancel();  // a write that is under way ends
+  state_->writer.Stop(std::chrono::hours(1));
   if (state_->progress) state_->progress->Finish().ok();
 }
 
@@ -73,6 +76,10 @@ bool ControlStream::Read(wire::FromMaster* message) { return state_->stream->Rea
 bool ControlStream::Write(const wire::FromAgent& message) {
   std::lock_guard lock(state_->write_mutex);
   return state_->stream->Write(message);
+}
+
+void ControlStream::Send(wire::FromAgent message) {
+  state_->writer.Post([this, message = std::move(message)] { Write(message); });
 }
 
 absl::Status ControlStream::Finish() {

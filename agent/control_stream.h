@@ -19,6 +19,8 @@ class ControlStream {
   bool Read(agent::v1::FromMaster* message);
   // Any thread. False: the stream has ended.
   bool Write(const agent::v1::FromAgent& message);
+  // Any thread: written in order by a thread of its own, so that the caller can go on computing meanwhile.
+  void Send(agent::v1::FromAgent message);
   // The reader's thread, after Read returned false.
   absl::Status Finish();
   // One thread (not the reader's): the second stream, opened by the first call for this agent.

@@ -301,7 +301,7 @@ void AgentSession::RunStep(const Step& step) {
   wire::FromAgent message;
   EncodeResult(**result, message.mutable_result());
   EncodeActivity(activity_.totals(), message.mutable_result()->mutable_activity());
-  stream_.Write(message);
+  stream_.Send(std::move(message));  // the next step is at hand: it begins now
 }
 
 // With a timeline, what the step was made of goes to the master, before its result.
@@ -321,7 +321,7 @@ absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step
   told.set_begin(begin);
   const auto stretches = activity_.Recorded();
   told.mutable_stretches()->Add(stretches.begin(), stretches.end());
-  stream_.Write(message);
+  stream_.Send(std::move(message));
   return result;
 }
 

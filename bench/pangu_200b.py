@@ -36,7 +36,7 @@ class Study:
                 "simulate.memory_percent": d["reach"], "simulate.layer_seconds": d["layer"], "simulate.step_seconds": d["step"],
                 "simulate.tensor_bandwidth": bandwidth, "simulate.tensor_latency": latency, "simulate.stage_bandwidth": d["stage"][0],
                 "simulate.stage_latency": d["stage"][1], "schedule.max_sequences": 1024, **dict(settings)}
-        command = [self.pangea, "simulate", str(ROOT / "configs/pangu-200b-16.yaml"), "--json", *load]
+        command = [self.pangea, "simulate", str(ROOT / "docs/studies/pangu-alpha-200b/16.yaml"), "--json", *load]
         for key, value in keys.items():
             command += ["--set", f"{key}={value}"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -109,7 +109,7 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   if (needed > pool_.available()) {
     rows -= rows % options_.block_tokens;
     copied = -1;
-    if (rows < options_.prefix_min_tokens) {
+    if (rows < options_.prefix_min_tokens) {  // what is left is no hit any more
       rows = 0;
       taken.clear();
     }

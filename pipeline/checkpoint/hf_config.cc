@@ -264,6 +264,7 @@ absl::StatusOr<DType> DeclaredType(std::string_view config) {
       {"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}};
   const auto parsed = ParseJson(config, "config.json", 32);
   if (!parsed.ok()) return parsed.status();
+  if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be an object");
   std::vector<std::string> faults;
   Fields fields(*parsed, "config.json", &faults);
   const std::string name = fields.String({"torch_dtype", "dtype"}, "float32");

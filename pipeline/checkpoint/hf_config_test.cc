@@ -214,6 +214,14 @@ TEST(HfConfig, UnknownArchitectures) {
   EXPECT_FALSE(ConfigFromJson(std::string(100000, '['), "").ok());
 }
 
+TEST(HfConfig, TheTypeThatIsDeclared) {
+  EXPECT_EQ(*DeclaredType("{}"), DType::kF32);
+  EXPECT_EQ(*DeclaredType(R"({"torch_dtype": "float16"})"), DType::kF16);
+  EXPECT_EQ(*DeclaredType(R"({"dtype": "bfloat16"})"), DType::kBF16);
+  for (const char* wrong : {R"({"torch_dtype": "int4"})", R"({"torch_dtype": 16})", "[]", "", "{"})
+    EXPECT_FALSE(DeclaredType(wrong).ok()) << wrong;
+}
+
 TEST(HfConfig, AllFaultsAtOnce) {
   const auto read = Read(With(With(Llama(), "hidden_size", "x"), "vocab_size", -5));
   const std::string text(read.status().message());
