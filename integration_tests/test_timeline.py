@@ -61,12 +61,18 @@ def check(events, stages, ranks, steps):
     assert sorted(sizes[0, 0]) == list(range(1, steps + 1))
 
 
+def on_all(file, step, agents):
+    """whether every agent has told of this step, and the file has it: agents do so while they go on"""
+    return file.read_text().count(f'"name":"step {step}"') == agents
+
+
 def test_every_step_stands_once_on_every_rank(tmp_path):
     file = tmp_path / "timeline.json"
     with serve(STORIES, *layout("2x2"), "--timeline", file) as s:
         at_once(6, lambda i: s.complete(**{**STORY, "max_tokens": 20 + i}), range(12))
         assert until(lambda: page(s)("steps_in_flight") == 0, 30)
         steps = int(page(s)("steps_total"))
+        assert until(lambda: on_all(file, steps, 4), 30)
     events = json.loads(file.read_text())
     check(events, 2, 2, steps)
     requests = defaultdict(list)
@@ -84,7 +90,7 @@ def test_a_killed_server_leaves_a_readable_timeline(tmp_path):
     with serve(STORIES, *layout("1x2"), "--timeline", file, clean_exit=False) as s:
         s.complete(**{**STORY, "max_tokens": 200})
         steps = int(page(s)("steps_total"))
-        assert until(lambda: f'"step {steps}"' in file.read_text(), 30)
+        assert until(lambda: on_all(file, steps, 2), 30)
         s.stop(signal.SIGKILL)
     text = file.read_text()
     with pytest.raises(ValueError):
