@@ -56,12 +56,21 @@ int64_t TensorIndex::StoredBytes(Role role, int layer) const {
                            : row->n * RowBytes(type, row->k);
 }
 
-int64_t TensorIndex::LayerBytes(int layer) const {
-  int64_t bytes = 0;
+int64_t TensorIndex::Work(Role role, int layer) const {
+  const TensorRow* row = Find(role, layer);
+  if (row == nullptr) return 0;
+  // 8 rows, at 0.22 bytes a multiply-add: 20 GB/s and 90 billion of them a core (docs/performance.md), so that 8-bit and 4-bit
+  // products of a batch count alike. It decides balance only, so that it need not be exact.
+  constexpr double kBytesAWeight = 8 * 0.22;
+  return std::max(StoredBytes(role, layer), static_cast<int64_t>(kBytesAWeight * row->n * row->k));
+}
+
+int64_t TensorIndex::LayerWork(int layer) const {
+  int64_t work = 0;
   for (const TensorRow& row : rows_) {
-    if (row.layer == layer) bytes += StoredBytes(row.role, layer);
+    if (row.layer == layer) work += Work(row.role, layer);
   }
-  return bytes;
+  return work;
 }
 
 DType TensorIndex::SplitType(Role role) const {

@@ -127,10 +127,10 @@ class Planner {
 
   void Stages() {
     BalanceProblem problem;
-    for (int layer = 0; layer < model_.layers; ++layer) problem.items.push_back(index_.LayerBytes(layer));
+    for (int layer = 0; layer < model_.layers; ++layer) problem.items.push_back(index_.LayerWork(layer));
     problem.parts.assign(plan_.stages, 0);
     // What a step reads and multiplies: the head as a whole, of the embedding tables a few rows.
-    problem.parts.back() += index_.StoredBytes(Role::kHead);
+    problem.parts.back() += index_.Work(Role::kHead);
     problem.min_items = 1;
     stage_cuts_ = Balance(problem);
   }

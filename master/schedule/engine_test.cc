@@ -350,6 +350,21 @@ TEST(Engine, StagesStayBusy) {
   EXPECT_GT(Bubble(2, 1), 0.4);  // a single stream cannot fill two stages: the measure sees it
 }
 
+// Streams that came together would stay together by running ahead, here nine and one, and leave a stage idle for good.
+TEST(Engine, UnevenPartsEvenOut) {
+  EngineOptions options = Options();
+  options.stages = 2;
+  options.blocks = 1024;
+  options.max_sequences = 64;
+  options.max_batch_tokens = 64;
+  Bench bench(options);
+  for (int i = 1; i <= 10; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 4, 60)).ok());
+  for (int i = 0; i < 30; ++i) bench.Next();
+  for (size_t i = bench.steps.size() - 8; i < bench.steps.size(); ++i) EXPECT_EQ(bench.steps[i].sequences.size(), 5u) << i;
+  bench.Drain();
+  for (int i = 1; i <= 10; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 4, 60)));
+}
+
 TEST(Engine, OneStreamAloneRunsAheadOnEveryNumberOfStages) {
   for (const int stages : {1, 2, 4}) {
     EngineOptions options = Options();

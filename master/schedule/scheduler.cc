@@ -216,7 +216,13 @@ std::vector<Sequence*> Scheduler::ReadyToDecode() {
 
 std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
   std::vector<Sequence*> ready;
+  // Of a flight that has grown well beyond its share only that goes on; the others join a smaller one when they are committed.
+  const size_t share = CeilDiv(static_cast<int>(std::count_if(running_.begin(), running_.end(),
+                                                              [](const Sequence* s) { return s->awaiting || s->decoding(); })),
+                               options_.stages);
+  const size_t most = flights_.front().runs.size() > share + share / 4 ? share : flights_.front().runs.size();
   for (const Run& run : flights_.front().runs) {
+    if (ready.size() == most) break;
     Sequence* sequence = run.sequence;
     // A block taken by preemption for a row that a stop id may make void would be a bad bargain, so only free ones serve.
     const size_t needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
