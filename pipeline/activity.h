@@ -69,11 +69,11 @@ class ActivityClock {
     while (true) {
       const uint64_t before = changes_.load(std::memory_order_acquire);
       Totals totals;
-      const int64_t begin = begin_.load(std::memory_order_relaxed), since = since_.load(std::memory_order_relaxed);
-      const Activity activity = activity_.load(std::memory_order_relaxed);
-      for (int i = 0; i < kActivities; ++i) totals.spent[i] = spent_[i].load(std::memory_order_relaxed);
+      // Acquire, all of them: the number is then read again after them. (A fence would do; the thread sanitizer knows none.)
+      const int64_t begin = begin_.load(std::memory_order_acquire), since = since_.load(std::memory_order_acquire);
+      const Activity activity = activity_.load(std::memory_order_acquire);
+      for (int i = 0; i < kActivities; ++i) totals.spent[i] = spent_[i].load(std::memory_order_acquire);
       const int64_t now = Now();
-      std::atomic_thread_fence(std::memory_order_acquire);
       if (before % 2 != 0 || changes_.load(std::memory_order_relaxed) != before) continue;
       if (begin == 0) return {};
       totals.spent[static_cast<int>(activity)] += now - since;
