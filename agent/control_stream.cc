@@ -79,7 +79,8 @@ bool ControlStream::Write(const wire::FromAgent& message) {
 }
 
 void ControlStream::Send(wire::FromAgent message) {
-  state_->writer.Post([this, message = std::move(message)] { Write(message); });
+  // Far more than may be under way: a master that takes nothing has lost this agent.
+  if (!state_->writer.Post([this, message = std::move(message)] { Write(message); })) Cancel();
 }
 
 absl::Status ControlStream::Finish() {
