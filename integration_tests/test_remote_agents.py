@@ -146,6 +146,7 @@ def two_hosts():
     use = next(USES)  # the kernel takes links of an earlier use down when it pleases
     tag = f"pg{os.getpid() % 10000}x{use}"
     net, names = f"10.231.{(os.getpid() + use) % 250}", [f"{tag}a", f"{tag}b"]
+    mounted = os.path.ismount("/run/netns")  # `ip netns add` mounts it over itself when it is not
     if os.getuid() != 0 or not shutil.which("ip") or ip("netns", "add", names[0], check=False).returncode != 0:
         pytest.skip("network namespaces need root, iproute2 and a kernel that allows them")
     try:
@@ -165,6 +166,8 @@ def two_hosts():
             ip("netns", "del", name, check=False)
         for link in (f"{tag}v0", f"{tag}v1", f"{tag}br"):
             ip("link", "del", link, check=False)
+        if not mounted and not os.listdir("/run/netns"):
+            subprocess.run(["umount", "/run/netns"], check=False)
 
 
 def test_agents_in_two_network_namespaces(tmp_path, local_answer, two_hosts):
