@@ -103,12 +103,13 @@ class Engine {
   std::unique_ptr<State> state_;
 };
 
-// The engine on a thread of its own; every method may be called from any thread and returns at once (but Submit waits
-// for the engine's answer: not to be called from deliver). deliver is called on the engine thread; the destructor ends
-// open requests without a word.
+// The engine with a thread of its own. Every method may be called from any thread and returns at once, but: Submit waits
+// for the engine's answer (not to be called from deliver), and OnResult does the engine's work itself when nobody else
+// is at it. deliver and the port are called by whoever does the work, one call at a time. The destructor ends open
+// requests without a word.
 class EngineThread {
  public:
-  // on_failure: once, on the engine thread, when the engine gave up by itself (agents that answer out of order).
+  // on_failure: once, as deliver, when the engine gave up by itself (agents that answer out of order).
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread();

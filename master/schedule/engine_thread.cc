@@ -56,12 +56,14 @@ struct EngineThread::State {
     published = now;
   }
 
-  void Post(Event event) {
-    {
-      std::lock_guard lock(mutex);
-      if (stopping) return;
-      events.push_back(std::move(event));
-    }
+  // here: the calling thread may do the work itself, when nobody is at it. It has just been woken for this event; waking
+  // another thread would cost more than the work.
+  void Post(Event event, bool here = false) {
+    std::unique_lock lock(mutex);
+    if (stopping) return;
+    events.push_back(std::move(event));
+    if (busy) return;  // whoever is at it takes this one too
+    if (here) return Work(lock);
     wake.notify_one();
   }
 
@@ -87,27 +89,40 @@ struct EngineThread::State {
     if (on_event) on_event(kNames[event.index()], now, Seconds(Clock::now()));
   }
 
-  void Loop() {
-    std::unique_lock lock(mutex);
-    while (true) {
-      const auto ready = [this] { return stopping || !events.empty(); };
-      if (const std::optional<double> deadline = engine.NextDeadline()) {
-        // At most an hour at once: the limit may be larger than the clock can hold.
-        wake.wait_until(lock, TimeOf(std::min(*deadline, Seconds(Clock::now()) + 3600)), ready);
-      } else {
-        wake.wait(lock, ready);
-      }
-      if (stopping) break;
+  // All events there are, and what is due. One thread at a time.
+  void Work(std::unique_lock<std::mutex>& lock) {
+    busy = true;
+    do {
       std::deque<Event> batch;
       batch.swap(events);
       lock.unlock();
       for (Event& event : batch) Handle(event);
       const double now = Seconds(Clock::now());
-      if (const std::optional<double> deadline = engine.NextDeadline(); deadline && *deadline <= now) {
+      if (const std::optional<double> due = engine.NextDeadline(); due && *due <= now) {
         engine.Tick(now);
         Publish();
       }
       lock.lock();
+    } while (!stopping && !events.empty());
+    const std::optional<double> due = engine.NextDeadline();
+    const bool sooner = due && (!deadline || *due < *deadline);
+    deadline = due;
+    busy = false;
+    if (sooner || its_turn) wake.notify_one();
+  }
+
+  void Loop() {
+    std::unique_lock lock(mutex);
+    while (!stopping || busy) {
+      its_turn = busy;
+      const double now = Seconds(Clock::now());
+      if (busy || (events.empty() && !deadline)) {
+        wake.wait(lock);
+      } else if (events.empty() && *deadline > now) {
+        wake.wait_until(lock, TimeOf(std::min(*deadline, now + 3600)));  // it may be more than the clock can hold
+      } else {
+        Work(lock);
+      }
     }
     for (Event& event : events) {
       if (auto* submit = std::get_if<SubmitEvent>(&event))
@@ -119,10 +134,12 @@ struct EngineThread::State {
   const std::function<void(const absl::Status&)> on_failure;
   const std::function<void(const char*, double, double)> on_event;
   mutable std::mutex mutex;
-  Engine engine;  // its thread only, after construction
-  std::condition_variable wake;
-  std::deque<Event> events;  // under mutex, as the two below
-  bool stopping = false;
+  Engine engine;  // of the thread that set busy
+  std::condition_variable wake;  // of the engine's own thread
+  std::deque<Event> events;      // under mutex, as all below
+  bool stopping = false, busy = false;
+  bool its_turn = false;           // the engine's own thread waits for the end of busy
+  std::optional<double> deadline;  // the engine's next, when it is not busy
   EngineStats published;
   std::thread thread;
 };
@@ -150,8 +167,8 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
     std::lock_guard lock(state_->mutex);
     if (state_->stopping) return absl::UnavailableError("shutting down");
     state_->events.push_back(SubmitEvent{std::move(request), &answer});
+    if (!state_->busy) state_->wake.notify_one();
   }
-  state_->wake.notify_one();
   return future.get();
 }
 
@@ -159,7 +176,7 @@ void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request})
 void EngineThread::Finish(uint64_t request, int choice, int tokens) {
   state_->Post(FinishEvent{request, choice, tokens});
 }
-void EngineThread::OnResult(StepResult result) { state_->Post(std::move(result)); }
+void EngineThread::OnResult(StepResult result) { state_->Post(std::move(result), /*here=*/true); }
 void EngineThread::FailAll(absl::Status why) { state_->Post(FailEvent{std::move(why)}); }
 
 EngineStats EngineThread::stats() const {
