@@ -1,11 +1,17 @@
 #include "agent/control_stream.h"
 
 #include <grpc/support/log.h>
+#include <grpc/support/time.h>
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
+#include <sched.h>
+#include <unistd.h>
 
+#include <deque>
 #include <mutex>
+#include <optional>
+#include <utility>
 
-#include "agent/worker.h"
 #include "configs/log.h"
 #include "protos/agent.grpc.pb.h"
 
@@ -16,6 +22,11 @@ namespace wire = agent::v1;
 
 constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;  // a step or a result of the largest batch, with room
+constexpr size_t kMostQueued = 1024;
+constexpr int kHoldMilliseconds = 100;
+
+enum Tag : intptr_t { kRead, kWrite, kKick, kFinish };
+void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }
 
 grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
@@ -45,14 +56,34 @@ void Prepare(grpc::ClientContext& context, const std::string& token) {
 }  // namespace
 
 struct ControlStream::State {
+  void LeaveCore();   // REQUIRES: mutex, as the next
+  void Kick();
+  void StartWrite();  // the rest: Run's thread
+  void StartRead() { stream->Read(&incoming, ToTag(kRead)); }
+  void OnRead(bool ok, const std::function<After(const wire::FromMaster&)>& on_message);
+  void OnWrite(bool ok);
+  void Close();
+
   std::string token;
   std::unique_ptr<wire::Control::Stub> stub;
   grpc::ClientContext context, progress_context;
-  std::unique_ptr<grpc::ClientReaderWriter<wire::FromAgent, wire::FromMaster>> stream;
-  std::mutex write_mutex;
+  grpc::CompletionQueue queue;
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<wire::FromAgent, wire::FromMaster>> stream;
+  wire::FromMaster incoming;
+  grpc::Status ended;
+  bool writing = false;
+  std::optional<gpr_timespec> hold;  // the next read's latest time
+
+  std::mutex mutex;
+  std::deque<wire::FromAgent> outgoing;  // under mutex, as the two below
+  bool open = false, kicked = false;
+  pid_t thread = 0;    // Run's
+  int left_core = -1;  // where it does not run
+  cpu_set_t cores;     // this process's
+  grpc::Alarm kick;  // wakes Run's thread
+
   std::unique_ptr<grpc::ClientWriter<wire::ProgressReport>> progress;
   wire::ProgressAck progress_ack;
-  Worker writer;
 };
 
 ControlStream::ControlStream(const std::string& master, const std::string& token) : state_(std::make_unique<State>()) {
@@ -61,31 +92,124 @@ ControlStream::ControlStream(const std::string& master, const std::string& token
   state_->token = token;
   state_->stub = wire::Control::NewStub(
       grpc::CreateCustomChannel("dns:///" + master, grpc::InsecureChannelCredentials(), Arguments()));
-  Prepare(state_->context, token);
-  state_->stream = state_->stub->Session(&state_->context);
 }
 
 ControlStream::~ControlStream() {
-  Cancel();  // a write that is under way ends
-  state_->writer.Stop(std::chrono::hours(1));
+  Cancel();
   if (state_->progress) state_->progress->Finish().ok();
 }
 
-bool ControlStream::Read(wire::FromMaster* message) { return state_->stream->Read(message); }
+absl::Status ControlStream::Run(const wire::FromAgent& first, const std::function<After(const wire::FromMaster&)>& on_message) {
+  State& s = *state_;
+  Prepare(s.context, s.token);
+  s.stream = s.stub->PrepareAsyncSession(&s.context, &s.queue);
+  s.stream->StartCall(nullptr);  // goes with the first message, and has no tag of its own
+  s.writing = true;
+  s.stream->Write(first, ToTag(kWrite));
+  s.StartRead();
+  {
+    std::lock_guard lock(s.mutex);
+    s.open = true;
+    s.thread = gettid();
+    if (sched_getaffinity(0, sizeof(s.cores), &s.cores) != 0) CPU_ZERO(&s.cores);
+  }
+  while (true) {
+    void* tag = nullptr;
+    bool ok = false;
+    const auto next = s.queue.AsyncNext(&tag, &ok, s.hold.value_or(gpr_inf_future(GPR_CLOCK_MONOTONIC)));
+    if (next == grpc::CompletionQueue::SHUTDOWN) break;
+    if (next == grpc::CompletionQueue::TIMEOUT) {
+      s.hold.reset();
+      s.StartRead();
+      continue;
+    }
+    switch (static_cast<Tag>(reinterpret_cast<intptr_t>(tag))) {
+      case kRead:
+        s.OnRead(ok, on_message);
+        break;
+      case kWrite:
+        s.OnWrite(ok);
+        break;
+      case kKick:
+        s.StartWrite();
+        break;
+      case kFinish:
+        s.Close();
+        break;
+    }
+  }
+  return absl::Status(static_cast<absl::StatusCode>(s.ended.error_code()), s.ended.error_message());
+}
 
-bool ControlStream::Write(const wire::FromAgent& message) {
-  std::lock_guard lock(state_->write_mutex);
-  return state_->stream->Write(message);
+void ControlStream::State::OnRead(bool ok, const std::function<After(const wire::FromMaster&)>& on_message) {
+  if (!ok) return stream->Finish(&ended, ToTag(kFinish));
+  const After after = on_message(incoming);
+  if (after == After::kEnd) context.TryCancel();
+  if (after == After::kHold) {
+    hold = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(kHoldMilliseconds, GPR_TIMESPAN));
+  } else {
+    StartRead();
+  }
+}
+
+void ControlStream::State::OnWrite(bool ok) {
+  writing = false;
+  if (hold) {
+    hold.reset();
+    StartRead();
+  }
+  if (ok) StartWrite();  // otherwise the stream is ending: the next read says so
+}
+
+void ControlStream::State::StartWrite() {
+  wire::FromAgent message;
+  {
+    std::lock_guard lock(mutex);
+    kicked = false;
+    if (writing || !open || outgoing.empty()) return;
+    message = std::move(outgoing.front());
+    outgoing.pop_front();
+  }
+  writing = true;
+  stream->Write(message, ToTag(kWrite));
+}
+
+// A thread that is woken by another tends to be put on its core, even while others idle, and so does what it wakes in
+// turn: gRPC's threads on both sides would all run before the caller's next step.
+void ControlStream::State::LeaveCore() {
+  const int core = sched_getcpu();
+  if (!open || core < 0 || core == left_core) return;
+  cpu_set_t others = cores;
+  CPU_CLR(core, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  sched_setaffinity(thread, sizeof(others), &others);
+  left_core = core;
+}
+
+void ControlStream::State::Kick() {
+  if (!open || std::exchange(kicked, true)) return;
+  kick.Set(&queue, gpr_time_0(GPR_CLOCK_MONOTONIC), ToTag(kKick));
+}
+
+void ControlStream::State::Close() {
+  {
+    std::lock_guard lock(mutex);
+    open = false;
+    outgoing.clear();
+  }
+  queue.Shutdown();
 }
 
 void ControlStream::Send(wire::FromAgent message) {
-  // Far more than may be under way: a master that takes nothing has lost this agent.
-  if (!state_->writer.Post([this, message = std::move(message)] { Write(message); })) Cancel();
-}
-
-absl::Status ControlStream::Finish() {
-  const grpc::Status status = state_->stream->Finish();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  {
+    std::lock_guard lock(state_->mutex);
+    if (state_->outgoing.size() < kMostQueued) {
+      state_->outgoing.push_back(std::move(message));
+      state_->LeaveCore();
+      return state_->Kick();
+    }
+  }
+  Cancel();  // a master that takes nothing has lost this agent
 }
 
 bool ControlStream::WriteProgress(int agent, const wire::ProgressReport& report) {

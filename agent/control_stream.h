@@ -1,5 +1,6 @@
 // The agent's two streams to its master. gRPC stays in the .cc.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -10,22 +11,23 @@ namespace pangea {
 
 class ControlStream {
  public:
-  // master: HOST:PORT. Dials in the background; the first Write waits for the connection.
+  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second. gRPC
+  // answers every message that it waited for with a window update, which then travels with what is written.
+  enum class After { kRead, kHold, kEnd };
+
+  // master: HOST:PORT. Dials in the background; nothing is sent before Run.
   ControlStream(const std::string& master, const std::string& token);
   ~ControlStream();
   ControlStream(const ControlStream&) = delete;
 
-  // One thread. False: the stream has ended, Finish says why.
-  bool Read(agent::v1::FromMaster* message);
-  // Any thread. False: the stream has ended.
-  bool Write(const agent::v1::FromAgent& message);
-  // Any thread: written in order by a thread of its own, so that the caller can go on computing meanwhile.
+  // Waits for the connection, sends `first`, then everything given to Send, and hands over what comes, all on this
+  // thread. Returns how the stream ended (Cancelled after kEnd or Cancel).
+  absl::Status Run(const agent::v1::FromAgent& first, const std::function<After(const agent::v1::FromMaster&)>& on_message);
+  // Any thread; in order; does not block. The caller computes: Run's thread leaves it its core, where there are others.
   void Send(agent::v1::FromAgent message);
-  // The reader's thread, after Read returned false.
-  absl::Status Finish();
-  // One thread (not the reader's): the second stream, opened by the first call for this agent.
+  // One thread (not Run's): the second stream, opened by the first call for this agent. False: it has ended.
   bool WriteProgress(int agent, const agent::v1::ProgressReport& report);
-  // Any thread: everything pending and later returns false.
+  // Any thread: ends both streams.
   void Cancel();
 
  private:

@@ -26,6 +26,7 @@ constexpr std::chrono::seconds kConnectLimit(60);
 constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to notice an abort
 constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
 constexpr std::chrono::seconds kProgressPeriod(1);
+constexpr int kTraces = 16;  // that an agent without results keeps
 
 // This host's address as the way to the master shows it: where peers reach this agent. Connecting a datagram socket
 // sends nothing.
@@ -90,15 +91,10 @@ absl::Status AgentSession::Run() {
   join.set_device("cpu");
   join.set_isa(std::string(IsaName(BestIsa())));
   join.set_agent(options_.agent);
-  if (stream_.Write(first)) {
-    wire::FromMaster message;
-    while (stream_.Read(&message) && Handle(message)) {
-    }
-  }
-  return Leave();
+  return Leave(stream_.Run(first, [this](const wire::FromMaster& message) { return Handle(message); }));
 }
 
-bool AgentSession::Handle(const wire::FromMaster& message) {
+ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   switch (message.kind_case()) {
     case wire::FromMaster::kAssign: {
       {
@@ -110,30 +106,29 @@ bool AgentSession::Handle(const wire::FromMaster& message) {
       worker_->Post([this, assign = message.assign()] {
         if (const absl::Status status = Load(assign); !status.ok()) Fail(0, status, /*fatal=*/true);
       });
-      return true;
+      return After::kRead;
     }
     case wire::FromMaster::kForm:
       OnForm(message.form());
-      return true;
+      return After::kRead;
     case wire::FromMaster::kRendezvous: {
       std::lock_guard lock(mutex_);
       if (board_ && message.rendezvous().epoch() == epoch_) {
         board_->Deliver(message.rendezvous().key(), message.rendezvous().value());
       }
-      return true;
+      return After::kRead;
     }
     case wire::FromMaster::kStep:
-      OnStep(message.step());
-      return true;
+      return OnStep(message.step());
     case wire::FromMaster::kStop:
       LogInfo("stop: %s", message.stop().reason());
       stopped_ = true;
-      return false;
+      return After::kEnd;
     case wire::FromMaster::KIND_NOT_SET:
       break;
   }
   Fail(0, absl::UnimplementedError("the master sent a message of an unknown kind"), /*fatal=*/true);
-  return true;
+  return After::kRead;
 }
 
 absl::Status AgentSession::Load(const wire::Assign& assign) {
@@ -184,9 +179,10 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   {
     std::lock_guard lock(mutex_);
     limits_ = LimitsOf(loaded->header, loaded->deployment, loaded->plan);
+    answers_ = place.last && place.rank == 0;
     loaded_ = std::move(loaded);
   }
-  stream_.Write(message);
+  stream_.Send(std::move(message));
   return absl::OkStatus();
 }
 
@@ -198,7 +194,7 @@ void AgentSession::OnForm(const wire::Form& form) {
         message.mutable_rendezvous()->set_epoch(epoch);
         message.mutable_rendezvous()->set_key(key);
         message.mutable_rendezvous()->set_value(value);
-        stream_.Write(message);
+        stream_.Send(std::move(message));
       });
   {
     std::lock_guard lock(mutex_);
@@ -244,7 +240,7 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
           form.transport());
   wire::FromAgent message;
   message.mutable_formed()->set_epoch(form.epoch());
-  stream_.Write(message);
+  stream_.Send(std::move(message));
   return absl::OkStatus();
 }
 
@@ -259,30 +255,37 @@ absl::Status AgentSession::CheckOrder(const Step& step) {
   return absl::OkStatus();
 }
 
-void AgentSession::OnStep(const wire::Step& message) {
+ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   std::optional<StepLimits> limits;
   {
     std::lock_guard lock(mutex_);
     limits = limits_;
-    if (message.epoch() != epoch_) return;  // of an epoch that is over
+    if (message.epoch() != epoch_) return After::kRead;  // of an epoch that is over
   }
   auto step = std::make_shared<Step>(DecodeStep(message));
   absl::Status status =
       limits ? Validate(*step, *limits) : absl::FailedPreconditionError("a step came before the weights");
   if (status.ok()) status = CheckOrder(*step);
-  if (status.ok() && !worker_->Post([this, step] { RunStep(*step); }))
-    status = absl::ResourceExhaustedError("too many steps wait");
+  const bool behind = steps_open_.fetch_add(1) > 0;  // one runs, or is about to
+  const auto run = [this, step] {
+    auto told = RunStep(*step);
+    --steps_open_;  // before the stream may learn that the answer is on its way
+    if (told) stream_.Send(*std::move(told));
+  };
+  if (status.ok() && !worker_->Post(run)) status = absl::ResourceExhaustedError("too many steps wait");
   if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
+  // The step that runs will be answered before another one is needed.
+  return status.ok() && behind && answers_ ? After::kHold : After::kRead;
 }
 
-void AgentSession::RunStep(const Step& step) {
+std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   std::shared_ptr<Group> group;
   {
     std::lock_guard lock(mutex_);
-    if (step.epoch != epoch_ || left_) return;
+    if (step.epoch != epoch_ || left_) return std::nullopt;
     group = group_;
   }
-  if (!group) return;  // forming failed, which was reported
+  if (!group) return std::nullopt;  // forming failed, which was reported
   const auto result = Execute(step, *group);
   if (!result.ok()) {
     const absl::StatusCode code = result.status().code();
@@ -295,16 +298,22 @@ void AgentSession::RunStep(const Step& step) {
       if (group_ == group) group_.reset();
     }
     Fail(step.epoch, result.status(), !transport);
-    return;
+    return std::nullopt;
   }
-  if (!*result) return;
   wire::FromAgent message;
-  EncodeResult(**result, message.mutable_result());
-  EncodeActivity(activity_.totals(), message.mutable_result()->mutable_activity());
-  stream_.Send(std::move(message));  // the next step is at hand: it begins now
+  if (*result) {
+    EncodeResult(**result, message.mutable_result());
+    EncodeActivity(activity_.totals(), message.mutable_result()->mutable_activity());
+    if (traces_.steps_size() > 0) message.mutable_result()->mutable_traces()->Swap(&traces_);
+    return message;
+  }
+  // An agent that has nothing else to say tells them when it is idle, or has some to tell.
+  if (traces_.steps_size() == 0 || (traces_.steps_size() < kTraces && steps_open_ > 1)) return std::nullopt;
+  message.mutable_traces()->Swap(&traces_);
+  return message;
 }
 
-// With a timeline, what the step was made of goes to the master, before its result.
+// With a timeline, keeps what the step was made of.
 absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step, Group& group) {
   const bool trace = !loaded_->deployment.timeline.file.empty();
   activity_.Switch(Activity::kBusy);
@@ -313,15 +322,13 @@ absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step
   auto result = loaded_->executor->Run(step, group);
   activity_.Switch(Activity::kWait);
   if (!trace) return result;
-  wire::FromAgent message;
-  wire::StepTrace& told = *message.mutable_trace();
+  wire::StepTrace& told = *traces_.add_steps();
   told.set_epoch(step.epoch);
   told.set_number(step.number);
   told.set_rows(step.rows());
   told.set_begin(begin);
   const auto stretches = activity_.Recorded();
   told.mutable_stretches()->Add(stretches.begin(), stretches.end());
-  stream_.Send(std::move(message));
   return result;
 }
 
@@ -342,7 +349,7 @@ void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
   failure.set_code(static_cast<int>(why.code()));
   failure.set_message(std::string(why.message()));
   failure.set_fatal(fatal);
-  stream_.Write(message);
+  stream_.Send(std::move(message));
 }
 
 void AgentSession::Terminate(const absl::Status& why) {
@@ -413,17 +420,14 @@ void AgentSession::Report(int agent) {
   stream_.WriteProgress(agent, report);
 }
 
-absl::Status AgentSession::Leave() {
+absl::Status AgentSession::Leave(const absl::Status& ended) {
   {
     std::lock_guard lock(mutex_);
     left_ = true;
     changed_.notify_all();
   }
   AbortGroup(absl::AbortedError(stopped_ ? "the master said stop" : "the master is gone"));
-  // A stream that the master ended carries its reason; one that this agent leaves has to be cut.
-  if (stopped_) stream_.Cancel();
-  const absl::Status ended = stream_.Finish();
-  stream_.Cancel();
+  stream_.Cancel();  // the other one too
   if (!worker_->Stop(kLeaveLimit)) {
     // Loading or computing cannot be interrupted, and an agent must not outlive its master.
     LogWarning("still busy %d ms after the end: leaving as it is", kLeaveLimit.count());
@@ -438,6 +442,7 @@ absl::Status AgentSession::Leave() {
     if (!failure_.ok()) return failure_;
   }
   if (stopped_) return absl::OkStatus();
+  // A stream that the master ended carries its reason.
   if (ended.code() == absl::StatusCode::kCancelled) return absl::UnavailableError("the master ended the session");
   return absl::Status(ended.ok() ? absl::StatusCode::kUnavailable : ended.code(),
                       ended.ok() ? "the master ended the session" : ended.message());

@@ -33,13 +33,14 @@ class AgentSession {
  private:
   struct Loaded;  // deployment, header, plan, executor
 
-  bool Handle(const agent::v1::FromMaster& message);  // false: leave
+  using After = ControlStream::After;
+  After Handle(const agent::v1::FromMaster& message);
   void OnForm(const agent::v1::Form& form);
-  void OnStep(const agent::v1::Step& message);
+  After OnStep(const agent::v1::Step& message);
   // On the executor thread.
   absl::Status Load(const agent::v1::Assign& assign);
   absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
-  void RunStep(const Step& step);
+  std::optional<agent::v1::FromAgent> RunStep(const Step& step);  // -> what the master is told
   absl::StatusOr<std::optional<StepResult>> Execute(const Step& step, Group& group);
 
   absl::Status CheckOrder(const Step& step);
@@ -48,7 +49,7 @@ class AgentSession {
   void AbortGroup(const absl::Status& why);
   void Housekeep();  // progress reports, and the last deadline
   void Report(int agent);
-  absl::Status Leave();
+  absl::Status Leave(const absl::Status& ended);
 
   const AgentOptions options_;
   ControlStream stream_;
@@ -67,6 +68,9 @@ class AgentSession {
 
   uint64_t step_epoch_ = 0, next_step_ = 0;  // control thread
   bool stopped_ = false;                     // control thread: the master said so
+  std::atomic<int> steps_open_{0};           // given to the worker and not done
+  std::atomic<bool> answers_{false};         // this agent tells the master what steps came to
+  agent::v1::StepTraces traces_;             // executor thread: not told yet
   std::unique_ptr<Worker> worker_;
   std::thread housekeeper_;
 };

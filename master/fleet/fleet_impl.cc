@@ -178,9 +178,9 @@ void FleetImpl::OnMessage(ControlServer::SessionId session, const wire::FromAgen
     case wire::FromAgent::kResult:
       lock.unlock();
       return OnResult(agent, message.result());
-    case wire::FromAgent::kTrace:
+    case wire::FromAgent::kTraces:
       lock.unlock();
-      return watch_.OnTrace(agent, message.trace(), MonotonicSeconds());
+      return OnTraces(agent, message.traces());
     case wire::FromAgent::kFailure: {
       const wire::Failure& failure = message.failure();
       AgentState& state = state_.agents[agent];
@@ -232,6 +232,11 @@ void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
     state_.last_progress = now;
   }
   options_.on_result(DecodeResult(message));
+  OnTraces(agent, message.traces());
+}
+
+void FleetImpl::OnTraces(int agent, const wire::StepTraces& traces) {
+  for (const wire::StepTrace& trace : traces.steps()) watch_.OnTrace(agent, trace, MonotonicSeconds());
 }
 
 void FleetImpl::OnJoin(ControlServer::SessionId session, const wire::Join& join) {

@@ -46,6 +46,7 @@ class FleetImpl : public Fleet {
   void OnEnd(ControlServer::SessionId session);
   void OnProgress(int agent, const agent::v1::ProgressReport& report);
   void OnResult(int agent, const agent::v1::StepResult& message);
+  void OnTraces(int agent, const agent::v1::StepTraces& traces);
   // Under mutex_.
   void OnJoin(ControlServer::SessionId session, const agent::v1::Join& join);
   void OnReady(int agent, const agent::v1::Ready& ready);

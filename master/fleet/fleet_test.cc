@@ -220,10 +220,10 @@ class RemoteTest : public OneFleetTest {
     join->set_isa("reference");
     join->set_agent(-1);
     edit(&message);
-    stream.Write(message);
-    wire::FromMaster answer;
-    EXPECT_FALSE(stream.Read(&answer)) << answer.ShortDebugString();
-    return stream.Finish();
+    return stream.Run(message, [](const wire::FromMaster& answer) {
+      ADD_FAILURE() << answer.ShortDebugString();
+      return ControlStream::After::kEnd;
+    });
   }
   int port_ = 0;
   std::string token_;
