@@ -1,6 +1,7 @@
 #include "master/fleet/control_server.h"
 
 #include <grpc/support/log.h>
+#include <google/protobuf/arena.h>
 #include <grpcpp/grpcpp.h>
 
 #include <deque>
@@ -22,6 +23,7 @@ namespace wire = agent::v1;
 
 constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;
+constexpr size_t kArenaBytes = 16 << 10;  // a result of some hundred sequences
 // Far beyond the steps that may be under way plus what a rendezvous brings.
 constexpr size_t kMostQueued = 65536;
 constexpr std::chrono::milliseconds kShutdownLimit(500);
@@ -86,9 +88,10 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
 
   void OnReadDone(bool ok) override {
     if (ok) {
-      wire::FromAgent message;
-      if (grpc::SerializationTraits<wire::FromAgent>::Deserialize(&incoming_, &message).ok()) {
-        state_->callbacks.on_message(id_, message);
+      google::protobuf::Arena arena(block_, sizeof(block_));
+      auto* message = google::protobuf::Arena::CreateMessage<wire::FromAgent>(&arena);
+      if (grpc::SerializationTraits<wire::FromAgent>::Deserialize(&incoming_, message).ok()) {
+        state_->callbacks.on_message(id_, *message);
         incoming_.Clear();
         StartRead(&incoming_);
         return;
@@ -127,6 +130,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   ControlServer::State* const state_;
   const ControlServer::SessionId id_;
   grpc::ByteBuffer incoming_;
+  alignas(8) char block_[kArenaBytes];  // of the message that is handled
   std::mutex mutex_;
   std::deque<grpc::ByteBuffer> queue_;  // the front is being written
   std::optional<absl::Status> finish_;
@@ -226,9 +230,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::s
 }
 
 void ControlServer::Send(const std::vector<SessionId>& sessions, const wire::FromMaster& message) {
-  const std::string bytes = message.SerializeAsString();
-  const grpc::Slice slice(bytes);
-  const grpc::ByteBuffer buffer(&slice, 1);  // copies share the slice
+  grpc::ByteBuffer buffer;  // copies share its slices
+  bool own = false;
+  grpc::SerializationTraits<wire::FromMaster>::Serialize(message, &buffer, &own).ok();
   std::lock_guard lock(state_->mutex);
   for (const SessionId id : sessions) {
     if (const auto found = state_->sessions.find(id); found != state_->sessions.end()) found->second->Write(buffer);

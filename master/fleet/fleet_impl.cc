@@ -1,6 +1,7 @@
 // The fleet towards its callers and its agents; supervisor.cc has the part that watches.
 #include "master/fleet/fleet_impl.h"
 
+#include <google/protobuf/arena.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@ namespace {
 
 namespace wire = agent::v1;
 
+constexpr size_t kArenaBytes = 16 << 10;        // a step of some hundred sequences
 constexpr std::chrono::seconds kStopLimit(2);   // for agents to leave by themselves
 constexpr std::chrono::seconds kKillLimit(10);  // for the kernel to take killed ones away
 
@@ -93,14 +95,16 @@ void FleetImpl::WriteMetrics(MetricsPage& page) const {
 }
 
 void FleetImpl::Send(const Step& step) {
-  wire::FromMaster message;
-  EncodeStep(step, message.mutable_step());
+  alignas(8) char block[kArenaBytes];
+  google::protobuf::Arena arena(block, sizeof(block));
+  auto* message = google::protobuf::Arena::CreateMessage<wire::FromMaster>(&arena);
+  EncodeStep(step, message->mutable_step());
   std::lock_guard lock(mutex_);
   if (mode_ != Mode::kRunning) return;  // whoever waits for its result is told by on_failure
-  message.mutable_step()->set_epoch(epoch_);
+  message->mutable_step()->set_epoch(epoch_);
   steps_.emplace_back(step.number, MonotonicSeconds());
   watch_.step_rows.Add(step.rows());
-  server_->Send(Sessions(), message);
+  server_->Send(Sessions(), *message);
 }
 
 void FleetImpl::Stop() {

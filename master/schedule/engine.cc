@@ -25,8 +25,8 @@ struct Engine::State {
   void Started(Request* request);
   void SetAlarm(Request* request, double when);
   void Flush();
-  void CommitRun(const Run& run, const SequenceResult* result);
-  void TakeSamples(Sequence* sequence, const SequenceResult& result);
+  void CommitRun(const Run& run, SequenceResult* result);
+  void TakeSamples(Sequence* sequence, std::vector<Sample> samples);
   Output& NewOutput(const Sequence& sequence);
   void EndChoice(Sequence* sequence);
   void EndRequest(Request* request);
@@ -178,7 +178,7 @@ void Engine::State::Bury() {
 }
 
 // result: null when the agents sent none for this run.
-void Engine::State::CommitRun(const Run& run, const SequenceResult* result) {
+void Engine::State::CommitRun(const Run& run, SequenceResult* result) {
   Sequence* sequence = run.sequence;
   Request* request = sequence->request;
   const bool failed = result && !result->status.ok();
@@ -203,16 +203,17 @@ void Engine::State::CommitRun(const Run& run, const SequenceResult* result) {
   }
   if (!result || result->samples.empty())
     return Fail(request, sequence->choice, absl::InternalError("the agents sent no sample"));
-  TakeSamples(sequence, *result);
+  TakeSamples(sequence, std::move(result->samples));
 }
 
-void Engine::State::TakeSamples(Sequence* sequence, const SequenceResult& result) {
+void Engine::State::TakeSamples(Sequence* sequence, std::vector<Sample> samples) {
   const Request& request = *sequence->request;
   const std::vector<int32_t>& stops = request.body.stop_ids;
   Output& output = NewOutput(*sequence);
-  for (const Sample& sample : result.samples) {
+  size_t taken = 0;
+  while (taken < samples.size()) {
+    const Sample& sample = samples[taken++];
     sequence->generated.push_back(sample.id);
-    output.samples.push_back(sample);
     ++counts.generated;
     if (std::find(stops.begin(), stops.end(), sample.id) != stops.end())
       output.finish = FinishReason::kStop;
@@ -220,6 +221,8 @@ void Engine::State::TakeSamples(Sequence* sequence, const SequenceResult& result
       output.finish = FinishReason::kLength;
     if (output.finish != FinishReason::kNone) break;
   }
+  samples.resize(taken);
+  output.samples = std::move(samples);
   scheduler.Accepted(sequence);
   if (output.finish == FinishReason::kNone) return;
   if (planted_bug == PlantedBug::kFinishTwice) outputs.push_back(Output(output));
@@ -288,7 +291,7 @@ void Engine::Finish(double now, uint64_t request, int choice, int) {
   state_->Pump(now);
 }
 
-void Engine::OnResult(double now, const StepResult& result) {
+void Engine::OnResult(double now, StepResult result) {
   State& state = *state_;
   if (!state.failure.ok() || result.epoch != state.options.epoch) return;  // of a step that is void
   if (state.scheduler.flights().empty() || state.scheduler.flights().front().number != result.number) {

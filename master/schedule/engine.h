@@ -90,7 +90,7 @@ class Engine {
   // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
   // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
-  void OnResult(double now, const StepResult& result);
+  void OnResult(double now, StepResult result);
   void Tick(double now);                       // queue age and deadlines; calls deliver for what has expired
   void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
   std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens

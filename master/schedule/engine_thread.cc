@@ -79,7 +79,7 @@ struct EngineThread::State {
       engine.Finish(now, finish->request, finish->choice, finish->tokens);
     } else if (auto* result = std::get_if<StepResult>(&event)) {
       const bool served = engine.failure().ok();
-      engine.OnResult(now, *result);
+      engine.OnResult(now, std::move(*result));
       if (served && !engine.failure().ok() && on_failure) on_failure(engine.failure());
     } else {
       engine.FailAll(std::get<FailEvent>(event).why);

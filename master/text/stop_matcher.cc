@@ -32,6 +32,7 @@ struct StopMatcher::Automaton {
 };
 
 StopMatcher::StopMatcher(std::vector<std::string> stops) {
+  if (stops.empty()) return;
   auto automaton = std::make_shared<Automaton>();
   auto& states = automaton->states;
   std::vector<std::pair<int, unsigned char>> edge(1);  // into each state: from, byte
@@ -61,6 +62,7 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
 }
 
 StopMatcher::Piece StopMatcher::Push(std::string_view text) {
+  if (!automaton_) return {std::string(text), false};
   if (stopped_) return {"", true};
   for (size_t i = 0; i < text.size(); ++i) {
     state_ = automaton_->Step(state_, static_cast<unsigned char>(text[i]));
