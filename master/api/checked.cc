@@ -4,13 +4,13 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
 #include "master/api/json_limits.h"
 #include "master/api/openai_request.h"
+#include "master/api/random_bits.h"
 
 namespace pangea {
 namespace {
@@ -184,8 +184,7 @@ absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* 
   if (m.has_seed()) {
     s.seed = static_cast<uint64_t>(m.seed());
   } else {
-    std::random_device device;
-    s.seed = (static_cast<uint64_t>(device()) << 32) | device();
+    s.seed = RandomBits();
   }
   out->stream = m.stream();
   if (m.has_stream_options() && m.has_stream() && !m.stream()) {

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
 #include "master/api/json_limits.h"
+#include "master/api/random_bits.h"
 
 namespace pangea {
 namespace {
@@ -24,8 +24,7 @@ constexpr size_t kPieceTokens = 256;
 constexpr uint64_t kShrink = 4;
 
 std::string NewId(bool chat) {
-  std::random_device device;
-  return absl::StrFormat("%s-%08x%08x%08x", chat ? "chatcmpl" : "cmpl", device(), device(), device());
+  return absl::StrFormat("%s-%016x%016x", chat ? "chatcmpl" : "cmpl", RandomBits(), RandomBits());
 }
 
 size_t LongestPiece(const Text& text) {

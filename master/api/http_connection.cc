@@ -4,11 +4,11 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "master/api/http_rules.h"
+#include "master/api/random_bits.h"
 
 namespace pangea {
 namespace {
@@ -29,8 +29,7 @@ HttpConnection::Clock::time_point After(double seconds) {
 }
 
 std::string NewRequestId() {
-  std::random_device device;
-  return absl::StrFormat("req-%08x%08x", device(), device());
+  return absl::StrFormat("req-%016x", RandomBits());
 }
 
 bool SafeRequestId(std::string_view id) {

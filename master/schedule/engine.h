@@ -103,10 +103,10 @@ class Engine {
   std::unique_ptr<State> state_;
 };
 
-// The engine with a thread of its own. Every method may be called from any thread and returns at once, but: Submit waits
-// for the engine's answer (not to be called from deliver), and OnResult does the engine's work itself when nobody else
-// is at it. deliver and the port are called by whoever does the work, one call at a time. The destructor ends open
-// requests without a word.
+// The engine for many threads. Every method may be called from any thread and returns at once, but: Submit and OnResult do
+// the engine's work themselves when nobody else is at it, and Submit waits for its answer (not to be called from deliver).
+// The rest is done by a thread of its own. deliver and the port are called by whoever does the work, one call at a time.
+// The destructor ends open requests without a word.
 class EngineThread {
  public:
   // on_failure: once, as deliver, when the engine gave up by itself (agents that answer out of order).

@@ -164,10 +164,10 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
   std::promise<absl::Status> answer;
   std::future<absl::Status> future = answer.get_future();
   {
-    std::lock_guard lock(state_->mutex);
+    std::unique_lock lock(state_->mutex);
     if (state_->stopping) return absl::UnavailableError("shutting down");
     state_->events.push_back(SubmitEvent{std::move(request), &answer});
-    if (!state_->busy) state_->wake.notify_one();
+    if (!state_->busy) state_->Work(lock);
   }
   return future.get();
 }
