@@ -70,7 +70,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
   Awaitable<bool> ServeUnary(const HttpRequest& request, RestAnswer* answer, Generation* generation);
-  bool FillStream();  // what the stream has ready -> out_; false: there may be more
+  bool FillStream(std::string* out);  // what the stream has ready -> out_; false: there may be more
   void Pump();
   Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
   Awaitable<bool> Write(std::string bytes);

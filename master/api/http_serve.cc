@@ -166,16 +166,17 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
   co_return co_await Send(request, std::move(reply));
 }
 
-bool HttpConnection::FillStream() {
-  std::string events;
+bool HttpConnection::FillStream(std::string* out) {
+  static thread_local std::string events;  // one for all connections: its memory is warm
+  events.clear();
   stream_->Take(kEventBytes, &events);
   const size_t size = events.size();
   if (size > 0 && chunked_) {
-    absl::StrAppend(&out_, absl::Hex(size), "\r\n", events, "\r\n");
+    absl::StrAppend(out, absl::Hex(size), "\r\n", events, "\r\n");
   } else {
-    out_ += events;
+    *out += events;
   }
-  if (stream_->done() && chunked_) out_ += "0\r\n\r\n";
+  if (stream_->done() && chunked_) *out += "0\r\n\r\n";
   return size < kEventBytes;
 }
 
@@ -183,14 +184,18 @@ bool HttpConnection::FillStream() {
 // it at once, and then the coroutine with its timers sleeps on. It is woken for everything else.
 void HttpConnection::Pump() {
   if (!pumped_) return Wake();
-  const bool all = FillStream();
-  if (!out_.empty()) {
+  static thread_local std::string once;  // likewise
+  once.clear();
+  std::string* out = out_.empty() ? &once : &out_;
+  const bool all = FillStream(out);
+  if (!out->empty()) {
     boost::system::error_code error;
-    const size_t n = socket_.write_some(asio::buffer(out_), error);
+    const size_t n = socket_.write_some(asio::buffer(*out), error);
     if (!error) {
-      out_.erase(0, n);
+      out->erase(0, n);
       written_ = Clock::now();
     }  // an error is met again, and answered, by the coroutine's own write
+    if (!once.empty()) out_ = once;
   }
   if (all && out_.empty() && !stream_->done()) return;
   pumped_ = false;
@@ -218,7 +223,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   out_ = Head(request, head, true);
   if (!generation->started()) out_ += Chunk(request, kPingEvent);
   while (true) {
-    if (!answer->done()) FillStream();
+    if (!answer->done()) FillStream(&out_);
     if (!out_.empty()) {
       std::string bytes;
       bytes.swap(out_);

@@ -173,19 +173,22 @@ void Service::Deliver(std::vector<Output> outputs) {
   // One post a step.
   post_([this, outputs = std::make_shared<std::vector<Output>>(std::move(outputs))] {
     const auto now = Clock::now();
-    std::vector<std::shared_ptr<Generation>> touched;
-    for (Output& output : *outputs) {
-      std::shared_ptr<Generation> generation;
-      {
-        std::lock_guard lock(mutex_);
-        const auto found = requests_.find(output.request);
-        if (found != requests_.end()) generation = found->second.lock();
+    // By output; null: its client has gone. Given up outside the mutex, which the last reference's deleter takes.
+    std::vector<std::shared_ptr<Generation>> generations(outputs->size());
+    {
+      std::lock_guard lock(mutex_);
+      for (size_t i = 0; i < outputs->size(); ++i) {
+        const auto found = requests_.find((*outputs)[i].request);
+        if (found != requests_.end()) generations[i] = found->second.lock();
       }
-      if (!generation) continue;  // its client has gone
-      generation->OnOutput(std::move(output), now);
-      if (touched.empty() || touched.back() != generation) touched.push_back(std::move(generation));
     }
-    for (const auto& generation : touched) {
+    std::vector<Generation*> touched;
+    for (size_t i = 0; i < outputs->size(); ++i) {
+      if (!generations[i]) continue;
+      generations[i]->OnOutput(std::move((*outputs)[i]), now);
+      if (touched.empty() || touched.back() != generations[i].get()) touched.push_back(generations[i].get());
+    }
+    for (Generation* generation : touched) {
       if (generation->on_progress) generation->on_progress();
     }
   });
