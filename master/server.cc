@@ -283,6 +283,8 @@ int ServeMain(int argc, char** argv) {
   server.signals = SignalFd();
   // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.
   mallopt(M_MMAP_THRESHOLD, kMappedBytes);
+  // Small pieces freed by another thread than took them are merged when they are freed, and not all at once within a step.
+  mallopt(M_MXFAST, 0);
   SetLogLevel(server.deployment.log);
   SetLogProcess("master");
   for (const std::string& warning : planned.warnings) LogWarning("%s", warning);

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 
 namespace pangea {
@@ -75,9 +76,12 @@ struct Sample {
   std::vector<std::pair<int32_t, float>> top;       // best first
 };
 
+// A step gives most sequences one, which then needs no memory of its own on its way through the master.
+using Samples = absl::InlinedVector<Sample, 1>;
+
 struct SequenceResult {
   uint64_t id = 0;
-  std::vector<Sample> samples;  // zero or more
+  Samples samples;              // zero or more
   std::vector<Sample> prompt;   // LogitRows::kAll: for each row whose next id is known (all but the last row, and the last too
                                 // when next_id >= 0), that id with its log-probability, in row order
   absl::Status status;          // not OK: this sequence has failed (NaN in its logits); no samples

@@ -13,6 +13,8 @@
 namespace pangea {
 namespace {
 
+std::vector<Sample> PromptSamples(const Output& output) { return {output.samples.begin(), output.samples.end()}; }
+
 using Json = nlohmann::json;
 
 class GenerationTest : public testing::Test {
@@ -315,11 +317,11 @@ TEST_F(GenerationTest, EchoWithLogprobs) {
   g->OnOutput(Ids(10, 1, "xy", FinishReason::kLength));
   EXPECT_FALSE(g->Next());
   Output prompt = Ids(10, 0, "");
-  prompt.prompt = IdList(10, 0, {'h', 0xC3}).samples;
+  prompt.prompt = PromptSamples(IdList(10, 0, {'h', 0xC3}));
   g->OnOutput(std::move(prompt));
   EXPECT_FALSE(g->Next());
   Output rest = Ids(10, 0, "uv", FinishReason::kLength);
-  rest.prompt = IdList(10, 0, {0xA9, '!'}).samples;
+  rest.prompt = PromptSamples(IdList(10, 0, {0xA9, '!'}));
   g->OnOutput(std::move(rest));
   const Json answer = Collect(*g);
   for (int i = 0; i < 2; ++i) {
@@ -344,7 +346,7 @@ TEST_F(GenerationTest, EchoOfIdsAndOfNothingElse) {
   ASSERT_TRUE(none) << status;
   EXPECT_EQ(none->Sequences()[0].max_tokens, 0);
   Output output = Ids(10, 0, "", FinishReason::kLength);
-  output.prompt = IdList(10, 0, {'a', 'b', 'c'}).samples;
+  output.prompt = PromptSamples(IdList(10, 0, {'a', 'b', 'c'}));
   none->OnOutput(std::move(output));
   const Json answer = Collect(*none);
   EXPECT_EQ(answer["choices"][0]["text"], "abc");

@@ -26,7 +26,7 @@ struct Engine::State {
   void SetAlarm(Request* request, double when);
   void Flush();
   void CommitRun(const Run& run, SequenceResult* result);
-  void TakeSamples(Sequence* sequence, std::vector<Sample> samples);
+  void TakeSamples(Sequence* sequence, Samples samples);
   Output& NewOutput(const Sequence& sequence);
   void EndChoice(Sequence* sequence);
   void EndRequest(Request* request);
@@ -206,7 +206,7 @@ void Engine::State::CommitRun(const Run& run, SequenceResult* result) {
   TakeSamples(sequence, std::move(result->samples));
 }
 
-void Engine::State::TakeSamples(Sequence* sequence, std::vector<Sample> samples) {
+void Engine::State::TakeSamples(Sequence* sequence, Samples samples) {
   const Request& request = *sequence->request;
   const std::vector<int32_t>& stops = request.body.stop_ids;
   Output& output = NewOutput(*sequence);

@@ -39,7 +39,7 @@ struct SequenceRequest {
 struct Output {
   uint64_t request = 0;
   int choice = 0;
-  std::vector<Sample> samples;
+  Samples samples;
   std::vector<Sample>
       prompt;  // log-probability of prompt[i+1] after prompt[..i], in order; complete when the first sample comes
   FinishReason finish = FinishReason::kNone;
