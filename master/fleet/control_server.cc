@@ -87,17 +87,11 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   }
 
   void OnReadDone(bool ok) override {
-    if (ok) {
-      google::protobuf::Arena arena(block_, sizeof(block_));
-      auto* message = google::protobuf::Arena::CreateMessage<wire::FromAgent>(&arena);
-      if (grpc::SerializationTraits<wire::FromAgent>::Deserialize(&incoming_, message).ok()) {
-        state_->callbacks.on_message(id_, *message);
-        incoming_.Clear();
-        StartRead(&incoming_);
-        return;
-      }
-      Close(absl::InvalidArgumentError("not a message of this protocol"));
+    if (ok && Handle()) {
+      incoming_.Clear();
+      return StartRead(&incoming_);  // from here on the next message may be handled, by another thread
     }
+    if (ok) Close(absl::InvalidArgumentError("not a message of this protocol"));
     state_->callbacks.on_end(id_);
     Close(absl::OkStatus());
   }
@@ -120,6 +114,13 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   }
 
  private:
+  bool Handle() {
+    google::protobuf::Arena arena(block_, sizeof(block_));
+    auto* message = google::protobuf::Arena::CreateMessage<wire::FromAgent>(&arena);
+    if (!grpc::SerializationTraits<wire::FromAgent>::Deserialize(&incoming_, message).ok()) return false;
+    state_->callbacks.on_message(id_, *message);
+    return true;
+  }
   // Once, and not while a write is under way.
   void FinishLater(const absl::Status& status) {
     if (finish_) return;
