@@ -76,7 +76,7 @@ struct ControlStream::State {
 
   std::mutex mutex;
   std::deque<wire::FromAgent> outgoing;  // under mutex, as the two below
-  bool open = false, kicked = false;
+  bool open = false, kicked = false;  // kicked: until its tag has come, the alarm may not be set again
   pid_t thread = 0;    // Run's
   int left_core = -1;  // where it does not run
   cpu_set_t cores;     // this process's
@@ -131,6 +131,10 @@ absl::Status ControlStream::Run(const wire::FromAgent& first, const std::functio
         s.OnWrite(ok);
         break;
       case kKick:
+        {
+          std::lock_guard lock(s.mutex);
+          s.kicked = false;
+        }
         s.StartWrite();
         break;
       case kFinish:
@@ -165,7 +169,6 @@ void ControlStream::State::StartWrite() {
   wire::FromAgent message;
   {
     std::lock_guard lock(mutex);
-    kicked = false;
     if (writing || !open || outgoing.empty()) return;
     message = std::move(outgoing.front());
     outgoing.pop_front();
