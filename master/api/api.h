@@ -36,7 +36,7 @@ struct ApiContext {
   TimelineFile* timeline = nullptr;                // where requests are drawn; null: nowhere
 };
 
-// Both doors on one set of threads. Engine outputs are handed in by Deliver (called on the engine thread).
+// Both doors on one set of threads. Engine outputs are handed in by Deliver (called by whoever does the engine's work).
 class Doors {
  public:
   static absl::StatusOr<std::unique_ptr<Doors>> Open(ApiContext* context);  // binds; ports 0 are chosen
