@@ -73,6 +73,7 @@ struct ControlStream::State {
   grpc::Status ended;
   bool writing = false;
   std::optional<gpr_timespec> hold;  // the next read's latest time
+  bool patient = true;               // nothing was held in vain since the last write
 
   std::mutex mutex;
   std::deque<wire::FromAgent> outgoing;  // under mutex, as the two below
@@ -120,6 +121,7 @@ absl::Status ControlStream::Run(const wire::FromAgent& first, const std::functio
     if (next == grpc::CompletionQueue::SHUTDOWN) break;
     if (next == grpc::CompletionQueue::TIMEOUT) {
       s.hold.reset();
+      s.patient = false;  // whatever hangs, a stop behind many steps shall be read
       s.StartRead();
       continue;
     }
@@ -149,7 +151,7 @@ void ControlStream::State::OnRead(bool ok, const std::function<After(const wire:
   if (!ok) return stream->Finish(&ended, ToTag(kFinish));
   const After after = on_message(incoming);
   if (after == After::kEnd) context.TryCancel();
-  if (after == After::kHold) {
+  if (after == After::kHold && patient) {
     hold = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(kHoldMilliseconds, GPR_TIMESPAN));
   } else {
     StartRead();
@@ -158,6 +160,7 @@ void ControlStream::State::OnRead(bool ok, const std::function<After(const wire:
 
 void ControlStream::State::OnWrite(bool ok) {
   writing = false;
+  patient = true;
   if (hold) {
     hold.reset();
     StartRead();

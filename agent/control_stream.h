@@ -11,8 +11,9 @@ namespace pangea {
 
 class ControlStream {
  public:
-  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second. gRPC
-  // answers every message that it waited for with a window update, which then travels with what is written.
+  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second (and then
+  // holds no more until it writes). gRPC answers every message that it waited for with a window update, which then
+  // travels with what is written.
   enum class After { kRead, kHold, kEnd };
 
   // master: HOST:PORT. Dials in the background; nothing is sent before Run.

@@ -273,7 +273,10 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
     if (told) stream_.Send(*std::move(told));
   };
   if (status.ok() && !worker_->Post(run)) status = absl::ResourceExhaustedError("too many steps wait");
-  if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
+  if (!status.ok()) {
+    --steps_open_;
+    Fail(message.epoch(), status, /*fatal=*/true);
+  }
   // The step that runs will be answered before another one is needed.
   return status.ok() && behind && answers_ ? After::kHold : After::kRead;
 }

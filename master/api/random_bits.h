@@ -3,13 +3,17 @@
 #pragma once
 #include <sys/random.h>
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 
 namespace pangea {
 
 inline uint64_t RandomBits() {
   uint64_t bits = 0;
-  while (getrandom(&bits, sizeof(bits), 0) != sizeof(bits)) {}  // interrupted: so few bytes cannot fail otherwise
+  while (getrandom(&bits, sizeof(bits), 0) != sizeof(bits)) {
+    if (errno != EINTR) std::abort();  // a kernel that refuses it: guessable ids would be worse
+  }
   return bits;
 }
 
