@@ -35,10 +35,12 @@ TEST_P(FleetTest, StepsThroughAllAgents) {
   ASSERT_TRUE(fleet->WaitReady().ok());
   EXPECT_EQ(fleet->agents_up(), 4);
   EXPECT_FALSE(fleet->isa().empty());
-  for (uint64_t number = 1; number <= 30; ++number) fleet->Send(TestStep(number));
-  ASSERT_TRUE(witness_.WaitResults(30));
+  // So many that what a stream does at once, reads, writes and wakes, happens in every order.
+  constexpr uint64_t kSteps = 500;
+  for (uint64_t number = 1; number <= kSteps; ++number) fleet->Send(TestStep(number));
+  ASSERT_TRUE(witness_.WaitResults(kSteps));
   const auto results = witness_.results();
-  for (uint64_t i = 0; i < 30; ++i) {
+  for (uint64_t i = 0; i < kSteps; ++i) {
     EXPECT_EQ(results[i].number, i + 1);
     ASSERT_EQ(results[i].sequences.size(), 1u);
     EXPECT_EQ(results[i].sequences[0].id, 7u);
