@@ -7,6 +7,10 @@
 namespace pangea::PANGEA_ISA {
 namespace {
 
+// How far ahead of their use a tile's first rows ask for the weights. The processor's own prefetch stops at a page's end, and a
+// panel of a small model is shorter than a page or two. A hint: past the end of the weights it does nothing.
+constexpr int64_t kAheadBytes = 4096;
+
 // R rows, from row r0 of a packed tile of T, times one panel.
 template <Format format, bool wide, int R>
 struct Panel {
@@ -23,6 +27,10 @@ struct Panel {
     for (int64_t b = k0 / 32; b < k1 / 32; ++b, x += block, cell += kCellBytes<format>) {
       const float* scale = reinterpret_cast<const float*>(x + ints) + first;
       const int32_t* offset = reinterpret_cast<const int32_t*>(scale + tile_rows);
+      if (first == 0) {
+#pragma GCC unroll 12
+        for (int64_t line = 0; line < kCellBytes<format>; line += 64) __builtin_prefetch(cell + kAheadBytes + line, 0, 3);
+      }
       I32 isum[R];
       DotBlock<format, wide, R>(cell, x + first * kBlockInts<wide>, offset, isum);
       const F32 d = LoadF16(cell + kLineBytes<format>);
