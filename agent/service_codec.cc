@@ -64,6 +64,7 @@ Step DecodeStep(const wire::Step& in) {
   Step out;
   out.epoch = in.epoch();
   out.number = in.number();
+  out.sequences.reserve(in.sequences_size());
   for (const auto& sequence : in.sequences()) out.sequences.push_back(DecodeSequence(sequence));
   out.ended.assign(in.ended().begin(), in.ended().end());
   for (const auto& copy : in.copies())

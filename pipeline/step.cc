@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 
 namespace pangea {
 namespace {
@@ -13,7 +14,7 @@ absl::Status Invalid(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat(parts...));
 }
 
-absl::Status CheckIds(const std::string& what, const std::vector<int32_t>& ids, int64_t most, int32_t vocab) {
+absl::Status CheckIds(const std::string& what, absl::Span<const int32_t> ids, int64_t most, int32_t vocab) {
   if (static_cast<int64_t>(ids.size()) > most) return Invalid(what, ": has ", ids.size(), " ids, at most ", most);
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab) return Invalid(what, ": id ", id, " is outside the vocabulary of ", vocab);

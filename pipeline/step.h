@@ -43,15 +43,19 @@ struct Sampling {
   bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
 };
 
+// While it decodes, a sequence has one row and one cache group, which then need no memory of their own.
+using StepIds = absl::InlinedVector<int32_t, 1>;
+using StepTables = absl::InlinedVector<std::vector<int32_t>, 1>;
+
 struct StepSequence {
   uint64_t id = 0;
   int32_t adapter = 0;           // 0: none
   int32_t start = 0;             // position of the first row
-  std::vector<int32_t> ids;      // the rows' ids; empty: one row, "your last sample"
+  StepIds ids;                   // the rows' ids; empty: one row, "your last sample"
   LogitRows logits = LogitRows::kNone;
   int32_t next_id = -1;          // with kAll: the id that follows the last row when it is known (a prompt chunk before the last);
                                  // no sample is then drawn. -1: the last row is sampled from
-  std::vector<std::vector<int32_t>> blocks;  // per cache group: appended to the table (or the whole table, see below)
+  StepTables blocks;                         // per cache group: appended to the table (or the whole table, see below)
   bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;          // when new or changed
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }

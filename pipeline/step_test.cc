@@ -23,7 +23,7 @@ Step Good() {
   step.number = 41;
   StepSequence prompt;
   prompt.id = 7;
-  prompt.ids = std::vector<int32_t>(16, 5);
+  prompt.ids.assign(16, 5);
   prompt.blocks = {{4}};
   prompt.sampling = Sampling{};
   StepSequence decode;

@@ -40,6 +40,7 @@ Sample DecodeSample(const wire::Sample& in) {
 void EncodeStep(const Step& in, wire::Step* out) {
   out->set_epoch(in.epoch);
   out->set_number(in.number);
+  out->mutable_sequences()->Reserve(static_cast<int>(in.sequences.size()));
   for (const StepSequence& sequence : in.sequences) {
     wire::StepSequence* to = out->add_sequences();
     to->set_id(sequence.id);
@@ -48,7 +49,11 @@ void EncodeStep(const Step& in, wire::Step* out) {
     to->mutable_ids()->Add(sequence.ids.begin(), sequence.ids.end());
     to->set_logits(static_cast<int>(sequence.logits));
     if (sequence.next_id >= 0) to->set_next_id(sequence.next_id);
-    for (const auto& blocks : sequence.blocks) to->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
+    // Nothing new for any group, as in most steps, is said by no table at all.
+    const bool news = std::any_of(sequence.blocks.begin(), sequence.blocks.end(), [](const auto& b) { return !b.empty(); });
+    if (news || sequence.whole_tables) {
+      for (const auto& blocks : sequence.blocks) to->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
+    }
     to->set_whole_tables(sequence.whole_tables);
     if (sequence.sampling) EncodeSampling(*sequence.sampling, to->mutable_sampling());
   }
@@ -64,6 +69,7 @@ void EncodeStep(const Step& in, wire::Step* out) {
 StepResult DecodeResult(const wire::StepResult& in) {
   StepResult out{.epoch = in.epoch(), .number = in.number()};
   out.copy_seconds = in.copy_seconds();
+  out.sequences.reserve(in.sequences_size());
   for (const auto& sequence : in.sequences()) {
     SequenceResult& to = out.sequences.emplace_back();
     to.id = sequence.id();

@@ -28,7 +28,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
                            .logit_bias = {{1, -100}, {4, 2.5f}},
                            .prompt_ids = {10, 11},
                            .generated_ids = {12, 13, 14}};
-  step.sequences = {full, StepSequence{.id = 8, .start = 33, .logits = LogitRows::kLast}};
+  step.sequences = {full, StepSequence{.id = 8, .start = 33, .logits = LogitRows::kLast, .blocks = {{}, {}, {}}}};
   step.ended = {1, 0xffffffffffffffff};
   step.copies = {{.group = 1, .from = 2, .to = 3}};
   agent::v1::Step message;
@@ -60,6 +60,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   EXPECT_EQ(back.sequences[1].next_id, StepSequence().next_id);
   EXPECT_FALSE(back.sequences[1].sampling);
   EXPECT_FALSE(back.sequences[1].whole_tables);
+  EXPECT_TRUE(back.sequences[1].blocks.empty()) << "nothing new for any group needs no words";
   EXPECT_EQ(back.ended, step.ended);
   ASSERT_EQ(back.copies.size(), 1u);
   EXPECT_EQ(back.copies[0].group, 1);

@@ -299,6 +299,7 @@ void Engine::OnResult(double now, StepResult result) {
   }
   const Flight flight = state.scheduler.Commit();
   state.scheduler.Learn(now, flight, result.copy_seconds);
+  state.outputs.reserve(state.outputs.size() + flight.runs.size());
   size_t next = 0;  // results come in the step's order, for those that have one
   for (const Run& run : flight.runs) {
     const bool has = next < result.sequences.size() && result.sequences[next].id == run.id;

@@ -135,6 +135,8 @@ std::optional<Step> Scheduler::Plan(double now) {
   step_ = Step();
   flight_ = Flight();
   flight_.sent = now;
+  step_.sequences.reserve(running_.size());
+  flight_.runs.reserve(running_.size());
   step_.epoch = options_.epoch;
   step_.number = flight_.number = next_number_;
 
