@@ -70,7 +70,7 @@ def bubble(rounds):
     found = []
     for _ in range(rounds):
         with harness.serve(MODEL, "--pipeline", 2) as s:
-            streams = [Stream(s, dict(model=s.model(), prompt=f"Story {i}:", max_tokens=400, ignore_eos=True, temperature=0)) for i in range(16)]
+            streams = [Stream(s, dict(model=s.model(), prompt=f"Story {i}:", max_tokens=1000, ignore_eos=True, temperature=0)) for i in range(16)]
             for stream in streams:
                 stream.start()
             time.sleep(2.5)  # prompts read, and a report of every agent (one a second)
