@@ -1,6 +1,7 @@
 #include "pipeline/capacity.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_format.h"
 #include "kernels/ops.h"
@@ -9,6 +10,14 @@ namespace pangea {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
+
+// The step by whose cost the stages are cut: rows, and the positions that each looks at. A core reads 20 GB/s and does 90 billion
+// multiply-adds meanwhile (docs/performance.md), whether weights have 4 or 8 bits; what a layer takes anyway (barriers) is 20 us.
+// All this decides balance only, so that it need not be exact.
+constexpr int64_t kWorkRows = 8;
+constexpr int kWorkContext = 512;
+constexpr double kBytesAMac = 0.22;
+constexpr int64_t kLayerBytes = 400'000;
 
 // Weight::PackedBytes of products over one input: neighbours of one type lie in one weight, as the stage packs them.
 struct Part {
@@ -59,10 +68,7 @@ int64_t TensorIndex::StoredBytes(Role role, int layer) const {
 int64_t TensorIndex::Work(Role role, int layer) const {
   const TensorRow* row = Find(role, layer);
   if (row == nullptr) return 0;
-  // 8 rows, at 0.22 bytes a multiply-add: 20 GB/s and 90 billion of them a core (docs/performance.md), so that 8-bit and 4-bit
-  // products of a batch count alike. It decides balance only, so that it need not be exact.
-  constexpr double kBytesAWeight = 8 * 0.22;
-  return std::max(StoredBytes(role, layer), static_cast<int64_t>(kBytesAWeight * row->n * row->k));
+  return std::max(StoredBytes(role, layer), static_cast<int64_t>(kWorkRows * kBytesAMac * row->n * row->k));
 }
 
 int64_t TensorIndex::LayerWork(int layer) const {
@@ -70,7 +76,14 @@ int64_t TensorIndex::LayerWork(int layer) const {
   for (const TensorRow& row : rows_) {
     if (row.layer == layer) work += Work(row.role, layer);
   }
-  return work;
+  const ModelConfig& model = header_->config;
+  const int64_t q = int64_t{model.heads} * model.head_dim, kv = int64_t{model.kv_heads} * model.head_dim;
+  const int64_t window = model.window[layer] > 0 ? std::min(model.window[layer], kWorkContext) : kWorkContext;
+  // A cached position: keys and values of two bytes, or the multiply-adds over them, which run at half the speed of products.
+  work += kWorkRows * window * std::max<int64_t>(4 * kv, std::llround(2 * q * 2 * kBytesAMac));
+  // What is no product: the rows of docs/simulation.md, there with their source.
+  const int64_t elements = 10 * model.hidden + 4 * (q + kv) + (model.gated ? 6 : 4) * model.ffn;
+  return work + kWorkRows * elements * int64_t{sizeof(float)} + kLayerBytes;
 }
 
 DType TensorIndex::SplitType(Role role) const {

@@ -182,8 +182,8 @@ TEST(MakePlan, BytesAreThoseOfTheParts) {
               0.02 * stored);
   const int64_t extent = KvExtentBytes(DType::kF16, 16, 64);
   EXPECT_EQ(whole.at(0, 0).kv_block_bytes, 30 * 3 * 2 * extent);
-  EXPECT_EQ(cut.at(0, 0).kv_block_bytes, 19 * 2 * 2 * extent);
-  EXPECT_EQ(cut.at(0, 1).kv_block_bytes, 19 * 1 * 2 * extent);
+  EXPECT_EQ(cut.at(0, 0).kv_block_bytes, 17 * 2 * 2 * extent);
+  EXPECT_EQ(cut.at(0, 1).kv_block_bytes, 17 * 1 * 2 * extent);
   EXPECT_EQ(cut.kv_blocks, static_cast<int>((256 << 20) / cut.at(0, 0).kv_block_bytes)) << "the fullest agent decides";
   EXPECT_GT(whole.predicted_tokens_per_second, 0);
 }
@@ -304,7 +304,7 @@ TEST(MakePlan, HashFollowsWhatIsHeld) {
 TEST(MakePlan, TextNamesEveryAgent) {
   const CheckpointHeader header = MakeTestCheckpoint(kSmol);
   const std::string text = MakePlan(header, Layout(2, 2)).plan.Text(header.config);
-  for (const char* part : {"2 stages x 2 ranks = 4 agents", "0-18", "19-29", "0-5", "6-8", "672-1535", "24576-49151",
+  for (const char* part : {"2 stages x 2 ranks = 4 agents", "0-16", "17-29", "0-5", "6-8", "672-1535", "24576-49151",
                            "tokens/s", "GB/s a thread", "blocks of 16 tokens"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
   }

@@ -7,13 +7,13 @@ LONG = 2000
 def long_prompt_once(settings, name):
     """-> (p99 between texts before ms, p99 while the prompt is read ms, largest ms, seconds until the prompt's first token, alone)"""
     rng = random.Random(7)
-    with harness.serve(MODEL, "--set", f"agents.threads={CORES}", *harness.settings(**settings)) as s:
+    with harness.serve(MODEL, "--set", f"agents.threads={CORES}", "--set", "cache.memory=512MiB", *harness.settings(**settings)) as s:
         model = s.model()
         prompt = lambda: [rng.randrange(100, 40000) for _ in range(LONG)]
         alone = Stream(s, dict(model=model, prompt=prompt(), max_tokens=2, ignore_eos=True, temperature=0))
         alone.start()
         alone_seconds = alone.end()[0] - alone.began
-        streams = [Stream(s, dict(model=model, prompt=f"Story {i}:", max_tokens=700, ignore_eos=True, temperature=0)) for i in range(8)]
+        streams = [Stream(s, dict(model=model, prompt=f"Story {i}:", max_tokens=1500, ignore_eos=True, temperature=0)) for i in range(8)]
         for stream in streams:
             stream.start()
         time.sleep(3)

@@ -326,6 +326,23 @@ TEST_P(RemoteTest, NoiseOnThePortDisturbsNobody) {
   EXPECT_EQ(b.Wait(), 0);
 }
 
+// The agent that answers leaves messages unread while a step runs. When that step hangs, a stop behind many others must be read
+// all the same: held back for each of them, it would come too late.
+TEST_P(RemoteTest, StopIsReadBehindStepsThatHang) {
+  Process a = StartAgent(port_, token_, {"--agent", "0"}), b = StartAgent(port_, token_, {"--agent", "1"});
+  ASSERT_TRUE(fleet_->WaitReady().ok());
+  fleet_->Send(TestStep(1));
+  ASSERT_TRUE(witness_.WaitResults(1));
+  kill(b.pid, SIGSTOP);
+  for (uint64_t number = 2; number <= 50; ++number) fleet_->Send(TestStep(number));
+  fleet_->Stop();  // waits two seconds for b, which cannot hear it
+  int status = -1;
+  EXPECT_EQ(waitpid(a.pid, &status, WNOHANG), a.pid) << "it has not read the stop";
+  EXPECT_EQ(status, 0) << a.Log();
+  kill(b.pid, SIGKILL);
+  b.Wait();
+}
+
 TEST_P(RemoteTest, LostRemoteAgentIsNamed) {
   Process a = StartAgent(port_, token_, {"--agent", "0"}), b = StartAgent(port_, token_, {"--agent", "1"});
   ASSERT_TRUE(fleet_->WaitReady().ok());
