@@ -168,6 +168,24 @@ TEST(MakePlan, SmallVocabularyLeavesRanksWithout) {
   EXPECT_EQ(plan.at(0, 2).vocab, (Range{256, 300}));
 }
 
+// 8 rows, 20 GB/s, 90 billion multiply-adds a second: 0.22 bytes a multiply-add; 512 positions of context.
+TEST(TensorIndex, WorkOfALayerIsItsWeightsItsCacheAndItsRows) {
+  const auto work = [](TestShape shape, int window) {
+    CheckpointHeader header = MakeTestCheckpoint(shape);
+    header.config.window.assign(header.config.layers, window);
+    return static_cast<double>(TensorIndex(header).LayerWork(1));
+  };
+  const double d = 576, q = 576, kv = 192, f = 1536;
+  const double weights = 8 * 0.22 * (2 * d * q + 2 * d * kv + 3 * d * f), rows = 8 * 4 * (10 * d + 4 * (q + kv) + 6 * f);
+  const double all = work(kSmol, 0);
+  EXPECT_NEAR(all, weights + 8 * 512 * 4 * kv + rows + 20e-6 * 20e9, 0.002 * all) << "4.8 of them are as much as the head";
+  EXPECT_NEAR(all - work(kSmol, 128), 8 * (512 - 128) * 4 * kv, 1) << "a window bounds what is read";
+  EXPECT_EQ(all, work(kSmol, 4096));
+  TestShape few = kSmol;  // one KV head for nine: the multiply-adds over the cache take longer than reading it
+  few.kv_heads = 1;
+  EXPECT_NEAR(work(few, 512) - work(few, 128), 8 * (512 - 128) * 2 * q * 2 * 0.22, 8 * 384);
+}
+
 TEST(MakePlan, BytesAreThoseOfTheParts) {
   const CheckpointHeader header = MakeTestCheckpoint(kSmol);
   const ParallelPlan whole = Planned(kSmol, 1, 1), cut = Planned(kSmol, 2, 2);

@@ -55,7 +55,7 @@ struct StepSequence {
   LogitRows logits = LogitRows::kNone;
   int32_t next_id = -1;          // with kAll: the id that follows the last row when it is known (a prompt chunk before the last);
                                  // no sample is then drawn. -1: the last row is sampled from
-  StepTables blocks;                         // per cache group: appended to the table (or the whole table, see below)
+  StepTables blocks;                         // per cache group: appended to the table (or the whole table, see below); none: nothing new
   bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;          // when new or changed
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }

@@ -29,6 +29,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
                            .prompt_ids = {10, 11},
                            .generated_ids = {12, 13, 14}};
   step.sequences = {full, StepSequence{.id = 8, .start = 33, .logits = LogitRows::kLast, .blocks = {{}, {}, {}}}};
+  step.sequences.push_back(StepSequence{.id = 9, .start = 15, .blocks = {{}, {3}, {}}});
   step.ended = {1, 0xffffffffffffffff};
   step.copies = {{.group = 1, .from = 2, .to = 3}};
   agent::v1::Step message;
@@ -39,7 +40,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
 
   EXPECT_EQ(back.epoch, 3u);
   EXPECT_EQ(back.number, 41u);
-  ASSERT_EQ(back.sequences.size(), 2u);
+  ASSERT_EQ(back.sequences.size(), 3u);
   const StepSequence& s = back.sequences[0];
   EXPECT_EQ(s.id, 7u);
   EXPECT_EQ(s.adapter, 2);
@@ -61,6 +62,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   EXPECT_FALSE(back.sequences[1].sampling);
   EXPECT_FALSE(back.sequences[1].whole_tables);
   EXPECT_TRUE(back.sequences[1].blocks.empty()) << "nothing new for any group needs no words";
+  EXPECT_EQ(back.sequences[2].blocks, step.sequences[2].blocks) << "every group keeps its place";
   EXPECT_EQ(back.ended, step.ended);
   ASSERT_EQ(back.copies.size(), 1u);
   EXPECT_EQ(back.copies[0].group, 1);
