@@ -127,16 +127,19 @@ def test_a_second_signal_means_now():
 def test_a_killed_agent_ends_every_stream_with_an_error(victim):
     """recovery is not there yet; hanging or lying is not allowed"""
     with serve(STORIES, *layout("2x2"), "--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2", clean_exit=False) as s:
-        streams = slow_streams(s, 2) + [Stream(s) for _ in range(6)]
+        streams = slow_streams(s, 2) + [Stream(s) for _ in range(30)]
         time.sleep(0.1)  # those behind the running two wait in the queue
         open_ones = [x for x in streams if x.ended is None]
-        assert open_ones, "every stream ended before the kill; the test tries nothing"
         os.kill(s.agents()[victim], signal.SIGKILL)
         killed = time.monotonic()
         code = s.wait(20)
         assert code not in (0, None) and code > 0, f"exit code {code}"
         for stream in open_ones:
             stream.join(5)
+        # On a busy machine the server had given some all that they asked for, and their readers had not come to it yet.
+        cut = [x for x in open_ones if not (x.done and x.finish == "length" and x.error is None)]
+        assert len(cut) >= 4, "most streams ended before the kill; the test tries nothing"
+        for stream in cut:
             assert isinstance(stream.error, dict) and stream.error["message"] and stream.error["type"], f"{stream.error} after {stream.text[-40:]!r}"
             assert not stream.done and stream.ended - killed < 1.5, f"told after {stream.ended - killed:.2f} s"
         assert s.leftovers() == []
