@@ -117,7 +117,7 @@ def test_counts_are_what_was_asked_and_gauges_return():
 
 def test_the_gauges_move_while_requests_run():
     with serve(STORIES, *layout("1x1"), *settings(schedule__max_sequences=2)) as s:
-        threads = [threading.Thread(target=s.complete, kwargs={**STORY, "max_tokens": 500}, daemon=True) for _ in range(4)]
+        threads = [threading.Thread(target=s.complete, kwargs={**STORY, "max_tokens": 500, "n": 6}, daemon=True) for _ in range(4)]
         for t in threads:
             t.start()
         p = until(lambda: (found := page(s))("queue_depth") >= 1 and found, 30)
