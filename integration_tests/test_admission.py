@@ -175,19 +175,19 @@ def flood(server, text, length):
 def test_a_thousand_requests_on_a_queue_of_64():
     text = "Once upon a time there was a little girl " * 9
     with serve(STORIES, *layout("2x1"), *settings(limits__queue=QUEUE, schedule__max_sequences=RUNNING)) as s:
-        (right,), _ = s.complete(prompt=text, max_tokens=100, temperature=0, ignore_eos=True)
+        (right,), _ = s.complete(prompt=text, max_tokens=300, temperature=0, ignore_eos=True)
         s.complete(prompt=text, max_tokens=1)
-        flood(s, text, 100)  # the heaps' first growth is no leak
+        flood(s, text, 300)  # the heaps' first growth is no leak
         time.sleep(2)  # a second after the last request an idle server gives memory back
         before = s.memory_kb()
         for _ in range(2):
-            got = flood(s, text, 100)
+            got = flood(s, text, 300)
             taken, refused = [g for g in got if g[0] == 200], [g for g in got if g[0] == 429]
             assert len(taken) + len(refused) == REQUESTS, sorted({g[0] for g in got})
             assert len(taken) >= QUEUE and len(refused) > REQUESTS // 4, (len(taken), len(refused))
             assert all(g[3]["choices"][0]["text"] == right["text"] and g[3]["choices"][0]["finish_reason"] == "length" for g in taken)
             assert all(1 <= int(g[2]) <= 60 and g[3]["error"]["code"] == "rate_limit_exceeded" for g in refused)
-        assert s.complete(prompt=text, max_tokens=100, temperature=0, ignore_eos=True)[0] == [right]
+        assert s.complete(prompt=text, max_tokens=300, temperature=0, ignore_eos=True)[0] == [right]
         assert until(lambda: s.memory_kb() <= before + KEPT_KB, 20), f"{before} kB before, {s.memory_kb()} kB after"
 
 
