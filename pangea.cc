@@ -13,7 +13,6 @@
 
 namespace {
 
-
 int Version(int, char**);
 int Help(int, char**);
 
@@ -25,7 +24,8 @@ struct Subcommand {
 constexpr Subcommand kSubcommands[] = {
     {"serve", pangea::ServeMain, "serve a deployment file, a model folder or a .gguf file over REST and gRPC"},
     {"check", pangea::CheckMain, "print the plan of a deployment, or every fault of it"},
-    {"simulate", pangea::SimulateMain, "predict a deployment's speed in virtual time, without its hardware or its weights"},
+    {"simulate", pangea::SimulateMain,
+     "predict a deployment's speed in virtual time, without its hardware or its weights"},
     {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
     {"key", pangea::KeyMain, "make an API key for the file that keys.file names"},
     {"chat", pangea::clients::ChatMain, "talk with a served model"},

@@ -56,7 +56,7 @@ void Prepare(grpc::ClientContext& context, const std::string& token) {
 }  // namespace
 
 struct ControlStream::State {
-  void LeaveCore();   // REQUIRES: mutex, as the next
+  void LeaveCore();  // REQUIRES: mutex, as the next
   void Kick();
   void StartWrite();  // the rest: Run's thread
   void StartRead() { stream->Read(&incoming, ToTag(kRead)); }
@@ -77,11 +77,11 @@ struct ControlStream::State {
 
   std::mutex mutex;
   std::deque<wire::FromAgent> outgoing;  // under mutex, as the two below
-  bool open = false, kicked = false;  // kicked: until its tag has come, the alarm may not be set again
-  pid_t thread = 0;    // Run's
-  int left_core = -1;  // where it does not run
-  cpu_set_t cores;     // this process's
-  grpc::Alarm kick;  // wakes Run's thread
+  bool open = false, kicked = false;     // kicked: until its tag has come, the alarm may not be set again
+  pid_t thread = 0;                      // Run's
+  int left_core = -1;                    // where it does not run
+  cpu_set_t cores;                       // this process's
+  grpc::Alarm kick;                      // wakes Run's thread
 
   std::unique_ptr<grpc::ClientWriter<wire::ProgressReport>> progress;
   wire::ProgressAck progress_ack;
@@ -100,7 +100,8 @@ ControlStream::~ControlStream() {
   if (state_->progress) state_->progress->Finish().ok();
 }
 
-absl::Status ControlStream::Run(const wire::FromAgent& first, const std::function<After(const wire::FromMaster&)>& on_message) {
+absl::Status ControlStream::Run(const wire::FromAgent& first,
+                                const std::function<After(const wire::FromMaster&)>& on_message) {
   State& s = *state_;
   Prepare(s.context, s.token);
   s.stream = s.stub->PrepareAsyncSession(&s.context, &s.queue);
@@ -132,11 +133,10 @@ absl::Status ControlStream::Run(const wire::FromAgent& first, const std::functio
       case kWrite:
         s.OnWrite(ok);
         break;
-      case kKick:
-        {
-          std::lock_guard lock(s.mutex);
-          s.kicked = false;
-        }
+      case kKick: {
+        std::lock_guard lock(s.mutex);
+        s.kicked = false;
+      }
         s.StartWrite();
         break;
       case kFinish:

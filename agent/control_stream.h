@@ -11,8 +11,8 @@ namespace pangea {
 
 class ControlStream {
  public:
-  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second (and then
-  // holds no more until it writes). gRPC answers every message that it waited for with a window update, which then
+  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second (and
+  // then holds no more until it writes). gRPC answers every message that it waited for with a window update, which then
   // travels with what is written.
   enum class After { kRead, kHold, kEnd };
 
@@ -23,7 +23,8 @@ class ControlStream {
 
   // Waits for the connection, sends `first`, then everything given to Send, and hands over what comes, all on this
   // thread. Returns how the stream ended (Cancelled after kEnd or Cancel).
-  absl::Status Run(const agent::v1::FromAgent& first, const std::function<After(const agent::v1::FromMaster&)>& on_message);
+  absl::Status Run(const agent::v1::FromAgent& first,
+                   const std::function<After(const agent::v1::FromMaster&)>& on_message);
   // Any thread; in order; does not block. The caller computes: Run's thread leaves it its core, where there are others.
   void Send(agent::v1::FromAgent message);
   // One thread (not Run's): the second stream, opened by the first call for this agent. False: it has ended.

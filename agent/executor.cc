@@ -42,7 +42,11 @@ struct Sequence {
 class CpuExecutor : public Executor {
  public:
   CpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent)
-      : header_(header), deployment_(deployment), plan_(plan), self_(plan.agents[agent]), agent_(agent),
+      : header_(header),
+        deployment_(deployment),
+        plan_(plan),
+        self_(plan.agents[agent]),
+        agent_(agent),
         pool_(deployment.agent(agent).threads, plan.spin) {}
 
   absl::Status Load() override {
@@ -50,8 +54,11 @@ class CpuExecutor : public Executor {
     auto stage = Stage::Load(header_, deployment_, plan_, agent_, &pool_);
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
-    KvShape shape{.layers = static_cast<int>(self_.layers.size()), .kv_heads = static_cast<int>(self_.kv_heads.size()),
-                  .head_dim = header_.config.head_dim, .block_tokens = plan_.block_tokens, .blocks = plan_.kv_blocks + plan_.swap_blocks,
+    KvShape shape{.layers = static_cast<int>(self_.layers.size()),
+                  .kv_heads = static_cast<int>(self_.kv_heads.size()),
+                  .head_dim = header_.config.head_dim,
+                  .block_tokens = plan_.block_tokens,
+                  .blocks = plan_.kv_blocks + plan_.swap_blocks,
                   .dtype = KvType(deployment_.cache.type)};
     auto cache = KvCache::Create(shape);
     if (!cache.ok()) return cache.status();
@@ -76,7 +83,8 @@ class CpuExecutor : public Executor {
   absl::Status ReceiveSamples(const Step& step, Group& group);
   absl::Status SendSamples(const Step& step, Group& group);
   absl::Status Judge(const Step& step, Group& group, StepResult* result);
-  void Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows, std::span<const RowResult> judged, StepResult* result);
+  void Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows, std::span<const RowResult> judged,
+               StepResult* result);
 
   const CheckpointHeader& header_;
   const Deployment& deployment_;
@@ -125,7 +133,8 @@ absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
     if (s.sampling) state.sampling.Set(*s.sampling);
     const int last = s.start + s.rows() - 1;
     if (last / plan_.block_tokens >= static_cast<int>(state.table.size()))
-      return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " has no block for position ", last));
+      return absl::InternalError(
+          absl::StrCat("step ", step.number, ": sequence ", s.id, " has no block for position ", last));
     if (s.ids.empty() && self_.first && state.last_sample < 0)
       return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " has no sample yet"));
     for (int i = 0; i < s.rows(); ++i) {
@@ -137,8 +146,9 @@ absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
   return absl::OkStatus();
 }
 
-// Ids travel from the last stage straight to the first, one message a step. Those that this step names ("your last sample") are
-// waited for; so are those that must have been sent, as the master never has more than stages + 1 steps outstanding.
+// Ids travel from the last stage straight to the first, one message a step. Those that this step names ("your last
+// sample") are waited for; so are those that must have been sent, as the master never has more than stages + 1 steps
+// outstanding.
 absl::Status CpuExecutor::ReceiveSamples(const Step& step, Group& group) {
   if (!self_.first || plan_.stages == 1) return absl::OkStatus();
   size_t wanted = 0;
@@ -225,12 +235,13 @@ absl::Status CpuExecutor::Judge(const Step& step, Group& group, StepResult* resu
   return absl::OkStatus();
 }
 
-void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows, std::span<const RowResult> judged,
-                          StepResult* result) {
+void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows,
+                          std::span<const RowResult> judged, StepResult* result) {
   for (size_t i = 0; i < rows.size(); ++i) {
     const uint64_t id = step.sequences[rows[i].first].id;
     // Results stand in the step's order, so the row's sequence is found from the back.
-    auto out = std::find_if(result->sequences.rbegin(), result->sequences.rend(), [&](const auto& s) { return s.id == id; });
+    auto out =
+        std::find_if(result->sequences.rbegin(), result->sequences.rend(), [&](const auto& s) { return s.id == id; });
     if (!judged[i].finite) {
       out->status = absl::DataLossError("the model gave a value that is not finite (NaN or infinity) in its logits");
       out->samples.clear();
@@ -251,7 +262,8 @@ void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, Logit
 
 }  // namespace
 
-std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent) {
+std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
+                                          const ParallelPlan& plan, int agent) {
   return std::make_unique<CpuExecutor>(header, deployment, plan, agent);
 }
 

@@ -27,8 +27,11 @@ class Executor {
 };
 
 // agent: index in the plan. kv_blocks: as the master decided. The references must outlive the executor.
-std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent);
-// Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary. Control-plane tests.
-std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent);
+std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
+                                          const ParallelPlan& plan, int agent);
+// Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary.
+// Control-plane tests.
+std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment& deployment,
+                                          const ParallelPlan& plan, int agent);
 
 }  // namespace pangea

@@ -1,6 +1,6 @@
-// Whole models in one process, ranks and stages as threads: log-probabilities and greedy ids of the golden checkpoints against
-// those of an independent implementation (integration_tests/golden), in one prefill, in chunks and token by token, on several
-// layouts, which must agree bit for bit. Negative controls show that a wrong model would be caught.
+// Whole models in one process, ranks and stages as threads: log-probabilities and greedy ids of the golden checkpoints
+// against those of an independent implementation (integration_tests/golden), in one prefill, in chunks and token by
+// token, on several layouts, which must agree bit for bit. Negative controls show that a wrong model would be caught.
 #include "agent/executor.h"
 
 #include <filesystem>
@@ -72,11 +72,12 @@ class Cluster {
     sampling.temperature = 0;
     sampling.top_logprobs = 0;
     int blocks = 0;
-    const auto add_blocks = [&](StepSequence* s) {  // blocks of one sequence scattered over the pool, so that tables matter
-      s->blocks.resize(1);
-      for (; blocks * plan_.block_tokens < s->start + s->rows(); ++blocks)
-        s->blocks[0].push_back(static_cast<int>((blocks * 37 + id * 11) % plan_.kv_blocks));
-    };
+    const auto add_blocks =
+        [&](StepSequence* s) {  // blocks of one sequence scattered over the pool, so that tables matter
+          s->blocks.resize(1);
+          for (; blocks * plan_.block_tokens < s->start + s->rows(); ++blocks)
+            s->blocks[0].push_back(static_cast<int>((blocks * 37 + id * 11) % plan_.kv_blocks));
+        };
     for (size_t at = 0; at < prompt.size(); at += chunk) {
       StepSequence s{.id = id, .start = static_cast<int32_t>(at), .logits = LogitRows::kAll};
       const size_t end = std::min(prompt.size(), at + chunk);
@@ -116,8 +117,9 @@ class Cluster {
 struct Limits {
   double worst, mean, margin;
 };
-// What rounding may move: f16 pages alone (all that separates the f32 file from its reference) move the worst by 0.015 and the mean by
-// 0.0023 at these weights' scale; bf16 products round their activations to 8 bits of mantissa. A wrong part moves them by 0.7.
+// What rounding may move: f16 pages alone (all that separates the f32 file from its reference) move the worst by 0.015
+// and the mean by 0.0023 at these weights' scale; bf16 products round their activations to 8 bits of mantissa. A wrong
+// part moves them by 0.7.
 Limits LimitsOf(const std::string& dtype) {
   if (dtype == "float32" || dtype == "f32") return {0.03, 0.005, 0.03};
   if (dtype == "float16" || dtype == "f16") return {0.08, 0.015, 0.1};
@@ -138,7 +140,8 @@ std::vector<std::string> CaseNames() {
 
 json Expected(const std::string& name) {
   const fs::path path = kGolden / name;
-  return json::parse(std::ifstream(path.extension() == ".gguf" ? fs::path(path).replace_extension(".json") : path / "expected.json"));
+  return json::parse(
+      std::ifstream(path.extension() == ".gguf" ? fs::path(path).replace_extension(".json") : path / "expected.json"));
 }
 
 double WorstDistance(const Answer& got, const json& c, double* mean) {
@@ -188,7 +191,8 @@ TEST_P(Golden, EqualsTheReferenceOnEveryLayoutAndChunking) {
           EXPECT_LT(mean, limits.mean);
           ExpectGreedy(got, c, limits.margin);
         }
-        EXPECT_EQ(got, first[k]) << stages << "x" << ranks << ", prompt of " << prompt.size() << " in chunks of " << chunk;
+        EXPECT_EQ(got, first[k]) << stages << "x" << ranks << ", prompt of " << prompt.size() << " in chunks of "
+                                 << chunk;
       }
       ++k;
     }
@@ -253,7 +257,8 @@ TEST(Executor, ABlockThatIsMissingIsToldNotRead) {
   auto executor = MakeCpuExecutor(header, deployment, plan, 0);
   ASSERT_TRUE(executor->Load().ok());
   Step step{.epoch = 1, .number = 1};
-  step.sequences.push_back({.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .blocks = {{0}}, .whole_tables = true});
+  step.sequences.push_back(
+      {.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .blocks = {{0}}, .whole_tables = true});
   EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
 }
 

@@ -16,7 +16,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvShape& shape) {
   cache->bytes_ = head * shape.kv_heads * shape.layers;
   if (cache->bytes_ > 0) {
     void* p = mmap(nullptr, cache->bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", cache->bytes_, " bytes for KV blocks"));
+    if (p == MAP_FAILED)
+      return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", cache->bytes_, " bytes for KV blocks"));
     cache->base_ = static_cast<std::byte*>(p);
   }
   for (int i = 0; i < shape.layers; ++i) {

@@ -1,6 +1,6 @@
 // The pages themselves: one arena per agent. An extent is one (layer, KV head, block, K or V), at
-// ((layer * kv_heads + head) * blocks + block) * block_bytes, K first; so a block's extents can be copied whole (copy on write,
-// and later swap and hand-over). Executor thread only.
+// ((layer * kv_heads + head) * blocks + block) * block_bytes, K first; so a block's extents can be copied whole (copy
+// on write, and later swap and hand-over). Executor thread only.
 #pragma once
 #include <memory>
 #include <span>

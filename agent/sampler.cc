@@ -60,7 +60,8 @@ struct Sampler::Work {
   int32_t id = 0;
 };
 
-Sampler::Sampler(std::vector<Range> slices, int rank, ThreadPool* pool) : slices_(std::move(slices)), rank_(rank), pool_(pool) {}
+Sampler::Sampler(std::vector<Range> slices, int rank, ThreadPool* pool)
+    : slices_(std::move(slices)), rank_(rank), pool_(pool) {}
 
 int64_t Sampler::Chunks(int rank) const { return (slices_[rank].size() + 255) / 256; }
 int64_t Sampler::Listed(int64_t wanted, int rank) const { return std::min(wanted, slices_[rank].size()); }
@@ -76,7 +77,9 @@ absl::Status Sampler::Exchange(Group& group, std::span<const std::byte> mine, co
 void Sampler::Prepare(float* x, const LogitRow& row, Work* work) const {
   const Sampling& p = row.state->params;
   const Range slice = slices_[rank_];
-  const auto at = [&](int32_t id) -> float* { return id >= slice.begin && id < slice.end ? x + (id - slice.begin) : nullptr; };
+  const auto at = [&](int32_t id) -> float* {
+    return id >= slice.begin && id < slice.end ? x + (id - slice.begin) : nullptr;
+  };
   const bool ban_ends = row.state->count < p.min_tokens && !p.end_ids.empty();
   const bool changed = !work->greedy || !p.logit_bias.empty() || p.NeedsCounts() || ban_ends;
   work->raw_row = x;
@@ -243,13 +246,15 @@ void Sampler::Draw(Work* w) const {
   Candidate best{kMinusInf, std::numeric_limits<int32_t>::max()};
   for (const Candidate& c : w->list) {
     float value = kMinusInf;
-    GumbelArgmax(&c.value, 1, c.id, p.seed, static_cast<uint32_t>(w->row->position), static_cast<uint32_t>(p.choice), &value);
+    GumbelArgmax(&c.value, 1, c.id, p.seed, static_cast<uint32_t>(w->row->position), static_cast<uint32_t>(p.choice),
+                 &value);
     if (Before(value, c.id, best.value, best.id)) best = {value, c.id};
   }
   w->id = best.id;
 }
 
-// Rows whose candidates ran out ask for more until the cut is certain; the result does not depend on how many came first.
+// Rows whose candidates ran out ask for more until the cut is certain; the result does not depend on how many came
+// first.
 absl::Status Sampler::Widen(const float* logits, std::vector<Work>& works, Group& group) {
   const int ranks = static_cast<int>(slices_.size());
   const int64_t vocab = slices_.back().end;
@@ -293,7 +298,8 @@ absl::Status Sampler::Widen(const float* logits, std::vector<Work>& works, Group
   }
 }
 
-// Rows that draw from the whole vocabulary (or all above a min_p threshold): each rank's best of its run, then the best of those.
+// Rows that draw from the whole vocabulary (or all above a min_p threshold): each rank's best of its run, then the best
+// of those.
 absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Group& group) {
   const int ranks = static_cast<int>(slices_.size());
   const Range slice = slices_[rank_];
@@ -364,7 +370,8 @@ absl::Status Sampler::Chosen(std::vector<Work>& works, Group& group, std::vector
   return absl::OkStatus();
 }
 
-absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& group, std::vector<RowResult>* results) {
+absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& group,
+                          std::vector<RowResult>* results) {
   std::vector<Work> works(rows.size());
   const int ranks = static_cast<int>(slices_.size());
   std::vector<size_t> sizes(ranks, 0), at;

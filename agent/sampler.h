@@ -1,9 +1,10 @@
-// logits -> token, spread over the ranks of the last stage. Each rank has the logits of its run of the vocabulary; ranks exchange
-// chunk sums and candidates (never whole rows) and all compute the same id. The result is a function of the whole row alone:
-// not of the ranks, the batch, or how many candidates were sent at first (docs/exactness.md, section 5).
+// logits -> token, spread over the ranks of the last stage. Each rank has the logits of its run of the vocabulary;
+// ranks exchange chunk sums and candidates (never whole rows) and all compute the same id. The result is a function of
+// the whole row alone: not of the ranks, the batch, or how many candidates were sent at first (docs/exactness.md,
+// section 5).
 //
-// Order of filters: bias, penalties, temperature, min_p, top_k, top_p. One order of ids everywhere: logit descending, id
-// ascending. The draw is argmax of logit/T + Gumbel noise keyed by (seed, position, choice, id).
+// Order of filters: bias, penalties, temperature, min_p, top_k, top_p. One order of ids everywhere: logit descending,
+// id ascending. The draw is argmax of logit/T + Gumbel noise keyed by (seed, position, choice, id).
 #pragma once
 #include <span>
 #include <unordered_map>

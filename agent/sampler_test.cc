@@ -137,7 +137,8 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
   }
   for (auto& t : threads) t.join();
   for (int r = 1; r < ranks; ++r)
-    for (size_t i = 0; i < c.rows.size(); ++i) EXPECT_EQ(results[r][i].sample.id, results[0][i].sample.id) << "rank " << r << " row " << i;
+    for (size_t i = 0; i < c.rows.size(); ++i)
+      EXPECT_EQ(results[r][i].sample.id, results[0][i].sample.id) << "rank " << r << " row " << i;
   return results[0];
 }
 
@@ -175,7 +176,8 @@ TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
 
 TEST(Sampler, DrawsFollowTheDistribution) {
   SetComputeFloatMode();
-  // Four ids with known probabilities; chi-square against them over 4000 positions. 16.27 is the 0.999 quantile for 3 degrees.
+  // Four ids with known probabilities; chi-square against them over 4000 positions. 16.27 is the 0.999 quantile for 3
+  // degrees.
   const std::vector<double> p{0.1, 0.2, 0.3, 0.4};
   Case c;
   Sampling s;

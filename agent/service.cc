@@ -72,8 +72,8 @@ absl::StatusOr<std::string> ReadToken(const AgentOptions& options) {
   return token;
 }
 
-// Waits for signals beside the control thread. A launched agent leaves SIGINT and SIGTERM to its master: a terminal and a
-// service manager signal every process at once, and requests that run shall be finished first.
+// Waits for signals beside the control thread. A launched agent leaves SIGINT and SIGTERM to its master: a terminal and
+// a service manager signal every process at once, and requests that run shall be finished first.
 class Signals {
  public:
   explicit Signals(bool launched) {

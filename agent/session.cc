@@ -216,8 +216,8 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
                        .ranks = plan.ranks,
                        .agent = loaded_->agent,
                        .epoch = form.epoch(),
-                       // A later stage rightly waits while an earlier one computes; the master, which hears of every layer,
-                       // sees a hang first.
+                       // A later stage rightly waits while an earlier one computes; the master, which hears of every
+                       // layer, sees a hang first.
                        .limit = absl::Seconds(kGroupPatience * loaded_->deployment.control.step_seconds),
                        .spin = plan.spin,
                        .host = form.hosts(loaded_->agent),

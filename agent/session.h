@@ -53,7 +53,7 @@ class AgentSession {
 
   const AgentOptions options_;
   ControlStream stream_;
-  ActivityClock activity_;              // the executor thread's
+  ActivityClock activity_;          // the executor thread's
   std::unique_ptr<Loaded> loaded_;  // made by the executor thread; the pointer is guarded by mutex_
 
   std::mutex mutex_;

@@ -16,7 +16,8 @@ uint64_t Mix(uint64_t a, uint64_t b) {
 
 class SimExecutor : public Executor {
  public:
-  SimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent) : header_(header), plan_(plan), self_(plan.agents[agent]) {}
+  SimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent)
+      : header_(header), plan_(plan), self_(plan.agents[agent]) {}
   absl::Status Load() override { return absl::OkStatus(); }
 
   // A token travels the pipeline as a real hidden state would, so that a missing agent stalls the stream.
@@ -40,8 +41,10 @@ class SimExecutor : public Executor {
       const int n = s.rows();
       for (int i = s.logits == LogitRows::kAll ? 0 : n - 1; i < n; ++i) {
         const int32_t known = i + 1 < n ? s.ids[i + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-        if (known >= 0) out.prompt.push_back({.id = known});
-        else out.samples.push_back({.id = static_cast<int32_t>(Mix(s.id, s.start + i) % header_.config.vocab)});
+        if (known >= 0)
+          out.prompt.push_back({.id = known});
+        else
+          out.samples.push_back({.id = static_cast<int32_t>(Mix(s.id, s.start + i) % header_.config.vocab)});
       }
     }
     return std::optional<StepResult>{std::move(result)};
@@ -59,7 +62,8 @@ class SimExecutor : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment&, const ParallelPlan& plan, int agent) {
+std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment&, const ParallelPlan& plan,
+                                          int agent) {
   return std::make_unique<SimExecutor>(header, plan, agent);
 }
 

@@ -8,6 +8,7 @@ measured. The links are not fitted: they keep the defaults of docs/deployment.md
 are divided. Processor time holds on a machine that others use too; seconds do not. Agents that spin while they wait (as many as cores, or
 fewer, but more than one) have no processor time to compare.
 """
+
 import argparse
 import json
 import math
@@ -42,14 +43,51 @@ def agents_seconds(master):
 
 def measure(pangea, model, layout, streams, seed):
     """tokens generated a second, median seconds between tokens, processor seconds of all agents for a generated token"""
-    command = [pangea, "serve", model, "--pipeline", str(layout[0]), "--tensor", str(layout[1]), "--set", "rest.listen=127.0.0.1:0",
-               "--set", "grpc.listen=127.0.0.1:0", "--set", "agents.threads=1", "--set", "context=512", "--set", "cache.prefix=false",
-               "--set", "log=error"]
+    command = [
+        pangea,
+        "serve",
+        model,
+        "--pipeline",
+        str(layout[0]),
+        "--tensor",
+        str(layout[1]),
+        "--set",
+        "rest.listen=127.0.0.1:0",
+        "--set",
+        "grpc.listen=127.0.0.1:0",
+        "--set",
+        "agents.threads=1",
+        "--set",
+        "context=512",
+        "--set",
+        "cache.prefix=false",
+        "--set",
+        "log=error",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             url = re.match(r"ready rest=(\S+) ", server.stdout.readline())[1]
-            load = [pangea, "bench", "serve", "--url", url, "--api", "completions", "--prompt-tokens", str(PROMPT), "--max-tokens", str(OUTPUT),
-                    "--ignore-eos", "--concurrency", str(streams), "--requests", str(requests(streams)), "--seed", str(seed), "--json"]
+            load = [
+                pangea,
+                "bench",
+                "serve",
+                "--url",
+                url,
+                "--api",
+                "completions",
+                "--prompt-tokens",
+                str(PROMPT),
+                "--max-tokens",
+                str(OUTPUT),
+                "--ignore-eos",
+                "--concurrency",
+                str(streams),
+                "--requests",
+                str(requests(streams)),
+                "--seed",
+                str(seed),
+                "--json",
+            ]
             before = agents_seconds(server.pid)
             r = json.loads(subprocess.run(load, check=True, capture_output=True, text=True).stdout)
             spent = agents_seconds(server.pid) - before
@@ -62,11 +100,31 @@ def simulate(pangea, model, layout, streams, speeds):
     gflops, bandwidth, layer = speeds
     busy_agents = min(layout[0], streams) * layout[1]  # one stream keeps one stage busy
     share = max(1, busy_agents / os.cpu_count())
-    keys = {"parallel.pipeline": layout[0], "parallel.tensor": layout[1], "context": 512, "cache.prefix": "false", "simulate.compute_percent": 100,
-            "simulate.memory_percent": 100, "simulate.gflops": max(1, round(gflops / share)), "simulate.memory_bandwidth": round(bandwidth / share),
-            "simulate.layer_seconds": f"{layer * share:.9f}"}
-    command = [pangea, "simulate", model, "--json", "--streams", str(streams), "--requests", str(requests(streams)), "--prompt", str(PROMPT),
-               "--output", str(OUTPUT)]
+    keys = {
+        "parallel.pipeline": layout[0],
+        "parallel.tensor": layout[1],
+        "context": 512,
+        "cache.prefix": "false",
+        "simulate.compute_percent": 100,
+        "simulate.memory_percent": 100,
+        "simulate.gflops": max(1, round(gflops / share)),
+        "simulate.memory_bandwidth": round(bandwidth / share),
+        "simulate.layer_seconds": f"{layer * share:.9f}",
+    }
+    command = [
+        pangea,
+        "simulate",
+        model,
+        "--json",
+        "--streams",
+        str(streams),
+        "--requests",
+        str(requests(streams)),
+        "--prompt",
+        str(PROMPT),
+        "--output",
+        str(OUTPUT),
+    ]
     for key, value in keys.items():
         command += ["--set", f"{key}={value}"]
     r = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
@@ -76,6 +134,7 @@ def simulate(pangea, model, layout, streams, speeds):
 
 def fit(pangea, model, measured):
     """coordinate search, in factors, for the least squared log error of the processor time on 1 x 1 with 1, 4 and 16 streams"""
+
     def error(speeds):
         return sum(math.log(simulate(pangea, model, (1, 1), s, speeds)[2] / measured[(1, 1), s][2]) ** 2 for s in (1, 4, 16))
 
@@ -85,7 +144,7 @@ def fit(pangea, model, measured):
         better = False
         for i in range(len(best)):
             for f in (factor, 1 / factor):
-                tried = [*best[:i], best[i] * f, *best[i + 1:]]
+                tried = [*best[:i], best[i] * f, *best[i + 1 :]]
                 if (e := error(tried)) < least:
                     best, least, better = tried, e, True
         if not better:
@@ -106,8 +165,10 @@ def main():
                 runs.setdefault((layout, streams), []).append(measure(a.pangea, a.model, layout, streams, round_))
     measured = {case: tuple(map(statistics.median, zip(*values))) for case, values in runs.items()}
     speeds = fit(a.pangea, a.model, measured)
-    print(f"{a.rounds} rounds on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end; fitted to 1 x 1: {speeds[0]:.0f} GFLOP/s, "
-          f"{speeds[1] / 1e9:.1f} GB/s, {speeds[2] * 1e6:.0f} us a layer.\n")
+    print(
+        f"{a.rounds} rounds on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end; fitted to 1 x 1: {speeds[0]:.0f} GFLOP/s, "
+        f"{speeds[1] / 1e9:.1f} GB/s, {speeds[2] * 1e6:.0f} us a layer.\n"
+    )
     print("| stages x ranks, streams | tokens/s | predicted | | inter-token ms | predicted | | processor ms a token | predicted | |")
     print("| --- | " + "---: | " * 9)
     for (layout, streams), was in measured.items():

@@ -191,8 +191,7 @@ TEST_F(GrpcTest, CancelEndsTheCallOnBothSides) {
   request.model = "endless";
   Canceller canceller;
   // From the callback's own thread, which is also where a hook must not lock itself out.
-  const auto answer = client_->Generate(
-      request, [&](const std::string&) { canceller.Cancel(); }, &canceller);
+  const auto answer = client_->Generate(request, [&](const std::string&) { canceller.Cancel(); }, &canceller);
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(service_.cancelled.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
 }

@@ -30,18 +30,18 @@ struct Deployment {
   struct Cache {
     uint64_t memory = 256ull << 20;  // bytes, per agent ("256MiB")
     int block_tokens = 16;
-    std::string type = "f16";  // f16, bf16, int8
-    uint64_t swap = 0;               // bytes, per agent
-    bool prefix = true;              // share blocks of equal beginnings
-    int prefix_min_tokens = 64;      // of at least so many tokens
+    std::string type = "f16";    // f16, bf16, int8
+    uint64_t swap = 0;           // bytes, per agent
+    bool prefix = true;          // share blocks of equal beginnings
+    int prefix_min_tokens = 64;  // of at least so many tokens
   } cache;
   struct Kernels {
     int activations = 16;      // 16 or 8
     std::string isa = "auto";  // auto, avx512, avx2, reference
   } kernels;
   struct Schedule {
-    int max_batch_tokens = 512;  // rows a step
-    int max_sequences = 64;      // running at once
+    int max_batch_tokens = 512;     // rows a step
+    int max_sequences = 64;         // running at once
     double prefill_slowdown = 1.7;  // of a step that also reads prompts, against one that only decodes; 0: no bound
     bool run_ahead = true;
   } schedule;

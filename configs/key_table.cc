@@ -84,7 +84,8 @@ const ConfigKey kKeys[] = {
     {.name = "cache.prefix",
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.prefix; },
-     .doc = "Prompts share the cached blocks of what they begin with alike; `usage` tells how many tokens were found there."},
+     .doc = "Prompts share the cached blocks of what they begin with alike; `usage` tells how many tokens were found "
+            "there."},
     {.name = "cache.prefix_min_tokens",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.prefix_min_tokens; },
@@ -96,8 +97,9 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.swap; },
      .min = 0,
      .max = 1125899906842624,
-     .doc = "Second budget, per agent, to which the blocks of a preempted sequence are copied when that is cheaper than "
-            "computing them again. 0: none."},
+     .doc =
+         "Second budget, per agent, to which the blocks of a preempted sequence are copied when that is cheaper than "
+         "computing them again. 0: none."},
     {.name = "kernels.activations",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.activations; },
@@ -127,8 +129,9 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.schedule.prefill_slowdown; },
      .min = 0,
      .max = 1000,
-     .doc = "A step that also reads prompts may take so many times as long as one in which all those decode; the prompt "
-            "rows are cut to that. 0: no such bound."},
+     .doc =
+         "A step that also reads prompts may take so many times as long as one in which all those decode; the prompt "
+         "rows are cut to that. 0: no such bound."},
     {.name = "schedule.run_ahead",
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.schedule.run_ahead; },

@@ -40,8 +40,8 @@ void LogLine(LogLevel level, std::string_view text) {
   char when[32];
   strftime(when, sizeof(when), "%F %T", &parts);
   std::lock_guard lock(g_mutex);
-  const std::string line =
-      absl::StrFormat("%s.%03d %c %s] %s\n", when, now.tv_usec / 1000, "DIWE"[static_cast<int>(level)], ProcessName(), text);
+  const std::string line = absl::StrFormat("%s.%03d %c %s] %s\n", when, now.tv_usec / 1000,
+                                           "DIWE"[static_cast<int>(level)], ProcessName(), text);
   [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
 }
 

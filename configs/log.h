@@ -1,4 +1,5 @@
-// The log: one line a fact on standard error, "2026-11-24 12:00:00.123 I master] text". Thread safe; a line is one write.
+// The log: one line a fact on standard error, "2026-11-24 12:00:00.123 I master] text". Thread safe; a line is one
+// write.
 #pragma once
 #include <string>
 #include <string_view>

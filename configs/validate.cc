@@ -98,8 +98,7 @@ class Rules {
                                {"limits.max_tokens", d_.limits.max_tokens}}) {
       if (d_.context > 0 && value > d_.context) Fault(name, ": must not exceed context (", d_.context, ")");
     }
-    if (d_.limits.body > d_.limits.bodies)
-      Fault("limits.body: must not exceed limits.bodies (", d_.limits.bodies, ")");
+    if (d_.limits.body > d_.limits.bodies) Fault("limits.body: must not exceed limits.bodies (", d_.limits.bodies, ")");
     if (d_.limits.header_bytes > d_.limits.body)
       Fault("limits.header_bytes: must not exceed limits.body (", d_.limits.body, ")");
   }
@@ -129,7 +128,7 @@ std::vector<std::string> DeploymentWarnings(const Deployment& deployment) {
   std::vector<std::string> warnings;
   for (const auto& [key, path] :
        {std::pair{"control.token_file", deployment.control.token_file}, {"keys.file", deployment.keys.file}}) {
-    struct stat info {};
+    struct stat info{};
     if (!path.empty() && stat(path.c_str(), &info) == 0 && (info.st_mode & (S_IRGRP | S_IROTH)) != 0)
       warnings.push_back(Cat(key, ": ", path, " can be read by other users; use chmod 600"));
   }

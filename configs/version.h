@@ -1,5 +1,5 @@
-// What this build calls itself. Agents and master of one deployment must agree on it to the letter: the compiler is part of it,
-// because the exactness contract holds for one build.
+// What this build calls itself. Agents and master of one deployment must agree on it to the letter: the compiler is
+// part of it, because the exactness contract holds for one build.
 #pragma once
 
 namespace pangea {

@@ -9,6 +9,7 @@ whatever other switch exists. Each request goes through a random door (REST or g
 the same request got alone from a 1x1 server over REST: ids, text, log-probabilities to the last digit, finish_reason, and usage but for
 cached_tokens. Everything follows from the seed; a difference is printed with all that is needed to ask again.
 """
+
 import argparse
 import collections
 import concurrent.futures
@@ -27,9 +28,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from harness import CHAT_TEMPLATE, DATA, JSON_HEADERS, SLOW, SMOLLM2, STORIES, layout, run, serve, settings
 
 DOORS = ("rest", "rest stream", "grpc", "grpc stream")
-STEMS = ["Once upon a time there was a little girl named Lily She loved to play outside in the park One day she saw a big red ball",
-         "Tom and his dog went to the beach The sun was hot and the sand was warm They wanted to swim in the sea but the water was cold",
-         "The old man lived alone in a small house at the end of the road Every morning he fed the birds and sang a song for them"]
+STEMS = [
+    "Once upon a time there was a little girl named Lily She loved to play outside in the park One day she saw a big red ball",
+    "Tom and his dog went to the beach The sun was hot and the sand was warm They wanted to swim in the sea but the water was cold",
+    "The old man lived alone in a small house at the end of the road Every morning he fed the birds and sang a song for them",
+]
 WORDS = sorted({w for stem in STEMS for w in stem.split()})
 
 
@@ -38,14 +41,23 @@ WORDS = sorted({w for stem in STEMS for w in stem.split()})
 
 def sampling(rng):
     draw = rng.random
-    return rng.choice([
-        lambda: dict(temperature=0),
-        lambda: dict(temperature=0, repetition_penalty=1.3),
-        lambda: dict(temperature=0.8, top_p=0.9),
-        lambda: dict(temperature=round(0.2 + 1.6 * draw(), 3), top_k=rng.choice([1, 2, 40, 200]), min_p=rng.choice([0, 0.02])),
-        lambda: dict(temperature=1.0, min_p=round(0.1 * draw(), 3), presence_penalty=round(2 * draw(), 2), frequency_penalty=round(2 * draw() - 1, 2)),
-        lambda: dict(temperature=1.2, logit_bias={str(rng.randrange(3, 500)): rng.choice([-100, -2.5, 3, 8]) for _ in range(rng.choice([1, 20]))}),
-    ])()
+    return rng.choice(
+        [
+            lambda: dict(temperature=0),
+            lambda: dict(temperature=0, repetition_penalty=1.3),
+            lambda: dict(temperature=0.8, top_p=0.9),
+            lambda: dict(temperature=round(0.2 + 1.6 * draw(), 3), top_k=rng.choice([1, 2, 40, 200]), min_p=rng.choice([0, 0.02])),
+            lambda: dict(
+                temperature=1.0,
+                min_p=round(0.1 * draw(), 3),
+                presence_penalty=round(2 * draw(), 2),
+                frequency_penalty=round(2 * draw() - 1, 2),
+            ),
+            lambda: dict(
+                temperature=1.2, logit_bias={str(rng.randrange(3, 500)): rng.choice([-100, -2.5, 3, 8]) for _ in range(rng.choice([1, 20]))}
+            ),
+        ]
+    )()
 
 
 def random_request(rng, size):
@@ -72,7 +84,9 @@ def random_request(rng, size):
             body |= dict(logprobs=True, top_logprobs=rng.choice([0, 2, 20]))
         history = [dict(role=r, content=" ".join(rng.sample(WORDS, 4))) for r in ("user", "assistant")[: rng.choice([0, 2])]]
         return "chat", dict(messages=[*history, dict(role="user", content=words())], **body)
-    prompt = rng.choice([words, words, lambda: [rng.randrange(3, 500) for _ in range(rng.choice([1, 7, 30]))], lambda: [words(), words()]])()
+    prompt = rng.choice(
+        [words, words, lambda: [rng.randrange(3, 500) for _ in range(rng.choice([1, 7, 30]))], lambda: [words(), words()]]
+    )()
     if rng.random() < 0.5:
         body["logprobs"] = rng.choice([0, 1, 5])
     if rng.random() < 0.2:
@@ -86,7 +100,7 @@ def random_request(rng, size):
 def add_logprobs(kind, into, found):
     if found and kind == "chat":
         into.setdefault("content", []).extend(found.get("content") or [])
-    for key, value in (found.items() if found and kind != "chat" else ()):
+    for key, value in found.items() if found and kind != "chat" else ():
         into.setdefault(key, []).extend(value or [])
 
 
@@ -147,8 +161,14 @@ class Grpc:
         for method in pool.FindServiceByName("pangea.v1.Generation").methods:
             request, answer = (message_factory.GetMessageClass(d) for d in (method.input_type, method.output_type))
             kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
-            self.stubs[method.name] = request, kind(f"/pangea.v1.Generation/{method.name}", request_serializer=request.SerializeToString,
-                                                    response_deserializer=answer.FromString)
+            self.stubs[method.name] = (
+                request,
+                kind(
+                    f"/pangea.v1.Generation/{method.name}",
+                    request_serializer=request.SerializeToString,
+                    response_deserializer=answer.FromString,
+                ),
+            )
 
     def ask(self, kind, body, stream):
         request, call = self.stubs[("Completion" if kind == "completion" else "ChatCompletion") + ("Stream" if stream else "")]
@@ -212,9 +232,15 @@ def shapes(rng, which, target, plans, count):
 
 def options_of(longest):
     # The small caches hold any one request, and not a crowd.
-    options = dict(cache__memory=[20000, longest, longest, longest * 3 // 2], cache__prefix=["true", "false"], cache__block_tokens=[16, 16, 32],
-                   schedule__max_batch_tokens=[512, 64, 19, 5], schedule__max_sequences=[64, 64, 12, 3], agents__threads=[1, 1, 2],
-                   parallel__transport=["shm", "shm", "gloo"])
+    options = dict(
+        cache__memory=[20000, longest, longest, longest * 3 // 2],
+        cache__prefix=["true", "false"],
+        cache__block_tokens=[16, 16, 32],
+        schedule__max_batch_tokens=[512, 64, 19, 5],
+        schedule__max_sequences=[64, 64, 12, 3],
+        agents__threads=[1, 1, 2],
+        parallel__transport=["shm", "shm", "gloo"],
+    )
     for key, value in dict(schedule__run_ahead="false", cache__swap="8MiB").items():
         if key_exists(**{key: value}):
             options[key] = [value, "true" if value == "false" else "0"]
@@ -254,12 +280,15 @@ class Report:
     def text(self):
         doors = ", ".join(f"{self.met[d]} by {d}" for d in DOORS)
         events = ", ".join(f"{v:.0f} {k.removeprefix('pangea_')}" for k, v in sorted(self.met.items()) if k.startswith("pangea_"))
-        return (f"{self.workloads} workloads, {self.requests} requests ({self.choices} choices; {doors}), {self.cancelled} cancelled neighbours, "
-                f"{self.chunked} prompts in chunks, {self.cached_tokens} cached tokens, {events}: {len(self.differences)} differences in {self.seconds:.0f} s")
+        return (
+            f"{self.workloads} workloads, {self.requests} requests ({self.choices} choices; {doors}), {self.cancelled} cancelled neighbours, "
+            f"{self.chunked} prompts in chunks, {self.cached_tokens} cached tokens, {events}: {len(self.differences)} differences in {self.seconds:.0f} s"
+        )
 
 
 class Alone:
     """one agent, one request at a time; every answer is asked for once"""
+
     def __init__(self, server, model):
         self.rest, self.lock, self.answers = Rest(server, model), threading.Lock(), {}
 
@@ -273,7 +302,9 @@ class Alone:
 
 def workload(rng, size, crowd):
     """-> [(kind, body, door, delay)], [(kind, body, events, delay)]"""
-    requests = [(*random_request(rng, size), rng.choice(DOORS), rng.choice([0, 0, 0.02 * rng.random()])) for _ in range(rng.randint(1, crowd))]
+    requests = [
+        (*random_request(rng, size), rng.choice(DOORS), rng.choice([0, 0, 0.02 * rng.random()])) for _ in range(rng.randint(1, crowd))
+    ]
     gone = []
     for _ in range(rng.choice([0, 0, 1, 3])):
         kind, body = random_request(rng, size)
@@ -284,10 +315,10 @@ def workload(rng, size, crowd):
 @dataclasses.dataclass
 class Model:
     target: object  # the checkpoint
-    name: str       # as it is served
+    name: str  # as it is served
     alone: Alone
-    size: int       # about how many words a long prompt has
-    crowd: int      # requests at once at most
+    size: int  # about how many words a long prompt has
+    crowd: int  # requests at once at most
 
 
 def run_shape(shape, rngs, model, report, say):
@@ -313,7 +344,18 @@ def run_shape(shape, rngs, model, report, say):
                     got, base = future.result(), model.alone.ask(kind, body)
                     report.count(got, door, shape)
                     if not same(base, got, door):
-                        report.differences.append(dict(workload=number, shape=shape.stages_x_ranks, options=shape.options, door=door, kind=kind, body=body, alone=base, got=got))
+                        report.differences.append(
+                            dict(
+                                workload=number,
+                                shape=shape.stages_x_ranks,
+                                options=shape.options,
+                                door=door,
+                                kind=kind,
+                                body=body,
+                                alone=base,
+                                got=got,
+                            )
+                        )
                         say(f"DIFFERENT: {json.dumps(report.differences[-1])[:4000]}")
                 for future in leaving:
                     future.result()
@@ -323,8 +365,35 @@ def run_shape(shape, rngs, model, report, say):
         report.met += collections.Counter({k: v for k, v in counters(server).items() if k in EVENTS})
 
 
-EVENTS = ("pangea_preemptions_total", "pangea_preemptions_swapped_total", "pangea_steps_total", "pangea_generated_tokens_total", "pangea_prefix_cache_hits_total")
-STORIES_PLANS = ["1x2", "2x1", "1x1", "5x1", "1x4", "3x2", "1x8", "2x2", "1x3", "4x1", "2x4", "1x5", "3x1", "5x2", "1x7", "2x3", "1x6", "2x8", "4x2", "5x4"]
+EVENTS = (
+    "pangea_preemptions_total",
+    "pangea_preemptions_swapped_total",
+    "pangea_steps_total",
+    "pangea_generated_tokens_total",
+    "pangea_prefix_cache_hits_total",
+)
+STORIES_PLANS = [
+    "1x2",
+    "2x1",
+    "1x1",
+    "5x1",
+    "1x4",
+    "3x2",
+    "1x8",
+    "2x2",
+    "1x3",
+    "4x1",
+    "2x4",
+    "1x5",
+    "3x1",
+    "5x2",
+    "1x7",
+    "2x3",
+    "1x6",
+    "2x8",
+    "4x2",
+    "5x4",
+]
 SMOLLM2_PLANS = ["1x2", "2x1", "1x3", "2x2", "3x1", "1x1"]
 LONGEST = dict(stories=352, smollm2=192)  # tokens that a request may come to
 

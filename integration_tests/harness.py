@@ -3,6 +3,7 @@
 PANGEA names the executable (default build/release/pangea). Everything a server writes goes to a folder of its own, which is also its
 TMPDIR, so that a forgotten file or socket is seen.
 """
+
 import concurrent.futures
 import contextlib
 import http.client
@@ -38,6 +39,7 @@ class NotReady(RuntimeError):
 
 class Refused(AssertionError):
     """A request was answered by a status other than 200."""
+
     def __init__(self, status, raw):
         super().__init__(f"{status} {raw[:500]!r}")
         self.status, self.raw = status, raw
@@ -163,7 +165,9 @@ class Server:
         if not stream:
             status, r = self.post("/v1/completions", body)
             assert status == 200, (status, r)
-            return [dict(text=c["text"], finish=c["finish_reason"], ids=c["token_ids"], logprobs=c.get("logprobs")) for c in r["choices"]], r["usage"]
+            return [
+                dict(text=c["text"], finish=c["finish_reason"], ids=c["token_ids"], logprobs=c.get("logprobs")) for c in r["choices"]
+            ], r["usage"]
         found, usage, done = {}, None, False
         for e in self.events("/v1/completions", {**body, "stream_options": {"include_usage": True}}):
             assert not done, "something after [DONE]"
@@ -280,7 +284,15 @@ def start(target, *args, timeout=60, env=None, on_started=None, prefix=(), defau
     command = argument_list(target, args, folder) if default_ports else [PANGEA, "serve", str(target), *map(str, args)]
     environment = {**os.environ, "TMPDIR": str(folder / "tmp"), **(env or {})}
     with open(folder / "stderr.log", "w") as log:
-        proc = subprocess.Popen([*prefix, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=environment)
+        proc = subprocess.Popen(
+            [*prefix, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            env=environment,
+        )
     lines = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in proc.stdout] + [lines.put(None)], daemon=True).start()
     kept = []
@@ -353,7 +365,15 @@ def settings(**keys):
 
 def run(*args, timeout=60, env=None, stdin="", **kw):
     """runs pangea to its end -> CompletedProcess with text"""
-    return subprocess.run([PANGEA, *map(str, args)], capture_output=True, text=True, timeout=timeout * SLOW, input=stdin, env={**os.environ, **(env or {})}, **kw)
+    return subprocess.run(
+        [PANGEA, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout * SLOW,
+        input=stdin,
+        env={**os.environ, **(env or {})},
+        **kw,
+    )
 
 
 def at_once(workers, f, items):

@@ -1,4 +1,5 @@
 """Who comes in and who is sent away: API keys, the queue's limit, deadlines, the budget of bodies; and that memory comes back."""
+
 import concurrent.futures
 import http.client
 import json
@@ -48,7 +49,11 @@ def test_the_official_client_with_a_right_and_a_wrong_key(server, keys):
     ask = dict(model="stories260k", messages=[dict(role="user", content="Once upon a time")], max_tokens=8, temperature=0)
     text = right.chat.completions.create(**ask).choices[0].message.content
     assert text and "".join(c.choices[0].delta.content or "" for c in right.chat.completions.create(stream=True, **ask)) == text
-    for call in (lambda: wrong.chat.completions.create(**ask), lambda: wrong.chat.completions.create(stream=True, **ask), wrong.models.list):
+    for call in (
+        lambda: wrong.chat.completions.create(**ask),
+        lambda: wrong.chat.completions.create(stream=True, **ask),
+        wrong.models.list,
+    ):
         with pytest.raises(openai.AuthenticationError) as e:
             call()
         assert e.value.code == "invalid_api_key" and e.value.type == "invalid_request_error" and keys[0]["alice"][:-1] not in str(e.value)
@@ -103,7 +108,22 @@ def test_the_clients_send_a_key(server, keys, door, tmp_path):
     chat = run("chat", *where, "--temperature", "0", "--max-tokens", "8", "--api-key-file", path, env=none, stdin="Hello\n")
     assert chat.returncode == 0 and chat.stdout
     if door == "rest":
-        bench = run("bench", "serve", "--url", server.rest, "--requests", "4", "--concurrency", "1", "--max-tokens", "2", "--api-key-file", path, "--json", env=none)
+        bench = run(
+            "bench",
+            "serve",
+            "--url",
+            server.rest,
+            "--requests",
+            "4",
+            "--concurrency",
+            "1",
+            "--max-tokens",
+            "2",
+            "--api-key-file",
+            path,
+            "--json",
+            env=none,
+        )
         assert bench.returncode == 0, bench
 
 
@@ -153,7 +173,9 @@ def test_deadlines():
 # --- The surplus. 1,000 requests at once on a queue of 64: who gets in is answered to the letter, who does not is told at once.
 
 REQUESTS, QUEUE, RUNNING = 1000, 64, 4
-KEPT_KB = 8 << 10  # of the 70 MB that master and agents hold when idle: what heaps in pieces keep. Measured: 1 MB; the bodies below: 0.2 MB, and 160 MB if heaps kept all
+KEPT_KB = (
+    8 << 10
+)  # of the 70 MB that master and agents hold when idle: what heaps in pieces keep. Measured: 1 MB; the bodies below: 0.2 MB, and 160 MB if heaps kept all
 
 
 def flood(server, text, length):
@@ -168,6 +190,7 @@ def flood(server, text, length):
         raw = r.read()
         c.close()
         return r.status, time.monotonic() - begun, r.getheader("retry-after"), json.loads(raw)
+
     with concurrent.futures.ThreadPoolExecutor(REQUESTS) as pool:
         return list(pool.map(ask, range(REQUESTS)))
 
@@ -207,6 +230,7 @@ def test_retry_after_follows_the_queue():
                 assert r.status == 429
                 waited += 1
                 time.sleep(int(r.getheader("retry-after")))
+
         attempts = at_once(24, ask, range(24))
         assert max(attempts) > 0 and all(a < 24 for a in attempts), attempts
 

@@ -1,4 +1,5 @@
 """Each bad request gets an OpenAI-shaped error that names its parameter, soon, and a canary generation after it is unchanged."""
+
 import base64
 import json
 import time
@@ -20,6 +21,7 @@ def table(stories):
 def canary(stories):
     def ask():
         return stories.complete(prompt="Once upon a time", max_tokens=16, temperature=0)
+
     good = ask()
     return lambda: ask() == good
 
@@ -46,7 +48,9 @@ def test_row(stories, table, canary, index, name):
     assert status in allowed, f"{status}, allowed {allowed}: {answer[:600]!r}"
     named = shaped(status, answer, allowed)
     if param and status == 400:
-        assert named is not None and (named == param or named.startswith((param + "[", param + "."))), f"names {named!r}, not {param!r}: {answer[-300:]!r}"
+        assert named is not None and (named == param or named.startswith((param + "[", param + "."))), (
+            f"names {named!r}, not {param!r}: {answer[-300:]!r}"
+        )
     assert took < 3 * SLOW, f"{took:.1f} s"
     assert canary()
 
@@ -91,6 +95,7 @@ def test_nothing_is_left_over():
                     s.raw(request)
                 found.append(s.memory_kb())
             return found
+
         passes(10)
         memory, descriptors = min(passes(5)), s.descriptors()
         passes(5)

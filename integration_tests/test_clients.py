@@ -1,4 +1,5 @@
 """`pangea generate`, `pangea chat` and `pangea bench serve` against a running server: the text that the doors give, over either door."""
+
 import json
 import signal
 import subprocess
@@ -29,7 +30,23 @@ def test_generate(stories, door):
 def test_sampling_flags_arrive(stories, door):
     ask = dict(temperature=0.9, seed=7, max_tokens=20, top_p=0.8, top_k=30, stop=["."])
     (choice,), _ = stories.complete(prompt=PROMPT, **ask)
-    r = run("generate", *door, "--temperature", "0.9", "--seed", "7", "--max-tokens", "20", "--top-p", "0.8", "--top-k", "30", "--stop", ".", PROMPT)
+    r = run(
+        "generate",
+        *door,
+        "--temperature",
+        "0.9",
+        "--seed",
+        "7",
+        "--max-tokens",
+        "20",
+        "--top-p",
+        "0.8",
+        "--top-k",
+        "30",
+        "--stop",
+        ".",
+        PROMPT,
+    )
     assert r.returncode == 0 and r.stdout == choice["text"] + "\n", r
 
 
@@ -56,7 +73,11 @@ def test_errors_are_said_and_exit_codes_tell(stories, door):
 
 
 def test_interrupting_generate_cancels_it(stories, door):
-    p = subprocess.Popen([PANGEA, "generate", *door, "--temperature", "0", "--ignore-eos", "--max-tokens", "450", PROMPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen(
+        [PANGEA, "generate", *door, "--temperature", "0", "--ignore-eos", "--max-tokens", "450", PROMPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert p.stdout.read(1)
     p.send_signal(signal.SIGINT)
     start = time.monotonic()
@@ -65,12 +86,43 @@ def test_interrupting_generate_cancels_it(stories, door):
 
 
 def test_bench_reports(stories):
-    r = run("bench", "serve", "--url", stories.rest, "--requests", "12", "--concurrency", "4", "--max-tokens", "8", "--prompt-words", "5", "--ignore-eos", "--json", timeout=120)
+    r = run(
+        "bench",
+        "serve",
+        "--url",
+        stories.rest,
+        "--requests",
+        "12",
+        "--concurrency",
+        "4",
+        "--max-tokens",
+        "8",
+        "--prompt-words",
+        "5",
+        "--ignore-eos",
+        "--json",
+        timeout=120,
+    )
     assert r.returncode == 0, r
     report = json.loads(r.stdout)
     assert report["succeeded"] == 12 and report["failed"] == 0 and report["completion_tokens"] == 96
     for name in ("time_to_first_token_seconds", "inter_token_seconds", "end_to_end_seconds"):
         assert 0 <= report[name]["p50"] <= report[name]["p99"], (name, report)
     assert report["time_to_first_token_seconds"]["p50"] <= report["end_to_end_seconds"]["p50"] and report["tokens_per_second"] > 0
-    table = run("bench", "serve", "--url", stories.rest, "--requests", "4", "--api", "completions", "--prompt-tokens", "5", "--first-id", "5", "--max-tokens", "4")
+    table = run(
+        "bench",
+        "serve",
+        "--url",
+        stories.rest,
+        "--requests",
+        "4",
+        "--api",
+        "completions",
+        "--prompt-tokens",
+        "5",
+        "--first-id",
+        "5",
+        "--max-tokens",
+        "4",
+    )
     assert table.returncode == 0 and "p99" in table.stdout, table

@@ -1,4 +1,5 @@
 """Requests that share a batch return exactly what each returns alone, and really share it."""
+
 import random
 import threading
 import time
@@ -12,10 +13,24 @@ WORDS = "Once upon a time there was little girl named Lily She loved to play out
 def requests(n, seed):
     rng = random.Random(seed)
     for i in range(n):
-        sampling = rng.choice([dict(temperature=0), dict(temperature=0.8, top_p=0.9), dict(temperature=1.3, top_k=40, presence_penalty=0.5, frequency_penalty=0.2),
-                               dict(temperature=1.0, min_p=0.05, stop=["the", "."]), dict(temperature=0.7, repetition_penalty=1.2), dict(temperature=0, echo=True)])
-        yield dict(prompt=" ".join(rng.choice(WORDS) for _ in range(rng.choice([1, 4, 20, 90]))), max_tokens=rng.choice([1, 5, 17, 60]), seed=rng.randrange(1 << 31),
-                   logprobs=rng.choice([None, 0, 3]), n=rng.choice([1, 1, 2]), **sampling)
+        sampling = rng.choice(
+            [
+                dict(temperature=0),
+                dict(temperature=0.8, top_p=0.9),
+                dict(temperature=1.3, top_k=40, presence_penalty=0.5, frequency_penalty=0.2),
+                dict(temperature=1.0, min_p=0.05, stop=["the", "."]),
+                dict(temperature=0.7, repetition_penalty=1.2),
+                dict(temperature=0, echo=True),
+            ]
+        )
+        yield dict(
+            prompt=" ".join(rng.choice(WORDS) for _ in range(rng.choice([1, 4, 20, 90]))),
+            max_tokens=rng.choice([1, 5, 17, 60]),
+            seed=rng.randrange(1 << 31),
+            logprobs=rng.choice([None, 0, 3]),
+            n=rng.choice([1, 1, 2]),
+            **sampling,
+        )
 
 
 ASKED = list(requests(32, 1))
@@ -28,8 +43,18 @@ def alone():
         return [s.complete(**r) for r in ASKED]
 
 
-@pytest.mark.parametrize("shape,extra", [("1x1", {}), ("2x2", {}), ("3x1", {}), ("1x3", {}), ("2x2", dict(schedule__max_batch_tokens=32, schedule__max_sequences=8)),
-                                         ("1x2", dict(cache__memory="512KiB"))], ids=str)
+@pytest.mark.parametrize(
+    "shape,extra",
+    [
+        ("1x1", {}),
+        ("2x2", {}),
+        ("3x1", {}),
+        ("1x3", {}),
+        ("2x2", dict(schedule__max_batch_tokens=32, schedule__max_sequences=8)),
+        ("1x2", dict(cache__memory="512KiB")),
+    ],
+    ids=str,
+)
 def test_a_crowd_of_32_gives_what_each_gives_alone(alone, shape, extra):
     """the last rows make prompts go in chunks, and the cache so small that sequences are preempted"""
     order = random.Random(2).sample(range(len(ASKED)), len(ASKED))
@@ -75,6 +100,7 @@ def test_a_late_request_speaks_before_an_early_one_ends():
 def test_more_than_the_queue_is_told_so_at_once():
     """nobody waits to be refused, and whoever was accepted is answered"""
     with serve(STORIES, *layout("1x1"), *settings(limits__queue=4, schedule__max_sequences=2)) as s:
+
         def ask(i):
             start = time.monotonic()
             c, r = s.open("POST", "/v1/completions", dict(model="stories260k", prompt=[1], max_tokens=400, temperature=0, ignore_eos=True))
@@ -82,6 +108,7 @@ def test_more_than_the_queue_is_told_so_at_once():
             retry = r.getheader("retry-after")
             c.close()
             return r.status, time.monotonic() - start, retry, body
+
         got = at_once(40, ask, range(40))
         statuses = sorted({status for status, *_ in got})
         assert statuses == [200, 429], statuses

@@ -1,4 +1,5 @@
 """Every answer, chunk and error against the schemas of OpenAI's own OpenAPI document."""
+
 import json
 
 import jsonschema
@@ -6,7 +7,10 @@ import pytest
 from harness import DATA
 
 SCHEMAS = json.loads((DATA / "openai_schemas.json").read_text())
-MESSAGES = [dict(role="system", content="Be brief."), dict(role="user", content=[dict(type="text", text="Name a "), dict(type="text", text="colour.")])]
+MESSAGES = [
+    dict(role="system", content="Be brief."),
+    dict(role="user", content=[dict(type="text", text="Name a "), dict(type="text", text="colour.")]),
+]
 
 
 def conforms(schema, value):
@@ -29,7 +33,11 @@ def test_models(stories):
     conforms("Model", model)
 
 
-@pytest.mark.parametrize("change", [dict(max_tokens=12), dict(max_tokens=6, n=2, logprobs=True, top_logprobs=3), dict(max_completion_tokens=5, seed=3, stop=["."])], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [dict(max_tokens=12), dict(max_tokens=6, n=2, logprobs=True, top_logprobs=3), dict(max_completion_tokens=5, seed=3, stop=["."])],
+    ids=str,
+)
 def test_chat(stories, change):
     body = dict(model=stories.model(), messages=MESSAGES, **change)
     status, answer = stories.post("/v1/chat/completions", body)
@@ -44,7 +52,16 @@ def test_chat(stories, change):
             conforms("CreateChatCompletionStreamResponse", e)
 
 
-@pytest.mark.parametrize("change", [dict(prompt="Once"), dict(prompt=["a", "b"], n=2, logprobs=2), dict(prompt=[1, 2, 3], echo=True), dict(prompt=[[1, 2], [3]], logprobs=0)], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(prompt="Once"),
+        dict(prompt=["a", "b"], n=2, logprobs=2),
+        dict(prompt=[1, 2, 3], echo=True),
+        dict(prompt=[[1, 2], [3]], logprobs=0),
+    ],
+    ids=str,
+)
 def test_completion(stories, change):
     body = dict(model=stories.model(), max_tokens=5, **change)
     status, answer = stories.post("/v1/completions", body)
@@ -69,7 +86,7 @@ def test_other_routes(stories):
     status, tokens = stories.post("/tokenize", dict(model=model, prompt="Once upon a time"))
     assert status == 200 and tokens["count"] == len(tokens["tokens"]) > 1 and tokens["max_model_len"] == 512
     status, bare = stories.post("/tokenize", dict(model=model, prompt="Once upon a time", add_special_tokens=False))
-    assert status == 200 and bare["tokens"] == tokens["tokens"][-bare["count"]:]
+    assert status == 200 and bare["tokens"] == tokens["tokens"][-bare["count"] :]
     status, text = stories.post("/detokenize", dict(model=model, tokens=bare["tokens"]))
     assert status == 200 and text["prompt"].strip() == "Once upon a time"
     status, chat = stories.post("/tokenize", dict(model=model, messages=[dict(role="user", content="Hi")]))

@@ -2,13 +2,27 @@
 
 exact_workloads.py says what a workload is; run by itself it does a thousand.
 """
+
 import copy
 
 import pytest
 from exact_workloads import DOORS, Plan, run_model, same
 
-SAMPLE = [[{0: dict(text="a b", finish="stop", ids=[1, 2], logprobs=dict(token_logprobs=["-0.5", "-1.25e-05"], top_logprobs=[{"a": "-0.5"}, {"b": "-1"}])),
-            1: dict(text="", finish="length", ids=[], logprobs={})}, dict(prompt_tokens=3, completion_tokens=2), 0]]
+SAMPLE = [
+    [
+        {
+            0: dict(
+                text="a b",
+                finish="stop",
+                ids=[1, 2],
+                logprobs=dict(token_logprobs=["-0.5", "-1.25e-05"], top_logprobs=[{"a": "-0.5"}, {"b": "-1"}]),
+            ),
+            1: dict(text="", finish="length", ids=[], logprobs={}),
+        },
+        dict(prompt_tokens=3, completion_tokens=2),
+        0,
+    ]
+]
 
 
 def as_grpc(answer):

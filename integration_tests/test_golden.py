@@ -3,6 +3,7 @@
 Log-probabilities of the prompt and greedy ids, on four layouts, in one prefill, in chunks and token by token; every way of running gives
 the very numbers of the first. The negative controls show that a wrong part of the model moves the numbers by many times the tolerance.
 """
+
 import functools
 import json
 import pathlib
@@ -22,7 +23,12 @@ FILES = sorted(p.stem for p in GGUF.glob("*.gguf"))
 # Quantised: the reference takes the values that the blocks stand for; activations of 16 bits and f16 keys and values are what differs.
 LIMITS = {"float32": (0.01, 0.002, 0.02), "float16": (0.08, 0.015, 0.1), "bfloat16": (0.3, 0.06, 0.3)}
 # GGUF's F32 and F16 files are one model of sharp attention, where f16 pages alone are seen (0.014; bf16 pages: 0.06, int8: 0.16).
-LIMITS |= {"f32": (0.03, 0.005, 0.05), "f16": LIMITS["float16"], "bf16": LIMITS["bfloat16"], **{q: LIMITS["float16"] for q in ("q8_0", "q4_0", "q4_1")}}
+LIMITS |= {
+    "f32": (0.03, 0.005, 0.05),
+    "f16": LIMITS["float16"],
+    "bf16": LIMITS["bfloat16"],
+    **{q: LIMITS["float16"] for q in ("q8_0", "q4_0", "q4_1")},
+}
 LAYOUTS = ["1x1", "1x2", "2x1", "2x2"]
 
 
@@ -46,11 +52,13 @@ def expected(model):
 
 def ask(server, case):
     """-> log-probabilities of the prompt from its second id on, generated ids"""
-    (choice,), _ = server.complete(prompt=case["prompt"], max_tokens=len(case["greedy"]), temperature=0, logprobs=5, echo=True, ignore_eos=True)
+    (choice,), _ = server.complete(
+        prompt=case["prompt"], max_tokens=len(case["greedy"]), temperature=0, logprobs=5, echo=True, ignore_eos=True
+    )
     prompt = choice["logprobs"]["token_logprobs"][: len(case["prompt"])]
     assert prompt[0] is None
     assert len(choice["ids"]) == len(case["greedy"])
-    return tuple(prompt[1:]), tuple(choice["ids"]), tuple(choice["logprobs"]["token_logprobs"][len(prompt):])
+    return tuple(prompt[1:]), tuple(choice["ids"]), tuple(choice["logprobs"]["token_logprobs"][len(prompt) :])
 
 
 @functools.cache
@@ -72,7 +80,9 @@ def check(model, got):
         assert far <= worst and average <= mean, f"prompt of {len(case['prompt'])}: {far:.4f} at worst, {average:.4f} in the mean"
         for k, (x, y) in enumerate(zip(ids, case["greedy"])):
             if x != y:
-                assert case["margin"][k] < margin, f"prompt of {len(case['prompt'])}, greedy id {k}: {x} for {y}, margin {case['margin'][k]}"
+                assert case["margin"][k] < margin, (
+                    f"prompt of {len(case['prompt'])}, greedy id {k}: {x} for {y}, margin {case['margin'][k]}"
+                )
                 break  # what follows a near tie has another history
 
 
@@ -108,7 +118,9 @@ def tensors(path):
     raw = bytearray(path.read_bytes())
     (n,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + n])
-    return raw, {k: (v["dtype"], 8 + n + v["data_offsets"][0], 8 + n + v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"}
+    return raw, {
+        k: (v["dtype"], 8 + n + v["data_offsets"][0], 8 + n + v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"
+    }
 
 
 def zero(folder, part):
@@ -185,10 +197,17 @@ CONTROLS = {
 # Which control must bite where; a case not listed here would be a control that tests nothing.
 BITES = {
     "rope base x 50": {"llama", "mistral", "qwen2", "qwen3"},
-    "no rope scaling": None, "no window": {"mistral"}, "a window of 8 more": {"mistral"}, "another epsilon": {"llama", "mistral", "qwen2", "qwen3", "gpt2"},
-    "no attention bias": {"qwen2", "gpt2", "gpt_pangu"}, "no feed-forward bias": {"gpt2", "gpt_pangu"}, "no query norm": {"qwen3"},
-    "no learned positions": {"gpt2", "gpt_pangu"}, "no query table": {"gpt_pangu"},
-    "the final norm elsewhere": {"gpt_pangu"}, "another activation": {"gpt2", "gpt_pangu"},
+    "no rope scaling": None,
+    "no window": {"mistral"},
+    "a window of 8 more": {"mistral"},
+    "another epsilon": {"llama", "mistral", "qwen2", "qwen3", "gpt2"},
+    "no attention bias": {"qwen2", "gpt2", "gpt_pangu"},
+    "no feed-forward bias": {"gpt2", "gpt_pangu"},
+    "no query norm": {"qwen3"},
+    "no learned positions": {"gpt2", "gpt_pangu"},
+    "no query table": {"gpt_pangu"},
+    "the final norm elsewhere": {"gpt_pangu"},
+    "another activation": {"gpt2", "gpt_pangu"},
 }
 
 

@@ -1,6 +1,7 @@
 """The gRPC door through reflection alone, as a stranger's client would. A REST body with string contents is a valid gRPC request by its
 JSON mapping, the answers have the same fields, and the errors the same words.
 """
+
 import time
 
 import grpc
@@ -25,7 +26,11 @@ class Door:
         method = self.methods[name]
         request, answer = (message_factory.GetMessageClass(d) for d in (method.input_type, method.output_type))
         kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
-        stub = kind(f"/{method.containing_service.full_name}/{method.name}", request_serializer=request.SerializeToString, response_deserializer=answer.FromString)
+        stub = kind(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=answer.FromString,
+        )
         return stub(json_format.ParseDict(body, request()), timeout=timeout, metadata=metadata)
 
     def call(self, name, body, **kw):
@@ -53,7 +58,9 @@ def test_health_and_reflection(door):
         stub.Check(health_pb2.HealthCheckRequest(service="nope"), timeout=5)
     assert e.value.code().name == "NOT_FOUND"
     assert "grpc.health.v1.Health" in door.services
-    assert {"ChatCompletion", "ChatCompletionStream", "Completion", "CompletionStream", "Tokenize", "Detokenize", "ListModels"} <= set(door.methods)
+    assert {"ChatCompletion", "ChatCompletionStream", "Completion", "CompletionStream", "Tokenize", "Detokenize", "ListModels"} <= set(
+        door.methods
+    )
 
 
 def test_chat_equals_rest(door, stories, body):
@@ -68,7 +75,11 @@ def test_chat_equals_rest(door, stories, body):
     assert [c["finish_reason"] for e in chunks for c in e.get("choices", []) if c.get("finish_reason")] == [finish]
 
 
-@pytest.mark.parametrize("change", [dict(), dict(logprobs=3), dict(n=2, seed=7, temperature=1, top_p=0.9), dict(stop=["the", "."]), dict(echo=True, logprobs=1)], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [dict(), dict(logprobs=3), dict(n=2, seed=7, temperature=1, top_p=0.9), dict(stop=["the", "."]), dict(echo=True, logprobs=1)],
+    ids=str,
+)
 def test_completion_equals_rest(door, stories, change):
     ask = dict(model=stories.model(), prompt="Once upon a time", max_tokens=20, return_token_ids=True, **{"temperature": 0, **change})
     status, rest = stories.post("/v1/completions", ask)
@@ -93,16 +104,41 @@ def test_tokenize_and_models(door, stories):
     model = stories.model()
     ids = [int(i) for i in door.call("Tokenize", dict(model=model, prompt="Once upon a time"))["tokens"]]
     assert ids == stories.post("/tokenize", dict(model=model, prompt="Once upon a time"))[1]["tokens"]
-    assert door.call("Detokenize", dict(model=model, tokens=ids))["prompt"] == stories.post("/detokenize", dict(model=model, tokens=ids))[1]["prompt"]
+    assert (
+        door.call("Detokenize", dict(model=model, tokens=ids))["prompt"]
+        == stories.post("/detokenize", dict(model=model, tokens=ids))[1]["prompt"]
+    )
     assert [m["id"] for m in door.call("ListModels", {})["data"]] == [model]
 
 
-@pytest.mark.parametrize("change", [
-    dict(temperature=9), dict(temperature=-1), dict(model="nope"), dict(messages=[]), dict(n=0), dict(n=1_000_000), dict(max_tokens=-1), dict(top_p=2), dict(top_k=-2),
-    dict(min_p=2), dict(repetition_penalty=0), dict(presence_penalty=1e6), dict(logit_bias={"191222": -100}), dict(logit_bias={"x": 1}), dict(logprobs=True, top_logprobs=21),
-    dict(stop=[""]), dict(stop=["x"] * 10_000), dict(stop_token_ids=[-1]), dict(messages=[dict(role="wizard", content="x")]),
-    dict(messages=[dict(role="user", content="word " * 20_000)]), dict(messages=[dict(role="user", content=[dict(type="image_url")])]), dict(temperature="NaN"),
-], ids=lambda c: str(c)[:60])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(temperature=9),
+        dict(temperature=-1),
+        dict(model="nope"),
+        dict(messages=[]),
+        dict(n=0),
+        dict(n=1_000_000),
+        dict(max_tokens=-1),
+        dict(top_p=2),
+        dict(top_k=-2),
+        dict(min_p=2),
+        dict(repetition_penalty=0),
+        dict(presence_penalty=1e6),
+        dict(logit_bias={"191222": -100}),
+        dict(logit_bias={"x": 1}),
+        dict(logprobs=True, top_logprobs=21),
+        dict(stop=[""]),
+        dict(stop=["x"] * 10_000),
+        dict(stop_token_ids=[-1]),
+        dict(messages=[dict(role="wizard", content="x")]),
+        dict(messages=[dict(role="user", content="word " * 20_000)]),
+        dict(messages=[dict(role="user", content=[dict(type="image_url")])]),
+        dict(temperature="NaN"),
+    ],
+    ids=lambda c: str(c)[:60],
+)
 def test_errors_in_rests_own_words(door, stories, body, change):
     before = stories.chat(**body)
     with pytest.raises(grpc.RpcError) as e:

@@ -1,4 +1,5 @@
 """`cmake --install` makes a folder that runs when it is copied elsewhere: whatever exists only as a shared library lies beside it."""
+
 import os
 import pathlib
 import re
@@ -53,7 +54,9 @@ def test_no_newer_glibc_is_needed(copy):
 
 
 def test_the_copy_runs(copy, monkeypatch, expected_story):
-    r = subprocess.run([str(copy / "pangea"), "--help"], capture_output=True, text=True, env={**without_paths(), "LD_LIBRARY_PATH": ""}, cwd="/")
+    r = subprocess.run(
+        [str(copy / "pangea"), "--help"], capture_output=True, text=True, env={**without_paths(), "LD_LIBRARY_PATH": ""}, cwd="/"
+    )
     assert r.returncode == 0 and "serve" in r.stdout
     monkeypatch.setattr(harness, "PANGEA", str(copy / "pangea"))
     with serve(STORIES, *layout("2x2"), env={"LD_LIBRARY_PATH": ""}) as s:

@@ -1,4 +1,5 @@
 """How a server ends: nothing is left, every stream is told, and it never lives on as a liar."""
+
 import json
 import os
 import signal
@@ -17,9 +18,19 @@ TWO_AT_A_TIME = ("--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_
 
 class Stream(threading.Thread):
     """an open stream that notes how it ended"""
+
     def __init__(self, server, body=LONG):
         super().__init__(daemon=True)
-        self.server, self.body, self.text, self.error, self.done, self.finish, self.times, self.ended = server, body, "", None, False, None, [], None
+        self.server, self.body, self.text, self.error, self.done, self.finish, self.times, self.ended = (
+            server,
+            body,
+            "",
+            None,
+            False,
+            None,
+            [],
+            None,
+        )
         self.begun = threading.Event()
         self.start()
 
@@ -140,7 +151,9 @@ def test_a_killed_agent_ends_every_stream_with_an_error(victim):
         assert code not in (0, None) and code > 0, f"exit code {code}"
         for stream in streams:
             stream.join(5)
-            assert isinstance(stream.error, dict) and stream.error["message"] and stream.error["type"], f"{stream.error} after {stream.text[-40:]!r}"
+            assert isinstance(stream.error, dict) and stream.error["message"] and stream.error["type"], (
+                f"{stream.error} after {stream.text[-40:]!r}"
+            )
             assert not stream.done and stream.ended - killed < 1.5, f"told after {stream.ended - killed:.2f} s"
         assert s.leftovers() == []
         assert "agent" in s.log
@@ -149,6 +162,7 @@ def test_a_killed_agent_ends_every_stream_with_an_error(victim):
 def test_unary_and_grpc_requests_are_told_too():
     import grpc
     from test_grpc import Door
+
     with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, clean_exit=False) as s:
         got, door = {}, Door(s.grpc)
 
@@ -199,8 +213,13 @@ def test_every_rank_is_needed(rank):
 def test_stopping_while_it_starts():
     """SIGTERM at any moment of the start leaves nothing"""
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
-        proc = subprocess.Popen([PANGEA, "serve", str(STORIES), *layout("2x2"), "--set", "rest.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        proc = subprocess.Popen(
+            [PANGEA, "serve", str(STORIES), *layout("2x2"), "--set", "rest.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         time.sleep(delay)
         below = descendants(proc.pid)
         proc.send_signal(signal.SIGTERM)
@@ -218,8 +237,14 @@ def test_an_agent_that_never_joins(tmp_path):
     start = time.monotonic()
     (tmp_path / "token").write_text("a-secret-of-the-test\n")
     (tmp_path / "token").chmod(0o600)
-    config = dict(model=str(STORIES), agents=[dict(device="cpu", launch="remote")], control=dict(listen="127.0.0.1:0", token_file=str(tmp_path / "token"), join_seconds=2),
-                  parallel=dict(transport="gloo"), rest=dict(listen="127.0.0.1:0"), grpc=dict(listen="127.0.0.1:0"))
+    config = dict(
+        model=str(STORIES),
+        agents=[dict(device="cpu", launch="remote")],
+        control=dict(listen="127.0.0.1:0", token_file=str(tmp_path / "token"), join_seconds=2),
+        parallel=dict(transport="gloo"),
+        rest=dict(listen="127.0.0.1:0"),
+        grpc=dict(listen="127.0.0.1:0"),
+    )
     (tmp_path / "never.yaml").write_text(json.dumps(config))  # JSON is YAML
     r = subprocess.run([PANGEA, "serve", str(tmp_path / "never.yaml")], capture_output=True, text=True, timeout=40)
     assert r.returncode > 0 and r.returncode != 78 and "join" in r.stderr.lower(), r

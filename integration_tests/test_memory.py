@@ -1,4 +1,5 @@
 """Each agent holds its slice and nothing more: resident bytes against what the layout says, on a random checkpoint of 1 GB."""
+
 import json
 import pathlib
 import random
@@ -32,9 +33,25 @@ def tensor_list():
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("big")
-    config = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-                  num_key_value_heads=KV_HEADS, head_dim=HEAD_DIM, vocab_size=VOCAB, max_position_embeddings=512, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
-                  hidden_act="silu", torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2)
+    config = dict(
+        architectures=["LlamaForCausalLM"],
+        model_type="llama",
+        hidden_size=HIDDEN,
+        intermediate_size=FFN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        head_dim=HEAD_DIM,
+        vocab_size=VOCAB,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        hidden_act="silu",
+        torch_dtype="bfloat16",
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (STORIES / name).exists():
@@ -64,7 +81,9 @@ def checkpoint(tmp_path_factory):
 
 def resident(pid):
     """RSS without what several processes share as code: proportional share of every mapping, but own and file pages in full"""
-    fields = {line.split(":")[0]: int(line.split()[1]) << 10 for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]}
+    fields = {
+        line.split(":")[0]: int(line.split()[1]) << 10 for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    }
     return fields["Rss"]
 
 
@@ -86,4 +105,6 @@ def test_an_agent_holds_its_slice(checkpoint, shape):
     # Everything divides evenly here but the embedding (first and last stage, at most 1.5 MB) and the norms.
     share = LAYER_BYTES * LAYERS / stages / ranks
     for bytes_ in got:
-        assert 0.95 * share <= bytes_ <= 1.05 * share + 2 * 2 * VOCAB * HIDDEN, f"{bytes_ / 2**20:.1f} MB for a slice of {share / 2**20:.1f} MB"
+        assert 0.95 * share <= bytes_ <= 1.05 * share + 2 * 2 * VOCAB * HIDDEN, (
+            f"{bytes_ / 2**20:.1f} MB for a slice of {share / 2**20:.1f} MB"
+        )

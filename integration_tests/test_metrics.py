@@ -1,4 +1,5 @@
 """What /metrics says, read by Prometheus' own parser and held against what was asked; and where the agents' time goes."""
+
 import http.client
 import os
 import signal
@@ -19,6 +20,7 @@ STORY = dict(model="stories260k", prompt=[1], temperature=0, ignore_eos=True)
 
 class Page:
     """one answer of /metrics"""
+
     def __init__(self, host, port):
         c = http.client.HTTPConnection(host, port, timeout=30 * SLOW)
         c.request("GET", "/metrics")
@@ -63,10 +65,13 @@ def test_the_page_is_what_prometheus_reads(stories):
 
 def test_every_number_of_the_contract_is_there(stories):
     families = set(page(stories).families)
-    wanted = {f"pangea_{x}" for x in """requests queue_depth queue_oldest_seconds requests_running requests_waiting prompt_tokens generated_tokens kv_usage_ratio
+    wanted = {
+        f"pangea_{x}"
+        for x in """requests queue_depth queue_oldest_seconds requests_running requests_waiting prompt_tokens generated_tokens kv_usage_ratio
         prefix_cache_queries prefix_cache_hits preemptions time_to_first_token_seconds inter_token_latency_seconds request_latency_seconds stage_busy_seconds
         stage_bubble_seconds stage_communication_seconds stage_wait_seconds agents_up epoch agent_restarts recovery_seconds rejected steps rows step_seconds
-        cancel_seconds cancel_steps""".split()} | {"process_cpu_seconds", "process_resident_memory_bytes"}
+        cancel_seconds cancel_steps""".split()
+    } | {"process_cpu_seconds", "process_resident_memory_bytes"}
     assert wanted <= families, wanted - families
 
 
@@ -78,7 +83,14 @@ def test_counts_are_what_was_asked_and_gauges_return():
         used, finishes, lock = Counter(), Counter(), threading.Lock()
 
         def ask(i):
-            body = dict(prompt="Once upon a time" if i % 2 else "Lily", max_tokens=5 + i, temperature=0.9, seed=i, n=1 + i % 3, ignore_eos=i % 4 == 0)
+            body = dict(
+                prompt="Once upon a time" if i % 2 else "Lily",
+                max_tokens=5 + i,
+                temperature=0.9,
+                seed=i,
+                n=1 + i % 3,
+                ignore_eos=i % 4 == 0,
+            )
             if i % 5 == 0:
                 body["stop"] = ["a", "the"]
             if i % 6 == 5:
@@ -99,7 +111,9 @@ def test_counts_are_what_was_asked_and_gauges_return():
         assert choices == sum(1 + i % 3 for i in range(24)) and finishes["stop"] and finishes["length"]
         for reason in ("stop", "length", "abort", "error"):
             assert p("requests_total", finished_reason=reason) == finishes[reason], reason
-        assert p("request_latency_seconds_count") == p("time_to_first_token_seconds_count") == p("request_generated_tokens_count") == choices
+        assert (
+            p("request_latency_seconds_count") == p("time_to_first_token_seconds_count") == p("request_generated_tokens_count") == choices
+        )
         assert p("inter_token_latency_seconds_count") == used["generated"] - choices
         assert p("request_prompt_tokens_count") == 24 and p("request_prompt_tokens_sum") == used["prompt"]
         assert 0 < p("time_to_first_token_seconds_sum") < p("request_latency_seconds_sum")
@@ -147,10 +161,24 @@ def test_a_client_that_goes_away_is_seen_and_its_blocks_come_back():
 
 
 def test_what_a_limit_ends_is_counted_by_its_name():
-    limits = dict(limits__n=2, limits__body="4KiB", limits__header_bytes="1KiB", limits__max_prompt_tokens=8, limits__max_tokens=50, limits__json_depth=8, limits__queue=1, schedule__max_sequences=1)
+    limits = dict(
+        limits__n=2,
+        limits__body="4KiB",
+        limits__header_bytes="1KiB",
+        limits__max_prompt_tokens=8,
+        limits__max_tokens=50,
+        limits__json_depth=8,
+        limits__queue=1,
+        schedule__max_sequences=1,
+    )
     with serve(STORIES, *layout("1x1"), *settings(**limits)) as s:
-        asked = {"n": (dict(n=3), 400), "max_tokens": (dict(max_tokens=51), 400), "max_prompt_tokens": (dict(prompt=[1] * 9), 400),
-                 "body": (dict(user="x" * 5000), 413), "json_depth": (dict(metadata=[[[[[[[[[]]]]]]]]]), 400)}
+        asked = {
+            "n": (dict(n=3), 400),
+            "max_tokens": (dict(max_tokens=51), 400),
+            "max_prompt_tokens": (dict(prompt=[1] * 9), 400),
+            "body": (dict(user="x" * 5000), 413),
+            "json_depth": (dict(metadata=[[[[[[[[[]]]]]]]]]), 400),
+        }
         for body, status in asked.values():
             got = s.post("/v1/completions", {"model": "stories260k", "prompt": [1], "max_tokens": 1, **body})
             assert got[0] == status, got
@@ -172,11 +200,19 @@ def test_vllms_names_when_asked_for():
         s.complete(**{**STORY, "model": name, "max_tokens": 7})
         p = page(s)
         labels = tuple(sorted(dict(model_name=name, engine="0").items()))
-        for vllm, ours in [("prompt_tokens_total", "prompt_tokens_total"), ("generation_tokens_total", "generated_tokens_total"), ("num_requests_running", "requests_running"),
-                           ("num_requests_waiting", "requests_waiting"), ("kv_cache_usage_perc", "kv_usage_ratio"), ("num_preemptions_total", "preemptions_total"),
-                           ("prefix_cache_queries_total", "prefix_cache_queries_total"), ("time_to_first_token_seconds_count", "time_to_first_token_seconds_count"),
-                           ("inter_token_latency_seconds_sum", "inter_token_latency_seconds_sum"), ("time_per_output_token_seconds_sum", "inter_token_latency_seconds_sum"),
-                           ("e2e_request_latency_seconds_count", "request_latency_seconds_count")]:
+        for vllm, ours in [
+            ("prompt_tokens_total", "prompt_tokens_total"),
+            ("generation_tokens_total", "generated_tokens_total"),
+            ("num_requests_running", "requests_running"),
+            ("num_requests_waiting", "requests_waiting"),
+            ("kv_cache_usage_perc", "kv_usage_ratio"),
+            ("num_preemptions_total", "preemptions_total"),
+            ("prefix_cache_queries_total", "prefix_cache_queries_total"),
+            ("time_to_first_token_seconds_count", "time_to_first_token_seconds_count"),
+            ("inter_token_latency_seconds_sum", "inter_token_latency_seconds_sum"),
+            ("time_per_output_token_seconds_sum", "inter_token_latency_seconds_sum"),
+            ("e2e_request_latency_seconds_count", "request_latency_seconds_count"),
+        ]:
             assert p.samples[f"vllm:{vllm}", labels] == p(ours), vllm
         assert p("generated_tokens_total") == 7
         assert p.samples["vllm:request_success_total", tuple(sorted([*labels, ("finished_reason", "length")]))] == 1
@@ -201,7 +237,18 @@ def test_it_answers_while_the_model_loads(tmp_path):
         raise Enough
 
     with pytest.raises(Enough):
-        start(STORIES, *settings(rest__listen=f"127.0.0.1:{port}", grpc__listen="127.0.0.1:0", agents__launch="remote", agents__host="127.0.0.1", control__token_file=token), default_ports=False, on_started=look)
+        start(
+            STORIES,
+            *settings(
+                rest__listen=f"127.0.0.1:{port}",
+                grpc__listen="127.0.0.1:0",
+                agents__launch="remote",
+                agents__host="127.0.0.1",
+                control__token_file=token,
+            ),
+            default_ports=False,
+            on_started=look,
+        )
     assert seen["health"] == 503
     assert seen["page"]("requests_running") == 0 and seen["page"]("agents_up") == 0
 
@@ -221,6 +268,7 @@ def test_it_answers_when_there_is_room_for_nobody_else():
 
 
 # ---- where the agents' time goes
+
 
 def under_load(server, seconds, during=lambda: None):
     """pages before and after a time of constant load, with something done in between"""

@@ -1,4 +1,5 @@
 """The official OpenAI clients for Python and Node, unmodified, against 2 stages x 2 ranks."""
+
 import json
 import shutil
 import subprocess
@@ -55,7 +56,9 @@ def test_several_choices_and_a_seed(chat):
     for c in r.choices:
         assert len(c.logprobs.content) == 8
         for t in c.logprobs.content:
-            assert len(t.top_logprobs) == 4 and [x.logprob for x in t.top_logprobs] == sorted((x.logprob for x in t.top_logprobs), reverse=True)
+            assert len(t.top_logprobs) == 4 and [x.logprob for x in t.top_logprobs] == sorted(
+                (x.logprob for x in t.top_logprobs), reverse=True
+            )
             assert t.logprob <= 0 and bytes(t.bytes).decode(errors="replace") == t.token
     assert [c.message.content for c in chat(n=3, seed=5, temperature=1, max_tokens=8).choices] == [c.message.content for c in r.choices]
     assert [c.message.content for c in chat(n=3, seed=6, temperature=1, max_tokens=8).choices] != [c.message.content for c in r.choices]
@@ -75,12 +78,16 @@ def test_completions(client, stories):
     model = stories.model()
     r = client.completions.create(model=model, prompt=["Once upon", "The sea"], max_tokens=6, temperature=0)
     assert [c.index for c in r.choices] == [0, 1] and r.choices[0].text != r.choices[1].text
-    alone = [client.completions.create(model=model, prompt=p, max_tokens=6, temperature=0).choices[0].text for p in ("Once upon", "The sea")]
+    alone = [
+        client.completions.create(model=model, prompt=p, max_tokens=6, temperature=0).choices[0].text for p in ("Once upon", "The sea")
+    ]
     assert [c.text for c in r.choices] == alone
     echo = client.completions.create(model=model, prompt="Once upon", max_tokens=1, echo=True, logprobs=2, temperature=0).choices[0]
     assert echo.text.lstrip().startswith("Once upon")
     assert echo.logprobs.token_logprobs[0] is None and echo.logprobs.top_logprobs[0] is None
-    assert len(echo.logprobs.tokens) == len(echo.logprobs.token_logprobs) == len(echo.logprobs.top_logprobs) == len(echo.logprobs.text_offset)
+    assert (
+        len(echo.logprobs.tokens) == len(echo.logprobs.token_logprobs) == len(echo.logprobs.top_logprobs) == len(echo.logprobs.text_offset)
+    )
     assert [t.strip() for t in echo.logprobs.tokens[:3]] == ["<s>", "Once", "upon"]  # what the tokenizer adds is a token of the prompt too
 
 
@@ -94,11 +101,19 @@ def test_logit_bias_bans(client, stories):
     assert client.completions.create(**ask, logit_bias={str(best): -100}).choices[0].text == banned["choices"][0]["text"]
 
 
-@pytest.mark.parametrize("change,error", [
-    (dict(temperature=9), openai.BadRequestError), (dict(n=0), openai.BadRequestError), (dict(max_tokens=-1), openai.BadRequestError),
-    (dict(messages=[]), openai.BadRequestError), (dict(model="nope"), openai.NotFoundError), (dict(logprobs=True, top_logprobs=99), openai.BadRequestError),
-    (dict(messages=[dict(role="user", content="word " * 9000)]), openai.BadRequestError), (dict(messages=[dict(role="wizard", content="x")]), openai.BadRequestError),
-])
+@pytest.mark.parametrize(
+    "change,error",
+    [
+        (dict(temperature=9), openai.BadRequestError),
+        (dict(n=0), openai.BadRequestError),
+        (dict(max_tokens=-1), openai.BadRequestError),
+        (dict(messages=[]), openai.BadRequestError),
+        (dict(model="nope"), openai.NotFoundError),
+        (dict(logprobs=True, top_logprobs=99), openai.BadRequestError),
+        (dict(messages=[dict(role="user", content="word " * 9000)]), openai.BadRequestError),
+        (dict(messages=[dict(role="wizard", content="x")]), openai.BadRequestError),
+    ],
+)
 def test_errors_are_the_clients_own(chat, change, error):
     before = chat().choices
     with pytest.raises(error) as e:
@@ -132,7 +147,9 @@ def node_modules():
 
 def test_node_client(stories, chat):
     assert shutil.which("node"), "Node is missing: tools/install_deps.sh"
-    r = subprocess.run(["node", str(HERE / "node/client.mjs"), stories.rest, str(node_modules())], capture_output=True, text=True, timeout=120)
+    r = subprocess.run(
+        ["node", str(HERE / "node/client.mjs"), stories.rest, str(node_modules())], capture_output=True, text=True, timeout=120
+    )
     assert r.returncode == 0, r.stdout + r.stderr
     found = json.loads(r.stdout.strip().splitlines()[-1])
     assert found["wrong"] == [] and found["tried"] >= 8

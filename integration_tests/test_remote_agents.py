@@ -1,4 +1,5 @@
 """Agents that were started elsewhere: `pangea agent --master HOST:PORT --token-file F`, tensors by Gloo, also across network namespaces."""
+
 import contextlib
 import itertools
 import json
@@ -25,8 +26,14 @@ def deployment(tmp_path, entries, stages, ranks, listen, **more):
     token = tmp_path / "token"
     token.write_text("a-secret-of-the-test\n")
     token.chmod(0o600)
-    config = dict(model=str(STORIES), name="tiny", parallel=dict(pipeline=stages, tensor=ranks, transport="gloo"), agents=entries,
-                  control=dict(listen=listen, token_file=str(token), join_seconds=30), **more)
+    config = dict(
+        model=str(STORIES),
+        name="tiny",
+        parallel=dict(pipeline=stages, tensor=ranks, transport="gloo"),
+        agents=entries,
+        control=dict(listen=listen, token_file=str(token), join_seconds=30),
+        **more,
+    )
     path = tmp_path / "deployment.yaml"
     path.write_text(json.dumps(config))  # JSON is YAML
     return path, token
@@ -39,7 +46,12 @@ def agents(commands, log):
 
     def begin(_folder=None):
         for prefix, args in commands:
-            started.append(subprocess.Popen([*prefix, PANGEA, "agent", *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+            started.append(
+                subprocess.Popen(
+                    [*prefix, PANGEA, "agent", *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            )
+
     try:
         yield begin, started
     finally:
@@ -52,7 +64,10 @@ def agents(commands, log):
 def test_remote_agents_join_and_serve(tmp_path, local_answer):
     port = free_port()
     path, token = deployment(tmp_path, [dict(device="cpu", launch="remote", host="127.0.0.1")] * 4, 2, 2, f"127.0.0.1:{port}")
-    with open(tmp_path / "agents.log", "w") as log, agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])] * 4, log) as (begin, started):
+    with (
+        open(tmp_path / "agents.log", "w") as log,
+        agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])] * 4, log) as (begin, started),
+    ):
         with serve(path, on_started=begin) as s:
             assert s.agents() == [], "the master started agents of its own"
             assert s.complete(**ASK)[0] == local_answer
@@ -62,8 +77,13 @@ def test_remote_agents_join_and_serve(tmp_path, local_answer):
 
 def test_local_and_remote_agents_mix(tmp_path, local_answer):
     port = free_port()
-    path, token = deployment(tmp_path, [dict(device="cpu"), dict(device="cpu", launch="remote", host="127.0.0.1")], 1, 2, f"127.0.0.1:{port}")
-    with open(tmp_path / "agents.log", "w") as log, agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])], log) as (begin, _):
+    path, token = deployment(
+        tmp_path, [dict(device="cpu"), dict(device="cpu", launch="remote", host="127.0.0.1")], 1, 2, f"127.0.0.1:{port}"
+    )
+    with (
+        open(tmp_path / "agents.log", "w") as log,
+        agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])], log) as (begin, _),
+    ):
         with serve(path, on_started=begin) as s:
             assert len(s.agents()) == 1
             assert s.complete(**ASK)[0] == local_answer
@@ -82,11 +102,20 @@ def test_a_wrong_token_is_refused(tmp_path, local_answer):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.1)
-        r = subprocess.run([PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(wrong)], capture_output=True, text=True, timeout=30 * SLOW)
+        r = subprocess.run(
+            [PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(wrong)],
+            capture_output=True,
+            text=True,
+            timeout=30 * SLOW,
+        )
         assert r.returncode not in (0, None) and "token" in (r.stderr + r.stdout).lower(), r
         assert "not-the-secret" not in r.stderr + r.stdout
         begin()
-    with open(tmp_path / "agents.log", "w") as log, agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])], log) as (begin, _):
+
+    with (
+        open(tmp_path / "agents.log", "w") as log,
+        agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])], log) as (begin, _),
+    ):
         with serve(path, on_started=intrude_then_join) as s:
             assert s.complete(**ASK)[0] == local_answer
             assert "a-secret-of-the-test" not in s.log and "not-the-secret" not in s.log
@@ -97,11 +126,22 @@ def test_noise_on_the_control_port(tmp_path, local_answer):
     port = free_port()
     path, token = deployment(tmp_path, [dict(device="cpu")], 1, 1, f"127.0.0.1:{port}")
     with serve(path) as s:
-        for noise in (b"", os.urandom(4096), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes.fromhex("16030100c8010000c4030300") + bytes(64), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(500)):
+        for noise in (
+            b"",
+            os.urandom(4096),
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            bytes.fromhex("16030100c8010000c4030300") + bytes(64),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(500),
+        ):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as k:
                 k.sendall(noise)
         # An agent too many, with the right token: every place is taken.
-        r = subprocess.run([PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(token)], capture_output=True, text=True, timeout=30 * SLOW)
+        r = subprocess.run(
+            [PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(token)],
+            capture_output=True,
+            text=True,
+            timeout=30 * SLOW,
+        )
         assert r.returncode not in (0, None)
         assert s.complete(**ASK)[0] == local_answer
 
@@ -116,7 +156,10 @@ def test_no_master_no_token():
 def test_a_dead_master_stops_its_remote_agents(tmp_path):
     port = free_port()
     path, token = deployment(tmp_path, [dict(device="cpu", launch="remote", host="127.0.0.1")] * 2, 2, 1, f"127.0.0.1:{port}")
-    with open(tmp_path / "agents.log", "w") as log, agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])] * 2, log) as (begin, started):
+    with (
+        open(tmp_path / "agents.log", "w") as log,
+        agents([([], ["--master", f"127.0.0.1:{port}", "--token-file", token])] * 2, log) as (begin, started),
+    ):
         with serve(path, on_started=begin, clean_exit=False) as s:
             s.proc.kill()
             s.proc.wait(10)
@@ -127,6 +170,7 @@ def test_a_dead_master_stops_its_remote_agents(tmp_path):
 
 
 # --- Two hosts, as two network namespaces behind a bridge.
+
 
 def ip(*args, check=True, namespace=None):
     return subprocess.run([*within(namespace), "ip", *args], capture_output=True, text=True, check=check)

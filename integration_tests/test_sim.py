@@ -1,4 +1,5 @@
 """Agents of the device `sim` are real processes that do no arithmetic: the control plane at a width that this machine could not compute."""
+
 from harness import STORIES, at_once, layout, serve
 
 

@@ -2,6 +2,7 @@
 
 Simulated distances of 16-bit activations and f16 keys and values: 0.002 in the mean, no greedy id of 491 changed (docs/activations.md).
 """
+
 import functools
 import json
 
@@ -23,8 +24,16 @@ def answers(shape, *args):
             (plain,), _ = s.complete(**ask)
             (streamed,), _ = s.complete(stream=True, **ask)
             chat_body = dict(messages=[dict(role="user", content=c["question"])], max_tokens=ask["max_tokens"], temperature=0)
-            got.append(dict(prompt=echoed["logprobs"]["token_logprobs"][1 : len(c["prompt_ids"])], ids=plain["ids"], text=plain["text"], streamed=streamed["text"],
-                            chat=s.chat(**chat_body), chat_streamed=s.chat(stream=True, **chat_body)))
+            got.append(
+                dict(
+                    prompt=echoed["logprobs"]["token_logprobs"][1 : len(c["prompt_ids"])],
+                    ids=plain["ids"],
+                    text=plain["text"],
+                    streamed=streamed["text"],
+                    chat=s.chat(**chat_body),
+                    chat_streamed=s.chat(stream=True, **chat_body),
+                )
+            )
     return got
 
 

@@ -1,4 +1,5 @@
 """stories260K, a really trained model, gives its 200 greedy steps to the letter on layouts even and uneven."""
+
 import pytest
 from harness import STORIES, layout, serve
 

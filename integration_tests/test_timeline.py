@@ -1,4 +1,5 @@
 """The timeline: a file that Perfetto opens, in which every step of every rank stands once, and spans of a row nest."""
+
 import json
 import signal
 from collections import defaultdict

@@ -1,8 +1,8 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
-// (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those of
-// design/exactness.md (docs/exactness.md in this tree): a row's result depends on the row alone, never on M, tile, thread or
-// on how columns and leaves are spread over ranks. All activations are f32, row-major. Rows: M. Thread safety: ops may run
-// concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
+// (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
+// of design/exactness.md (docs/exactness.md in this tree): a row's result depends on the row alone, never on M, tile,
+// thread or on how columns and leaves are spread over ranks. All activations are f32, row-major. Rows: M. Thread
+// safety: ops may run concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +18,8 @@ namespace pangea {
 // ---------------------------------------------------------------------------------------------------- products
 
 // A run of rows of a checkpoint tensor: n output columns of a product. Element (column j, k) lies at
-// data + j*pitch + bytes(k0 + k) or, transposed (GPT-2's Conv1D, MindSpore), at data + (k0+k)*pitch + (first+j)*element.
+// data + j*pitch + bytes(k0 + k) or, transposed (GPT-2's Conv1D, MindSpore), at data + (k0+k)*pitch +
+// (first+j)*element.
 struct WeightRows {
   DType dtype = DType::kF32;
   const std::byte* data = nullptr;  // element (0, 0) of the run: the caller has already added its first column and k0
@@ -27,9 +28,9 @@ struct WeightRows {
   bool transposed = false;          // never with a quantised dtype
 };
 
-// A K-split product as a stack program: leaf i covers k in [cuts[i], cuts[i+1]) of this rank's run; after its product is
-// pushed, merges[i] times the two topmost are popped and their sum (lower + upper) pushed. What is left on the stack, from the
-// bottom, are this rank's maximal whole subtrees. A plain product is one leaf without merges.
+// A K-split product as a stack program: leaf i covers k in [cuts[i], cuts[i+1]) of this rank's run; after its product
+// is pushed, merges[i] times the two topmost are popped and their sum (lower + upper) pushed. What is left on the
+// stack, from the bottom, are this rank's maximal whole subtrees. A plain product is one leaf without merges.
 struct LeafProgram {
   std::vector<int64_t> cuts{0};
   std::vector<int> merges;
@@ -45,8 +46,8 @@ class Weight {
   ~Weight();
   Weight(Weight&&) noexcept;
   Weight& operator=(Weight&&) noexcept;
-  // Packs the runs, stacked along N in the order given; all of one dtype, K elements each. program.cuts are multiples of
-  // SplitUnit(dtype) but for the last.
+  // Packs the runs, stacked along N in the order given; all of one dtype, K elements each. program.cuts are multiples
+  // of SplitUnit(dtype) but for the last.
   static Weight Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool);
   static Weight Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool);
   // Bytes that Pack will hold, for the plan; the same for every ISA class.
@@ -79,9 +80,10 @@ class Activations {
   std::unique_ptr<Impl> impl_;
 };
 
-// Prepares x [M, K] (row pitch ldx elements) for products with weights of w's dtype: f32 as it is, bf16 rounded to nearest even,
-// quantised row by row, 32 at a time, to 16 or 8 bits.
-void PackActivations(const float* x, int64_t m, int64_t ldx, const Weight& w, ActivationBits bits, Activations* out, ThreadPool& pool);
+// Prepares x [M, K] (row pitch ldx elements) for products with weights of w's dtype: f32 as it is, bf16 rounded to
+// nearest even, quantised row by row, 32 at a time, to 16 or 8 bits.
+void PackActivations(const float* x, int64_t m, int64_t ldx, const Weight& w, ActivationBits bits, Activations* out,
+                     ThreadPool& pool);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
 void MatMul(const Activations& a, const Weight& w, float* y, int64_t ldy, ThreadPool& pool);
@@ -96,26 +98,31 @@ void RmsNorm(const float* x, const float* w, float eps, int64_t m, int64_t d, fl
 // The same over each head of `heads` of `d` in a row (Qwen3's query and key norms); row pitch ld.
 void RmsNormHeads(float* x, const float* w, float eps, int64_t m, int64_t ld, int heads, int64_t d, ThreadPool& pool);
 // y = (x - mean) / sqrt(var + eps) * w + b, biased variance, mean first. b may be null.
-void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y, ThreadPool& pool);
+void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y,
+               ThreadPool& pool);
 // y[i] += b for every row; y += x over n.
 void AddBias(float* y, const float* b, int64_t m, int64_t n, int64_t ldy, ThreadPool& pool);
-void Add(float* y, const float* x, int64_t n, ThreadPool& pool);         // y = y + x
+void Add(float* y, const float* x, int64_t n, ThreadPool& pool);                  // y = y + x
 void Sum(const float* a, const float* b, float* y, int64_t n, ThreadPool& pool);  // y = a + b
 
-enum class RopePairs : uint8_t { kHalves, kAdjacent };  // (i, i + rot/2) as Hugging Face stores; (2i, 2i+1) as llama GGUF does
-// Rotates the first rot elements of each head; cos, sin: [positions][rot/2] f32. a' = fma(a,c,-(b*s)), b' = fma(b,c,a*s).
-void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot, RopePairs pairs,
-          const float* cos, const float* sin, ThreadPool& pool);
+// kHalves: (i, i + rot/2) as Hugging Face stores. kAdjacent: (2i, 2i+1) as llama GGUF does.
+enum class RopePairs : uint8_t { kHalves, kAdjacent };
+// Rotates the first rot elements of each head; cos, sin: [positions][rot/2] f32. a' = fma(a,c,-(b*s)), b' =
+// fma(b,c,a*s).
+void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot,
+          RopePairs pairs, const float* cos, const float* sin, ThreadPool& pool);
 void Scale(float* x, float s, int64_t m, int64_t n, int64_t ld, ThreadPool& pool);
 
 enum class Gate : uint8_t { kSilu, kGeluErf, kGeluTanh, kGeluQuick, kRelu };
 // y = act(g) * u, rows of n with pitches ldg, ldu -> ldy. u null: y = act(g).
-void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y, int64_t ldy, ThreadPool& pool);
+void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y,
+            int64_t ldy, ThreadPool& pool);
 
-// ---------------------------------------------------------------------------------------------------- KV pages and attention
+// ------------------------------------------------------------------------------------------ KV pages and attention
 
-// One layer's pages of the KV heads that a rank holds. An extent is one (layer, KV head, block, K or V): K in pages of 16 tokens
-// [d][16] (lanes are tokens), V [token][d]; f16, bf16, or int8 with one f32 scale a token and head after the values.
+// One layer's pages of the KV heads that a rank holds. An extent is one (layer, KV head, block, K or V): K in pages of
+// 16 tokens [d][16] (lanes are tokens), V [token][d]; f16, bf16, or int8 with one f32 scale a token and head after the
+// values.
 struct KvLayer {
   std::byte* base = nullptr;
   int64_t head_stride = 0;   // bytes
@@ -132,9 +139,10 @@ struct KvRow {
   int32_t sequence;  // index into tables
   int32_t position;
 };
-// Stores k, v [M][kv_heads*head_dim] (pitches ldk, ldv) at each row's position. tables[s][position / block_tokens] is a block.
-void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int64_t ldv, std::span<const KvRow> rows, const int32_t* const* tables,
-             ThreadPool& pool);
+// Stores k, v [M][kv_heads*head_dim] (pitches ldk, ldv) at each row's position. tables[s][position / block_tokens] is a
+// block.
+void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int64_t ldv, std::span<const KvRow> rows,
+             const int32_t* const* tables, ThreadPool& pool);
 
 struct AttentionArgs {
   const float* q = nullptr;  // [M][heads*head_dim], already scaled
@@ -147,22 +155,24 @@ struct AttentionArgs {
   float* out = nullptr;  // [M][heads*head_dim]
   int64_t ldo = 0;
 };
-// Causal attention over the pages: partitions of 128 absolute positions, folded left to right (design: exactness, section 4).
+// Causal attention over the pages: partitions of 128 absolute positions, folded left to right (design: exactness,
+// section 4).
 void Attention(const KvLayer& kv, const AttentionArgs& args, ThreadPool& pool);
 
 // ---------------------------------------------------------------------------------------------------- logits
 
-// Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x - m), lane = id mod 16.
-// out: 2 floats a chunk.
+// Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x - m), lane
+// = id mod 16. out: 2 floats a chunk.
 void LseChunks(const float* x, int64_t n, float* out);
 // Folds chunk pairs in chunk order: M = max, log(sum l*exp(m-M)) + M.
 float LseFold(const float* pairs, int64_t chunks);
 // exp of the definition, for callers outside: exactly 0 below -87.
 float ExpExact(float x);
 float LogExact(float x);
-// Index of the largest of x[i] + gumbel(id = first + i); ties to the lowest. Gumbel from Philox4x32-10, key = seed, counter =
-// (id/4, position, choice, 0), component id%4. x = -inf never wins unless all are. value: the winning sum.
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice, float* value);
+// Index of the largest of x[i] + gumbel(id = first + i); ties to the lowest. Gumbel from Philox4x32-10, key = seed,
+// counter = (id/4, position, choice, 0), component id%4. x = -inf never wins unless all are. value: the winning sum.
+int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
+                     float* value);
 int64_t Argmax(const float* x, int64_t n, float* value);  // ties to the lowest
 bool AllFinite(const float* x, int64_t n);                // -inf counts as not finite
 

@@ -16,8 +16,7 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   planned.faults = std::move(read.faults);
   if (!read.readable) return planned;
   planned.warnings = DeploymentWarnings(planned.deployment);
-  if (auto token = ControlToken(planned.deployment); !token.ok())
-    planned.faults.emplace_back(token.status().message());
+  if (auto token = ControlToken(planned.deployment); !token.ok()) planned.faults.emplace_back(token.status().message());
   if (!planned.deployment.keys.file.empty())
     planned.keys = KeyRing::Read(planned.deployment.keys.file, &planned.faults);
   const bool serves = purpose == PlanFor::kServe;

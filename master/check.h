@@ -21,8 +21,8 @@ struct PlannedDeployment {
   ParallelPlan plan;                // all three are meaningful when faults is empty
   std::vector<std::string> faults;  // of the file, the checkpoint and the plan, each one line
   std::vector<std::string> warnings;
-  KeyRing keys;                     // of keys.file
-  std::unique_ptr<Text> text;       // tokenizer and chat template, loaded to see that they can be
+  KeyRing keys;                // of keys.file
+  std::unique_ptr<Text> text;  // tokenizer and chat template, loaded to see that they can be
 };
 // kSimulate needs neither weights (a folder with a config.json will do) nor a tokenizer, and looks at simulate.memory.
 enum class PlanFor : uint8_t { kServe, kSimulate };

@@ -32,8 +32,8 @@
 namespace pangea {
 namespace {
 
-constexpr int kExactnessVersion = 1;      // of docs/exactness.md: raise it when a line of the definition changes
-constexpr double kFailureSeconds = 1;     // for the error events to reach the clients of a fleet that failed
+constexpr int kExactnessVersion = 1;   // of docs/exactness.md: raise it when a line of the definition changes
+constexpr double kFailureSeconds = 1;  // for the error events to reach the clients of a fleet that failed
 
 uint64_t Fnv(const std::string& text) {
   uint64_t h = 0xcbf29ce484222325ull;
@@ -125,7 +125,8 @@ absl::Status Server::Open() {
   if (!keys.empty()) context.keys = &keys;
   context.name = deployment.name;
   context.context = plan.context;
-  context.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  context.created =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   auto watching = Observation::Open(deployment);
   if (!watching.ok()) return watching.status();
   observation = *std::move(watching);
@@ -162,9 +163,10 @@ absl::Status Server::StartFleet() {
   fleet = *std::move(started);
   EngineOptions engine_options = MakeEngineOptions(deployment, plan);
   observation->Watch(&engine_options);
-  engine = std::make_unique<EngineThread>(engine_options, observation->Watch(fleet.get()),
-                                          [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
-                                          [this](const absl::Status& why) { OnFailure(why); });
+  engine = std::make_unique<EngineThread>(
+      engine_options, observation->Watch(fleet.get()),
+      [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
+      [this](const absl::Status& why) { OnFailure(why); });
   context.engine = engine.get();
   observation->Show(fleet.get(), engine.get());
   return absl::OkStatus();
@@ -172,7 +174,8 @@ absl::Status Server::StartFleet() {
 
 bool Server::Signalled(int timeout_ms) {
   pollfd fds[2] = {{signals, POLLIN, 0}, {wake.fd(), POLLIN, 0}};
-  while (poll(fds, 2, timeout_ms) < 0 && errno == EINTR) {}
+  while (poll(fds, 2, timeout_ms) < 0 && errno == EINTR) {
+  }
   return (fds[0].revents & POLLIN) != 0;
 }
 
@@ -213,7 +216,8 @@ int Server::Run() {
 int Server::Drain() {
   signalfd_siginfo info;
   [[maybe_unused]] auto n = read(signals, &info, sizeof(info));
-  LogInfo("draining %d open requests, at most %.0f s; once more to stop now", doors->open_requests(), deployment.drain_seconds);
+  LogInfo("draining %d open requests, at most %.0f s; once more to stop now", doors->open_requests(),
+          deployment.drain_seconds);
   context.health = Health::kDraining;
   std::atomic<bool> drained{false};
   const auto why = absl::UnavailableError("the server is shutting down");
@@ -243,7 +247,8 @@ int Server::Drain() {
   return Failure().ok() ? 0 : 1;
 }
 
-// Every open request ends with the reason, then the process ends non-zero: never a live process that answers 503 for ever.
+// Every open request ends with the reason, then the process ends non-zero: never a live process that answers 503 for
+// ever.
 int Server::Fail(const absl::Status& why) {
   LogError("%s", why.ToString());
   context.failure = std::string(why.message());
@@ -257,13 +262,14 @@ int Server::Fail(const absl::Status& why) {
 
 }  // namespace
 
-std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header, const std::string& content_hash, int context,
-                              const std::string& isa) {
-  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|", deployment.kernels.activations, "|", isa, "|",
-                                     deployment.cache.type);
-  if (header.config.rope.scaling == RopeScaling::kDynamic) absl::StrAppend(&covered, "|", context);  // it shapes the tables
-  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline, deployment.parallel.tensor,
-                         static_cast<uint32_t>(Fnv(covered) >> 32));
+std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
+                              const std::string& content_hash, int context, const std::string& isa) {
+  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|",
+                                     deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
+  if (header.config.rope.scaling == RopeScaling::kDynamic)
+    absl::StrAppend(&covered, "|", context);  // it shapes the tables
+  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline,
+                         deployment.parallel.tensor, static_cast<uint32_t>(Fnv(covered) >> 32));
 }
 
 int ServeMain(int argc, char** argv) {
@@ -283,7 +289,8 @@ int ServeMain(int argc, char** argv) {
   server.signals = SignalFd();
   // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.
   mallopt(M_MMAP_THRESHOLD, kMappedBytes);
-  // Small pieces freed by another thread than took them are merged when they are freed, and not all at once within a step.
+  // Small pieces freed by another thread than took them are merged when they are freed, and not all at once within a
+  // step.
   mallopt(M_MXFAST, 0);
   SetLogLevel(server.deployment.log);
   SetLogProcess("master");

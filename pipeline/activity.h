@@ -69,7 +69,8 @@ class ActivityClock {
     while (true) {
       const uint64_t before = changes_.load(std::memory_order_acquire);
       Totals totals;
-      // Acquire, all of them: the number is then read again after them. (A fence would do; the thread sanitizer knows none.)
+      // Acquire, all of them: the number is then read again after them. (A fence would do; the thread sanitizer knows
+      // none.)
       const int64_t begin = begin_.load(std::memory_order_acquire), since = since_.load(std::memory_order_acquire);
       const Activity activity = activity_.load(std::memory_order_acquire);
       for (int i = 0; i < kActivities; ++i) totals.spent[i] = spent_[i].load(std::memory_order_acquire);

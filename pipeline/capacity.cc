@@ -11,9 +11,10 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
-// The step by whose cost the stages are cut: rows, and the positions that each looks at. A core reads 20 GB/s and does 90 billion
-// multiply-adds meanwhile (docs/performance.md, kernels on Zen 4), whether weights have 4 or 8 bits; what a layer takes anyway
-// (barriers) is 20 us, the default of simulate.layer_seconds. All this decides balance only, so that it need not be exact.
+// The step by whose cost the stages are cut: rows, and the positions that each looks at. A core reads 20 GB/s and does
+// 90 billion multiply-adds meanwhile (docs/performance.md, kernels on Zen 4), whether weights have 4 or 8 bits; what a
+// layer takes anyway (barriers) is 20 us, the default of simulate.layer_seconds. All this decides balance only, so that
+// it need not be exact.
 constexpr int64_t kWorkRows = 8;
 constexpr int kWorkContext = 512;
 constexpr double kBytesAMac = 0.22;
@@ -79,7 +80,8 @@ int64_t TensorIndex::LayerWork(int layer) const {
   const ModelConfig& model = header_->config;
   const int64_t q = int64_t{model.heads} * model.head_dim, kv = int64_t{model.kv_heads} * model.head_dim;
   const int64_t window = model.window[layer] > 0 ? std::min(model.window[layer], kWorkContext) : kWorkContext;
-  // A cached position: keys and values of two bytes, or the multiply-adds over them, which run at about half the speed of products.
+  // A cached position: keys and values of two bytes, or the multiply-adds over them, which run at about half the speed
+  // of products.
   work += kWorkRows * window * std::max<int64_t>(4 * kv, std::llround(2 * q * 2 * kBytesAMac));
   // What is no product: the rows of docs/simulation.md, there with their source.
   const int64_t elements = 10 * model.hidden + 4 * (q + kv) + (model.gated ? 6 : 4) * model.ffn;

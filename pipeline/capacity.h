@@ -21,9 +21,9 @@ class TensorIndex {
   const TensorRow* Find(Role role, int layer = -1) const;  // null: the model has none
   DType dtype(Role role, int layer = -1) const;            // REQUIRES the role and its tensor to exist
   int64_t StoredBytes(Role role, int layer = -1) const;    // of the role's own columns; 0: none
-  // What a decoding step of a small batch costs, as bytes read in the same time. By this the stages are cut. A role: the bytes
-  // that are stored or, where more, its multiply-adds. A layer: its roles, its cache (two bytes a number), and what is no product.
-  // For one rank: with several, the last shrinks less than the products do.
+  // What a decoding step of a small batch costs, as bytes read in the same time. By this the stages are cut. A role:
+  // the bytes that are stored or, where more, its multiply-adds. A layer: its roles, its cache (two bytes a number),
+  // and what is no product. For one rank: with several, the last shrinks less than the products do.
   int64_t Work(Role role, int layer = -1) const;
   int64_t LayerWork(int layer) const;
   // The unit that a K-split of this role needs over all layers: of the quantised type when any layer's is quantised.

@@ -214,8 +214,8 @@ class Planner {
     }
     const uint64_t blocks = d_.cache.memory / static_cast<uint64_t>(fullest);
     plan_.kv_blocks = static_cast<int>(std::min<uint64_t>(blocks, kMaxKvBlocks / plan_.block_tokens));
-    plan_.swap_blocks = static_cast<int>(std::min<uint64_t>(d_.cache.swap / static_cast<uint64_t>(fullest),
-                                                            kMaxKvBlocks / plan_.block_tokens));
+    plan_.swap_blocks = static_cast<int>(
+        std::min<uint64_t>(d_.cache.swap / static_cast<uint64_t>(fullest), kMaxKvBlocks / plan_.block_tokens));
     const int64_t tokens = int64_t{plan_.kv_blocks} * plan_.block_tokens;
     if (plan_.kv_blocks < 1) {
       Fault("cache.memory: ", d_.cache.memory, " bytes hold no block of ", plan_.block_tokens,
@@ -265,7 +265,8 @@ std::string ParallelPlan::Hash() const {
   const auto add = [&](const Range& range) {
     hash.Add(static_cast<uint64_t>(range.begin)).Add(static_cast<uint64_t>(range.end));
   };
-  for (const int number : {stages, ranks, context, block_tokens, kv_blocks, swap_blocks}) hash.Add(static_cast<uint64_t>(number));
+  for (const int number : {stages, ranks, context, block_tokens, kv_blocks, swap_blocks})
+    hash.Add(static_cast<uint64_t>(number));
   hash.Add(transport);
   for (const SplitDefinition* split : {&attention, &ffn}) {
     hash.Add(split->cuts.size());

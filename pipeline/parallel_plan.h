@@ -1,4 +1,5 @@
-// (model, deployment) -> who holds what, to the byte; or all faults. A pure function: master and agents compute the same plan.
+// (model, deployment) -> who holds what, to the byte; or all faults. A pure function: master and agents compute the
+// same plan.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -20,14 +21,14 @@ struct Range {
 // What one agent holds. Agent index = stage * ranks + rank.
 struct RankPlan {
   int stage = 0, rank = 0;
-  Range layers;                 // of the model
+  Range layers;                      // of the model
   bool first = false, last = false;  // holds the embedding; holds final norm and head
-  Range heads, kv_heads;        // query heads; KV heads held (two ranks may hold one KV head)
-  Range attn_leaves, ffn_leaves;  // runs of the split definitions' leaves
-  Range attn_k, ffn_columns;    // those leaves in elements of K (attn_k = heads * head_dim)
-  Range vocab;                  // ids whose logits this rank computes; multiples of 256 but for the end; may be empty
-  int64_t weight_bytes = 0;     // packed + mapped
-  int64_t kv_block_bytes = 0;   // one block over this rank's layers and KV heads
+  Range heads, kv_heads;             // query heads; KV heads held (two ranks may hold one KV head)
+  Range attn_leaves, ffn_leaves;     // runs of the split definitions' leaves
+  Range attn_k, ffn_columns;         // those leaves in elements of K (attn_k = heads * head_dim)
+  Range vocab;                 // ids whose logits this rank computes; multiples of 256 but for the end; may be empty
+  int64_t weight_bytes = 0;    // packed + mapped
+  int64_t kv_block_bytes = 0;  // one block over this rank's layers and KV heads
   int64_t activation_bytes = 0, communication_bytes = 0;
 };
 
@@ -37,12 +38,13 @@ struct ParallelPlan {
   SplitDefinition attention, ffn;  // of the model
   int context = 0;                 // tokens a sequence may have
   int block_tokens = 16;
-  int kv_blocks = 0;               // the smallest that any agent can hold
-  int swap_blocks = 0;             // beyond them, for preempted sequences (cache.swap)
-  std::string transport;           // shm or gloo, resolved
-  bool spin = false;               // a core for every agent thread
-  double predicted_tokens_per_second = 0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h
-  std::string Hash() const;        // equal on master and agent
+  int kv_blocks = 0;      // the smallest that any agent can hold
+  int swap_blocks = 0;    // beyond them, for preempted sequences (cache.swap)
+  std::string transport;  // shm or gloo, resolved
+  bool spin = false;      // a core for every agent thread
+  double predicted_tokens_per_second =
+      0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h
+  std::string Hash() const;                          // equal on master and agent
   std::string Text(const ModelConfig& model) const;  // what `pangea check` prints
   const RankPlan& at(int stage, int rank) const { return agents[stage * ranks + rank]; }
 };

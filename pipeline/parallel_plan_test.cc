@@ -129,21 +129,21 @@ TEST(MakePlan, ManyLayouts) {
   for (const TestShape& shape :
        {kSmol, TestShape{.layers = 5, .hidden = 64, .heads = 8, .kv_heads = 4, .head_dim = 8, .ffn = 172, .tied = true},
         TestShape{.layers = 7,
-        .hidden = 128,
-        .heads = 16,
-        .kv_heads = 8,
-        .head_dim = 8,
-        .ffn = 96,
-        .vocab = 1030,
-        .dtype = DType::kQ8_0},
+                  .hidden = 128,
+                  .heads = 16,
+                  .kv_heads = 8,
+                  .head_dim = 8,
+                  .ffn = 96,
+                  .vocab = 1030,
+                  .dtype = DType::kQ8_0},
         TestShape{.layers = 3,
-        .hidden = 64,
-        .heads = 4,
-        .kv_heads = 1,
-        .head_dim = 20,
-        .ffn = 30,
-        .vocab = 77,
-        .dtype = DType::kBF16}}) {
+                  .hidden = 64,
+                  .heads = 4,
+                  .kv_heads = 1,
+                  .head_dim = 20,
+                  .ffn = 30,
+                  .vocab = 77,
+                  .dtype = DType::kBF16}}) {
     for (int stages = 1; stages <= shape.layers; stages += 2) {
       const int leaves = AttentionSplit(shape.heads, shape.kv_heads, shape.head_dim, shape.dtype).tree.leaves();
       for (int ranks = 1; ranks <= leaves; ++ranks) Planned(shape, stages, ranks);
@@ -176,9 +176,11 @@ TEST(TensorIndex, WorkOfALayerIsItsWeightsItsCacheAndItsRows) {
     return static_cast<double>(TensorIndex(header).LayerWork(1));
   };
   const double d = 576, q = 576, kv = 192, f = 1536;
-  const double weights = 8 * 0.22 * (2 * d * q + 2 * d * kv + 3 * d * f), rows = 8 * 4 * (10 * d + 4 * (q + kv) + 6 * f);
+  const double weights = 8 * 0.22 * (2 * d * q + 2 * d * kv + 3 * d * f),
+               rows = 8 * 4 * (10 * d + 4 * (q + kv) + 6 * f);
   const double all = work(kSmol, 0);
-  EXPECT_NEAR(all, weights + 8 * 512 * 4 * kv + rows + 20e-6 * 20e9, 0.002 * all) << "4.8 of them are as much as the head";
+  EXPECT_NEAR(all, weights + 8 * 512 * 4 * kv + rows + 20e-6 * 20e9, 0.002 * all)
+      << "4.8 of them are as much as the head";
   EXPECT_NEAR(all - work(kSmol, 128), 8 * (512 - 128) * 4 * kv, 1) << "a window bounds what is read";
   EXPECT_EQ(all, work(kSmol, 4096));
   TestShape few = kSmol;  // one KV head for nine: the multiply-adds over the cache take longer than reading it

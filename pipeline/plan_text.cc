@@ -49,8 +49,8 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
     const RankPlan& a = agents[i];
     rows.push_back({absl::StrCat(i), absl::StrCat(a.stage), absl::StrCat(a.rank), RangeText(a.layers),
                     RangeText(a.heads), RangeText(a.kv_heads), RangeText(a.ffn_columns), RangeText(a.vocab),
-                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * (kv_blocks + swap_blocks)), BytesText(a.activation_bytes),
-                    BytesText(a.communication_bytes)});
+                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * (kv_blocks + swap_blocks)),
+                    BytesText(a.activation_bytes), BytesText(a.communication_bytes)});
   }
   absl::StrAppend(&text, Table(rows));
   const int64_t tokens = int64_t{kv_blocks} * block_tokens;

@@ -6,9 +6,9 @@
 namespace pangea {
 
 struct Progress {
-  std::atomic<uint64_t> step{0};        // last step entered
-  std::atomic<int32_t> layer{-1};       // last layer entered
-  std::atomic<uint64_t> rows{0};        // rows computed since load
+  std::atomic<uint64_t> step{0};   // last step entered
+  std::atomic<int32_t> layer{-1};  // last layer entered
+  std::atomic<uint64_t> rows{0};   // rows computed since load
   std::atomic<uint64_t> multiply_adds{0};
 };
 

@@ -1,5 +1,5 @@
-// The fixed tree in which a K-split product is added (attention output, FFN down): a function of the model alone, never of the
-// deployment, so that any number of ranks gives the same bytes. Source: design/exactness.md section 2.
+// The fixed tree in which a K-split product is added (attention output, FFN down): a function of the model alone, never
+// of the deployment, so that any number of ranks gives the same bytes. Source: design/exactness.md section 2.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -24,11 +24,11 @@ class ReductionTree {
   const std::vector<Node>& nodes() const { return nodes_; }
   // Maximal whole subtrees inside [first, last), from left to right (node indices): what a rank holding that run sends.
   std::vector<int> Subtrees(int first, int last) const;
-  // Stack program that computes them from the leaves (merges after each leaf). cuts: SplitDefinition's, over all leaves; the
-  // program's are relative to cuts[first].
+  // Stack program that computes them from the leaves (merges after each leaf). cuts: SplitDefinition's, over all
+  // leaves; the program's are relative to cuts[first].
   LeafProgram Program(int first, int last, const std::vector<int64_t>& cuts) const;
-  // The additions that finish the root from `held` (all ranks' subtrees, left to right): steps (into, from), vector indices into
-  // held, to be done in this order as v[into] = v[into] + v[from] with into < from; v[0] ends as the root.
+  // The additions that finish the root from `held` (all ranks' subtrees, left to right): steps (into, from), vector
+  // indices into held, to be done in this order as v[into] = v[into] + v[from] with into < from; v[0] ends as the root.
   std::vector<std::pair<int, int>> Finish(const std::vector<int>& held) const;
 
  private:
@@ -46,8 +46,8 @@ struct SplitDefinition {
 };
 // FFN down: 16 leaves, 32 when k >= 8192.
 SplitDefinition FfnSplit(int64_t k, DType dtype);
-// Attention output: a leaf is a KV group when the model has 8 or more, else one query head; in a block format neighbours are joined
-// until the width is a multiple of the block (inside a group first, then whole groups).
+// Attention output: a leaf is a KV group when the model has 8 or more, else one query head; in a block format
+// neighbours are joined until the width is a multiple of the block (inside a group first, then whole groups).
 SplitDefinition AttentionSplit(int heads, int kv_heads, int head_dim, DType dtype);
 
 }  // namespace pangea

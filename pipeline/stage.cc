@@ -53,8 +53,15 @@ absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
   const float* q = query_layer ? query_out_.data() : qkv_.data();
   const float* k = qkv_.data() + q_columns;
   KvWrite(pages, k, ld, k + kv_columns, ld, kv.rows, kv.tables.data(), *pool_);
-  AttentionArgs attention{.q = q, .ldq = query_layer ? heads * hd : ld, .heads = static_cast<int>(heads), .kv_of_head = kv_of_head_.data(),
-                          .window = model_.window[index], .rows = kv.rows, .tables = kv.tables.data(), .out = heads_.data(), .ldo = heads * hd};
+  AttentionArgs attention{.q = q,
+                          .ldq = query_layer ? heads * hd : ld,
+                          .heads = static_cast<int>(heads),
+                          .kv_of_head = kv_of_head_.data(),
+                          .window = model_.window[index],
+                          .rows = kv.rows,
+                          .tables = kv.tables.data(),
+                          .out = heads_.data(),
+                          .ldo = heads * hd};
   Attention(pages, attention, *pool_);
   if (auto s = ReduceInto(w.o, attention_, heads_.data(), heads * hd, m, group, x); !s.ok()) return s;
 
@@ -78,7 +85,8 @@ void Stage::QueryKeyValue(const LayerWeights& w, int64_t m, bool query_layer) {
   int64_t ldq = ld;
   if (query_layer) {
     const TensorView table = mapped_->Find(Role::kQueryEmbedding);
-    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, std::span(positions_).first(m), query_in_.data(), model_.hidden);
+    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, std::span(positions_).first(m), query_in_.data(),
+                  model_.hidden);
     q = query_out_.data();
     ldq = heads * hd;
     Multiply(w.query, query_in_.data(), m, q);
@@ -89,7 +97,8 @@ void Stage::QueryKeyValue(const LayerWeights& w, int64_t m, bool query_layer) {
   }
   if (model_.rope.rot > 0) {
     const auto rotate = [&](float* x, int64_t pitch, int count) {
-      Rope(x, positions_.data(), m, pitch, count, hd, model_.rope.rot, model_.rope.pairs, rope_.cos.data(), rope_.sin.data(), *pool_);
+      Rope(x, positions_.data(), m, pitch, count, hd, model_.rope.rot, model_.rope.pairs, rope_.cos.data(),
+           rope_.sin.data(), *pool_);
     };
     rotate(q, ldq, heads);
     rotate(k, ld, kv_heads);
@@ -111,8 +120,10 @@ void Stage::Multiply(const FusedProduct& p, const float* x, int64_t m, float* y)
   if (!p.bias.empty()) AddBias(y, p.bias.data(), m, p.columns, p.columns, *pool_);
 }
 
-// x += bias + the tree's sum over all ranks' leaves of in . w. Ranks exchange whole subtrees and every rank finishes alike.
-absl::Status Stage::ReduceInto(const SplitProduct& p, const Reduction& r, const float* in, int64_t ld, int64_t m, Group& group, float* x) {
+// x += bias + the tree's sum over all ranks' leaves of in . w. Ranks exchange whole subtrees and every rank finishes
+// alike.
+absl::Status Stage::ReduceInto(const SplitProduct& p, const Reduction& r, const float* in, int64_t ld, int64_t m,
+                               Group& group, float* x) {
   const int64_t d = model_.hidden, vector = m * d;
   float* mine = mine_.data();
   if (!p.weight.empty()) {

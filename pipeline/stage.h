@@ -1,9 +1,10 @@
-// The decoder layers that one agent holds: weights, activations and the forward pass. One decoder for every architecture; what
-// differs is config data (pipeline/model_config.h), read in small helpers. Opens no socket: collectives come through group.h,
-// pages through kv_view.h. Executor thread only.
+// The decoder layers that one agent holds: weights, activations and the forward pass. One decoder for every
+// architecture; what differs is config data (pipeline/model_config.h), read in small helpers. Opens no socket:
+// collectives come through group.h, pages through kv_view.h. Executor thread only.
 //
-// Exactness: products, norms and attention give a row bytes that depend on the row alone (kernels/ops.h); a K-split product
-// (attention output, FFN down) is added in the model's fixed tree over all ranks (reduction_tree.h), then bias, then residual.
+// Exactness: products, norms and attention give a row bytes that depend on the row alone (kernels/ops.h); a K-split
+// product (attention output, FFN down) is added in the model's fixed tree over all ranks (reduction_tree.h), then bias,
+// then residual.
 #pragma once
 #include <memory>
 #include <span>
@@ -20,7 +21,8 @@
 
 namespace pangea {
 
-// Products over the same input, their columns side by side in one row: q|k|v, gate|up. Neighbours of one dtype share a Weight.
+// Products over the same input, their columns side by side in one row: q|k|v, gate|up. Neighbours of one dtype share a
+// Weight.
 struct FusedProduct {
   std::vector<Weight> weights;
   std::vector<int64_t> offsets;  // first column of each in the row
@@ -61,16 +63,17 @@ class Stage {
   int hidden() const { return model_.hidden; }
 
  private:
-  Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent, ThreadPool* pool);
+  Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
+        ThreadPool* pool);
 
   // How all ranks' subtrees of one split become the whole: computed once, used by every layer.
   struct Reduction {
-    LeafProgram program;                       // of this rank
-    std::vector<int> vectors;                  // sent by each rank
-    std::vector<std::pair<int, int>> finish;   // additions over the gathered vectors
+    LeafProgram program;                      // of this rank
+    std::vector<int> vectors;                 // sent by each rank
+    std::vector<std::pair<int, int>> finish;  // additions over the gathered vectors
     int total = 0;
   };
-  Reduction MakeReduction(const SplitDefinition& split, Range RankPlan::*leaves) const;
+  Reduction MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const;
 
   absl::Status LoadAll();
   LayerWeights LoadLayer(int layer);
@@ -79,8 +82,8 @@ class Stage {
   void Norm(const float* x, const std::vector<float>& w, const std::vector<float>& b, int64_t m, float* y) const;
   void Multiply(const FusedProduct& product, const float* x, int64_t m, float* y);
   void QueryKeyValue(const LayerWeights& layer, int64_t m, bool query_layer);
-  absl::Status ReduceInto(const SplitProduct& product, const Reduction& reduction, const float* in, int64_t ld, int64_t m,
-                          Group& group, float* x);
+  absl::Status ReduceInto(const SplitProduct& product, const Reduction& reduction, const float* in, int64_t ld,
+                          int64_t m, Group& group, float* x);
   absl::Status Layer(int index, const KvView& kv, Group& group, float* x);
 
   const CheckpointHeader& header_;

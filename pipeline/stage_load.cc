@@ -6,7 +6,8 @@
 
 namespace pangea {
 
-Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent, ThreadPool* pool)
+Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
+             ThreadPool* pool)
     : header_(header),
       model_(header.config),
       plan_(plan),
@@ -15,8 +16,8 @@ Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const
       bits_(deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16),
       max_rows_(deployment.schedule.max_batch_tokens) {}
 
-absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan,
-                                                   int agent, ThreadPool* pool) {
+absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const CheckpointHeader& header, const Deployment& deployment,
+                                                   const ParallelPlan& plan, int agent, ThreadPool* pool) {
   auto stage = std::unique_ptr<Stage>(new Stage(header, deployment, plan, agent, pool));
   if (auto s = stage->LoadAll(); !s.ok()) return s;
   return stage;
@@ -66,7 +67,7 @@ absl::Status Stage::LoadAll() {
   return absl::OkStatus();
 }
 
-Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::*leaves) const {
+Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const {
   Reduction r;
   std::vector<int> held;
   for (int rank = 0; rank < plan_.ranks; ++rank) {
@@ -112,12 +113,18 @@ namespace {
 
 Role BiasOf(Role role) {
   switch (role) {
-    case Role::kQ: return Role::kQBias;
-    case Role::kK: return Role::kKBias;
-    case Role::kV: return Role::kVBias;
-    case Role::kGate: return Role::kGateBias;
-    case Role::kUp: return Role::kUpBias;
-    default: return role;  // the head has none
+    case Role::kQ:
+      return Role::kQBias;
+    case Role::kK:
+      return Role::kKBias;
+    case Role::kV:
+      return Role::kVBias;
+    case Role::kGate:
+      return Role::kGateBias;
+    case Role::kUp:
+      return Role::kUpBias;
+    default:
+      return role;  // the head has none
   }
 }
 
@@ -145,7 +152,8 @@ FusedProduct Stage::Fuse(std::vector<std::pair<Role, Range>> parts, int layer) {
     if (!runs.empty() && runs.back().dtype != view.dtype) flush(k);
     k = view.k;
     runs.push_back(view.Run(columns.begin, columns.end, 0));
-    auto b = BiasOf(role) == role ? std::vector<float>{} : mapped_->Vector(BiasOf(role), layer, columns.begin, columns.end);
+    auto b =
+        BiasOf(role) == role ? std::vector<float>{} : mapped_->Vector(BiasOf(role), layer, columns.begin, columns.end);
     any_bias |= !b.empty();
     b.resize(columns.size(), 0.0f);
     bias.insert(bias.end(), b.begin(), b.end());

@@ -1,14 +1,17 @@
 // What one step is, in plain integers: the language of engine, wire and executor. Never a string, never a tensor.
 //
-// A step is one forward of the whole pipeline over a flat batch: for each sequence a run of rows at consecutive positions.
-// Worked example. Block of 16 tokens; sequence 7 reads its prompt of 20 ids in chunks of 16, sequence 3 decodes at position 33:
-//   step 41: {id 7, start 0,  ids [p0..p15], logits none, blocks [[4]], sampling set}   {id 3, start 33, ids [812], logits last}
-//   step 42: {id 7, start 16, ids [p16..p19], logits last, blocks [[9]]}                {id 3, start 34, ids [91], logits last}
+// A step is one forward of the whole pipeline over a flat batch: for each sequence a run of rows at consecutive
+// positions. Worked example: blocks of 16 tokens; sequence 7 reads its prompt of 20 ids in chunks of 16, sequence 3
+// decodes at position 33.
+//   step 41: {id 7, start 0, ids [p0..p15], logits none, blocks [[4]], sampling set}
+//            {id 3, start 33, ids [812], logits last}
+//   step 42: {id 7, start 16, ids [p16..p19], logits last, blocks [[9]]}
+//            {id 3, start 34, ids [91], logits last}
 //   result 42: {id 7, samples [s0]} {id 3, samples [s1]}
 // Sequence 7 then continues with start 20, ids [s0].
 //
-// Rules (checked by Validate and by the executor): steps run in number order, a gap is an error; all K/V of a step is written in a
-// layer before attention reads it; a block freed at the commit of step n may be named by any later step.
+// Rules (checked by Validate and by the executor): steps run in number order, a gap is an error; all K/V of a step is
+// written in a layer before attention reads it; a block freed at the commit of step n may be named by any later step.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -33,13 +36,13 @@ struct Sampling {
   float frequency_penalty = 0;
   float repetition_penalty = 1;  // over prompt and generated ids
   uint64_t seed = 0;
-  int32_t choice = 0;             // 0..n-1 within its prompt
-  int32_t top_logprobs = -1;      // -1: no log-probabilities; else how many alternatives
-  int32_t min_tokens = 0;         // end_ids are banned until so many ids are generated
+  int32_t choice = 0;         // 0..n-1 within its prompt
+  int32_t top_logprobs = -1;  // -1: no log-probabilities; else how many alternatives
+  int32_t min_tokens = 0;     // end_ids are banned until so many ids are generated
   std::vector<int32_t> end_ids;
   std::vector<std::pair<int32_t, float>> logit_bias;  // ids ascending
   std::vector<int32_t> prompt_ids;                    // only when repetition_penalty != 1
-  std::vector<int32_t> generated_ids;                 // generated before the step that carries this (resume); else empty
+  std::vector<int32_t> generated_ids;  // generated before the step that carries this (resume); else empty
   bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
 };
 
@@ -49,15 +52,15 @@ using StepTables = absl::InlinedVector<std::vector<int32_t>, 1>;
 
 struct StepSequence {
   uint64_t id = 0;
-  int32_t adapter = 0;           // 0: none
-  int32_t start = 0;             // position of the first row
-  StepIds ids;                   // the rows' ids; empty: one row, "your last sample"
+  int32_t adapter = 0;  // 0: none
+  int32_t start = 0;    // position of the first row
+  StepIds ids;          // the rows' ids; empty: one row, "your last sample"
   LogitRows logits = LogitRows::kNone;
-  int32_t next_id = -1;          // with kAll: the id that follows the last row when it is known (a prompt chunk before the last);
-                                 // no sample is then drawn. -1: the last row is sampled from
-  StepTables blocks;                         // per cache group: appended to the table (or the whole table, see below); none: nothing new
-  bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
-  std::optional<Sampling> sampling;          // when new or changed
+  int32_t next_id = -1;  // with kAll: the id that follows the last row when it is known (a prompt chunk before the
+                         // last); no sample is then drawn. -1: the last row is sampled from
+  StepTables blocks;  // per cache group: appended to the table (or the whole table, see below); none: nothing new
+  bool whole_tables = false;         // blocks replace the table: first step of a sequence in an epoch
+  std::optional<Sampling> sampling;  // when new or changed
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
 };
 
@@ -76,8 +79,8 @@ struct Step {
 
 struct Sample {
   int32_t id = 0;
-  float logprob = 0;                                // raw distribution, before bias, penalties and temperature
-  std::vector<std::pair<int32_t, float>> top;       // best first
+  float logprob = 0;                           // raw distribution, before bias, penalties and temperature
+  std::vector<std::pair<int32_t, float>> top;  // best first
 };
 
 // A step gives most sequences one, which then needs no memory of its own on its way through the master.
@@ -85,10 +88,10 @@ using Samples = absl::InlinedVector<Sample, 1>;
 
 struct SequenceResult {
   uint64_t id = 0;
-  Samples samples;              // zero or more
-  std::vector<Sample> prompt;   // LogitRows::kAll: for each row whose next id is known (all but the last row, and the last too
-                                // when next_id >= 0), that id with its log-probability, in row order
-  absl::Status status;          // not OK: this sequence has failed (NaN in its logits); no samples
+  Samples samples;             // zero or more
+  std::vector<Sample> prompt;  // LogitRows::kAll: for each row whose next id is known (all but the last row, and the
+                               // last too when next_id >= 0), that id with its log-probability, in row order
+  absl::Status status;  // not OK: this sequence has failed (NaN in its logits); no samples
 };
 
 struct StepResult {
@@ -100,7 +103,8 @@ struct StepResult {
 
 // Limits checked before anything is allocated.
 struct StepLimits {
-  int32_t vocab = 0, blocks = 0, swap_blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0, max_position = 0;
+  int32_t vocab = 0, blocks = 0, swap_blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0,
+          max_position = 0;
 };
 absl::Status Validate(const Step& step, const StepLimits& limits);
 

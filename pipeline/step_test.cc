@@ -68,10 +68,7 @@ TEST(Step, AttacksAreNamed) {
       {"sequences", [](Step& s) { s.sequences.resize(5); }},
       {"rows", [](Step& s) { s.sequences[0].ids.resize(32, 1); }},
       {"twice", [](Step& s) { s.sequences[1].id = 7; }},
-      {"ended",
-       [](Step& s) {
-         s.ended = {1, 1};
-       }},
+      {"ended", [](Step& s) { s.ended = {1, 1}; }},
       {"ended in this very step", [](Step& s) { s.ended = {3}; }},
       {"adapter", [](Step& s) { s.sequences[0].adapter = 1; }},
       {"start", [](Step& s) { s.sequences[0].start = -1; }},
@@ -84,18 +81,9 @@ TEST(Step, AttacksAreNamed) {
       {"cache groups", [](Step& s) { s.sequences[0].blocks.push_back({1}); }},
       {"outside the 10 blocks", [](Step& s) { s.sequences[0].blocks = {{10}}; }},
       {"outside the 10 blocks", [](Step& s) { s.sequences[0].blocks = {{-1}}; }},
-      {"occurs twice",
-       [](Step& s) {
-         s.sequences[0].blocks = {{1, 1}};
-       }},
-      {"at most 4",
-       [](Step& s) {
-         s.sequences[0].blocks = {{1, 2, 3, 4, 5}};
-       }},
-      {"whole table",
-       [](Step& s) {
-         s.sequences[1].whole_tables = true, s.sequences[1].blocks = {{1, 2}};
-       }},
+      {"occurs twice", [](Step& s) { s.sequences[0].blocks = {{1, 1}}; }},
+      {"at most 4", [](Step& s) { s.sequences[0].blocks = {{1, 2, 3, 4, 5}}; }},
+      {"whole table", [](Step& s) { s.sequences[1].whole_tables = true, s.sequences[1].blocks = {{1, 2}}; }},
       {"whole tables", [](Step& s) { s.sequences[1].whole_tables = true; }},
       {"temperature", [=](Step& s) { sampling(s).temperature = kNan; }},
       {"temperature", [=](Step& s) { sampling(s).temperature = -1; }},
@@ -112,26 +100,14 @@ TEST(Step, AttacksAreNamed) {
       {"end_ids", [=](Step& s) { sampling(s).end_ids = {100}; }},
       {"prompt_ids", [=](Step& s) { sampling(s).prompt_ids.resize(65, 1); }},
       {"generated_ids", [=](Step& s) { sampling(s).generated_ids = {-5}; }},
-      {"logit_bias",
-       [=](Step& s) {
-         sampling(s).logit_bias = {{100, 1.0f}};
-       }},
-      {"ascend",
-       [=](Step& s) {
-         sampling(s).logit_bias = {{5, 1.0f}, {5, 1.0f}};
-       }},
-      {"not finite",
-       [=](Step& s) {
-         sampling(s).logit_bias = {{5, kInf}};
-       }},
+      {"logit_bias", [=](Step& s) { sampling(s).logit_bias = {{100, 1.0f}}; }},
+      {"ascend", [=](Step& s) { sampling(s).logit_bias = {{5, 1.0f}, {5, 1.0f}}; }},
+      {"not finite", [=](Step& s) { sampling(s).logit_bias = {{5, kInf}}; }},
       {"cache group", [](Step& s) { s.copies[0].group = 1; }},
       {"outside the 10 blocks", [](Step& s) { s.copies[0].from = 10; }},
       {"outside the 10 blocks", [](Step& s) { s.copies[0].to = -1; }},
       {"itself", [](Step& s) { s.copies[0].to = 2; }},
-      {"written twice",
-       [](Step& s) {
-         s.copies.push_back({0, 5, 3});
-       }},
+      {"written twice", [](Step& s) { s.copies.push_back({0, 5, 3}); }},
   };
   for (const Attack& attack : attacks) {
     Step step = Good();

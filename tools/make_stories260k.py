@@ -5,6 +5,7 @@ Needs nothing but Python. Sources: karpathy/tinyllamas on the Hugging Face hub (
 llama2.c's export.py (version 0) and tokenizer.py. What is written is what Transformers' LlamaTokenizer conversion writes: BPE with
 byte fallback, merges ordered by score; RoPE pairs (i, i + d/2) instead of llama2.c's (2i, 2i + 1).
 """
+
 import array, json, pathlib, struct, sys
 
 SPACE = "\u2581"  # SentencePiece's visible space
@@ -23,7 +24,7 @@ def read_model(path):
         count = 1
         for n in shape:
             count *= n
-        part = values[at:at + count]
+        part = values[at : at + count]
         assert len(part) == count, "the file ends early"
         at += count
         return part
@@ -51,10 +52,25 @@ def read_model(path):
         if "q_proj" in name or "k_proj" in name:
             t[name] = (shape, halves(rows, shape[0] // head, head, dim))
     config = dict(
-        architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=dim, intermediate_size=ffn, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=kv_heads, vocab_size=vocab, max_position_embeddings=positions,
-        hidden_act="silu", rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True, attention_bias=False, mlp_bias=False,
-        bos_token_id=1, eos_token_id=2, torch_dtype="float32")
+        architectures=["LlamaForCausalLM"],
+        model_type="llama",
+        hidden_size=dim,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        vocab_size=vocab,
+        max_position_embeddings=positions,
+        hidden_act="silu",
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        tie_word_embeddings=True,
+        attention_bias=False,
+        mlp_bias=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        torch_dtype="float32",
+    )
     return config, t
 
 
@@ -65,7 +81,7 @@ def halves(rows, heads, head, width):
         for parity in (0, 1):
             for i in range(head // 2):
                 start = (h * head + 2 * i + parity) * width
-                out.extend(rows[start:start + width])
+                out.extend(rows[start : start + width])
     return out
 
 
@@ -87,7 +103,7 @@ def read_pieces(path):
     data, at, pieces = path.read_bytes(), 4, []
     while at < len(data):
         score, length = struct.unpack_from("fI", data, at)
-        pieces.append((data[at + 8:at + 8 + length].decode(), score))
+        pieces.append((data[at + 8 : at + 8 + length].decode(), score))
         at += 8 + length
     return pieces
 
@@ -104,23 +120,50 @@ def tokenizer(pieces):
         found.sort(key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
         merges += [(pieces[vocab[name]][1], pair) for pair in found]
     merges.sort(key=lambda item: item[0], reverse=True)  # stable: equal scores keep the order of ids
-    special = [dict(id=i, content=names[i], single_word=False, lstrip=False, rstrip=False, normalized=False, special=True) for i in range(3)]
-    template = lambda *parts: [({"SpecialToken": {"id": "<s>", "type_id": n}} if p == "<s>" else {"Sequence": {"id": p, "type_id": n}})
-                               for p, n in parts]
+    special = [
+        dict(id=i, content=names[i], single_word=False, lstrip=False, rstrip=False, normalized=False, special=True) for i in range(3)
+    ]
+    template = lambda *parts: [
+        ({"SpecialToken": {"id": "<s>", "type_id": n}} if p == "<s>" else {"Sequence": {"id": p, "type_id": n}}) for p, n in parts
+    ]
     return dict(
-        version="1.0", truncation=None, padding=None, added_tokens=special,
-        normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": SPACE},
-                                                        {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]},
+        version="1.0",
+        truncation=None,
+        padding=None,
+        added_tokens=special,
+        normalizer={
+            "type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": SPACE}, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}],
+        },
         pre_tokenizer=None,
-        post_processor={"type": "TemplateProcessing", "single": template(("<s>", 0), ("A", 0)),
-                        "pair": template(("<s>", 0), ("A", 0), ("<s>", 1), ("B", 1)),
-                        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
-        decoder={"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-                                                  {"type": "ByteFallback"}, {"type": "Fuse"},
-                                                  {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        model={"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
-               "fuse_unk": True, "byte_fallback": True, "ignore_merges": False, "vocab": vocab,
-               "merges": [f"{a} {b}" for _, (a, b) in merges]})
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": template(("<s>", 0), ("A", 0)),
+            "pair": template(("<s>", 0), ("A", 0), ("<s>", 1), ("B", 1)),
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        decoder={
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        model={
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": [f"{a} {b}" for _, (a, b) in merges],
+        },
+    )
 
 
 def main():
@@ -131,9 +174,20 @@ def main():
     dump("config.json", config)
     write_safetensors(folder / "model.safetensors", tensors)
     dump("tokenizer.json", tokenizer(read_pieces(pieces)))
-    dump("tokenizer_config.json", dict(tokenizer_class="LlamaTokenizer", add_bos_token=True, add_eos_token=False, legacy=True,
-                                       bos_token="<s>", eos_token="</s>", unk_token="<unk>", clean_up_tokenization_spaces=False,
-                                       model_max_length=config["max_position_embeddings"]))
+    dump(
+        "tokenizer_config.json",
+        dict(
+            tokenizer_class="LlamaTokenizer",
+            add_bos_token=True,
+            add_eos_token=False,
+            legacy=True,
+            bos_token="<s>",
+            eos_token="</s>",
+            unk_token="<unk>",
+            clean_up_tokenization_spaces=False,
+            model_max_length=config["max_position_embeddings"],
+        ),
+    )
     print(f"{folder}: {len(tensors)} tensors, {sum(len(v) for _, v in tensors.values())} values, {config['vocab_size']} pieces")
 
 

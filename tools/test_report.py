@@ -4,6 +4,7 @@
 Reads the XML that GoogleTest, ctest and pytest wrote. A group is a committed test file: one that ran nothing is a failure, since a
 test that nobody runs proves nothing. Exit 0 only when nothing failed (and, with --all, nothing was skipped).
 """
+
 import argparse
 import pathlib
 import subprocess
@@ -76,12 +77,20 @@ def integration_groups(path, groups):
 def print_table(groups):
     rooms = {}
     for name, g in groups.items():
-        room = "rules" if name.startswith("ctest: ") else name if name.startswith("integration_tests/test_") else str(pathlib.PurePath(name).parent)
+        room = (
+            "rules"
+            if name.startswith("ctest: ")
+            else name
+            if name.startswith("integration_tests/test_")
+            else str(pathlib.PurePath(name).parent)
+        )
         rooms.setdefault(room, []).append(g)
     print(f"\n{'group':44} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>8}")
     for room in sorted(rooms):
         gs = rooms[room]
-        print(f"{room:44} {sum(g.passed for g in gs):7} {sum(len(g.failed) for g in gs):7} {sum(len(g.skipped) for g in gs):7} {sum(g.seconds for g in gs):8.1f}")
+        print(
+            f"{room:44} {sum(g.passed for g in gs):7} {sum(len(g.failed) for g in gs):7} {sum(len(g.skipped) for g in gs):7} {sum(g.seconds for g in gs):8.1f}"
+        )
     for title, pick in (("skipped", lambda g: g.skipped), ("failed", lambda g: g.failed)):
         rows = [(name, *row) for name, g in sorted(groups.items()) for row in pick(g)]
         for name, test, why in rows:
@@ -111,13 +120,19 @@ def main():
         required += tracked("integration_tests/test_*.py")
     for name in required:
         g = groups.setdefault(name, Group())
-        weights_only = g.skipped and all("tools/get_model.sh" in why for _, why in g.skipped)  # not committed: may be left out, and is shown
+        weights_only = g.skipped and all(
+            "tools/get_model.sh" in why for _, why in g.skipped
+        )  # not committed: may be left out, and is shown
         if not g.passed and not g.failed and not weights_only:
             g.failed.append(("(the whole file)", "ran nothing" + (f", {len(g.skipped)} skipped" if g.skipped else "")))
     for what in a.broken:
         groups.setdefault(f"ctest: {what}", Group()).failed.append((what, "ended badly"))
     print_table(groups)
-    passed, failed, skipped = sum(g.passed for g in groups.values()), sum(len(g.failed) for g in groups.values()), sum(len(g.skipped) for g in groups.values())
+    passed, failed, skipped = (
+        sum(g.passed for g in groups.values()),
+        sum(len(g.failed) for g in groups.values()),
+        sum(len(g.skipped) for g in groups.values()),
+    )
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(bool(failed) or not passed or (a.all and bool(skipped)))
 

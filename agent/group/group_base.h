@@ -17,9 +17,9 @@ struct GroupSpec {
   int agent = 0;              // stage * ranks + rank
   uint64_t epoch = 1;
   absl::Duration limit = absl::Seconds(60);  // of every call, and of forming the group
-  bool spin = false;                  // spin a while before sleeping: only with a core for every agent thread
-  std::string host = "127.0.0.1";     // gloo: address on which this agent listens for its peers
-  size_t slot_bytes = 256 << 10;      // shared memory: of a message from rank to rank, cut into so many bytes
+  bool spin = false;                         // spin a while before sleeping: only with a core for every agent thread
+  std::string host = "127.0.0.1";            // gloo: address on which this agent listens for its peers
+  size_t slot_bytes = 256 << 10;             // shared memory: of a message from rank to rank, cut into so many bytes
   size_t channel_bytes = 1 << 20;     // sent to another stage and not yet received, at most (one message always fits)
   ActivityClock* activity = nullptr;  // told what the caller's time goes into; outlives the group
 };

@@ -113,7 +113,7 @@ absl::StatusOr<std::shared_ptr<ShmRegion>> ShmRegion::Open(const GroupSpec& spec
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0)
     return Errno(absl::StrCat("cannot open ", path, " of the agent that made it (same host and user needed)"));
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size != static_cast<off_t>(MakeLayout(spec).bytes)) {
     close(fd);
     return absl::FailedPreconditionError(absl::StrCat("shared memory: ", path, " is not this deployment's"));

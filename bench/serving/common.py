@@ -3,6 +3,7 @@
 Everything runs on this machine, in alternation, and medians over rounds are compared; the load generator is `pangea bench serve` (one thread,
 a few per cent of a core), so that it takes the same from every server that it loads.
 """
+
 import contextlib
 import http.client
 import json
@@ -33,8 +34,29 @@ def cpu_seconds(pid):
 
 def load(url, streams, requests, tokens, *more, prompt=("--prompt-words", "32")):
     """one run of the load generator -> its report; every request must succeed"""
-    command = [harness.PANGEA, "bench", "serve", "--url", url, "--api", "completions", "--requests", requests, "--concurrency", streams, "--max-tokens", tokens,
-               "--ignore-eos", "--temperature", "0", "--timeout", "600", "--json", *prompt, *more]
+    command = [
+        harness.PANGEA,
+        "bench",
+        "serve",
+        "--url",
+        url,
+        "--api",
+        "completions",
+        "--requests",
+        requests,
+        "--concurrency",
+        streams,
+        "--max-tokens",
+        tokens,
+        "--ignore-eos",
+        "--temperature",
+        "0",
+        "--timeout",
+        "600",
+        "--json",
+        *prompt,
+        *more,
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert done.returncode == 0 and report["succeeded"] == requests, (done.returncode, report, done.stderr[-500:])
@@ -96,6 +118,7 @@ class Stream(threading.Thread):
 
 class Table:
     """Rows of one experiment: what, figure, bound, whether it holds. A figure beyond its bound makes the run fail at its end."""
+
     missed = []
 
     def __init__(self, title):
@@ -107,7 +130,10 @@ class Table:
     def row(self, what, value, unit="", most=None, least=None, digits=2):
         ok = (most is None or value <= most) and (least is None or value >= least)
         bound = f"at most {most}{unit}" if most is not None else f"at least {least}{unit}" if least is not None else ""
-        print(f"{'   ' if most is None and least is None else 'ok ' if ok else 'NO '} {what:66} {value:10.{digits}f}{unit:4} {bound}", flush=True)
+        print(
+            f"{'   ' if most is None and least is None else 'ok ' if ok else 'NO '} {what:66} {value:10.{digits}f}{unit:4} {bound}",
+            flush=True,
+        )
         if not ok:
             Table.missed.append(what)
 

@@ -1,4 +1,5 @@
 """What the control plane costs: time between steps on the agents, processor time of the master, pipeline bubbles, cancellation."""
+
 import json
 import tempfile
 import time
@@ -41,8 +42,11 @@ def between_steps(rounds):
 
 def master_cpu(rounds):
     table = Table("Processor time of the master per generated token, whole process (getrusage), streams over REST")
-    cases = [("SmolLM2 1x1", MODEL, ("--set", f"agents.threads={CORES}"), 128), ("stories260k 1x1", harness.STORIES, (), 256),
-             ("stories260k 1x1, agent without arithmetic (sim)", harness.STORIES, ("--device", "sim"), 256)]
+    cases = [
+        ("SmolLM2 1x1", MODEL, ("--set", f"agents.threads={CORES}"), 128),
+        ("stories260k 1x1", harness.STORIES, (), 256),
+        ("stories260k 1x1, agent without arithmetic (sim)", harness.STORIES, ("--device", "sim"), 256),
+    ]
     for name, model, args, tokens in cases:
         for streams in (1, 32):
             found = []
@@ -59,7 +63,7 @@ def stage_seconds(before, after):
     """{(stage, rank): {busy, bubble, communication, wait}} between two scrapes"""
     found = {}
     for key, value in after.items():
-        if m := re.fullmatch(r'pangea_stage_(\w+)_seconds_total\{(.*)\}', key):
+        if m := re.fullmatch(r"pangea_stage_(\w+)_seconds_total\{(.*)\}", key):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', m[2]))
             found.setdefault((labels["stage"], labels["rank"]), {})[m[1]] = value - before.get(key, 0)
     return found
@@ -70,7 +74,9 @@ def bubble(rounds):
     found = []
     for _ in range(rounds):
         with harness.serve(MODEL, "--pipeline", 2) as s:
-            streams = [Stream(s, dict(model=s.model(), prompt=f"Story {i}:", max_tokens=1000, ignore_eos=True, temperature=0)) for i in range(16)]
+            streams = [
+                Stream(s, dict(model=s.model(), prompt=f"Story {i}:", max_tokens=1000, ignore_eos=True, temperature=0)) for i in range(16)
+            ]
             for stream in streams:
                 stream.start()
             time.sleep(2.5)  # prompts read, and a report of every agent (one a second)
@@ -87,7 +93,9 @@ def bubble(rounds):
     table.row("bubble (a step is at hand, its input is not)", lost, " %", most=10)
     table.row("wait (no step is at hand)", wait, " %")
     table.row("bubble and wait together", lost + wait, " %", most=10)
-    table.note(f"busy {busy:.1f} %, communication {communication:.1f} %: medians over stages and rounds; the load generator and the master share the {CORES} cores")
+    table.note(
+        f"busy {busy:.1f} %, communication {communication:.1f} %: medians over stages and rounds; the load generator and the master share the {CORES} cores"
+    )
 
 
 def cancel(rounds):
@@ -97,7 +105,10 @@ def cancel(rounds):
         with harness.serve(MODEL, "--set", f"agents.threads={CORES}") as s:
             name, before = s.model(), metrics(s)
             for _ in range(8):
-                opened = [s.open("POST", "/v1/completions", dict(model=name, prompt=f"Story {i}:", max_tokens=1000, ignore_eos=True, stream=True)) for i in range(16)]
+                opened = [
+                    s.open("POST", "/v1/completions", dict(model=name, prompt=f"Story {i}:", max_tokens=1000, ignore_eos=True, stream=True))
+                    for i in range(16)
+                ]
                 for connection, answer in opened:
                     answer.readline()
                 for connection, answer in opened:
@@ -105,8 +116,13 @@ def cancel(rounds):
                     connection.close()
                 harness.until(lambda: metrics(s)["pangea_requests_running"] == 0, 20)
             after = metrics(s)
-            found.append((quantile_of_buckets(before, after, "pangea_cancel_steps", 0.99)[0], quantile_of_buckets(before, after, "pangea_cancel_steps", 0.5)[0],
-                          quantile_of_buckets(before, after, "pangea_cancel_seconds", 0.99)[0] * 1e3))
+            found.append(
+                (
+                    quantile_of_buckets(before, after, "pangea_cancel_steps", 0.99)[0],
+                    quantile_of_buckets(before, after, "pangea_cancel_steps", 0.5)[0],
+                    quantile_of_buckets(before, after, "pangea_cancel_seconds", 0.99)[0] * 1e3,
+                )
+            )
             free, blocks = after["pangea_kv_blocks_free"], after["pangea_kv_blocks"]
             assert free == blocks, f"{blocks - free} blocks were not given back"
     p99, p50, ms = median(found)

@@ -1,4 +1,5 @@
 """A long prompt among running streams, and prompts that begin alike."""
+
 from common import *
 
 LONG = 2000
@@ -35,8 +36,17 @@ def long_prompt_once(settings, name):
 
 
 def long_prompt(rounds):
-    table = Table(f"A prompt of {LONG} tokens among 8 running streams (SmolLM2, 1x1, {CORES} threads, a cache of 512 MiB): their p99 at most twice what it was")
-    cases = [("in chunks, as shipped", {}, 2), ("without chunking (schedule.max_batch_tokens=4096, prefill_slowdown=0)", dict(schedule__max_batch_tokens=4096, schedule__prefill_slowdown=0), None)]
+    table = Table(
+        f"A prompt of {LONG} tokens among 8 running streams (SmolLM2, 1x1, {CORES} threads, a cache of 512 MiB): their p99 at most twice what it was"
+    )
+    cases = [
+        ("in chunks, as shipped", {}, 2),
+        (
+            "without chunking (schedule.max_batch_tokens=4096, prefill_slowdown=0)",
+            dict(schedule__max_batch_tokens=4096, schedule__prefill_slowdown=0),
+            None,
+        ),
+    ]
     found = {}
     for _ in range(rounds):
         for name, settings, _ in cases:
@@ -44,8 +54,10 @@ def long_prompt(rounds):
     for name, _, most in cases:
         before, during, largest, first, alone = median(found[name])
         table.row(f"{name}: p99 while the prompt is read / before", median([r[1] / r[0] for r in found[name]]), "x", most=most)
-        table.note(f"p99 between texts {before:.1f} ms before, {during:.1f} ms while the prompt is read, largest {largest:.1f} ms; "
-                   f"first token of the prompt after {first:.2f} s, of the same length alone {alone:.2f} s")
+        table.note(
+            f"p99 between texts {before:.1f} ms before, {during:.1f} ms while the prompt is read, largest {largest:.1f} ms; "
+            f"first token of the prompt after {first:.2f} s, of the same length alone {alone:.2f} s"
+        )
 
 
 def prefix(rounds):
@@ -56,10 +68,20 @@ def prefix(rounds):
     for name, workers in (("one after the other", 1), ("8 at a time", 8), ("all 50 at once", 50)):
         with harness.serve(MODEL, "--set", f"agents.threads={CORES}") as s:
             model, shared = s.model(), ids(1000)
+
             def one(tail):
-                status, answer = s.post("/v1/completions", dict(model=model, prompt=shared + tail, max_tokens=2, ignore_eos=True, temperature=0))
+                status, answer = s.post(
+                    "/v1/completions", dict(model=model, prompt=shared + tail, max_tokens=2, ignore_eos=True, temperature=0)
+                )
                 assert status == 200, answer
                 usage = answer["usage"]
                 return usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+
             computed = sum(harness.at_once(workers, one, [ids(20) for _ in range(50)]))
-        table.row(f"{name}: {computed} of {50 * 1020} computed, over the ideal {1000 + 50 * 20}", computed / (1000 + 50 * 20), "x", most=1.02, digits=3)
+        table.row(
+            f"{name}: {computed} of {50 * 1020} computed, over the ideal {1000 + 50 * 20}",
+            computed / (1000 + 50 * 20),
+            "x",
+            most=1.02,
+            digits=3,
+        )

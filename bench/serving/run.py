@@ -4,6 +4,7 @@
 Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared when bench/serving/peer.sh has made it.
 Exit code 1: a figure is beyond its bound.
 """
+
 import argparse
 import sys
 
@@ -12,8 +13,15 @@ import overhead
 import prefill
 import versus
 
-EXPERIMENTS = {"steps": overhead.between_steps, "cpu": overhead.master_cpu, "bubble": overhead.bubble, "cancel": overhead.cancel, "long": prefill.long_prompt,
-               "prefix": prefill.prefix, "versus": versus.versus}
+EXPERIMENTS = {
+    "steps": overhead.between_steps,
+    "cpu": overhead.master_cpu,
+    "bubble": overhead.bubble,
+    "cancel": overhead.cancel,
+    "long": prefill.long_prompt,
+    "prefix": prefill.prefix,
+    "versus": versus.versus,
+}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rounds", type=int, default=5)
@@ -22,7 +30,9 @@ options = parser.parse_args()
 chosen = options.only.split(",")
 if unknown := [name for name in chosen if name not in EXPERIMENTS]:
     parser.error(f"unknown: {', '.join(unknown)}")
-print(f"{common.CORES} cores, load average {common.os.getloadavg()[0]:.1f}, {common.subprocess.run([common.harness.PANGEA, 'version'], capture_output=True, text=True).stdout.strip()}, {options.rounds} rounds")
+print(
+    f"{common.CORES} cores, load average {common.os.getloadavg()[0]:.1f}, {common.subprocess.run([common.harness.PANGEA, 'version'], capture_output=True, text=True).stdout.strip()}, {options.rounds} rounds"
+)
 for name in chosen:
     EXPERIMENTS[name](options.rounds)
 print(f"\n{len(common.Table.missed)} beyond their bounds{': ' if common.Table.missed else ''}{'; '.join(common.Table.missed)}")

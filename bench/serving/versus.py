@@ -1,28 +1,60 @@
 """Beside llama.cpp's server: the same weights, prompts and cores, rounds in alternation."""
+
 from common import *
 
-PROMPTS = ["The capital of France is", "Once upon a time, in a small village by the sea,", "Water boils at", "The three laws of motion are", "My favourite recipe for bread begins with",
-           "def fibonacci(n):", "The history of the Roman Empire", "Dear Sir or Madam,", "To be or not to be,", "The sun is a star that", "A list of the planets:", "In 1969, the first"]
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time, in a small village by the sea,",
+    "Water boils at",
+    "The three laws of motion are",
+    "My favourite recipe for bread begins with",
+    "def fibonacci(n):",
+    "The history of the Roman Empire",
+    "Dear Sir or Madam,",
+    "To be or not to be,",
+    "The sun is a star that",
+    "A list of the planets:",
+    "In 1969, the first",
+]
 PEER = ROOT / "build/peer/llama.cpp/build/bin/llama-server"
 
 
 class NoProcess:
     """stands for the process of a server that the harness did not start"""
+
     pid = os.getpid()
 
 
 @contextlib.contextmanager
 def peer_server(binary, streams):
     port = harness.free_port()
-    command = [binary, "-m", MODEL, "--host", "127.0.0.1", "--port", port, "-t", CORES, "-np", streams, "-c", 512 * streams, "--no-cache-prompt", "--no-webui"]
+    command = [
+        binary,
+        "-m",
+        MODEL,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "-t",
+        CORES,
+        "-np",
+        streams,
+        "-c",
+        512 * streams,
+        "--no-cache-prompt",
+        "--no-webui",
+    ]
     proc = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     server = harness.Server(NoProcess(), f"http://127.0.0.1:{port}", "127.0.0.1:0", None, [])
+
     def ready():
         assert proc.poll() is None, f"{binary} ended with {proc.returncode}"
         try:
             return server.call("GET", "/health", timeout=2)[0] == 200
         except OSError:
             return False
+
     try:
         assert harness.until(ready, 120, every=0.2), "the peer did not get ready"
         yield server
@@ -42,13 +74,19 @@ def greedy(server, model, ignored):
 
 
 def versus(rounds, binary=PEER, tokens=64):
-    table = Table(f"Beside llama.cpp's server: SmolLM2-135M Q4_1, {CORES} cores, prompts of 32 words, {tokens} tokens each, medians of {rounds} rounds")
+    table = Table(
+        f"Beside llama.cpp's server: SmolLM2-135M Q4_1, {CORES} cores, prompts of 32 words, {tokens} tokens each, medians of {rounds} rounds"
+    )
     if not pathlib.Path(binary).exists():
         table.note(f"left out: there is no {binary}; bench/serving/peer.sh makes it")
         return
     found, texts = {}, {}
     same = ("--set", "cache.prefix=false")  # as the peer: every prompt is computed
-    layouts = {"pangea 1x1": ("--set", f"agents.threads={CORES}", *same), f"pangea 1x{CORES}": ("--tensor", CORES, *same), f"pangea {CORES}x1": ("--pipeline", CORES, *same)}
+    layouts = {
+        "pangea 1x1": ("--set", f"agents.threads={CORES}", *same),
+        f"pangea 1x{CORES}": ("--tensor", CORES, *same),
+        f"pangea {CORES}x1": ("--pipeline", CORES, *same),
+    }
     for _ in range(rounds):
         for streams in (1, 8, 32):
             contexts = {"llama.cpp": peer_server(binary, streams), **{name: harness.serve(MODEL, *args) for name, args in layouts.items()}}
@@ -56,8 +94,14 @@ def versus(rounds, binary=PEER, tokens=64):
                 with context as s:
                     load(s.rest, streams, streams, 8)
                     r = load(s.rest, streams, max(2, streams), tokens)
-                    found.setdefault((streams, name), []).append((r["tokens_per_second"], r["time_to_first_token_seconds"]["p50"] * 1e3, r["inter_token_seconds"]["p50"] * 1e3,
-                                                                  r["inter_token_seconds"]["p99"] * 1e3))
+                    found.setdefault((streams, name), []).append(
+                        (
+                            r["tokens_per_second"],
+                            r["time_to_first_token_seconds"]["p50"] * 1e3,
+                            r["inter_token_seconds"]["p50"] * 1e3,
+                            r["inter_token_seconds"]["p99"] * 1e3,
+                        )
+                    )
                     if streams == 1 and name in ("llama.cpp", "pangea 1x1") and name not in texts:
                         texts[name] = greedy(s, s.model(), {})
     for streams in (1, 8, 32):

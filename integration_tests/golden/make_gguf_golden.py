@@ -7,26 +7,41 @@ Each file is one of the checkpoints of make_golden.py under the names and in the
 rows permuted for adjacent RoPE pairs; Llama 3's scaling as rope_freqs.weight). NAME.json beside NAME.gguf has the fields of
 make_golden.py's expected.json; the reference runs in float64 on the values that the file's own blocks stand for.
 """
+
 import json, math, pathlib, sys
 import gguf, numpy as np
 from gguf import GGMLQuantizationType as T
 from safetensors import safe_open
 
 CASES, OUT = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-FILES = {"qwen2-f32": ("qwen2-tied", T.F32), "qwen2-f16": ("qwen2-tied", T.F16), "qwen2-bf16": ("qwen2-tied", T.BF16),
-         "qwen2-q8_0": ("qwen2-tied", T.Q8_0), "qwen2-q4_0": ("qwen2-tied", T.Q4_0), "qwen2-q4_1": ("qwen2-tied", T.Q4_1),
-         "llama3-q8_0": ("llama3", T.Q8_0), "qwen3-f16": ("qwen3", T.F16), "gpt2-f32": ("gpt2", T.F32)}
+FILES = {
+    "qwen2-f32": ("qwen2-tied", T.F32),
+    "qwen2-f16": ("qwen2-tied", T.F16),
+    "qwen2-bf16": ("qwen2-tied", T.BF16),
+    "qwen2-q8_0": ("qwen2-tied", T.Q8_0),
+    "qwen2-q4_0": ("qwen2-tied", T.Q4_0),
+    "qwen2-q4_1": ("qwen2-tied", T.Q4_1),
+    "llama3-q8_0": ("llama3", T.Q8_0),
+    "qwen3-f16": ("qwen3", T.F16),
+    "gpt2-f32": ("gpt2", T.F32),
+}
 
 
 def load(folder):
     """The stored values in float32; bfloat16, which numpy lacks, by its bits."""
     raw = (folder / "model.safetensors").read_bytes()
-    n = int.from_bytes(raw[:8], "little"); head = json.loads(raw[8:8 + n]); out = {}
+    n = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8 : 8 + n])
+    out = {}
     for name, t in head.items():
-        if name == "__metadata__": continue
-        a, b = t["data_offsets"]; data = raw[8 + n + a:8 + n + b]
-        if t["dtype"] == "BF16": v = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
-        else: v = np.frombuffer(data, dict(F32=np.float32, F16=np.float16)[t["dtype"]]).astype(np.float32)
+        if name == "__metadata__":
+            continue
+        a, b = t["data_offsets"]
+        data = raw[8 + n + a : 8 + n + b]
+        if t["dtype"] == "BF16":
+            v = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            v = np.frombuffer(data, dict(F32=np.float32, F16=np.float16)[t["dtype"]]).astype(np.float32)
         out[name] = v.reshape(t["shape"])
     return out
 
@@ -43,32 +58,54 @@ def names(cfg, w):
         p = "transformer."
         out["token_embd.weight"], out["position_embd.weight"] = w[p + "wte.weight"], w[p + "wpe.weight"]
         for i in range(cfg["n_layer"]):
-            for hf, g, turn in (("ln_1", "attn_norm", 0), ("attn.c_attn", "attn_qkv", 1), ("attn.c_proj", "attn_output", 1),
-                                ("ln_2", "ffn_norm", 0), ("mlp.c_fc", "ffn_up", 1), ("mlp.c_proj", "ffn_down", 1)):
+            for hf, g, turn in (
+                ("ln_1", "attn_norm", 0),
+                ("attn.c_attn", "attn_qkv", 1),
+                ("attn.c_proj", "attn_output", 1),
+                ("ln_2", "ffn_norm", 0),
+                ("mlp.c_fc", "ffn_up", 1),
+                ("mlp.c_proj", "ffn_down", 1),
+            ):
                 v = w[f"{p}h.{i}.{hf}.weight"]
                 out[f"blk.{i}.{g}.weight"] = np.ascontiguousarray(v.T) if turn else v
                 out[f"blk.{i}.{g}.bias"] = w[f"{p}h.{i}.{hf}.bias"]
         out["output_norm.weight"], out["output_norm.bias"] = w[p + "ln_f.weight"], w[p + "ln_f.bias"]
         return out
     out["token_embd.weight"], out["output_norm.weight"] = w["model.embed_tokens.weight"], w["model.norm.weight"]
-    if not cfg["tie_word_embeddings"]: out["output.weight"] = w["lm_head.weight"]
+    if not cfg["tie_word_embeddings"]:
+        out["output.weight"] = w["lm_head.weight"]
     heads, kv = cfg["num_attention_heads"], cfg["num_key_value_heads"]
     for i in range(cfg["num_hidden_layers"]):
-        for hf, g in (("input_layernorm", "attn_norm"), ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"),
-                      ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm"), ("self_attn.o_proj", "attn_output"),
-                      ("post_attention_layernorm", "ffn_norm"), ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down")):
+        for hf, g in (
+            ("input_layernorm", "attn_norm"),
+            ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"),
+            ("self_attn.v_proj", "attn_v"),
+            ("self_attn.q_norm", "attn_q_norm"),
+            ("self_attn.k_norm", "attn_k_norm"),
+            ("self_attn.o_proj", "attn_output"),
+            ("post_attention_layernorm", "ffn_norm"),
+            ("mlp.gate_proj", "ffn_gate"),
+            ("mlp.up_proj", "ffn_up"),
+            ("mlp.down_proj", "ffn_down"),
+        ):
             for part in ("weight", "bias"):
                 v = w.get(f"model.layers.{i}.{hf}.{part}")
-                if v is None: continue
-                if arch == "llama" and g in ("attn_q", "attn_k"): v = adjacent(v, heads if g == "attn_q" else kv)
+                if v is None:
+                    continue
+                if arch == "llama" and g in ("attn_q", "attn_k"):
+                    v = adjacent(v, heads if g == "attn_q" else kv)
                 out[f"blk.{i}.{g}.{part}"] = v
     return out
 
 
 def rope_factors(cfg):
     s = cfg.get("rope_scaling")
-    if not s: return None
-    d = cfg["head_dim"]; f = 1 / cfg["rope_theta"] ** (np.arange(0, d, 2) / d); wave = 2 * np.pi / f
+    if not s:
+        return None
+    d = cfg["head_dim"]
+    f = 1 / cfg["rope_theta"] ** (np.arange(0, d, 2) / d)
+    wave = 2 * np.pi / f
     old, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]
     smooth = (old / wave - low) / (high - low)
     out = np.where(wave < old / high, 1.0, np.where(wave > old / low, s["factor"], 1 / ((1 - smooth) / s["factor"] + smooth)))
@@ -76,78 +113,124 @@ def rope_factors(cfg):
 
 
 def write(path, cfg, tensors, kind, folder):
-    arch = cfg["model_type"]; w = gguf.GGUFWriter(path, arch)
+    arch = cfg["model_type"]
+    w = gguf.GGUFWriter(path, arch)
     get = lambda *keys: next(cfg[k] for k in keys if k in cfg)
     heads, hidden = get("num_attention_heads", "n_head"), get("hidden_size", "n_embd")
-    w.add_name(path.stem); w.add_block_count(get("num_hidden_layers", "n_layer")); w.add_context_length(get("max_position_embeddings", "n_positions"))
-    w.add_embedding_length(hidden); w.add_feed_forward_length(cfg.get("intermediate_size") or 4 * hidden); w.add_head_count(heads)
-    if arch == "gpt2": w.add_layer_norm_eps(cfg["layer_norm_epsilon"])
+    w.add_name(path.stem)
+    w.add_block_count(get("num_hidden_layers", "n_layer"))
+    w.add_context_length(get("max_position_embeddings", "n_positions"))
+    w.add_embedding_length(hidden)
+    w.add_feed_forward_length(cfg.get("intermediate_size") or 4 * hidden)
+    w.add_head_count(heads)
+    if arch == "gpt2":
+        w.add_layer_norm_eps(cfg["layer_norm_epsilon"])
     else:
         d = cfg.get("head_dim", hidden // heads)
-        w.add_head_count_kv(cfg["num_key_value_heads"]); w.add_layer_norm_rms_eps(cfg["rms_norm_eps"]); w.add_rope_freq_base(cfg["rope_theta"])
-        w.add_key_length(d); w.add_value_length(d)
-        if arch == "llama": w.add_rope_dimension_count(d)
+        w.add_head_count_kv(cfg["num_key_value_heads"])
+        w.add_layer_norm_rms_eps(cfg["rms_norm_eps"])
+        w.add_rope_freq_base(cfg["rope_theta"])
+        w.add_key_length(d)
+        w.add_value_length(d)
+        if arch == "llama":
+            w.add_rope_dimension_count(d)
     tok = json.loads((folder / "tokenizer.json").read_text())
     vocab = {**tok["model"]["vocab"], **{t["content"]: t["id"] for t in tok["added_tokens"]}}
-    special = {t["id"] for t in tok["added_tokens"] if t["special"]}; added = {t["id"] for t in tok["added_tokens"]} - special
+    special = {t["id"] for t in tok["added_tokens"] if t["special"]}
+    added = {t["id"] for t in tok["added_tokens"]} - special
     tokens = [t for t, _ in sorted(vocab.items(), key=lambda x: x[1])]
-    w.add_tokenizer_model("gpt2"); w.add_tokenizer_pre("gpt-2"); w.add_token_list(tokens)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list(tokens)
     w.add_token_types([3 if i in special else 4 if i in added else 1 for i in range(len(tokens))])
     w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in tok["model"]["merges"]])
-    w.add_bos_token_id(cfg["bos_token_id"]); w.add_eos_token_id(cfg["eos_token_id"]); w.add_add_bos_token(False)
+    w.add_bos_token_id(cfg["bos_token_id"])
+    w.add_eos_token_id(cfg["eos_token_id"])
+    w.add_add_bos_token(False)
     w.add_chat_template(json.loads((folder / "tokenizer_config.json").read_text())["chat_template"])
     kept = {}
     for name, v in tensors.items():
         t = kind if v.ndim == 2 and name != "position_embd.weight" and v.shape[1] % 32 == 0 else T.F32
-        if kind in (T.F16, T.BF16) and v.ndim == 2: t = kind
+        if kind in (T.F16, T.BF16) and v.ndim == 2:
+            t = kind
         data = gguf.quants.quantize(v, t)
         w.add_tensor(name, data, raw_dtype=t)
         kept[name] = gguf.quants.dequantize(data, t).astype(np.float64).reshape(v.shape)
     factors = rope_factors(cfg)
-    if factors is not None: w.add_tensor("rope_freqs.weight", factors)
-    w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+    if factors is not None:
+        w.add_tensor("rope_freqs.weight", factors)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
     return kept, factors
 
 
 class Model:
     """Forward pass in float64 on the file's own tensors (adjacent pairs for llama)."""
+
     def __init__(self, cfg, w, factors):
         self.c, self.w, self.arch = cfg, w, cfg["model_type"]
-        self.heads = cfg.get("num_attention_heads", cfg.get("n_head")); self.kv = cfg.get("num_key_value_heads", self.heads)
+        self.heads = cfg.get("num_attention_heads", cfg.get("n_head"))
+        self.kv = cfg.get("num_key_value_heads", self.heads)
         self.d = cfg.get("head_dim", cfg.get("hidden_size", cfg.get("n_embd")) // self.heads)
         self.layers = cfg.get("num_hidden_layers", cfg.get("n_layer"))
         if self.arch != "gpt2":
             self.freq = 1 / cfg["rope_theta"] ** (np.arange(0, self.d, 2) / self.d)
-            if factors is not None: self.freq = self.freq / factors
+            if factors is not None:
+                self.freq = self.freq / factors
+
     def norm(self, x, key):
         if self.arch == "gpt2":
             m = x - x.mean(-1, keepdims=True)
-            return m / np.sqrt((m * m).mean(-1, keepdims=True) + self.c["layer_norm_epsilon"]) * self.w[key + ".weight"] + self.w[key + ".bias"]
+            return (
+                m / np.sqrt((m * m).mean(-1, keepdims=True) + self.c["layer_norm_epsilon"]) * self.w[key + ".weight"]
+                + self.w[key + ".bias"]
+            )
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.c["rms_norm_eps"]) * self.w[key + ".weight"]
-    def lin(self, x, key): return x @ self.w[key + ".weight"].T + self.w.get(key + ".bias", 0)
+
+    def lin(self, x, key):
+        return x @ self.w[key + ".weight"].T + self.w.get(key + ".bias", 0)
+
     def rope(self, x):
-        a = np.arange(len(x))[:, None] * self.freq; c, s = np.cos(a)[:, None], np.sin(a)[:, None]; out = np.empty_like(x)
-        one, two = (np.s_[..., 0::2], np.s_[..., 1::2]) if self.arch == "llama" else (np.s_[..., :self.d // 2], np.s_[..., self.d // 2:])
+        a = np.arange(len(x))[:, None] * self.freq
+        c, s = np.cos(a)[:, None], np.sin(a)[:, None]
+        out = np.empty_like(x)
+        one, two = (np.s_[..., 0::2], np.s_[..., 1::2]) if self.arch == "llama" else (np.s_[..., : self.d // 2], np.s_[..., self.d // 2 :])
         out[one], out[two] = x[one] * c - x[two] * s, x[two] * c + x[one] * s
         return out
+
     def logits(self, ids):
-        n = len(ids); x = self.w["token_embd.weight"][ids]
-        if self.arch == "gpt2": x = x + self.w["position_embd.weight"][:n]
+        n = len(ids)
+        x = self.w["token_embd.weight"][ids]
+        if self.arch == "gpt2":
+            x = x + self.w["position_embd.weight"][:n]
         for i in range(self.layers):
-            b = f"blk.{i}."; a = self.norm(x, b + "attn_norm")
-            if self.arch == "gpt2": q, k, v = np.split(self.lin(a, b + "attn_qkv"), 3, -1)
-            else: q, k, v = (self.lin(a, b + "attn_" + p) for p in "qkv")
+            b = f"blk.{i}."
+            a = self.norm(x, b + "attn_norm")
+            if self.arch == "gpt2":
+                q, k, v = np.split(self.lin(a, b + "attn_qkv"), 3, -1)
+            else:
+                q, k, v = (self.lin(a, b + "attn_" + p) for p in "qkv")
             q, k, v = q.reshape(n, self.heads, self.d), k.reshape(n, self.kv, self.d), v.reshape(n, self.kv, self.d)
-            if b + "attn_q_norm.weight" in self.w: q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
-            if self.arch != "gpt2": q, k = self.rope(q), self.rope(k)
+            if b + "attn_q_norm.weight" in self.w:
+                q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
+            if self.arch != "gpt2":
+                q, k = self.rope(q), self.rope(k)
             o = np.empty_like(q)
             for h in range(self.heads):
                 g = h // (self.heads // self.kv)
                 s = np.where(np.tril(np.ones((n, n))) > 0, q[:, h] @ k[:, g].T / math.sqrt(self.d), -np.inf)
-                p = np.exp(s - s.max(-1, keepdims=True)); o[:, h] = p / p.sum(-1, keepdims=True) @ v[:, g]
-            x = x + self.lin(o.reshape(n, -1), b + "attn_output"); a = self.norm(x, b + "ffn_norm"); u = self.lin(a, b + "ffn_up")
-            if self.arch == "gpt2": u = 0.5 * u * (1 + np.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))
-            else: g = self.lin(a, b + "ffn_gate"); u = g / (1 + np.exp(-g)) * u
+                p = np.exp(s - s.max(-1, keepdims=True))
+                o[:, h] = p / p.sum(-1, keepdims=True) @ v[:, g]
+            x = x + self.lin(o.reshape(n, -1), b + "attn_output")
+            a = self.norm(x, b + "ffn_norm")
+            u = self.lin(a, b + "ffn_up")
+            if self.arch == "gpt2":
+                u = 0.5 * u * (1 + np.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))
+            else:
+                g = self.lin(a, b + "ffn_gate")
+                u = g / (1 + np.exp(-g)) * u
             x = x + self.lin(u, b + "ffn_down")
         return self.norm(x, "output_norm") @ self.w.get("output.weight", self.w["token_embd.weight"]).T
 
@@ -159,18 +242,31 @@ def log_softmax(x):
 
 OUT.mkdir(parents=True, exist_ok=True)
 for name, (case, kind) in FILES.items():
-    folder = CASES / case; cfg = json.loads((folder / "config.json").read_text())
+    folder = CASES / case
+    cfg = json.loads((folder / "config.json").read_text())
     kept, factors = write(OUT / f"{name}.gguf", cfg, names(cfg, load(folder)), kind, folder)
     model, made = Model(cfg, kept, factors), []
     source = json.loads((folder / "expected.json").read_text())["cases"]
     for c in source:
-        ids = c["prompt"]; lp = log_softmax(model.logits(np.array(ids))); seq, greedy, margin = list(ids), [], []
+        ids = c["prompt"]
+        lp = log_softmax(model.logits(np.array(ids)))
+        seq, greedy, margin = list(ids), [], []
         for _ in range(24):
-            row = model.logits(np.array(seq))[-1]; k = np.argsort(-row)[:2]
-            greedy.append(int(k[0])); margin.append(round(float(row[k[0]] - row[k[1]]), 5)); seq.append(int(k[0]))
+            row = model.logits(np.array(seq))[-1]
+            k = np.argsort(-row)[:2]
+            greedy.append(int(k[0]))
+            margin.append(round(float(row[k[0]] - row[k[1]]), 5))
+            seq.append(int(k[0]))
         top = np.argsort(-lp[-1])[:5]
-        made.append(dict(prompt=ids, logprob=[round(float(lp[i, ids[i + 1]]), 6) for i in range(len(ids) - 1)],
-                         top=[[int(a), round(float(lp[-1, a]), 6)] for a in top], greedy=greedy, margin=margin))
+        made.append(
+            dict(
+                prompt=ids,
+                logprob=[round(float(lp[i, ids[i + 1]]), 6) for i in range(len(ids) - 1)],
+                top=[[int(a), round(float(lp[-1, a]), 6)] for a in top],
+                greedy=greedy,
+                margin=margin,
+            )
+        )
     # Where the file holds the checkpoint's own values, the reference must give Transformers' numbers.
     far = max(abs(a - b) for x, y in zip(source, made) for a, b in zip(x["logprob"], y["logprob"]))
     (OUT / f"{name}.json").write_text(json.dumps(dict(dtype=kind.name.lower(), reference="float64", gguf="0.19.0", cases=made)))

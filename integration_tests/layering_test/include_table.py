@@ -3,6 +3,7 @@
 
 Looks at the tracked files of ROOT (or at all files, when ROOT is no git checkout). Prints each breach as FILE:LINE and exits 1.
 """
+
 import pathlib
 import re
 import subprocess
@@ -11,8 +12,16 @@ import sys
 SOURCES = {".h", ".cc", ".cu", ".cuh", ".inc"}
 
 # What master may see of pipeline: plain data and pure functions. Never a stage, a weight, or an op.
-PLAN = ["pipeline/model_config", "pipeline/parallel_plan", "pipeline/capacity", "pipeline/cost_model", "pipeline/reduction_tree", "pipeline/step", "pipeline/checkpoint/header",
-        "pipeline/checkpoint/content_hash"]
+PLAN = [
+    "pipeline/model_config",
+    "pipeline/parallel_plan",
+    "pipeline/capacity",
+    "pipeline/cost_model",
+    "pipeline/reduction_tree",
+    "pipeline/step",
+    "pipeline/checkpoint/header",
+    "pipeline/checkpoint/content_hash",
+]
 # The plan half of pipeline takes types and byte formulas from the kernels, so that it counts what they really hold; it calls no op.
 PLAN_FROM_KERNELS = ["pipeline/", "configs/", "kernels/dtype.h", "kernels/ops.h"]
 
@@ -26,7 +35,7 @@ TABLE = {
     "agent/": ["pipeline/", "kernels/", "configs/", "protos/"],
     "master/": [*PLAN, "kernels/dtype.h", "configs/", "protos/"],
     "master/schedule/": ["pipeline/step.h"],  # integers only: no text, no tensor, no wire
-    "master/text/": [*PLAN],                  # strings and ids; no engine, no wire
+    "master/text/": [*PLAN],  # strings and ids; no engine, no wire
     "clients/": ["protos/"],
     "bench/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
     "integration_tests/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
@@ -63,7 +72,13 @@ UNREACHABLE = {
 def is_test(path):
     """Tests and what only tests include may enter any room."""
     stem = pathlib.PurePath(path).stem
-    return stem == "testing" or stem.endswith(("_test", "_testing", "_test_util")) or stem.startswith(("fake_", "test_")) or "/testing/" in path or "/testdata/" in path
+    return (
+        stem == "testing"
+        or stem.endswith(("_test", "_testing", "_test_util"))
+        or stem.startswith(("fake_", "test_"))
+        or "/testing/" in path
+        or "/testdata/" in path
+    )
 
 
 def tracked(root):

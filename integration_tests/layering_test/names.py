@@ -4,6 +4,7 @@
 All rooms are linked into one executable, so such a pair breaks the one-definition rule, and no compiler or linker says so: one room's
 destructor runs on the other's object. Types inside an unnamed namespace, and nested ones, are free.
 """
+
 import pathlib
 import re
 import sys
@@ -13,7 +14,10 @@ from include_table import SOURCES, is_test, tracked  # noqa: E402
 from sizes import blank  # noqa: E402
 
 SCOPE = re.compile(r"\b(?:inline\s+)?namespace\b\s*([\w:]*)\s*$")
-TYPE = re.compile(r"(?:^|[;}>])\s*(?:class|struct|union|enum(?:\s+(?:class|struct))?)\s+(?:\[\[\w+\]\]\s*)*([A-Za-z_]\w*)\s*(?:final\b\s*)?(?::[^:;].*)?$", re.S)
+TYPE = re.compile(
+    r"(?:^|[;}>])\s*(?:class|struct|union|enum(?:\s+(?:class|struct))?)\s+(?:\[\[\w+\]\]\s*)*([A-Za-z_]\w*)\s*(?:final\b\s*)?(?::[^:;].*)?$",
+    re.S,
+)
 
 
 def types(text):

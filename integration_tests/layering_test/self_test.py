@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The checkers must be able to fail: planted breaches that they have to find, and clean code that they must leave alone."""
+
 import pathlib
 import sys
 import tempfile
@@ -26,38 +27,68 @@ class Includes(unittest.TestCase):
 
     def test_planted_breaches_are_found(self):
         for name, include in [
-            ("kernels/ops.cc", '"configs/deployment.h"'), ("configs/validate.cc", '"kernels/dtype.h"'), ("pipeline/stage.cc", '"agent/kv_cache.h"'),
-            ("pipeline/stage.cc", '"protos/agent.pb.h"'), ("pipeline/parallel_plan.cc", '"kernels/threads.h"'), ("pipeline/stage.cc", "<grpcpp/grpcpp.h>"), ("agent/service.cc", '"master/fleet/fleet.h"'),
-            ("master/server.cc", '"agent/service.h"'), ("master/server.cc", '"pipeline/stage.h"'), ("master/server.cc", '"pipeline/checkpoint/weights.h"'),
-            ("master/fleet/launcher.cc", '"kernels/ops.h"'), ("master/schedule/engine.cc", '"master/text/text.h"'),
-            ("master/schedule/engine.cc", '"kernels/dtype.h"'), ("clients/client.cc", '"configs/deployment.h"'), ("master/api/x.cc", '"../schedule/engine.h"'),
-            ("master/text/text.cc", '"master/schedule/engine.h"'), ("agent/executor.cc", "<boost/asio.hpp>"), ("agent/service.cc", "<gloo/context.h>"),
+            ("kernels/ops.cc", '"configs/deployment.h"'),
+            ("configs/validate.cc", '"kernels/dtype.h"'),
+            ("pipeline/stage.cc", '"agent/kv_cache.h"'),
+            ("pipeline/stage.cc", '"protos/agent.pb.h"'),
+            ("pipeline/parallel_plan.cc", '"kernels/threads.h"'),
+            ("pipeline/stage.cc", "<grpcpp/grpcpp.h>"),
+            ("agent/service.cc", '"master/fleet/fleet.h"'),
+            ("master/server.cc", '"agent/service.h"'),
+            ("master/server.cc", '"pipeline/stage.h"'),
+            ("master/server.cc", '"pipeline/checkpoint/weights.h"'),
+            ("master/fleet/launcher.cc", '"kernels/ops.h"'),
+            ("master/schedule/engine.cc", '"master/text/text.h"'),
+            ("master/schedule/engine.cc", '"kernels/dtype.h"'),
+            ("clients/client.cc", '"configs/deployment.h"'),
+            ("master/api/x.cc", '"../schedule/engine.h"'),
+            ("master/text/text.cc", '"master/schedule/engine.h"'),
+            ("agent/executor.cc", "<boost/asio.hpp>"),
+            ("agent/service.cc", "<gloo/context.h>"),
         ]:
             self.assertEqual(len(self.breaches(name, include)), 1, f"{name} {include}")
 
     def test_the_table_lets_in_what_it_should(self):
         for name, include in [
-            ("kernels/cpu/gemm.cc", '"kernels/ops.h"'), ("pipeline/stage.cc", '"kernels/ops.h"'), ("agent/executor.cc", '"pipeline/stage.h"'),
-            ("master/server.cc", '"pipeline/parallel_plan.h"'), ("master/api/http.cc", '"master/text/text.h"'), ("master/api/http.cc", "<boost/beast.hpp>"),
-            ("clients/client.cc", '"protos/generation.grpc.pb.h"'), ("pangea.cc", '"master/server.h"'), ("pipeline/stage_test.cc", '"agent/group/thread_group.h"'),
-            ("kernels/ops.cc", "<vector>"), ("agent/group/gloo_group.cc", "<gloo/context.h>"), ("master/schedule/engine.h", '"pipeline/step.h"'),
+            ("kernels/cpu/gemm.cc", '"kernels/ops.h"'),
+            ("pipeline/stage.cc", '"kernels/ops.h"'),
+            ("agent/executor.cc", '"pipeline/stage.h"'),
+            ("master/server.cc", '"pipeline/parallel_plan.h"'),
+            ("master/api/http.cc", '"master/text/text.h"'),
+            ("master/api/http.cc", "<boost/beast.hpp>"),
+            ("clients/client.cc", '"protos/generation.grpc.pb.h"'),
+            ("pangea.cc", '"master/server.h"'),
+            ("pipeline/stage_test.cc", '"agent/group/thread_group.h"'),
+            ("kernels/ops.cc", "<vector>"),
+            ("agent/group/gloo_group.cc", "<gloo/context.h>"),
+            ("master/schedule/engine.h", '"pipeline/step.h"'),
         ]:
             self.assertEqual(self.breaches(name, include), [], f"{name} {include}")
 
     def test_links_are_followed(self):
-        root, files = tree({"master/CMakeLists.txt": "pangea_library(master SOURCES server.cc DEPS master_fleet)\npangea_library(master_fleet SOURCES f.cc DEPS helper)\n",
-                            "x/CMakeLists.txt": "pangea_library(helper SOURCES h.cc\n DEPS configs pipeline_stage) # a comment\n"})
+        root, files = tree(
+            {
+                "master/CMakeLists.txt": "pangea_library(master SOURCES server.cc DEPS master_fleet)\npangea_library(master_fleet SOURCES f.cc DEPS helper)\n",
+                "x/CMakeLists.txt": "pangea_library(helper SOURCES h.cc\n DEPS configs pipeline_stage) # a comment\n",
+            }
+        )
         found = list(include_table.link_breaches(root, files))
         self.assertEqual(found, ["CMake: master may not reach pipeline_stage: master -> master_fleet -> helper -> pipeline_stage"])
 
     def test_what_a_library_of_others_brings_is_its_own_affair(self):
-        root, files = tree({"CMakeLists.txt": "pangea_library(configs SOURCES c.cc DEPS deps_absl)\ntarget_link_libraries(deps_absl INTERFACE deps_grpc)"})
+        root, files = tree(
+            {"CMakeLists.txt": "pangea_library(configs SOURCES c.cc DEPS deps_absl)\ntarget_link_libraries(deps_absl INTERFACE deps_grpc)"}
+        )
         self.assertEqual(list(include_table.link_breaches(root, files)), [])
         root, files = tree({"CMakeLists.txt": "pangea_library(configs SOURCES c.cc DEPS deps_absl deps_grpc)"})
         self.assertEqual(len(list(include_table.link_breaches(root, files))), 1)
 
     def test_clean_links(self):
-        root, files = tree({"CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"})
+        root, files = tree(
+            {
+                "CMakeLists.txt": "pangea_library(master SOURCES s.cc DEPS pipeline_plan configs)\npangea_library(pipeline_plan SOURCES p.cc DEPS configs)"
+            }
+        )
         self.assertEqual(list(include_table.link_breaches(root, files)), [])
 
 
@@ -73,11 +104,23 @@ class Sizes(unittest.TestCase):
         self.assertEqual(sizes.braced_functions("int f(int a,\n      int b) {\n" + body(97) + "}\n"), [("f", 1, 100)])
 
     def test_long_functions_are_found_wherever_they_hide(self):
-        for around in ("{}", "namespace a {{\nnamespace {{\n{}}}\n}}", "class A : public B<int> {{\n public:\n{}}};", "template <class T>\nstruct A {{\n{}}};", 'extern "C" {{\n{}}}',
-                       "impl A for B {{\n{}}}"):
-            for signature in ("void F() {", "auto C::F(int x) const -> int {", "C::C(int a) : a_(a), b_(std::move(a)) {", "bool operator==(const A& o) const {",
-                              "template <class T>\nstatic std::vector<T> F(std::function<void(int)> f = nullptr) noexcept {", "fn f(x: &str) -> Result<(), String> {",
-                              "constexpr int F() {"):
+        for around in (
+            "{}",
+            "namespace a {{\nnamespace {{\n{}}}\n}}",
+            "class A : public B<int> {{\n public:\n{}}};",
+            "template <class T>\nstruct A {{\n{}}};",
+            'extern "C" {{\n{}}}',
+            "impl A for B {{\n{}}}",
+        ):
+            for signature in (
+                "void F() {",
+                "auto C::F(int x) const -> int {",
+                "C::C(int a) : a_(a), b_(std::move(a)) {",
+                "bool operator==(const A& o) const {",
+                "template <class T>\nstatic std::vector<T> F(std::function<void(int)> f = nullptr) noexcept {",
+                "fn f(x: &str) -> Result<(), String> {",
+                "constexpr int F() {",
+            ):
                 text = around.format(signature + "\n" + body(150) + "}\n")
                 self.assertGreaterEqual(self.longest(text), 152, text[:120])
 
@@ -108,7 +151,13 @@ class Names(unittest.TestCase):
         return list(names.breaches(root, files))
 
     def test_the_same_type_in_two_rooms_is_found(self):
-        for a in ("struct A {\n  int x;\n};", "class A final : public B {\n};", "template <class T>\nstruct A {\n};", "enum class A : int { kX };", "struct C {};\nstruct A { struct D {}; };"):
+        for a in (
+            "struct A {\n  int x;\n};",
+            "class A final : public B {\n};",
+            "template <class T>\nstruct A {\n};",
+            "enum class A : int { kX };",
+            "struct C {};\nstruct A { struct D {}; };",
+        ):
             for around in ("namespace pangea {{\n{}\n}}\n", "#include <x>\nnamespace pangea {{\nclass F;\nvoid G(int);\n{}\n}}\n"):
                 found = self.breaches(around.format(a), "namespace pangea {\nclass A {\n int y;\n};\n}\n")
                 self.assertEqual(len(found), 1, a)
@@ -116,12 +165,19 @@ class Names(unittest.TestCase):
 
     def test_what_is_no_clash(self):
         a = "namespace pangea {\nclass A {\n};\n}\n"
-        for b in ("namespace pangea {\nnamespace {\nclass A {\n};\n}\n}\n", "namespace pangea::other {\nclass A {\n};\n}\n", "namespace pangea {\nclass A;\nclass B {\n  class A {\n  };\n};\n}\n",
-                  "namespace pangea {\nvoid F() {\n  struct A {\n  };\n}\n}\n", "namespace pangea {\n// class A {\n}\n"):
+        for b in (
+            "namespace pangea {\nnamespace {\nclass A {\n};\n}\n}\n",
+            "namespace pangea::other {\nclass A {\n};\n}\n",
+            "namespace pangea {\nclass A;\nclass B {\n  class A {\n  };\n};\n}\n",
+            "namespace pangea {\nvoid F() {\n  struct A {\n  };\n}\n}\n",
+            "namespace pangea {\n// class A {\n}\n",
+        ):
             self.assertEqual(self.breaches(a, b), [], b)
 
     def test_two_tests_may_share_a_name(self):
-        root, files = tree({"master/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n", "clients/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n"})
+        root, files = tree(
+            {"master/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n", "clients/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n"}
+        )
         self.assertEqual(list(names.breaches(root, files)), [])
 
 

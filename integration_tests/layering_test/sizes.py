@@ -4,6 +4,7 @@
 The best code of the field differs from the feared code only in its tail, so the tail is policed. Lines are lines of the file: blank lines
 and comments count. --list prints the N largest of each.
 """
+
 import ast
 import pathlib
 import re
@@ -61,7 +62,11 @@ def braced_functions(text):
 
 
 def python_functions(text):
-    return [(n.name, n.lineno, n.end_lineno - n.lineno + 1) for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [
+        (n.name, n.lineno, n.end_lineno - n.lineno + 1)
+        for n in ast.walk(ast.parse(text))
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
 
 
 def measure(root, names):
@@ -90,7 +95,11 @@ def main():
         for name, function, first, lines in sorted(functions, key=lambda f: -f[3])[:n]:
             print(f"{lines:5} {name}:{first} {function}")
     over = [f"{name}: {lines} lines, the cap is {FILE_LINES}" for name, lines in files if lines > FILE_LINES]
-    over += [f"{name}:{first}: {function} has {lines} lines, the cap is {FUNCTION_LINES}" for name, function, first, lines in functions if lines > FUNCTION_LINES]
+    over += [
+        f"{name}:{first}: {function} has {lines} lines, the cap is {FUNCTION_LINES}"
+        for name, function, first, lines in functions
+        if lines > FUNCTION_LINES
+    ]
     print(*over, sep="\n", end="\n" if over else "")
     print(f"sizes: {len(files)} files, {len(functions)} functions, {len(over)} over the cap")
     sys.exit(bool(over) or not files or not functions)

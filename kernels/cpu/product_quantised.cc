@@ -7,9 +7,9 @@
 namespace pangea::PANGEA_ISA {
 namespace {
 
-// How far ahead of their use a tile's first rows ask for the weights. The processor's own prefetch stops at a page's end, and a
-// panel of a small model is shorter than a page or two. A hint: past the end of the weights it
-// fetches in vain.
+// How far ahead of their use a tile's first rows ask for the weights. The processor's own prefetch stops at a page's
+// end, and a panel of a small model is shorter than a page or two. A hint: past the end of the weights it fetches in
+// vain.
 constexpr int64_t kAheadBytes = 4096;
 
 // R rows, from row r0 of a packed tile of T, times one panel.
@@ -30,7 +30,8 @@ struct Panel {
       const int32_t* offset = reinterpret_cast<const int32_t*>(scale + tile_rows);
       if (first == 0) {
 #pragma GCC unroll 12
-        for (int64_t line = 0; line < kCellBytes<format>; line += 64) __builtin_prefetch(cell + kAheadBytes + line, 0, 3);
+        for (int64_t line = 0; line < kCellBytes<format>; line += 64)
+          __builtin_prefetch(cell + kAheadBytes + line, 0, 3);
       }
       I32 isum[R];
       DotBlock<format, wide, R>(cell, x + first * kBlockInts<wide>, offset, isum);

@@ -22,8 +22,7 @@ PANGEA_INLINE float SumLanes(const float* x, int64_t d, Step&& step) {
 
 void RmsNorm(const float* x, int64_t ldx, const float* w, float eps, int64_t m, int64_t d, float* y, int64_t ldy) {
   for (int64_t i = 0; i < m; ++i, x += ldx, y += ldy) {
-    const float sum = SumLanes(
-        x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Fma(v, v, s); });
+    const float sum = SumLanes(x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Fma(v, v, s); });
     const F32 root(SquareRoot(sum / static_cast<float>(d) + eps));
     for (int64_t j = 0; j < d; j += 16) {
       F32 v = Div(LoadSome(x + j, d - j), root);
@@ -35,14 +34,12 @@ void RmsNorm(const float* x, int64_t ldx, const float* w, float eps, int64_t m, 
 
 void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y) {
   for (int64_t i = 0; i < m; ++i, x += d, y += d) {
-    const F32 mean(SumLanes(
-                       x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Add(s, v); }) /
+    const F32 mean(SumLanes(x, d, [](F32 s, F32 v) __attribute__((always_inline)) { return Add(s, v); }) /
                    static_cast<float>(d));
-    const float squares = SumLanes(
-        x, d, [mean](F32 s, F32 v) __attribute__((always_inline)) {
-          const F32 centred = Sub(v, mean);
-          return Fma(centred, centred, s);
-        });
+    const float squares = SumLanes(x, d, [mean](F32 s, F32 v) __attribute__((always_inline)) {
+      const F32 centred = Sub(v, mean);
+      return Fma(centred, centred, s);
+    });
     const F32 root(SquareRoot(squares / static_cast<float>(d) + eps));
     for (int64_t j = 0; j < d; j += 16) {
       const F32 normed = Div(Sub(LoadSome(x + j, d - j), mean), root);

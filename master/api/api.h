@@ -25,8 +25,8 @@ struct ApiContext {
   const Text* text = nullptr;
   EngineThread* engine = nullptr;
   const KeyRing* keys = nullptr;  // null: nobody needs a key
-  std::string name;  // served model's name
-  int context = 0;   // tokens of prompt + generation
+  std::string name;               // served model's name
+  int context = 0;                // tokens of prompt + generation
   int64_t created = 0;
   std::string fingerprint;  // FORMAT-PLAN-HASH
   std::atomic<Health> health{Health::kLoading};

@@ -28,9 +28,7 @@ HttpConnection::Clock::time_point After(double seconds) {
          std::chrono::duration_cast<HttpConnection::Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
-std::string NewRequestId() {
-  return absl::StrFormat("req-%016x", RandomBits());
-}
+std::string NewRequestId() { return absl::StrFormat("req-%016x", RandomBits()); }
 
 bool SafeRequestId(std::string_view id) {
   return !id.empty() && id.size() <= 128 &&

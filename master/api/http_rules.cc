@@ -120,7 +120,8 @@ HeadScan ScanHead(std::string_view input, const HeadLimits& limits) {
     if (end == at || input[end - 1] != '\r') return {HttpFault{400, "a line ends without CRLF"}};
     const std::string_view line = input.substr(at, end - 1 - at);
     at = end + 1;
-    if (at > limits.bytes) return {HttpFault{request_line.empty() ? 414 : 431, "the request's head is too large", "header_bytes"}};
+    if (at > limits.bytes)
+      return {HttpFault{request_line.empty() ? 414 : 431, "the request's head is too large", "header_bytes"}};
     if (request_line.empty()) {
       if (auto f = CheckRequestLine(line)) return {f};
       request_line = line;

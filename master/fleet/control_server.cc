@@ -1,7 +1,7 @@
 #include "master/fleet/control_server.h"
 
-#include <grpc/support/log.h>
 #include <google/protobuf/arena.h>
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 
 #include <deque>

@@ -15,8 +15,8 @@ namespace pangea {
 class ControlServer {
  public:
   using SessionId = uint64_t;
-  // Called on gRPC threads; of one session, one after the other. They may compute, as the engine does for a result, but must
-  // not wait for anything.
+  // Called on gRPC threads; of one session, one after the other. They may compute, as the engine does for a result, but
+  // must not wait for anything.
   struct Callbacks {
     std::function<void(SessionId, const agent::v1::FromAgent&)> on_message;
     std::function<void(SessionId)> on_end;  // once a session, after its last message

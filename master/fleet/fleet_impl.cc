@@ -30,7 +30,11 @@ constexpr std::chrono::seconds kKillLimit(10);  // for the kernel to take killed
 
 FleetImpl::FleetImpl(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
                      FleetOptions options)
-    : deployment_(deployment), header_hash_(header.hash), plan_(plan), options_(std::move(options)), watch_(plan, options_.timeline) {
+    : deployment_(deployment),
+      header_hash_(header.hash),
+      plan_(plan),
+      options_(std::move(options)),
+      watch_(plan, options_.timeline) {
   state_.join_seconds = deployment.control.join_seconds;
   state_.step_seconds = deployment.control.step_seconds;
   state_.phase_since = MonotonicSeconds();
@@ -84,7 +88,8 @@ int FleetImpl::agents_up() const {
 
 void FleetImpl::WriteMetrics(MetricsPage& page) const {
   page.AddGauge({"pangea_agents", "Agents that the plan asks for."}, {{static_cast<double>(plan_.agents.size())}});
-  page.AddGauge({"pangea_agents_up", "Agents that are in their groups and well."}, {{static_cast<double>(agents_up())}});
+  page.AddGauge({"pangea_agents_up", "Agents that are in their groups and well."},
+                {{static_cast<double>(agents_up())}});
   uint64_t epoch;
   {
     std::lock_guard lock(mutex_);
@@ -142,7 +147,8 @@ void FleetImpl::TellStop(const std::string& reason) {
   message.mutable_stop()->set_reason(reason);
   server_->Send(Sessions(), message);
   for (const Member& member : members_) {
-    // Not joined yet, so it cannot hear the message; it leaves signals of the polite kind to its master, and has nothing to lose.
+    // Not joined yet, so it cannot hear the message; it leaves signals of the polite kind to its master, and has
+    // nothing to lose.
     if (member.session == 0 && member.child.pidfd >= 0) kill(member.child.pid, SIGKILL);
   }
 }

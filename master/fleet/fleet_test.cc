@@ -326,8 +326,8 @@ TEST_P(RemoteTest, NoiseOnThePortDisturbsNobody) {
   EXPECT_EQ(b.Wait(), 0);
 }
 
-// The agent that answers leaves messages unread while a step runs. When that step hangs, a stop behind many others must be read
-// all the same: held back for each of them, it would come too late.
+// The agent that answers leaves messages unread while a step runs. When that step hangs, a stop behind many others must
+// be read all the same: held back for each of them, it would come too late.
 TEST_P(RemoteTest, StopIsReadBehindStepsThatHang) {
   Process a = StartAgent(port_, token_, {"--agent", "0"}), b = StartAgent(port_, token_, {"--agent", "1"});
   ASSERT_TRUE(fleet_->WaitReady().ok());

@@ -18,7 +18,8 @@ int IsaRank(const std::string& name) {
   return found == IsaOrder().end() ? -1 : static_cast<int>(found - IsaOrder().begin());
 }
 
-// The place whose host the agent comes from; else one that names no host; else any (an agent may dial from another address).
+// The place whose host the agent comes from; else one that names no host; else any (an agent may dial from another
+// address).
 absl::StatusOr<int> FreePlace(const std::vector<Place>& places, const Deployment& deployment, const std::string& host) {
   int unnamed = -1, any = -1;
   for (int i = static_cast<int>(places.size()) - 1; i >= 0; --i) {

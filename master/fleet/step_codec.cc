@@ -50,7 +50,8 @@ void EncodeStep(const Step& in, wire::Step* out) {
     to->set_logits(static_cast<int>(sequence.logits));
     if (sequence.next_id >= 0) to->set_next_id(sequence.next_id);
     // Nothing new for any group, as in most steps, is said by no table at all.
-    const bool news = std::any_of(sequence.blocks.begin(), sequence.blocks.end(), [](const auto& b) { return !b.empty(); });
+    const bool news =
+        std::any_of(sequence.blocks.begin(), sequence.blocks.end(), [](const auto& b) { return !b.empty(); });
     if (news || sequence.whole_tables) {
       for (const auto& blocks : sequence.blocks) to->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
     }

@@ -21,7 +21,8 @@ Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
     before = index_.serial(block);
   }
   std::vector<int32_t> rest;
-  for (int i = cached.rows; i < std::min(most, cached.rows + options_.block_tokens); ++i) rest.push_back(sequence.IdAt(i));
+  for (int i = cached.rows; i < std::min(most, cached.rows + options_.block_tokens); ++i)
+    rest.push_back(sequence.IdAt(i));
   cached.partial = index_.FindBeginning(before, rest);
   // Copies run before the forward, so its rows must have been in an earlier step than this one.
   const bool early = planted_bug == PlantedBug::kCopyTooSoon;
@@ -42,7 +43,8 @@ bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
     int alike = 0;
     while (alike < most && other->IdAt(alike) == sequence.IdAt(alike)) ++alike;
     alike -= alike % options_.block_tokens;
-    if (alike > blocks * options_.block_tokens && alike > other->sent && alike >= options_.prefix_min_tokens) return true;
+    if (alike > blocks * options_.block_tokens && alike > other->sent && alike >= options_.prefix_min_tokens)
+      return true;
   }
   return false;
 }
@@ -101,8 +103,8 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
       static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; })) +
       (copied >= 0 && pool_.users(copied) == 0);
   const int needed = total - static_cast<int>(taken.size()) + idle;
-  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits; if need
-  // be without the block that would be copied.
+  // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits;
+  // if need be without the block that would be copied.
   const int room = present / 4;
   const bool alone = present == 0 && (needed <= pool_.available() || copied >= 0);
   if (needed + room > pool_.available() && !alone) return Admission::kStop;
@@ -174,7 +176,8 @@ void Scheduler::SwapIn(Sequence* sequence) {
     if (i < blocks) step_.copies.push_back({.group = 0, .from = sequence->slots[i], .to = sequence->table[i]});
   }
   sequence->sent = sequence->swapped;
-  // Nobody has kept an eye on these rows: had a sequence that shared them failed meanwhile, they could not be told from others.
+  // Nobody has kept an eye on these rows: had a sequence that shared them failed meanwhile, they could not be told from
+  // others.
   sequence->indexable = false;
 }
 

@@ -39,12 +39,12 @@ struct Engine::State {
   StepPort* const port;
   const std::function<void(std::vector<Output>)> deliver;
   std::unordered_map<uint64_t, std::unique_ptr<Request>> open;
-  std::vector<std::unique_ptr<Request>> closing;  // ended, but named by steps in flight
-  Scheduler scheduler;                            // below the requests: it points into them
-  std::vector<Output> outputs;                    // of the event being handled
-  std::set<std::pair<double, Request*>> alarms;   // of open requests
+  std::vector<std::unique_ptr<Request>> closing;   // ended, but named by steps in flight
+  Scheduler scheduler;                             // below the requests: it points into them
+  std::vector<Output> outputs;                     // of the event being handled
+  std::set<std::pair<double, Request*>> alarms;    // of open requests
   std::set<std::pair<uint64_t, Request*>> queued;  // by order: those of which no choice has run yet
-  absl::Status failure;                           // of the whole engine
+  absl::Status failure;                            // of the whole engine
   uint64_t next_order = 1;
   EngineStats counts;
 };
@@ -307,8 +307,8 @@ void Engine::OnResult(double now, StepResult result) {
   }
   for (const Run& run : flight.runs) state.scheduler.Settle(run.sequence);
   state.Bury();
-  state.Pump(now);   // the agents first,
-  state.Flush();  // then the clients
+  state.Pump(now);  // the agents first,
+  state.Flush();    // then the clients
 }
 
 namespace {
@@ -325,9 +325,8 @@ void Engine::Tick(double now) {
   while (!state.alarms.empty() && state.alarms.begin()->first <= now) {
     Request* request = state.alarms.begin()->second;
     state.Fail(request, 0,
-               request->body.deadline <= now
-                   ? absl::DeadlineExceededError("the request's deadline has passed")
-                   : WaitedTooLong(state.options.queue_seconds));
+               request->body.deadline <= now ? absl::DeadlineExceededError("the request's deadline has passed")
+                                             : WaitedTooLong(state.options.queue_seconds));
   }
   state.Bury();
   state.Pump(now);
@@ -377,7 +376,8 @@ void Engine::CheckInvariants() const {
                      (sequence.ended && sequence.table.empty() && sequence.outstanding == 0));
     }
     SCHEDULE_CHECK(any_open == is_open);
-    SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) == (is_open && !request.counted));
+    SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) ==
+                   (is_open && !request.counted));
   };
   for (const auto& [number, request] : state.open) check(*request, true);
   for (const auto& request : state.closing) check(*request, false);

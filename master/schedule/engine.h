@@ -28,7 +28,8 @@ struct SequenceRequest {
   bool prompt_logprobs = false;   // echo with log-probabilities: once, of choice 0
   int priority = 0;               // lower is served earlier, as in vLLM
   int32_t adapter = 0;            // 0: none
-  // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the same).
+  // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the
+  // same).
   uint32_t account = 0;
   double weight = 1;
   // On the clock of the events; a request that has not ended by then ends with DeadlineExceeded, running or not.
@@ -54,16 +55,17 @@ struct EngineOptions {
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
   int prefix_min_tokens = 0;  // a hit shorter than this is computed again
-  // Blocks beyond `blocks` to which preempted sequences are copied when that is cheaper than computing them again. Steps name
-  // them in copies only: blocks .. blocks + swap_blocks - 1.
+  // Blocks beyond `blocks` to which preempted sequences are copied when that is cheaper than computing them again.
+  // Steps name them in copies only: blocks .. blocks + swap_blocks - 1.
   int swap_blocks = 0;
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
   double prefill_slowdown = 0;
   double queue_seconds = 300;  // that a request may wait before it first runs: then Unavailable
-  // For those who watch, on the engine's thread; may be empty. on_freed: a cancelled request holds no block any more; when
-  // Cancel was called, and how many steps were answered since. on_event: EngineThread has handled an event; seconds of its clock.
+  // For those who watch, on the engine's thread; may be empty. on_freed: a cancelled request holds no block any more;
+  // when Cancel was called, and how many steps were answered since. on_event: EngineThread has handled an event;
+  // seconds of its clock.
   std::function<void(double cancelled, int steps)> on_freed;
   std::function<void(const char* event, double begin, double end)> on_event;
 };
@@ -103,10 +105,10 @@ class Engine {
   std::unique_ptr<State> state_;
 };
 
-// The engine for many threads. Every method may be called from any thread and returns at once, but: Submit and OnResult do
-// the engine's work themselves when nobody else is at it, and Submit waits for its answer (not to be called from deliver).
-// The rest is done by a thread of its own. deliver and the port are called by whoever does the work, one call at a time.
-// The destructor ends open requests without a word.
+// The engine for many threads. Every method may be called from any thread and returns at once, but: Submit and OnResult
+// do the engine's work themselves when nobody else is at it, and Submit waits for its answer (not to be called from
+// deliver). The rest is done by a thread of its own. deliver and the port are called by whoever does the work, one call
+// at a time. The destructor ends open requests without a word.
 class EngineThread {
  public:
   // on_failure: once, as deliver, when the engine gave up by itself (agents that answer out of order).

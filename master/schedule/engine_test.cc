@@ -360,7 +360,8 @@ TEST(Engine, UnevenPartsEvenOut) {
   Bench bench(options);
   for (int i = 1; i <= 10; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 4, 60)).ok());
   for (int i = 0; i < 30; ++i) bench.Next();
-  for (size_t i = bench.steps.size() - 8; i < bench.steps.size(); ++i) EXPECT_EQ(bench.steps[i].sequences.size(), 5u) << i;
+  for (size_t i = bench.steps.size() - 8; i < bench.steps.size(); ++i)
+    EXPECT_EQ(bench.steps[i].sequences.size(), 5u) << i;
   bench.Drain();
   for (int i = 1; i <= 10; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 4, 60)));
 }

@@ -56,8 +56,8 @@ struct EngineThread::State {
     published = now;
   }
 
-  // here: the calling thread may do the work itself, when nobody is at it. It has just been woken for this event; waking
-  // another thread would cost more than the work.
+  // here: the calling thread may do the work itself, when nobody is at it. It has just been woken for this event;
+  // waking another thread would cost more than the work.
   void Post(Event event, bool here = false) {
     std::unique_lock lock(mutex);
     if (stopping) return;
@@ -134,7 +134,7 @@ struct EngineThread::State {
   const std::function<void(const absl::Status&)> on_failure;
   const std::function<void(const char*, double, double)> on_event;
   mutable std::mutex mutex;
-  Engine engine;  // of the thread that set busy
+  Engine engine;                 // of the thread that set busy
   std::condition_variable wake;  // of the engine's own thread
   std::deque<Event> events;      // under mutex, as all below
   bool stopping = false, busy = false;

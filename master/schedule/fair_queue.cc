@@ -15,8 +15,8 @@ void FairQueue::Insert(Sequence* sequence) {
   ++size_;
 }
 
-// What was not used while idle is gone: the account starts where the one that waits and has been served least is, or, when
-// nobody waits, where the one that waited last is by now.
+// What was not used while idle is gone: the account starts where the one that waits and has been served least is, or,
+// when nobody waits, where the one that waited last is by now.
 void FairQueue::Lift(Account* account) {
   const Account* from = nullptr;
   for (const auto& [number, other] : accounts_) {
@@ -53,10 +53,11 @@ Sequence* FairQueue::Cursor::Next() {
   const auto key = [](const Place& place) {
     const Sequence& sequence = **place.next;
     const Request& request = *sequence.request;
-    return std::tuple(request.body.priority, !request.started, request.started ? 0 : place.account->served, request.order);
+    return std::tuple(request.body.priority, !request.started, request.started ? 0 : place.account->served,
+                      request.order);
   };
-  const auto best = std::min_element(places_.begin(), places_.end(),
-                                     [&](const Place& a, const Place& b) { return key(a) < key(b); });
+  const auto best =
+      std::min_element(places_.begin(), places_.end(), [&](const Place& a, const Place& b) { return key(a) < key(b); });
   if (best == places_.end()) return nullptr;
   Sequence* sequence = *best->next;
   if (++best->next == best->account->waiting.end()) places_.erase(best);

@@ -9,7 +9,8 @@
 namespace pangea {
 namespace {
 
-// An engine over agents whose steps take time: 5 ms, 0.1 ms a decoding row, 0.5 ms a prompt row, and so much a copied block.
+// An engine over agents whose steps take time: 5 ms, 0.1 ms a decoding row, 0.5 ms a prompt row, and so much a copied
+// block.
 class Timed {
  public:
   explicit Timed(const EngineOptions& options, double block_seconds = 0)
@@ -94,7 +95,8 @@ TEST(Policy, APromptIsReadWithoutHoldingUpTheStreamsBesideIt) {
   EXPECT_GE(LongestStepBesideALongPrompt(0), 20 * alone) << "and without the bound they are held up";
 }
 
-// Two sequences that cannot both stay: the younger yields. Rows beyond those that the requests need were computed twice.
+// Two sequences that cannot both stay: the younger yields. Rows beyond those that the requests need were computed
+// twice.
 uint64_t RowsComputedTwice(double block_seconds, EngineStats* stats) {
   EngineOptions options = Options();
   options.blocks = 15;

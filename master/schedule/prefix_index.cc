@@ -35,7 +35,8 @@ PrefixIndex::Beginning PrefixIndex::FindBeginning(uint64_t before, std::span<con
   const auto found = after_.find(before);
   if (found == after_.end()) return best;
   int looked_at = 0;
-  for (auto block = found->second.rbegin(); block != found->second.rend() && looked_at < kLookAt; ++block, ++looked_at) {
+  for (auto block = found->second.rbegin(); block != found->second.rend() && looked_at < kLookAt;
+       ++block, ++looked_at) {
     const std::vector<int32_t>& own = entries_[*block].ids;
     const auto differs = std::mismatch(ids.begin(), ids.end(), own.begin(), own.end()).first;
     const int alike = static_cast<int>(differs - ids.begin());

@@ -18,8 +18,8 @@ class PrefixIndex {
   static uint64_t Root(int32_t adapter) { return ~static_cast<uint64_t>(static_cast<uint32_t>(adapter)); }
   // The block that continues `before` (Root or serial of a block) with these ids; -1: none.
   int32_t Find(uint64_t before, std::span<const int32_t> ids) const;
-  // Of the blocks that continue `before`, one whose ids begin as these do for as long as possible. Looks at the newest few, so
-  // that a beginning with thousands of continuations stays cheap.
+  // Of the blocks that continue `before`, one whose ids begin as these do for as long as possible. Looks at the newest
+  // few, so that a beginning with thousands of continuations stays cheap.
   struct Beginning {
     int32_t block = -1;
     int alike = 0;  // ids; 0: none
@@ -41,8 +41,8 @@ class PrefixIndex {
   };
   static uint64_t Key(uint64_t before, std::span<const int32_t> ids);
 
-  std::vector<Entry> entries_;                         // [block]
-  std::unordered_multimap<uint64_t, int32_t> by_key_;  // hash of (before, ids) -> block
+  std::vector<Entry> entries_;                                // [block]
+  std::unordered_multimap<uint64_t, int32_t> by_key_;         // hash of (before, ids) -> block
   std::unordered_map<uint64_t, std::vector<int32_t>> after_;  // before -> blocks, oldest first
   uint64_t next_serial_ = 1;
 };

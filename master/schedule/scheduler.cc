@@ -103,7 +103,7 @@ int32_t Scheduler::TakeBlock() {
 }
 
 void Scheduler::Accepted(Sequence* sequence) {
-  Index(sequence, next_number_ - 1);  // a row that ran ahead has an id now
+  Index(sequence, next_number_ - 1);                // a row that ran ahead has an id now
   if (sequence->sent >= sequence->known()) return;  // it ran ahead: the row of this very sample is under way
   sequence->awaiting = false;
   sequence->ready_since = ++ready_clock_;
@@ -119,12 +119,13 @@ bool Scheduler::MayPlan() const {
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
-// Of every step while something decodes, here or in a step under way: the stages are shared. What those who decode will have to
-// bear once all the others decode as well is no slowdown.
+// Of every step while something decodes, here or in a step under way: the stages are shared. What those who decode will
+// have to bear once all the others decode as well is no slowdown.
 int Scheduler::PromptBudget() const {
   if (options_.prefill_slowdown <= 0) return options_.max_batch_tokens;
   int decoding = flight_.decode_rows;
-  for (auto flight = flights_.rbegin(); decoding == 0 && flight != flights_.rend(); ++flight) decoding = flight->decode_rows;
+  for (auto flight = flights_.rbegin(); decoding == 0 && flight != flights_.rend(); ++flight)
+    decoding = flight->decode_rows;
   if (decoding == 0) return options_.max_batch_tokens;
   const int all = std::min<int>(options_.max_sequences, running_.size() + waiting_.size());
   return cost_.PromptRows(decoding, CeilDiv(all, options_.stages), options_.prefill_slowdown).value_or(kSmallestSplit);
@@ -141,7 +142,8 @@ std::optional<Step> Scheduler::Plan(double now) {
   step_.number = flight_.number = next_number_;
 
   int budget = options_.max_batch_tokens;
-  // The step beyond the stages is made of those that run ahead, and of prompts; who could decode now waits for its turn.
+  // The step beyond the stages is made of those that run ahead, and of prompts; who could decode now waits for its
+  // turn.
   const bool beyond = static_cast<int>(flights_.size()) == options_.stages && options_.run_ahead;
   if (beyond && IsUneven()) return std::nullopt;
   // One stream alone has nobody to share the stages with: its next id need not go by the master either.
@@ -191,7 +193,8 @@ bool Scheduler::IsUneven() const {
     decoding += sequence->awaiting || sequence->decoding();
     idle += !sequence->awaiting && sequence->decoding();
   }
-  for (const Run& run : flights_.front().runs) ahead += run.newest && run.sequence->awaiting && run.id == run.sequence->id;
+  for (const Run& run : flights_.front().runs)
+    ahead += run.newest && run.sequence->awaiting && run.id == run.sequence->id;
   const int share = decoding / options_.stages;
   return ahead < share && (idle > 0 || 2 * ahead < share);
 }
@@ -218,17 +221,21 @@ std::vector<Sequence*> Scheduler::ReadyToDecode() {
 
 std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
   std::vector<Sequence*> ready;
-  // Of a flight that has grown well beyond its share only that goes on; the others join a smaller one when they are committed.
-  const size_t share = CeilDiv(static_cast<int>(std::count_if(running_.begin(), running_.end(),
-                                                              [](const Sequence* s) { return s->awaiting || s->decoding(); })),
-                               options_.stages);
+  // Of a flight that has grown well beyond its share only that goes on; the others join a smaller one when they are
+  // committed.
+  const size_t share =
+      CeilDiv(static_cast<int>(std::count_if(running_.begin(), running_.end(),
+                                             [](const Sequence* s) { return s->awaiting || s->decoding(); })),
+              options_.stages);
   const size_t most = flights_.front().runs.size() > share + share / 4 ? share : flights_.front().runs.size();
   for (const Run& run : flights_.front().runs) {
     if (ready.size() == most) break;
     Sequence* sequence = run.sequence;
-    // A block taken by preemption for a row that a stop id may make void would be a bad bargain, so only free ones serve.
+    // A block taken by preemption for a row that a stop id may make void would be a bad bargain, so only free ones
+    // serve.
     const size_t needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
-    if (!run.newest || sequence->phase != Phase::kRunning || run.id != sequence->id || !sequence->MayRunAhead()) continue;
+    if (!run.newest || sequence->phase != Phase::kRunning || run.id != sequence->id || !sequence->MayRunAhead())
+      continue;
     if (sequence->table.size() + pool_.available() < needed) continue;
     while (sequence->table.size() < needed) sequence->table.push_back(TakeBlock());
     ready.push_back(sequence);

@@ -3,24 +3,27 @@
 //
 // Order of a step: decoding sequences, then prompt chunks of running sequences, then admissions, under max_batch_tokens
 // rows.
-// - Prompt rows that share a step with decoding ones are so many that the step takes at most prefill_slowdown times as long
-// as without them, by what steps have been seen to take (StepCost).
+// - Prompt rows that share a step with decoding ones are so many that the step takes at most prefill_slowdown times as
+// long as without them, by what steps have been seen to take (StepCost).
 // - Blocks for decoding are handed out in rank order (Earlier). When none is left the lowest-ranked running sequence
 // yields all of its
-//   own, to be computed again or, when that is cheaper and there is room, from a copy in the swap blocks; the highest-ranked one therefore always goes on, and since any single sequence fits the pool
-//   (checked at submission), there is no deadlock.
-// - A sequence is admitted in the order of FairQueue with blocks for all its known ids at once, so that reading a prompt never runs
-// out of blocks.
+//   own, to be computed again or, when that is cheaper and there is room, from a copy in the swap blocks; the
+//   highest-ranked one therefore always goes on, and since any single sequence fits the pool (checked at submission),
+//   there is no deadlock.
+// - A sequence is admitted in the order of FairQueue with blocks for all its known ids at once, so that reading a
+// prompt never runs out of blocks.
 // - Full blocks of known ids enter the prefix index when the step that computes them is sent (later parts of that step
 // may use them: all
 //   K/V of a step is written before attention reads) and stay there, least recently used given up first, when nobody
 //   uses them. A sequence that is admitted takes over the blocks of its beginning; while another one is computing more
 //   of it, it waits for those.
-// - Of a block that only begins as the newcomer does, the newcomer gets a copy, and goes on after the ids that are alike.
+// - Of a block that only begins as the newcomer does, the newcomer gets a copy, and goes on after the ids that are
+// alike.
 // - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
 // partial one.
-// - One step more than there are stages is sent: the sequences of the oldest flight go on with "your last sample" before the
-// master knows it, so that no stage waits for the way to the master and back. A stop id costs one surplus row.
+// - One step more than there are stages is sent: the sequences of the oldest flight go on with "your last sample"
+// before the master knows it, so that no stage waits for the way to the master and back. A stop id costs one surplus
+// row.
 // - With several stages the decoding sequences are cut into about as many equal parts, one step each, so that every
 // stage has work.
 #pragma once
@@ -92,8 +95,9 @@ class Scheduler {
   enum class Admission { kAdmitted, kSkip, kStop };
 
   bool MayPlan() const;
-  bool IsUneven() const;  // of the parts that the decoding sequences are in: the oldest flight had better be committed first
-  int PromptBudget() const;  // prompt rows that may join the step being planned
+  bool IsUneven()
+      const;  // of the parts that the decoding sequences are in: the oldest flight had better be committed first
+  int PromptBudget() const;                     // prompt rows that may join the step being planned
   std::vector<Sequence*> ReadyToDecode();       // those that have their blocks, preempting where needed
   std::vector<Sequence*> ReadyToRunAhead();     // those of the oldest flight: their sample is the next to be known
   bool CoverNext(Sequence* sequence);           // blocks for its next row
@@ -114,8 +118,8 @@ class Scheduler {
   const Sequence* Donor(const Sequence& sequence) const;
   bool IsSiblingReading(const Sequence& sequence) const;
   void CopyPartial(Sequence* sequence, int32_t from);
-  void SwapOut(Sequence* sequence);       // when it is cheaper than computing it again
-  void SwapIn(Sequence* sequence);        // behind the blocks that it has already
+  void SwapOut(Sequence* sequence);  // when it is cheaper than computing it again
+  void SwapIn(Sequence* sequence);   // behind the blocks that it has already
   void DropSwapped(Sequence* sequence);
   void Index(Sequence* sequence, uint64_t step);  // the full blocks of its sent rows; the newest are of that step
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
@@ -126,18 +130,19 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
-  std::vector<bool> distrusted_;  // [block]: named by a sequence that failed, and not taken anew since
+  std::vector<bool> distrusted_;        // [block]: named by a sequence that failed, and not taken anew since
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
   std::deque<Flight> flights_;       // oldest first
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
   std::vector<int32_t> free_slots_;  // swap blocks
-  // To swap blocks, first of all in the next step: their sources may be free, and taken anew, by then, but are written later.
+  // To swap blocks, first of all in the next step: their sources may be free, and taken anew, by then, but are written
+  // later.
   std::vector<BlockCopy> swap_outs_;
   StepCost cost_;
   double last_result_ = 0;
-  Step step_;                        // being planned
+  Step step_;  // being planned
   Flight flight_;
   uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0;
   uint64_t preemptions_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;

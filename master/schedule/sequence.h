@@ -42,8 +42,8 @@ struct Sequence {
   int known() const;
   int32_t IdAt(int position) const;
   bool decoding() const { return sent > 0 && sent + 1 == known(); }  // one row brings the next sample
-  // Whether the row after the one under way may be sent before that one's sample is known: the sequence then surely goes
-  // on, but for a stop id, whose surplus row is dropped.
+  // Whether the row after the one under way may be sent before that one's sample is known: the sequence then surely
+  // goes on, but for a stop id, whose surplus row is dropped.
   bool MayRunAhead() const;
   int BlocksFor(int positions, int block_tokens) const { return (positions + block_tokens - 1) / block_tokens; }
 };
@@ -51,14 +51,14 @@ struct Sequence {
 struct Request {
   SequenceRequest body;
   double arrival = 0;
-  uint64_t order = 0;          // of arrival
-  int limit = 0;               // ids that a choice may generate: max_tokens or the context, whichever is first
-  bool started = false;        // a choice has run: it no longer counts as queued
-  bool counted = false;        // as started, in the statistics
+  uint64_t order = 0;               // of arrival
+  int limit = 0;                    // ids that a choice may generate: max_tokens or the context, whichever is first
+  bool started = false;             // a choice has run: it no longer counts as queued
+  bool counted = false;             // as started, in the statistics
   std::optional<double> cancelled;  // when
   uint64_t cancelled_step = 0;      // steps answered by then
   double alarm = std::numeric_limits<double>::infinity();  // when it has waited too long, or its deadline
-  std::vector<Sample> prompt;  // log-probabilities so far: of body.prompt[1], [2], ...
+  std::vector<Sample> prompt;                              // log-probabilities so far: of body.prompt[1], [2], ...
   bool prompt_delivered = false;
   int cached = 0;  // prompt rows that choice 0 took from the prefix cache when it first ran
   bool cached_delivered = false;

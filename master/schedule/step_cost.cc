@@ -28,7 +28,8 @@ void StepCost::Learn(int decode_rows, int prompt_rows, double seconds) {
     return;
   }
   const double beside = decode_rows > 0 ? DecodeSeconds(decode_rows) : 0;
-  // Rows that cost next to nothing (the step waits for memory anyway) are counted as a little, so that the average can recover.
+  // Rows that cost next to nothing (the step waits for memory anyway) are counted as a little, so that the average can
+  // recover.
   Average(&row_, std::max(seconds - beside, 0.05 * seconds) / prompt_rows);
 }
 
@@ -39,7 +40,8 @@ void StepCost::LearnCopies(int blocks, double seconds) {
 double StepCost::DecodeSeconds(int rows) const {
   const int most = static_cast<int>(decode_.size()) - 1;
   rows = std::min(rows, most);
-  // Of fewer rows rather than of more, which errs towards smaller chunks; each row that is missing counts as a prompt row.
+  // Of fewer rows rather than of more, which errs towards smaller chunks; each row that is missing counts as a prompt
+  // row.
   for (int seen = rows; seen > 0; --seen) {
     if (decode_[seen] > 0) return decode_[seen] + (rows - seen) * row_;
   }

@@ -81,11 +81,9 @@ class Marker {
     const std::set<std::string> none;
     for (const auto& message : request_.messages) {
       const auto& keep = FromAssistant(message) ? whole : none;
-      Walk(
-          message, 1, [&](const std::string& text) { return Mark(text, keep); }, &messages.emplace_back());
+      Walk(message, 1, [&](const std::string& text) { return Mark(text, keep); }, &messages.emplace_back());
     }
-    Walk(
-        request_.options.kwargs, 0, [&](const std::string& text) { return Mark(text, none); }, &kwargs);
+    Walk(request_.options.kwargs, 0, [&](const std::string& text) { return Mark(text, none); }, &kwargs);
     return RenderContext(request_.chat_template, Context(request_, messages, kwargs));
   }
 

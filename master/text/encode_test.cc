@@ -24,7 +24,7 @@ std::string Prose(size_t bytes) {
   std::mt19937 random(2);
   const std::vector<std::string> parts = {"word", " and", " more", "\n",  "\r\n",   "\n\n",   "  ",      "don't",
                                           "'ll",  "中文", "，",    "。",  "中国。", " 1234",  "x\u0301", "\t",
-                                          " !?",  "😀",    "E\n",   "a b", " c",     "\u3000", "it's"};
+                                          " !?",  "😀",   "E\n",   "a b", " c",     "\u3000", "it's"};
   std::string out;
   while (out.size() < bytes) out += parts[random() % parts.size()];
   return out;

@@ -167,7 +167,8 @@ TEST(GgufText, SentencePieceAgainstBruteForce) {
   std::map<std::string, int32_t> ids;
   for (size_t id = 0; id < proto->pieces.size(); ++id) ids[proto->pieces[id].text] = static_cast<int32_t>(id);
   std::mt19937 random(5);
-  const std::vector<std::string> parts = {"the", " ", "a", "e", "ing", "  ", "th", "😀", "你", "Q", "\n", "1", ".", "é"};
+  const std::vector<std::string> parts = {"the", " ",  "a", "e",  "ing", "  ", "th",
+                                          "😀",  "你", "Q", "\n", "1",   ".",  "é"};
   for (int round = 0; round < 200; ++round) {
     std::string input;
     for (int n = 1 + random() % 20; n > 0; --n) input += parts[random() % parts.size()];

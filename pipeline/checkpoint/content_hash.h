@@ -1,5 +1,5 @@
-// A hash that tells fine-tunes of one layout apart: of samples of every tensor's bytes. Not a proof of equality of whole files:
-// three pages a tensor are read, so that it costs milliseconds for a model of any size.
+// A hash that tells fine-tunes of one layout apart: of samples of every tensor's bytes. Not a proof of equality of
+// whole files: three pages a tensor are read, so that it costs milliseconds for a model of any size.
 #pragma once
 #include <string>
 

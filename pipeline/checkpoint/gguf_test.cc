@@ -151,23 +151,17 @@ TEST(Gguf, AttacksOnTheTensors) {
   RunAttacks({
       {"n_dims is 0", [=] { return tensor([](auto& t) { t.ne = {}; }); }},
       {"n_dims is 9", [=] { return tensor([](auto& t) { t.ne = std::vector<uint64_t>(9, 1); }); }},
-      {"overflows", [=] { return tensor([](auto& t) {
-                            t.ne = {uint64_t{1} << 32, uint64_t{1} << 32};
-                          }); }},
+      {"overflows", [=] { return tensor([](auto& t) { t.ne = {uint64_t{1} << 32, uint64_t{1} << 32}; }); }},
       {"overflows", [=] { return tensor([=](auto& t) { t.ne = {kHuge}; }); }},
       {"overflows", [=] { return tensor([](auto& t) { t.ne = {uint64_t{1} << 62}; }); }},
-      {"zero", [=] { return tensor([](auto& t) {
-                       t.ne = {8, 0};
-                     }); }},
+      {"zero", [=] { return tensor([](auto& t) { t.ne = {8, 0}; }); }},
       {"type 255 is not supported; supported: F32", [=] { return tensor([](auto& t) { t.type = 255; }); }},
       {"type Q4_K (12) is not supported", [=] { return tensor([](auto& t) { t.type = 12; }); }},
       {"no multiple of q8_0's block of 32", [=] { return tensor([](auto& t) { t.type = 8; }); }},
       {"alignment", [=] { return tensor([](auto& t) { t.offset += 4; }); }},
       {"beyond the end", [=] { return tensor([](auto& t) { t.offset = 1 << 20; }); }},
       {"beyond the end", [=] { return tensor([](auto& t) { t.offset = UINT64_MAX - 31; }); }},
-      {"beyond the end", [=] { return tensor([](auto& t) {
-                                 t.ne = {8, 1 << 20};
-                               }); }},
+      {"beyond the end", [=] { return tensor([](auto& t) { t.ne = {8, 1 << 20}; }); }},
       {"overlap", [=] { return tensor([](auto& t) { t.offset = 0; }); }},
       {"occurs twice", [=] { return tensor([](auto& t) { t.name = "blk.0.attn_k.weight"; }); }},
       {"at most 255", [=] { return tensor([](auto& t) { t.name = std::string(300, 'x'); }); }},

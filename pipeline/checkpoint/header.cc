@@ -104,8 +104,8 @@ absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_need
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status))
     return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
-  auto header = std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path))
-                                                      : ReadGguf(path);
+  auto header =
+      std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path)) : ReadGguf(path);
   if (header.ok()) header->config.dtype = MostBytes(*header);
   return header;
 }

@@ -20,14 +20,16 @@ enum class CheckpointFormat : uint8_t { kSafetensors, kGguf };
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<int64_t> shape;  // row-major, outermost first (GGUF's order is turned round)
-  int file = 0;                // index into CheckpointHeader::files
+  std::vector<int64_t> shape;      // row-major, outermost first (GGUF's order is turned round)
+  int file = 0;                    // index into CheckpointHeader::files
   uint64_t offset = 0, bytes = 0;  // within the file
 };
 
 // One GGUF metadata value. Arrays are homogeneous; nested arrays are refused.
 struct GgufValue {
-  std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<double>, std::vector<std::string>, std::vector<bool>> value;
+  std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
+               std::vector<std::string>, std::vector<bool>>
+      value;
 };
 
 struct CheckpointHeader {
@@ -41,8 +43,8 @@ struct CheckpointHeader {
   std::string hash;  // hex, of headers and sizes: equal hashes mean the same checkpoint for planning and joining
 };
 
-// Opens a folder in the Hugging Face layout or a GGUF v3 file; reads headers only; refuses, naming the field, what it does not
-// know. Every size and count is checked against the file before anything is allocated.
+// Opens a folder in the Hugging Face layout or a GGUF v3 file; reads headers only; refuses, naming the field, what it
+// does not know. Every size and count is checked against the file before anything is allocated.
 absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path);
 
 // The same, but a folder with a config.json and no weight file is taken for one whose tensors all have the type that

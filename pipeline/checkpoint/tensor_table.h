@@ -1,5 +1,5 @@
-// The tensor table: which tensor of the checkpoint plays which role, with its shape and how ranks slice it. The loader and the
-// check read the same rows; a missing, surplus or misshapen tensor is refused by name.
+// The tensor table: which tensor of the checkpoint plays which role, with its shape and how ranks slice it. The loader
+// and the check read the same rows; a missing, surplus or misshapen tensor is refused by name.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,27 +9,49 @@
 namespace pangea {
 
 enum class Role : uint8_t {
-  kTokenEmbedding, kPositionEmbedding, kQueryEmbedding,
-  kAttnNorm, kAttnNormBias, kQ, kQBias, kK, kKBias, kV, kVBias, kQNorm, kKNorm, kO, kOBias,
-  kFfnNorm, kFfnNormBias, kGate, kGateBias, kUp, kUpBias, kDown, kDownBias,
-  kFinalNorm, kFinalNormBias, kHead,
+  kTokenEmbedding,
+  kPositionEmbedding,
+  kQueryEmbedding,
+  kAttnNorm,
+  kAttnNormBias,
+  kQ,
+  kQBias,
+  kK,
+  kKBias,
+  kV,
+  kVBias,
+  kQNorm,
+  kKNorm,
+  kO,
+  kOBias,
+  kFfnNorm,
+  kFfnNormBias,
+  kGate,
+  kGateBias,
+  kUp,
+  kUpBias,
+  kDown,
+  kDownBias,
+  kFinalNorm,
+  kFinalNormBias,
+  kHead,
 };
 enum class Slice : uint8_t { kWhole, kQHeads, kKvHeads, kAttnLeaves, kFfnColumns, kFfnLeaves, kVocab };
 
 struct TensorRow {
   Role role;
-  int layer = -1;            // -1: not of a layer
-  std::string name;          // in the checkpoint
-  int64_t n = 0, k = 0;      // output columns x K for matrices, n x 1 for vectors (k = 0)
-  int64_t first = 0;         // first output column within the stored tensor (fused q,k,v)
-  bool transposed = false;   // stored [k][n]
+  int layer = -1;           // -1: not of a layer
+  std::string name;         // in the checkpoint
+  int64_t n = 0, k = 0;     // output columns x K for matrices, n x 1 for vectors (k = 0)
+  int64_t first = 0;        // first output column within the stored tensor (fused q,k,v)
+  bool transposed = false;  // stored [k][n]
   Slice slice = Slice::kWhole;
 };
 
 // Rows for every tensor that the model needs (a tied head has none of its own: kHead's row names the embedding).
 std::vector<TensorRow> TensorTable(const CheckpointHeader& header);
-// All faults of the checkpoint against the table; empty: fine. Known buffers without meaning (attn.bias, masked_bias, rotary
-// inv_freq, a tied lm_head equal in shape) are not surplus.
+// All faults of the checkpoint against the table; empty: fine. Known buffers without meaning (attn.bias, masked_bias,
+// rotary inv_freq, a tied lm_head equal in shape) are not surplus.
 std::vector<std::string> CheckTensors(const CheckpointHeader& header, const std::vector<TensorRow>& table);
 
 }  // namespace pangea

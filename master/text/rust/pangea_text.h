@@ -1,6 +1,7 @@
-/* The C ABI of the Rust text libraries (tokenizers, minijinja, jieba-rs). Strings are pointer + length, UTF-8, not terminated.
- * Functions that return int: 0 = done, 1 = failed and *error says why (free it). A panic inside becomes such a failure. What is
- * handed out is owned by the caller and given back to the free function of its kind. Handles may be used by many threads. */
+/* The C ABI of the Rust text libraries (tokenizers, minijinja, jieba-rs). Strings are pointer + length, UTF-8, not
+ * terminated. Functions that return int: 0 = done, 1 = failed and *error says why (free it). A panic inside becomes
+ * such a failure. What is handed out is owned by the caller and given back to the free function of its kind. Handles
+ * may be used by many threads. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -25,12 +26,12 @@ void pangea_ids_free(PangeaIds ids);
 typedef struct PangeaTokenizer PangeaTokenizer;
 int pangea_tokenizer_load(const uint8_t* json, size_t size, PangeaTokenizer** out, PangeaBuffer* error);
 void pangea_tokenizer_free(PangeaTokenizer* tokenizer);
-/* Added tokens that are special are never recognised in the text (the caller splits there); other added tokens always are.
- * add_special: what the file's post-processor adds. */
-int pangea_tokenizer_encode(const PangeaTokenizer* tokenizer, const uint8_t* text, size_t size, int add_special, PangeaIds* ids,
-                            PangeaBuffer* error);
-/* Every token, in rising order of ids: u32 id, u32 flags, u32 length (native byte order), then the token's characters as they stand
- * in the vocabulary. */
+/* Added tokens that are special are never recognised in the text (the caller splits there); other added tokens always
+ * are. add_special: what the file's post-processor adds. */
+int pangea_tokenizer_encode(const PangeaTokenizer* tokenizer, const uint8_t* text, size_t size, int add_special,
+                            PangeaIds* ids, PangeaBuffer* error);
+/* Every token, in rising order of ids: u32 id, u32 flags, u32 length (native byte order), then the token's characters
+ * as they stand in the vocabulary. */
 enum {
   PANGEA_PIECE_ADDED = 1,
   PANGEA_PIECE_SPECIAL = 2,
@@ -44,7 +45,8 @@ int pangea_tokenizer_pieces(const PangeaTokenizer* tokenizer, PangeaBuffer* out,
 typedef struct PangeaTemplate PangeaTemplate;
 int pangea_template_load(const uint8_t* source, size_t size, PangeaTemplate** out, PangeaBuffer* error);
 void pangea_template_free(PangeaTemplate* chat_template);
-/* context: a JSON object. fuel is set when the template is loaded (a fixed number of instructions); max_output in bytes. */
+/* context: a JSON object. fuel is set when the template is loaded (a fixed number of instructions); max_output in
+ * bytes. */
 int pangea_template_render(const PangeaTemplate* chat_template, const uint8_t* context, size_t size, size_t max_output,
                            PangeaBuffer* out, PangeaBuffer* error);
 
@@ -52,8 +54,10 @@ int pangea_template_render(const PangeaTemplate* chat_template, const uint8_t* c
 typedef struct PangeaJieba PangeaJieba;
 int pangea_jieba_new(PangeaJieba** out, PangeaBuffer* error);
 void pangea_jieba_free(PangeaJieba* jieba);
-/* PanGu-alpha's segmentation: jieba (HMM on), in every segment ' ' -> U+2582 and '\n' -> U+2583, segments joined by ' '. */
-int pangea_jieba_segment(const PangeaJieba* jieba, const uint8_t* text, size_t size, PangeaBuffer* out, PangeaBuffer* error);
+/* PanGu-alpha's segmentation: jieba (HMM on), in every segment ' ' -> U+2582 and '\n' -> U+2583, segments joined by '
+ * '. */
+int pangea_jieba_segment(const PangeaJieba* jieba, const uint8_t* text, size_t size, PangeaBuffer* out,
+                         PangeaBuffer* error);
 
 #ifdef __cplusplus
 }

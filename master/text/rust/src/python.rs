@@ -15,7 +15,10 @@ pub struct JsonStyle {
 const MAX_DEPTH: usize = 100;
 
 fn too_deep() -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("value is nested deeper than {MAX_DEPTH}"))
+    Error::new(
+        ErrorKind::InvalidOperation,
+        format!("value is nested deeper than {MAX_DEPTH}"),
+    )
 }
 
 /// `str(value)`.
@@ -41,7 +44,11 @@ fn float_repr(number: f64) -> String {
         return "NaN".into();
     }
     if number.is_infinite() {
-        return if number > 0.0 { "Infinity".into() } else { "-Infinity".into() };
+        return if number > 0.0 {
+            "Infinity".into()
+        } else {
+            "-Infinity".into()
+        };
     }
     let size = number.abs();
     if size != 0.0 && !(1e-4..1e16).contains(&size) {
@@ -93,7 +100,11 @@ fn write_repr(out: &mut String, value: &Value, depth: usize, top: bool) -> Resul
 }
 
 fn write_string_repr(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         match c {
@@ -178,7 +189,10 @@ fn write_json(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) 
             out.push('}');
         }
         other => {
-            return Err(Error::new(ErrorKind::InvalidOperation, format!("{other} is not JSON serializable")));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("{other} is not JSON serializable"),
+            ));
         }
     }
     Ok(())

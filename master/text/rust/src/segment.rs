@@ -42,5 +42,7 @@ pub unsafe extern "C" fn pangea_jieba_segment(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    guard(out, error, || Ok(Buffer::from(segment(&*jieba, text(input, size)?).into_bytes())))
+    guard(out, error, || {
+        Ok(Buffer::from(segment(&*jieba, text(input, size)?).into_bytes()))
+    })
 }

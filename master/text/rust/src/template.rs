@@ -24,7 +24,10 @@ struct Capped {
 impl Write for Capped {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         if data.len() > self.limit - self.out.len() {
-            return Err(io::Error::other(format!("the output is longer than {} bytes", self.limit)));
+            return Err(io::Error::other(format!(
+                "the output is longer than {} bytes",
+                self.limit
+            )));
         }
         self.out.extend_from_slice(data);
         Ok(data.len())
@@ -35,7 +38,10 @@ impl Write for Capped {
 }
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{}", to_str(message)?)))
+    Err(Error::new(
+        ErrorKind::InvalidOperation,
+        format!("{RAISED}{}", to_str(message)?),
+    ))
 }
 
 /// strftime of the local time, as Transformers' `datetime.now().strftime(format)`.
@@ -71,17 +77,34 @@ fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<Stri
     };
     let indent: Option<usize> = kwargs.get("indent")?;
     if indent.is_some_and(|i| i > MAX_INDENT) {
-        return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: indent is above {MAX_INDENT}")));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("tojson: indent is above {MAX_INDENT}"),
+        ));
     }
     let separators: Option<Vec<String>> = kwargs.get("separators")?;
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
     let (item_separator, key_separator) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators takes two strings")),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "tojson: separators takes two strings",
+            ))
+        }
         None => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
     };
-    to_json(value, &JsonStyle { indent, ensure_ascii, sort_keys, item_separator, key_separator })
+    to_json(
+        value,
+        &JsonStyle {
+            indent,
+            ensure_ascii,
+            sort_keys,
+            item_separator,
+            key_separator,
+        },
+    )
 }
 
 /// Transformers' `{% generation %}` marks what a trainer learns from; a server writes what is inside.
@@ -129,7 +152,9 @@ fn environment() -> Environment<'static> {
     // As Jinja2 has it: a string and a mapping are sequences, too; none is not iterable.
     let sequence = |kind: ValueKind| matches!(kind, ValueKind::String | ValueKind::Seq | ValueKind::Map);
     env.add_test("sequence", move |value: &Value| sequence(value.kind()));
-    env.add_test("iterable", move |value: &Value| sequence(value.kind()) || value.kind() == ValueKind::Iterable);
+    env.add_test("iterable", move |value: &Value| {
+        sequence(value.kind()) || value.kind() == ValueKind::Iterable
+    });
     env.add_filter("string", |value: &Value| to_str(value));
     env
 }
@@ -157,15 +182,21 @@ fn load(source: &str) -> Result<Handle, String> {
         return Err(format!("the template is longer than {MAX_SOURCE} bytes"));
     }
     let mut env = environment();
-    env.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| describe(&e))?;
+    env.add_template_owned(NAME, without_generation_tags(source))
+        .map_err(|e| describe(&e))?;
     Ok(Handle(env))
 }
 
 fn render(env: &Environment<'static>, context: &[u8], max_output: usize) -> Result<Vec<u8>, String> {
     let context: serde_json::Value = serde_json::from_slice(context).map_err(|e| format!("context: {e}"))?;
     let template = env.get_template(NAME).map_err(|e| describe(&e))?;
-    let mut sink = Capped { out: Vec::new(), limit: max_output };
-    template.render_captured_to(Value::from_serialize(&context), &mut sink).map_err(|e| describe(&e))?;
+    let mut sink = Capped {
+        out: Vec::new(),
+        limit: max_output,
+    };
+    template
+        .render_captured_to(Value::from_serialize(&context), &mut sink)
+        .map_err(|e| describe(&e))?;
     Ok(sink.out)
 }
 
@@ -199,5 +230,7 @@ pub unsafe extern "C" fn pangea_template_render(
     out: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    guard(out, error, || Ok(Buffer::from(render(&(*template).0, bytes(context, size), max_output)?)))
+    guard(out, error, || {
+        Ok(Buffer::from(render(&(*template).0, bytes(context, size), max_output)?))
+    })
 }

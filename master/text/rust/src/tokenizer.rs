@@ -27,9 +27,12 @@ fn pieces(tokenizer: &Tokenizer) -> Vec<u8> {
     }
     for (id, token) in tokenizer.get_added_tokens_decoder() {
         let mut f = ADDED;
-        for (is, bit) in
-            [(token.special, SPECIAL), (token.lstrip, LSTRIP), (token.rstrip, RSTRIP), (token.single_word, SINGLE_WORD)]
-        {
+        for (is, bit) in [
+            (token.special, SPECIAL),
+            (token.lstrip, LSTRIP),
+            (token.rstrip, RSTRIP),
+            (token.single_word, SINGLE_WORD),
+        ] {
             if is {
                 f |= bit;
             }
@@ -79,8 +82,10 @@ pub unsafe extern "C" fn pangea_tokenizer_encode(
 ) -> i32 {
     guard(ids, error, || {
         // encode_fast: without offsets, which nobody reads.
-        let encoding =
-            (*tokenizer).0.encode_fast(text(input, size)?, add_special != 0).map_err(|e| e.to_string())?;
+        let encoding = (*tokenizer)
+            .0
+            .encode_fast(text(input, size)?, add_special != 0)
+            .map_err(|e| e.to_string())?;
         Ok(Ids::from(encoding.get_ids()))
     })
 }
