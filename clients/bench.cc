@@ -26,6 +26,7 @@ struct Options {
 
 void Define(Flags& flags, Options& o) {
   flags.Text("--url", "URL", "the server (default " + o.url + ")", &o.url);
+  AddCaFileFlag(flags, &o.load.endpoint.ca_file);
   o.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.load.model);
   flags.Text("--api", "chat|completions", "which route (default chat)", &o.api);
@@ -64,7 +65,7 @@ absl::Status Check(Options& o) {
 
 int Serve(Options& o) {
   Canceller canceller;
-  InterruptWatcher watcher([&] { canceller.Cancel(); });
+  InterruptWatcher watcher([&](int) { canceller.Cancel(); });
   if (o.load.model.empty()) {
     const auto models = RestModels(o.load.endpoint, 10);
     if (!models.ok()) return std::cerr << "pangea bench: " << models.status().message() << "\n", 1;

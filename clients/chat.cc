@@ -1,136 +1,138 @@
 #include "clients/chat.h"
 
-#include <unistd.h>
-
-#include <iostream>
+#include <chrono>
 #include <utility>
 
-#include "clients/commands.h"
-#include "clients/interrupt.h"
-#include "clients/sampling_flags.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "clients/flags.h"
 #include "clients/text.h"
 
 namespace pangea::clients {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool Blank(const std::string& text) { return text.find_first_not_of(" \t\r\n") == std::string::npos; }
+
+}  // namespace
+
+ReadMessage LinesOf(std::istream& in) {
+  return [&in](std::string& line) {
+    if (!std::getline(in, line)) return LineRead::kEnd;
+    if (line.ends_with('\r')) line.pop_back();
+    return LineRead::kLine;
+  };
+}
 
 Chat::Chat(Client* client, GenerateRequest request, ChatOptions options)
     : client_(client), request_(std::move(request)), options_(std::move(options)) {
-  Reset();
+  SetSystem(options_.system);
 }
 
-void Chat::Reset() {
-  history_.clear();
-  if (!options_.system.empty()) history_.push_back({"system", options_.system});
+void Chat::SetSystem(const std::string& text) {
+  options_.system = text;
+  if (!history_.empty() && history_.front().role == "system") history_.erase(history_.begin());
+  if (!text.empty()) history_.insert(history_.begin(), {"system", text});
 }
 
-bool Chat::Command(const std::string& line, std::ostream& out) {
-  if (line == "/exit" || line == "/quit") return false;
-  if (line == "/reset") {
-    Reset();
-    out << "The conversation starts anew.\n";
-  } else {
-    out << "/reset  start anew\n/exit   leave (or Ctrl-D)\nCtrl-C  stop the answer; without one, leave\n";
-  }
+void Chat::Note(const std::string& text, std::ostream& err) const {
+  const std::string safe = ForTerminal(text);
+  err << (options_.colour ? "\x1b[2m" + safe + "\x1b[0m\n" : safe + "\n") << std::flush;
+}
+
+bool Chat::DropOldest(std::vector<Message>& messages) {
+  const auto first = messages.begin() + (messages.front().role == "system" ? 1 : 0);
+  const auto last = messages.end() - 1;
+  if (first >= last) return false;
+  auto end = first + 1;
+  while (end < last && end->role != "user") ++end;
+  messages.erase(first, end);
   return true;
 }
 
-Chat::Turn Chat::Answer(const std::string& line, std::ostream& out, std::ostream& err, Canceller* canceller) {
-  history_.push_back({"user", line});
-  request_.messages = history_;
-  std::string text;
-  canceller->Reset();
-  answering_ = true;
-  const auto answer = client_->Generate(
-      request_,
-      [&](const std::string& piece) {
-        text += piece;
-        out << (options_.terminal ? ForTerminal(piece) : piece) << std::flush;
-      },
-      canceller);
-  answering_ = false;
-  if (answer.ok() || !text.empty()) out << "\n" << std::flush;
-  if (answer.ok()) {
-    history_.push_back({"assistant", text});
-    return Turn::kAnswered;
+std::string Chat::Ending(const Answer& answer, double seconds) const {
+  std::vector<std::string> parts;
+  const int64_t tokens = answer.completion_tokens;
+  if (tokens > 0) parts.push_back(absl::StrCat(tokens, tokens == 1 ? " token" : " tokens"));
+  // The first token's time is the prompt's, so it is no part of the speed.
+  if (tokens > 1 && seconds > 0)
+    parts.push_back(absl::StrFormat("%.1f tokens/s", static_cast<double>(tokens - 1) / seconds));
+  if (answer.finish_reason == "length") {
+    const auto& most = request_.sampling.max_tokens;
+    parts.push_back(most && tokens >= *most
+                        ? absl::StrCat("cut off by max_tokens = ", *most, " (/set max_tokens changes it)")
+                        : "cut off: the server's limit of an answer, or the context is full");
   }
-  if (absl::IsCancelled(answer.status()) && canceller->cancelled()) {
-    // What was said was said: the model sees the same conversation as the user.
-    if (text.empty()) {
-      history_.pop_back();
-    } else {
-      history_.push_back({"assistant", text});
+  return parts.empty() ? "" : "[" + absl::StrJoin(parts, ", ") + "]";
+}
+
+absl::StatusOr<Answer> Chat::Stream(int dropped, std::string& said, const Streams& to) {
+  WordWrap wrap(options_.columns ? options_.columns() : 0);
+  Clock::time_point first;
+  const auto print = [&](const std::string& piece) {
+    if (said.empty()) {
+      first = Clock::now();
+      if (dropped > 0)
+        Note(absl::StrFormat("[the context is full: the oldest %d turn%s dropped]", dropped, dropped == 1 ? "" : "s"),
+             to.err);
     }
+    said += piece;
+    to.out << (options_.terminal ? wrap.Push(ForTerminal(piece)) : piece) << std::flush;
+  };
+  to.canceller->Reset();
+  answering_ = true;
+  auto answer = client_->Generate(request_, print, to.canceller);
+  answering_ = false;
+  if (answer.ok() || !said.empty()) to.out << "\n" << std::flush;
+  const std::string ending =
+      answer.ok() && options_.interactive ? Ending(*answer, said.empty() ? 0 : Since(first)) : "";
+  if (!ending.empty()) Note(ending, to.err);
+  return answer;
+}
+
+Chat::Turn Chat::Ask(const std::string& text, const Streams& to) {
+  last_ = text;
+  request_.messages = history_;
+  request_.messages.push_back({"user", text});
+  std::string said;
+  auto answer = Stream(0, said, to);
+  for (int dropped = 1; IsContextFull(answer.status()) && said.empty() && DropOldest(request_.messages); ++dropped)
+    answer = Stream(dropped, said, to);
+  const bool cancelled = absl::IsCancelled(answer.status()) && to.canceller->cancelled();
+  // What was said was said, also when it was cut short: the model sees the same conversation as the user.
+  if (answer.ok() || (cancelled && !said.empty())) {
+    history_ = request_.messages;
+    history_.push_back({"assistant", said});
+  }
+  if (answer.ok()) return Turn::kAnswered;
+  if (cancelled) {
+    if (options_.interactive) Note("[stopped]", to.err);
     return Turn::kCancelled;
   }
-  history_.pop_back();
-  err << "error: " << ForTerminal(std::string(answer.status().message())) << "\n" << std::flush;
+  to.err << "error: " << ForTerminal(std::string(answer.status().message())) << "\n" << std::flush;
   return Turn::kFailed;
 }
 
-int Chat::Run(std::istream& in, std::ostream& out, std::ostream& err, Canceller* canceller) {
-  for (std::string line;;) {
-    if (options_.interactive) out << "> " << std::flush;
-    if (!std::getline(in, line)) break;
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty()) continue;
+int Chat::Run(const ReadMessage& read, std::ostream& out, std::ostream& err, Canceller* canceller) {
+  const Streams to{out, err, canceller};
+  for (std::string line; !leaving_;) {
+    const LineRead got = read(line);
+    if (got == LineRead::kInterrupted) return kExitCancelled;
+    if (got == LineRead::kEnd) break;
+    if (line.empty() || (options_.interactive && Blank(line))) continue;
     if (options_.interactive && line[0] == '/') {
-      if (!Command(line, out)) return 0;
-      continue;
+      if (RunCommand(line, to)) continue;
+      if (line.starts_with("//")) line.erase(0, 1);
     }
-    const Turn turn = Answer(line, out, err, canceller);
+    const Turn turn = Ask(line, to);
     if (options_.interactive) continue;
     if (turn == Turn::kCancelled) return kExitCancelled;
     if (turn == Turn::kFailed) return 1;
   }
-  if (options_.interactive) out << "\n" << std::flush;
   return 0;
-}
-
-int ChatMain(int argc, char** argv) {
-  Endpoint endpoint;
-  KeyFlags key_flags;
-  GenerateRequest request;
-  ChatOptions options;
-  Flags flags(
-      "pangea chat [options]",
-      "Talks with a chat model; answers stream as they are made. Ctrl-C stops an answer, and leaves when there is "
-      "none. When standard\n"
-      "input is not a terminal, each of its lines is one message of the user, and only the answers are printed.");
-  AddEndpointFlags(flags, &endpoint);
-  key_flags.Add(flags);
-  flags.Text("--model", "NAME", "as the server calls it (default: its first)", &request.model);
-  flags.Text("--system", "TEXT", "system message", &options.system);
-  AddSamplingFlags(flags, &request.sampling);
-  flags.Real("--timeout", "seconds for one answer", {0.001, 86400}, &request.timeout_seconds);
-  auto words = flags.Parse(argc, argv);
-  if (words.ok() && !flags.help() && !words->empty()) {
-    words = absl::InvalidArgumentError("chat takes no \"" + words->front() + "\"; see --help");
-  }
-  if (!words.ok()) return std::cerr << "pangea chat: " << words.status().message() << "\n", kExitUsage;
-  if (flags.help()) return std::cout << flags.Help(), 0;
-  auto key = key_flags.Get();
-  if (!key.ok()) return std::cerr << "pangea chat: " << key.status().message() << "\n", kExitUsage;
-  endpoint.api_key = *std::move(key);
-  auto client = Client::Create(endpoint);
-  if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kExitUsage;
-
-  options.interactive = isatty(STDIN_FILENO);
-  options.terminal = isatty(STDOUT_FILENO);
-  Canceller canceller;
-  std::atomic<const Chat*> running{nullptr};
-  InterruptWatcher watcher([&] {
-    const Chat* chat = running;
-    if (chat != nullptr && chat->answering()) return canceller.Cancel();
-    _exit(kExitCancelled);  // the main thread sits in a read that nothing else ends
-  });
-  auto model = (*client)->Model(request.model);
-  if (!model.ok()) return std::cerr << "pangea chat: " << model.status().message() << "\n", 1;
-  request.model = *model;
-  Chat chat(client->get(), std::move(request), options);
-  running = &chat;
-  if (options.interactive) std::cout << "Talking with " << *model << ". /help shows the commands.\n";
-  const int status = chat.Run(std::cin, std::cout, std::cerr, &canceller);
-  running = nullptr;
-  return status;
 }
 
 }  // namespace pangea::clients

@@ -1,42 +1,76 @@
-// A conversation over lines of text: what `pangea chat` does, apart from the terminal.
+// A conversation over messages of text: what `pangea chat` does, apart from the terminal.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <istream>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "clients/client.h"
+#include "clients/line_editor.h"
 
 namespace pangea::clients {
 
 struct ChatOptions {
-  std::string system;       // first message, when not empty
-  bool interactive = true;  // prompts, commands (/help, /reset, /exit); errors end only the answer, not the chat
-  bool terminal = true;     // the output is a terminal: control characters are taken out
+  std::string system;            // first message, when not empty
+  bool interactive = true;       // commands (/help), notes after answers; errors end only the answer, not the chat
+  bool terminal = true;          // the output is a terminal: control characters are taken out
+  bool colour = false;           // notes are dim
+  std::function<int()> columns;  // of the terminal, to break lines between words; none, or 0: they are not broken
 };
+
+// Where messages come from: a terminal's editor, or the lines of a stream.
+using ReadMessage = std::function<LineRead(std::string&)>;
+ReadMessage LinesOf(std::istream& in);
 
 class Chat {
  public:
   // request: model, sampling and timeout of every turn.
   Chat(Client* client, GenerateRequest request, ChatOptions options);
-  // Reads lines until the end, /exit, or (not interactive) the first error or cancellation. Returns the exit status.
-  // canceller is reset before each turn.
-  int Run(std::istream& in, std::ostream& out, std::ostream& err, Canceller* canceller);
+  // Reads messages until the end, /exit, an interrupt, or (not interactive) the first error or cancellation. Returns
+  // the exit status. Answers go to out, notes and errors to err. canceller is reset before each turn.
+  int Run(const ReadMessage& read, std::ostream& out, std::ostream& err, Canceller* canceller);
   // True while an answer is under way: then an interrupt cancels it, otherwise it ends the chat. Any thread.
   bool answering() const { return answering_; }
   const std::vector<Message>& history() const { return history_; }
 
  private:
   enum class Turn { kAnswered, kCancelled, kFailed };
-  Turn Answer(const std::string& line, std::ostream& out, std::ostream& err, Canceller* canceller);
-  bool Command(const std::string& line, std::ostream& out);  // false: leave
-  void Reset();
+  struct Streams {
+    std::ostream &out, &err;
+    Canceller* canceller;
+  };
+  struct Command {
+    std::string name, argument, help;
+    void (Chat::*run)(const std::string& argument, const Streams& to);
+  };
+  static const std::vector<Command>& Commands();
+
+  Turn Ask(const std::string& text, const Streams& to);
+  absl::StatusOr<Answer> Stream(int dropped, std::string& said, const Streams& to);
+  // The oldest turn goes, but never the system message nor the last message. False: nothing is left to go.
+  static bool DropOldest(std::vector<Message>& messages);
+  void Note(const std::string& text, std::ostream& err) const;
+  std::string Ending(const Answer& answer, double seconds) const;
+
+  bool RunCommand(const std::string& line, const Streams& to);  // false: the line is a message after all
+  void Help(const std::string& argument, const Streams& to);
+  void Reset(const std::string& argument, const Streams& to);
+  void System(const std::string& argument, const Streams& to);
+  void Set(const std::string& argument, const Streams& to);
+  void Retry(const std::string& argument, const Streams& to);
+  void Save(const std::string& argument, const Streams& to);
+  void Load(const std::string& argument, const Streams& to);
+  void Exit(const std::string& argument, const Streams& to);
+  void SetSystem(const std::string& text);
 
   Client* client_;
   GenerateRequest request_;
   ChatOptions options_;
   std::vector<Message> history_;
+  std::string last_;  // what was asked last, answered or not
+  bool leaving_ = false;
   std::atomic<bool> answering_{false};
 };
 

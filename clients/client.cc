@@ -1,8 +1,10 @@
 #include "clients/client.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "clients/grpc_client.h"
 #include "clients/rest_client.h"
 #include "clients/text.h"
@@ -14,20 +16,49 @@ struct Client::State {
   std::optional<RestEndpoint> rest;
 };
 
+namespace {
+
+// gRPC's own answer to a wrong address is about name resolution, or does not come before a call.
+absl::Status CheckGrpcAddress(const std::string& address) {
+  const size_t scheme = address.find("://");
+  if (scheme != std::string::npos && address.starts_with("http")) {
+    const std::string rest = address.substr(scheme + 3);
+    return absl::InvalidArgumentError("a gRPC address has no http://; write --grpc " + rest.substr(0, rest.find('/')) +
+                                      ", or --rest " + address + " when it is the REST door's");
+  }
+  if (address.find(':') == std::string::npos)
+    return absl::InvalidArgumentError("expected HOST:PORT, such as 127.0.0.1:8001, not \"" + address + "\"");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsContextFull(const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status)) return false;
+  const auto code = status.GetPayload(kErrorCode);
+  if (code && *code == "context_length_exceeded") return true;
+  const std::string text(status.message());
+  for (const char* words : {"context_length_exceeded", "context length", "context size"}) {
+    if (text.find(words) != text.npos) return true;
+  }
+  return false;
+}
+
 Client::Client() : state_(std::make_unique<State>()) {}
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const Endpoint& endpoint) {
   std::unique_ptr<Client> client(new Client());
   if (endpoint.rest.empty()) {
-    if (endpoint.grpc.find(':') == std::string::npos)
-      return absl::InvalidArgumentError("expected HOST:PORT, not \"" + endpoint.grpc + "\"");
+    const absl::Status address = CheckGrpcAddress(endpoint.grpc);
+    if (!address.ok()) return address;
+    if (!endpoint.ca_file.empty()) return absl::InvalidArgumentError("--ca-file needs --rest https://…");
     client->state_->grpc.emplace(endpoint.grpc, endpoint.api_key);
     return client;
   }
   auto url = ParseHttpUrl(endpoint.rest);
   if (!url.ok()) return url.status();
-  client->state_->rest = RestEndpoint{*std::move(url), endpoint.api_key};
+  client->state_->rest = RestEndpoint{*std::move(url), endpoint.api_key, endpoint.ca_file};
   return client;
 }
 
@@ -45,11 +76,14 @@ absl::StatusOr<std::vector<std::string>> Client::Models(double timeout_seconds) 
 }
 
 absl::StatusOr<std::string> Client::Model(const std::string& wanted) {
-  if (!wanted.empty()) return wanted;
   auto models = Models();
-  if (!models.ok()) return models.status();
+  const bool no_list = absl::IsNotFound(models.status()) || absl::IsUnimplemented(models.status());
+  if (!models.ok() && !(no_list && !wanted.empty())) return models.status();
+  if (!models.ok()) return wanted;
   if (models->empty()) return absl::NotFoundError("the server has no model");
-  return models->front();
+  if (wanted.empty()) return models->front();
+  if (std::find(models->begin(), models->end(), wanted) != models->end()) return wanted;
+  return absl::NotFoundError("the server has no model '" + wanted + "'; it serves " + absl::StrJoin(*models, ", "));
 }
 
 }  // namespace pangea::clients

@@ -16,9 +16,14 @@ namespace pangea::clients {
 
 struct Endpoint {
   std::string grpc = "127.0.0.1:8001";
-  std::string rest;     // http://HOST:PORT; not empty: REST instead of gRPC
+  std::string rest;     // http://HOST:PORT or https://…; not empty: REST instead of gRPC
   std::string api_key;  // sent as a bearer token when not empty
+  std::string ca_file;  // of https: trusted authorities (PEM); empty: the system's
 };
+
+// The server refused a request because prompt and answer do not fit in the model's context: Pangea, OpenAI's servers,
+// vLLM and llama-server are recognised.
+bool IsContextFull(const absl::Status& status);
 
 // Thread safe.
 class Client {
@@ -31,7 +36,8 @@ class Client {
   absl::StatusOr<Answer> Generate(const GenerateRequest& request, const OnText& on_text = nullptr,
                                   Canceller* canceller = nullptr);
   absl::StatusOr<std::vector<std::string>> Models(double timeout_seconds = 10);
-  // `wanted`, or when that is empty the first model that the server has.
+  // `wanted`, or when that is empty the first model that the server has. NotFound, which names what is served, when
+  // `wanted` is not in the server's list; a server without such a list is not asked again.
   absl::StatusOr<std::string> Model(const std::string& wanted);
 
  private:

@@ -213,7 +213,9 @@ TEST_F(GrpcTest, DeadlineEndsTheCall) {
 
 TEST_F(GrpcTest, TheFirstModelIsTheDefault) {
   EXPECT_EQ(*client_->Model(""), "first");
-  EXPECT_EQ(*client_->Model("other"), "other");
+  EXPECT_EQ(*client_->Model("second"), "second");
+  EXPECT_EQ(client_->Model("other").status(),
+            absl::NotFoundError("the server has no model 'other'; it serves first, second"));
 }
 
 TEST(Grpc, NobodyThere) {
@@ -223,6 +225,20 @@ TEST(Grpc, NobodyThere) {
   GenerateRequest request = ChatRequest();
   request.timeout_seconds = 5;
   EXPECT_FALSE((*Client::Create(endpoint))->Generate(request).ok());
+}
+
+TEST(Grpc, AddressesThatAreNone) {
+  Endpoint endpoint;
+  for (const char* url : {"http://h:8001", "https://h:8001/", "http://h:8001/v1"}) {
+    endpoint.grpc = url;
+    const absl::Status status = Client::Create(endpoint).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << url;
+    EXPECT_NE(std::string(status.message()).find("write --grpc h:8001, or --rest " + std::string(url)),
+              std::string::npos)
+        << status;
+  }
+  endpoint.grpc = "host";
+  EXPECT_FALSE(Client::Create(endpoint).ok());
 }
 
 std::unique_ptr<Client> RestClientOf(const std::string& url) {
@@ -317,6 +333,19 @@ TEST(Rest, ConnectionsThatBreak) {
   EXPECT_EQ(RestClientOf(garbage.url())->Generate(ChatRequest()).status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(Rest, AnotherProtocolIsNamed) {
+  using namespace std::string_literals;
+  const std::pair<std::string, const char*> kCases[] = {
+      {"\0\0\x12\x04\0\0\0\0\0"s + std::string(18, '\0'), "is a gRPC port"},  // HTTP/2's SETTINGS
+      {"\0\0\0\x04\0\0\0\0\0"s, "is a gRPC port"},
+      {"\x15\x03\x01\0\x02\x02\x46"s, "speaks TLS; write https://"}};
+  for (const auto& [bytes, said] : kCases) {
+    FakeHttpServer server([&](const FakeHttpServer::Request&, Connection& c) { c.Write(bytes); });
+    const std::string message(RestClientOf(server.url())->Generate(ChatRequest()).status().message());
+    EXPECT_NE(message.find(said), std::string::npos) << message;
+  }
+}
+
 TEST(Rest, CancelAndDeadlineHangUp) {
   FakeHttpServer server([](const FakeHttpServer::Request&, Connection& c) {
     c.Write(Connection::kEventStream);
@@ -353,14 +382,20 @@ TEST(Url, AcceptsAndRefuses) {
   EXPECT_EQ(url->path, "/a/b");
   EXPECT_EQ(ParseHttpUrl("http://[::1]:8000")->host, "::1");
   EXPECT_EQ(ParseHttpUrl("http://h")->port, "80");
-  for (const char* bad : {"", "h", "h:80", "https://h", "ftp://h", "http://", "http://u:p@h", "http://h/?q=1",
+  EXPECT_FALSE(ParseHttpUrl("http://h")->tls);
+  EXPECT_TRUE(ParseHttpUrl("https://h/")->tls);
+  EXPECT_EQ(ParseHttpUrl("https://h")->port, "443");
+  EXPECT_EQ(ParseHttpUrl("https://h:8443/v1")->port, "8443");
+  const std::pair<const char*, const char*> kPaths[] = {
+      {"http://h", ""},           {"http://h/", ""},        {"http://h/v1", ""},
+      {"http://h/v1/", ""},       {"http://h//v1//", ""},   {"http://h/a/v1", "/a"},
+      {"http://h/v1/a", "/v1/a"}, {"http://h/av1", "/av1"}, {"http://h/a/v1/v1", "/a/v1"}};
+  for (const auto& [address, path] : kPaths) EXPECT_EQ(ParseHttpUrl(address)->path, path) << address;
+  for (const char* bad : {"", "h", "h:80", "https://", "ftp://h", "http://", "http://u:p@h", "http://h/?q=1",
                           "http://h/#f", "http://h:99999", "http://h:0", "http://h:x", "http://h:", "http://[::1",
                           "http://[::1]x", "http://[x]", "http://h:80:80", "http://h\\\\@x/", "http://a b/"}) {
     EXPECT_FALSE(ParseHttpUrl(bad).ok()) << bad;
   }
-  Endpoint endpoint;
-  endpoint.rest = "https://h";
-  EXPECT_EQ(Client::Create(endpoint).status().message(), "https is not supported; use http");
 }
 
 }  // namespace

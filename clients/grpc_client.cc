@@ -9,9 +9,22 @@
 namespace pangea::clients {
 namespace {
 
-absl::Status ToStatus(const grpc::Status& status) {
-  // The codes are the same numbers; the texts are the server's.
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+// The codes are the same numbers, and the texts are the server's; but what the library says of a connection that does
+// not come about is put in a user's words.
+absl::Status ToStatus(const grpc::Status& status, const std::string& address) {
+  const std::string& text = status.error_message();
+  const auto says = [&](const char* words) { return text.find(words) != std::string::npos; };
+  std::string own = text;
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    if (says("http1.x server")) {
+      own = address + " speaks HTTP/1.1, and no gRPC; when it is a REST door, write --rest http://" + address;
+    } else if (says("Connection refused")) {
+      own = address + ": connection refused; is pangea serve running?";
+    } else if (says("C-ares status is not ARES_SUCCESS") || says("DNS resolution failed")) {
+      own = address + ": no such host (expected HOST:PORT)";
+    }
+  }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), own);
 }
 
 template <typename T, typename Set>
@@ -101,7 +114,8 @@ class Call {
 };
 
 template <typename Chunk>
-absl::StatusOr<Answer> Collect(std::unique_ptr<grpc::ClientReader<Chunk>> reader, const OnText& on_text) {
+absl::StatusOr<Answer> Collect(std::unique_ptr<grpc::ClientReader<Chunk>> reader, const OnText& on_text,
+                               const std::string& address) {
   Answer answer;
   Chunk chunk;
   while (reader->Read(&chunk)) {
@@ -109,13 +123,13 @@ absl::StatusOr<Answer> Collect(std::unique_ptr<grpc::ClientReader<Chunk>> reader
     if (!text.empty()) on_text(text);
   }
   const grpc::Status status = reader->Finish();
-  if (!status.ok()) return ToStatus(status);
+  if (!status.ok()) return ToStatus(status, address);
   return answer;
 }
 
 template <typename Response>
-absl::StatusOr<Answer> Whole(const grpc::Status& status, const Response& response) {
-  if (!status.ok()) return ToStatus(status);
+absl::StatusOr<Answer> Whole(const grpc::Status& status, const Response& response, const std::string& address) {
+  if (!status.ok()) return ToStatus(status, address);
   Answer answer;
   Take(response, answer);
   return answer;
@@ -125,7 +139,7 @@ absl::StatusOr<Answer> Whole(const grpc::Status& status, const Response& respons
 
 struct GrpcClient::State {
   std::unique_ptr<v1::Generation::Stub> stub;
-  std::string api_key;
+  std::string api_key, address;
 };
 
 GrpcClient::GrpcClient(const std::string& address, std::string api_key) : state_(std::make_unique<State>()) {
@@ -134,6 +148,7 @@ GrpcClient::GrpcClient(const std::string& address, std::string api_key) : state_
   auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   state_->stub = v1::Generation::NewStub(channel);
   state_->api_key = std::move(api_key);
+  state_->address = address;
 }
 GrpcClient::~GrpcClient() = default;
 
@@ -146,26 +161,26 @@ absl::StatusOr<Answer> GrpcClient::Generate(const GenerateRequest& request, cons
     if (on_text == nullptr) {
       v1::ChatCompletionResponse response;
       const grpc::Status status = stub.ChatCompletion(&call.context, message, &response);
-      return Whole(status, response);
+      return Whole(status, response, state_->address);
     }
     message.mutable_stream_options()->set_include_usage(true);
-    return Collect(stub.ChatCompletionStream(&call.context, message), on_text);
+    return Collect(stub.ChatCompletionStream(&call.context, message), on_text, state_->address);
   }
   v1::CompletionRequest message = CompletionProto(request);
   if (on_text == nullptr) {
     v1::CompletionResponse response;
     const grpc::Status status = stub.Completion(&call.context, message, &response);
-    return Whole(status, response);
+    return Whole(status, response, state_->address);
   }
   message.mutable_stream_options()->set_include_usage(true);
-  return Collect(stub.CompletionStream(&call.context, message), on_text);
+  return Collect(stub.CompletionStream(&call.context, message), on_text, state_->address);
 }
 
 absl::StatusOr<std::vector<std::string>> GrpcClient::Models(double timeout_seconds) {
   Call call(timeout_seconds, state_->api_key, nullptr);
   v1::ListModelsResponse response;
   const grpc::Status status = state_->stub->ListModels(&call.context, v1::ListModelsRequest(), &response);
-  if (!status.ok()) return ToStatus(status);
+  if (!status.ok()) return ToStatus(status, state_->address);
   std::vector<std::string> names;
   for (const v1::Model& model : response.data()) names.push_back(model.id());
   return names;

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -15,11 +16,13 @@
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "clients/sse.h"
+#include "clients/tls.h"
 
 namespace pangea::clients {
 namespace {
@@ -42,19 +45,31 @@ struct Exchange {
   HttpRequest request;
   HttpLoop::OnEvent on_event;
   beast::tcp_stream stream;
+  std::optional<asio::ssl::stream<beast::tcp_stream&>> tls;  // over `stream`, of https
   asio::ip::tcp::resolver resolver;
   bool cancelled = false;
 };
 
-absl::Status Failure(const Exchange& exchange, const error_code& error, const char* doing) {
-  const std::string what =
-      exchange.request.url.host + ":" + exchange.request.url.port + ": " + doing + ": " + error.message();
+absl::Status Failure(const Exchange& exchange, const error_code& error, std::string doing) {
   if (exchange.cancelled) return absl::CancelledError("cancelled");
-  if (error == beast::error::timeout) return absl::DeadlineExceededError(what);
-  return absl::UnavailableError(what);
+  const std::string where = exchange.request.url.host + ":" + exchange.request.url.port + ": ";
+  if (error == beast::error::timeout) return absl::DeadlineExceededError(where + doing + ": " + error.message());
+  if (error == asio::error::connection_refused)
+    return absl::UnavailableError(where + "connection refused; is pangea serve running?");
+  return absl::UnavailableError(where + doing + ": " + error.message());
 }
 
-asio::awaitable<absl::Status> Send(Exchange& x) {
+// What an answer that is no HTTP/1.1 looks like; empty: nothing known.
+std::string OtherProtocol(const HttpUrl& url, std::string_view bytes) {
+  const std::string address = url.host + ":" + url.port;
+  // A frame of HTTP/2 (RFC 9113, 4.1): three bytes of length, then the type; a server's first one is SETTINGS, 4.
+  if (bytes.size() >= 4 && bytes[0] == 0 && bytes[3] == 4)
+    return address + " is a gRPC port, and no REST one; write --grpc " + address;
+  if (bytes.starts_with("\x15\x03")) return address + " speaks TLS; write https://";  // a record with an alert
+  return "";
+}
+
+asio::awaitable<absl::Status> Connect(Exchange& x) {
   const HttpUrl& url = x.request.url;
   auto [resolve_error, addresses] = co_await x.resolver.async_resolve(url.host, url.port, kTuple);
   if (resolve_error) co_return Failure(x, resolve_error, "resolve");
@@ -63,6 +78,19 @@ asio::awaitable<absl::Status> Send(Exchange& x) {
   if (connect_error) co_return Failure(x, connect_error, "connect");
   error_code ignored;
   x.stream.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  if (!x.tls) co_return absl::OkStatus();
+  const absl::Status expected = ExpectHost(x.tls->native_handle(), url.host);
+  if (!expected.ok()) co_return expected;
+  auto [tls_error] = co_await x.tls->async_handshake(asio::ssl::stream_base::client, kTuple);
+  if (!tls_error) co_return absl::OkStatus();
+  if (x.cancelled || tls_error == beast::error::timeout) co_return Failure(x, tls_error, "TLS handshake");
+  co_return absl::UnavailableError(url.host + ":" + url.port + ": " +
+                                   HandshakeFailure(x.tls->native_handle(), tls_error));
+}
+
+template <typename Stream>
+asio::awaitable<absl::Status> Send(Exchange& x, Stream& stream) {
+  const HttpUrl& url = x.request.url;
   http::request<http::string_body> message(http::string_to_verb(x.request.method), url.path + x.request.target, 11);
   const bool v6 = url.host.find(':') != std::string::npos;
   message.set(http::field::host, (v6 ? "[" + url.host + "]" : url.host) + ":" + url.port);
@@ -75,7 +103,7 @@ asio::awaitable<absl::Status> Send(Exchange& x) {
     message.body() = x.request.body;
   }
   message.prepare_payload();
-  auto [write_error, bytes] = co_await http::async_write(x.stream, message, kTuple);
+  auto [write_error, bytes] = co_await http::async_write(stream, message, kTuple);
   // A server may answer and close before it has read everything (413): what it said is worth more than our broken pipe.
   if (write_error && write_error != asio::error::broken_pipe && write_error != asio::error::connection_reset) {
     co_return Failure(x, write_error, "write");
@@ -99,13 +127,20 @@ absl::Status Take(Exchange& x, SseParser* sse, std::string_view bytes, HttpRespo
   return status;
 }
 
-asio::awaitable<absl::StatusOr<HttpResponse>> Receive(Exchange& x) {
+template <typename Stream>
+asio::awaitable<absl::StatusOr<HttpResponse>> Receive(Exchange& x, Stream& stream) {
   beast::flat_buffer buffer(1 << 18);
   http::response_parser<http::buffer_body> parser;
   parser.header_limit(1 << 16);
   parser.body_limit(boost::none);
-  auto [header_error, header_bytes] = co_await http::async_read_header(x.stream, buffer, parser, kTuple);
-  if (header_error) co_return Failure(x, header_error, "read");
+  auto [header_error, header_bytes] = co_await http::async_read_header(stream, buffer, parser, kTuple);
+  if (header_error) {
+    const auto seen = buffer.data();
+    const std::string other =
+        OtherProtocol(x.request.url, std::string_view(static_cast<const char*>(seen.data()), seen.size()));
+    if (!other.empty() && !x.cancelled) co_return absl::UnavailableError(other);
+    co_return Failure(x, header_error, "read");
+  }
   HttpResponse response;
   response.status = static_cast<int>(parser.get().result_int());
   const bool events =
@@ -115,7 +150,7 @@ asio::awaitable<absl::StatusOr<HttpResponse>> Receive(Exchange& x) {
   while (!parser.is_done()) {
     parser.get().body().data = chunk.data();
     parser.get().body().size = chunk.size();
-    auto [error, bytes] = co_await http::async_read_some(x.stream, buffer, parser, kTuple);
+    auto [error, bytes] = co_await http::async_read_some(stream, buffer, parser, kTuple);
     const size_t size = chunk.size() - parser.get().body().size;
     const absl::Status taken = Take(x, events ? &sse : nullptr, std::string_view(chunk.data(), size), response);
     if (x.cancelled) co_return absl::CancelledError("cancelled");
@@ -125,10 +160,18 @@ asio::awaitable<absl::StatusOr<HttpResponse>> Receive(Exchange& x) {
   co_return response;
 }
 
+template <typename Stream>
+asio::awaitable<absl::StatusOr<HttpResponse>> SendAndReceive(Exchange& x, Stream& stream) {
+  const absl::Status sent = co_await Send(x, stream);
+  if (!sent.ok()) co_return sent;
+  co_return co_await Receive(x, stream);
+}
+
 }  // namespace
 
 struct HttpLoop::State {
   asio::io_context io{1};
+  std::optional<absl::StatusOr<asio::ssl::context>> tls;  // made for the first request by https, with its ca_file
   uint64_t next = 1;
   std::map<uint64_t, Exchange*> open;
   std::set<std::shared_ptr<asio::steady_timer>> timers;
@@ -141,18 +184,23 @@ struct HttpLoop::State {
     if (x.stream.socket().is_open()) x.stream.socket().close(ignored);
   }
 
+  asio::awaitable<absl::StatusOr<HttpResponse>> Exchanged(Exchange& x) {
+    if (x.request.url.tls) {
+      if (!tls) tls.emplace(MakeTlsContext(x.request.ca_file));
+      if (!tls->ok()) co_return tls->status();
+      x.tls.emplace(x.stream, **tls);
+    }
+    const absl::Status connected = co_await Connect(x);
+    if (!connected.ok()) co_return connected;
+    if (x.tls) co_return co_await SendAndReceive(x, *x.tls);
+    co_return co_await SendAndReceive(x, x.stream);
+  }
+
   asio::awaitable<void> Run(uint64_t id, std::unique_ptr<Exchange> exchange, OnDone on_done) {
     Exchange& x = *exchange;
     x.stream.expires_after(Duration(x.request.timeout_seconds));
     absl::StatusOr<HttpResponse> result = absl::CancelledError("cancelled");
-    if (!x.cancelled) {
-      const absl::Status sent = co_await Send(x);
-      if (sent.ok()) {
-        result = co_await Receive(x);
-      } else {
-        result = sent;
-      }
-    }
+    if (!x.cancelled) result = co_await Exchanged(x);
     open.erase(id);
     on_done(result);
   }

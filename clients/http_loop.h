@@ -19,6 +19,7 @@ struct HttpRequest {
   std::string target;         // appended to url.path, "/v1/models"
   std::string body;           // JSON
   std::string authorization;  // header value; empty: none
+  std::string ca_file;        // of https: trusted authorities; empty: the system's. The same in all of one loop.
   double timeout_seconds = 600;
 };
 struct HttpResponse {

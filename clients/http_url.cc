@@ -26,13 +26,12 @@ bool IsPath(std::string_view path) {
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   const absl::Status expected =
       absl::InvalidArgumentError("expected a URL such as http://127.0.0.1:8000, not \"" + url.substr(0, 200) + "\"");
-  if (url.starts_with("https://")) return absl::InvalidArgumentError("https is not supported; use http");
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme) || url.size() > 2000) return expected;
-  std::string_view rest = std::string_view(url).substr(kScheme.size());
+  const bool tls = url.starts_with("https://");
+  if ((!tls && !url.starts_with("http://")) || url.size() > 2000) return expected;
+  std::string_view rest = std::string_view(url).substr(tls ? 8 : 7);
   const std::string_view authority = rest.substr(0, rest.find('/'));
   std::string_view path = rest.substr(authority.size());
-  std::string_view host = authority, port = "80";
+  std::string_view host = authority, port = tls ? "443" : "80";
   const size_t colon = authority.rfind(':');
   if (colon != authority.npos && authority.find(']', colon) == authority.npos) {
     host = authority.substr(0, colon);
@@ -47,8 +46,13 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   }
   const int number = Only(port, "0123456789") && port.size() <= 5 ? std::atoi(std::string(port).c_str()) : 0;
   if (number < 1 || number > 65535 || !IsPath(path)) return expected;
-  while (path.ends_with('/')) path.remove_suffix(1);
-  return HttpUrl{std::string(host), std::string(port), std::string(path)};
+  const auto trim = [&path] {
+    while (path.ends_with('/')) path.remove_suffix(1);
+  };
+  trim();
+  if (path.ends_with("/v1")) path.remove_suffix(3);
+  trim();
+  return HttpUrl{std::string(host), std::string(port), std::string(path), tls};
 }
 
 }  // namespace pangea::clients

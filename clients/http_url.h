@@ -9,9 +9,11 @@ namespace pangea::clients {
 
 struct HttpUrl {
   std::string host, port;  // IPv6 without brackets
-  std::string path;        // without a final slash; may be empty
+  std::string path;        // what comes before /v1 in every route; without a final slash; may be empty
+  bool tls = false;        // https
 };
-// "http://HOST[:PORT][/PATH]". InvalidArgument: anything else, https named as not supported.
+// "http://HOST[:PORT][/PATH]", or https. A final "/v1" is dropped, since clients of the OpenAI API are given it with the
+// base URL. InvalidArgument: anything else.
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
 
 }  // namespace pangea::clients

@@ -1,7 +1,6 @@
 #include "clients/interrupt.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -9,29 +8,21 @@
 #include <utility>
 
 namespace pangea::clients {
-namespace {
 
-sigset_t Interrupt() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
-}  // namespace
-
-InterruptWatcher::InterruptWatcher(std::function<void()> on_interrupt) {
-  const sigset_t set = Interrupt();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+InterruptWatcher::InterruptWatcher(std::function<void(int signal)> on_signal, std::initializer_list<int> signals) {
+  sigemptyset(&set_);
+  for (int signal : signals) sigaddset(&set_, signal);
+  pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   stop_ = eventfd(0, EFD_CLOEXEC);
-  signals_ = signalfd(-1, &set, SFD_CLOEXEC);
-  thread_ = std::thread([this, on_interrupt = std::move(on_interrupt)] {
+  signals_ = signalfd(-1, &set_, SFD_CLOEXEC);
+  thread_ = std::thread([this, on_signal = std::move(on_signal)] {
     for (;;) {
       pollfd fds[] = {{stop_, POLLIN, 0}, {signals_, POLLIN, 0}};
       if (poll(fds, 2, -1) < 0) continue;  // EINTR
       if (fds[0].revents != 0) return;
       signalfd_siginfo info;
-      if (fds[1].revents != 0 && read(signals_, &info, sizeof(info)) == sizeof(info)) on_interrupt();
+      if (fds[1].revents != 0 && read(signals_, &info, sizeof(info)) == sizeof(info))
+        on_signal(static_cast<int>(info.ssi_signo));
     }
   });
 }
@@ -41,8 +32,7 @@ InterruptWatcher::~InterruptWatcher() {
   thread_.join();
   close(stop_);
   close(signals_);
-  const sigset_t set = Interrupt();
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
 }
 
 }  // namespace pangea::clients

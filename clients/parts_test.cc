@@ -1,17 +1,15 @@
-// The parts of the clients that need no server: SSE, flags, statistics, text, conversations, prompts of the load
-// generator.
+// The parts of the clients that need no server: SSE, flags, statistics, text, prompts of the load generator.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <random>
-#include <sstream>
 
-#include "clients/chat.h"
 #include "clients/commands.h"
 #include "clients/fake_http_server.h"
 #include "clients/flags.h"
 #include "clients/load.h"
+#include "clients/sampling_flags.h"
 #include "clients/sse.h"
 #include "clients/statistics.h"
 #include "clients/text.h"
@@ -137,99 +135,78 @@ TEST(Text, Utf8AndTerminals) {
   EXPECT_EQ(ForTerminal("a\x1b[2Jb\r\x07\x7f\xc2\x9b\xff"), "a\uFFFD[2Jb\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");
 }
 
-// A server that answers a chat with the number of messages it was sent and the last one's text.
-void Echo(const FakeHttpServer::Request& request, Connection& connection) {
-  const json body = json::parse(request.body);
-  const std::string last = body["messages"].back()["content"];
-  if (last == "fail") {
-    connection.Write(FakeHttpServer::Json(400, R"({"error":{"message":"no \u001b[2J"}})"));
-    return;
-  }
-  connection.Write(Connection::kEventStream);
-  const std::string text = std::to_string(body["messages"].size()) + ":" + last;
-  connection.Event(json({{"choices", {{{"delta", {{"content", text}}}}}}}).dump());
-  if (last == "wait") connection.WaitForClose();
-  connection.Event("[DONE]");
-  connection.Chunk("");
-}
-
-struct ChatRun {
-  int status = 0;
-  std::string out, err;
-  std::vector<Message> history;
-};
-ChatRun Talk(const std::string& lines, ChatOptions options) {
-  FakeHttpServer server(Echo);
-  Endpoint endpoint;
-  endpoint.rest = server.url();
-  const auto client = *Client::Create(endpoint);
-  GenerateRequest request;
-  request.model = "m";
-  request.timeout_seconds = 60;
-  Chat chat(client.get(), request, options);
-  std::istringstream in(lines);
-  std::ostringstream out, err;
-  Canceller canceller;
-  ChatRun run;
-  run.status = chat.Run(in, out, err, &canceller);
-  run.out = out.str(), run.err = err.str(), run.history = chat.history();
-  EXPECT_FALSE(chat.answering());
-  return run;
-}
-
-TEST(Chat, KeepsItsHistory) {
-  const ChatRun run = Talk("hi\n\nyou\r\n", {.system = "s", .interactive = false, .terminal = false});
-  EXPECT_EQ(run.status, 0);
-  EXPECT_EQ(run.out, "2:hi\n4:you\n");
-  EXPECT_EQ(run.err, "");
-  ASSERT_EQ(run.history.size(), 5u);
-  EXPECT_EQ(run.history[4].role, "assistant");
-  EXPECT_EQ(run.history[4].content, "4:you");
-}
-
-TEST(Chat, AFailedTurnIsForgotten) {
-  const ChatRun piped = Talk("hi\nfail\nyou\n", {.interactive = false, .terminal = false});
-  EXPECT_EQ(piped.status, 1);
-  EXPECT_EQ(piped.out, "1:hi\n");
-  EXPECT_EQ(piped.err, "error: no \uFFFD[2J\n");
-  const ChatRun typed = Talk("hi\nfail\nyou\n", {.interactive = true, .terminal = true});
-  EXPECT_EQ(typed.status, 0);
-  EXPECT_EQ(typed.out, "> 1:hi\n> > 3:you\n> \n");
-}
-
-TEST(Chat, CommandsAreForTerminals) {
-  const ChatRun typed = Talk("a\n/reset\nb\n/help\n/exit\nc\n", {.interactive = true, .terminal = true});
-  EXPECT_NE(typed.out.find("1:a"), std::string::npos);
-  EXPECT_NE(typed.out.find("1:b"), std::string::npos);
-  EXPECT_EQ(typed.out.find("c\n>"), std::string::npos);
-  EXPECT_EQ(Talk("/reset\n", {.interactive = false, .terminal = false}).out, "1:/reset\n");
-}
-
-TEST(Chat, CancelKeepsWhatWasSaid) {
-  FakeHttpServer server(Echo);
-  Endpoint endpoint;
-  endpoint.rest = server.url();
-  const auto client = *Client::Create(endpoint);
-  GenerateRequest request;
-  request.model = "m";
-  Canceller canceller;
-  // An output that interrupts when the answer's first text arrives.
-  struct Interrupting : std::stringbuf {
-    Canceller* canceller = nullptr;
-    std::streamsize xsputn(const char* s, std::streamsize n) override {
-      if (std::string_view(s, static_cast<size_t>(n)).find("wait") != std::string_view::npos) canceller->Cancel();
-      return std::stringbuf::xsputn(s, n);
+// What a terminal shows after "go back N, erase to the end of the line": enough to read what WordWrap prints.
+std::string Shown(const std::string& printed) {
+  std::string out;
+  for (size_t i = 0; i < printed.size(); ++i) {
+    if (printed[i] != '\x1b') {
+      out += printed[i];
+      continue;
     }
-  } buffer;
-  buffer.canceller = &canceller;
-  std::ostream out(&buffer);
-  std::ostringstream err;
-  std::istringstream in("wait\nnext\n");
-  Chat chat(client.get(), request, {.interactive = true, .terminal = false});
-  EXPECT_EQ(chat.Run(in, out, err, &canceller), 0);
-  EXPECT_NE(buffer.str().find("3:next"), std::string::npos) << buffer.str();
-  EXPECT_EQ(chat.history()[1].content, "1:wait");
-  EXPECT_EQ(err.str(), "");
+    const size_t d = printed.find('D', i);
+    out.resize(out.size() - std::stoul(printed.substr(i + 2, d - i - 2)));
+    EXPECT_EQ(printed.substr(d, 4), "D\x1b[K");
+    i = d + 3;
+  }
+  return out;
+}
+
+TEST(Text, WordsAreWrappedWhereverThePiecesAreCut) {
+  const struct {
+    int columns;
+    const char *text, *shown;
+  } kCases[] = {
+      {12, "aaa bbb ccc ddd", "aaa bbb ccc\nddd"},
+      {12, "aaa bbb cccc ddd", "aaa bbb \ncccc ddd"},
+      {12, "aaa bbbb cc dd", "aaa bbbb cc\ndd"},
+      {12, "short\nlines stay\n", "short\nlines stay\n"},
+      {12, "a 0123456789ABCDEF b", "a \n0123456789ABCDEF b"},  // longer than a line: the terminal breaks it
+      {12, "日本語日本語x", "日本語日本\n語x"},                // ten columns, and the last of twelve stays free
+      {12, "ab cdef日本語", "ab cdef日本\n語"},
+      {12, "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301",
+       "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301"},  // eleven columns
+      {0, "aaa bbb ccc ddd eee fff", "aaa bbb ccc ddd eee fff"},
+  };
+  for (const auto& c : kCases) {
+    const std::string text = c.text;
+    EXPECT_EQ(Shown(WordWrap(c.columns).Push(text)), c.shown);
+    WordWrap wrap(c.columns);
+    std::string printed;
+    for (size_t i = 0; i < text.size();) {  // one character at a time
+      size_t n = 1;
+      while (i + n < text.size() && (text[i + n] & 0xC0) == 0x80) ++n;
+      printed += wrap.Push(text.substr(i, n));
+      i += n;
+    }
+    EXPECT_EQ(Shown(printed), c.shown);
+  }
+}
+
+TEST(Text, TheNearestName) {
+  const std::vector<std::string> names = {"/help", "/reset", "/retry", "/save", "/set"};
+  EXPECT_EQ(Nearest("/sve", names), "/save");
+  EXPECT_EQ(Nearest("/rest", names), "/reset");
+  EXPECT_EQ(Nearest("/hlep", names), "/help");
+  EXPECT_EQ(Nearest("/frobnicate", names), "");
+  EXPECT_EQ(Nearest("", names), "");
+}
+
+TEST(Settings, AreFlagsByTheirNamesInTheApi) {
+  SamplingOptions sampling;
+  EXPECT_EQ(Settings(sampling), "");
+  EXPECT_TRUE(ChangeSetting("temperature", "0.5", &sampling).ok());
+  EXPECT_TRUE(ChangeSetting("max_tokens", "7", &sampling).ok());
+  EXPECT_TRUE(ChangeSetting("seed", "-1", &sampling).ok());
+  EXPECT_TRUE(ChangeSetting("stop", "a b", &sampling).ok());
+  EXPECT_TRUE(ChangeSetting("stop", "c", &sampling).ok());
+  EXPECT_EQ(sampling.temperature, 0.5);
+  EXPECT_EQ(sampling.stop, std::vector<std::string>{"c"});
+  EXPECT_EQ(Settings(sampling), "max_tokens = 7\ntemperature = 0.5\nseed = -1\nstop = c\n");
+  EXPECT_TRUE(ChangeSetting("temperature", "default", &sampling).ok());
+  EXPECT_FALSE(sampling.temperature.has_value());
+  EXPECT_EQ(ChangeSetting("top_p", "2", &sampling).message(), "top_p: expected a number from 0 to 1, not \"2\"");
+  EXPECT_EQ(ChangeSetting("nope", "1", &sampling).code(), absl::StatusCode::kNotFound);
+  for (const std::string& name : SettingNames()) EXPECT_TRUE(ChangeSetting(name, "1", &sampling).ok()) << name;
 }
 
 LoadOptions Load(const FakeHttpServer& server) {
@@ -369,7 +346,9 @@ TEST(Commands, HelpAndWrongLines) {
     EXPECT_NE(help.find(flag), std::string::npos) << flag;
   }
   EXPECT_EQ(run(ChatMain, {"chat", "word"}).first, 64);
-  EXPECT_EQ(run(ChatMain, {"chat", "--rest", "https://x"}).first, 64);
+  EXPECT_EQ(run(ChatMain, {"chat", "--rest", "ftp://x"}).first, 64);
+  EXPECT_EQ(run(ChatMain, {"chat", "--grpc", "http://x:1"}).first, 64);
+  EXPECT_EQ(run(ChatMain, {"chat", "--grpc", "x:1", "--ca-file", "f"}).first, 64);
   EXPECT_EQ(run(GenerateMain, {"generate", "--chat", "--raw", "x"}).first, 64);
   EXPECT_EQ(run(GenerateMain, {"generate", "a", "b"}).first, 64);
   EXPECT_EQ(run(GenerateMain, {"generate", "--system", "s", "a"}).first, 64);

@@ -38,6 +38,9 @@ struct Answer {
   std::string model, fingerprint;
 };
 
+// The payload of a Status that holds the error's `code` of the OpenAI API, when the server named one.
+inline constexpr char kErrorCode[] = "code";
+
 using OnText = std::function<void(const std::string&)>;
 
 }  // namespace pangea::clients

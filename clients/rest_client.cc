@@ -78,7 +78,10 @@ absl::Status ErrorObject(absl::StatusCode code, const json& error, const std::st
   if (message.empty()) message = otherwise;
   const std::string param = Text(Member(error, "param"));
   if (!param.empty()) message += " (" + param + ")";
-  return absl::Status(code, message);
+  absl::Status status(code, message);
+  const std::string name = Text(Member(error, "code"));
+  if (!name.empty()) status.SetPayload(kErrorCode, absl::Cord(name));
+  return status;
 }
 
 absl::StatusCode CodeOf(int http_status) {
@@ -124,6 +127,7 @@ HttpRequest MakeRestRequest(const RestEndpoint& endpoint, const GenerateRequest&
   http.url = endpoint.url;
   http.target = request.chat() ? "/v1/chat/completions" : "/v1/completions";
   http.authorization = Authorization(endpoint);
+  http.ca_file = endpoint.ca_file;
   http.timeout_seconds = request.timeout_seconds;
   http.body = Body(request, stream).dump(-1, ' ', false, json::error_handler_t::replace);
   return http;
@@ -203,6 +207,7 @@ absl::StatusOr<std::vector<std::string>> RestModels(const RestEndpoint& endpoint
   http.method = "GET";
   http.target = "/v1/models";
   http.authorization = Authorization(endpoint);
+  http.ca_file = endpoint.ca_file;
   http.timeout_seconds = timeout_seconds;
   auto response = Call(std::move(http), nullptr, nullptr);
   if (!response.ok()) return response.status();

@@ -15,6 +15,7 @@ namespace pangea::clients {
 struct RestEndpoint {
   HttpUrl url;
   std::string api_key;
+  std::string ca_file;  // of https; empty: the system's authorities
 };
 
 // The whole HTTP request. stream: server-sent events with the usage in the last chunk.

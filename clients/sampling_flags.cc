@@ -3,26 +3,102 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
 
 namespace pangea::clients {
+namespace {
+
+using IntegerMember = std::optional<int64_t> SamplingOptions::*;
+using RealMember = std::optional<double> SamplingOptions::*;
+struct Setting {
+  const char* name;
+  const char* help;
+  Flags::Range range;
+  std::variant<IntegerMember, RealMember> member;
+};
+using S = SamplingOptions;
+const Setting kSettings[] = {
+    {"max_tokens", "tokens to generate at most", {1, 1 << 24}, &S::max_tokens},
+    {"min_tokens", "tokens before an end token may come", {0, 1 << 24}, &S::min_tokens},
+    {"temperature", "0 is greedy", {0, 100}, &S::temperature},
+    {"top_p", "nucleus sampling", {0, 1}, &S::top_p},
+    {"top_k", "sample among the best k; 0 is off", {0, 1 << 24}, &S::top_k},
+    {"min_p", "least probability, as a share of the best", {0, 1}, &S::min_p},
+    {"seed", "the same seed gives the same text", {-9.2e18, 9.2e18}, &S::seed},
+    {"presence_penalty", "for tokens already generated", {-2, 2}, &S::presence_penalty},
+    {"frequency_penalty", "for each time a token was generated", {-2, 2}, &S::frequency_penalty},
+    {"repetition_penalty", "for tokens of prompt and answer", {1e-2, 100}, &S::repetition_penalty},
+};
+constexpr char kStop[] = "stop";  // the one that is a list of texts
+
+std::string FlagOf(std::string name) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  return "--" + name;
+}
+
+}  // namespace
 
 void AddEndpointFlags(Flags& flags, Endpoint* endpoint) {
   flags.Text("--grpc", "HOST:PORT", "gRPC server (default " + endpoint->grpc + ")", &endpoint->grpc);
-  flags.Text("--rest", "URL", "REST server instead, such as http://127.0.0.1:8000", &endpoint->rest);
+  flags.Text("--rest", "URL", "REST server instead, such as http://127.0.0.1:8000 or https://example.org/v1",
+             &endpoint->rest);
+  AddCaFileFlag(flags, &endpoint->ca_file);
+}
+
+void AddCaFileFlag(Flags& flags, std::string* file) {
+  flags.Text("--ca-file", "FILE", "certificates (PEM) to trust for https (default: the system's)", file);
 }
 
 void AddSamplingFlags(Flags& flags, SamplingOptions* sampling) {
-  flags.Integer("--max-tokens", "tokens to generate at most", {1, 1 << 24}, &sampling->max_tokens);
-  flags.Integer("--min-tokens", "tokens before an end token may come", {0, 1 << 24}, &sampling->min_tokens);
-  flags.Real("--temperature", "0 is greedy", {0, 100}, &sampling->temperature);
-  flags.Real("--top-p", "nucleus sampling", {0, 1}, &sampling->top_p);
-  flags.Integer("--top-k", "sample among the best k; 0 is off", {0, 1 << 24}, &sampling->top_k);
-  flags.Real("--min-p", "least probability, as a share of the best", {0, 1}, &sampling->min_p);
-  flags.Integer("--seed", "the same seed gives the same text", {-9.2e18, 9.2e18}, &sampling->seed);
-  flags.Real("--presence-penalty", "for tokens already generated", {-2, 2}, &sampling->presence_penalty);
-  flags.Real("--frequency-penalty", "for each time a token was generated", {-2, 2}, &sampling->frequency_penalty);
-  flags.Real("--repetition-penalty", "for tokens of prompt and answer", {1e-2, 100}, &sampling->repetition_penalty);
-  flags.List("--stop", "TEXT", "end before this text; may be repeated", &sampling->stop);
+  for (const Setting& setting : kSettings) {
+    const std::string flag = FlagOf(setting.name);
+    if (const auto* integer = std::get_if<IntegerMember>(&setting.member)) {
+      flags.Integer(flag, setting.help, setting.range, &(sampling->**integer));
+    } else {
+      flags.Real(flag, setting.help, setting.range, &(sampling->*std::get<RealMember>(setting.member)));
+    }
+  }
+  flags.List(FlagOf(kStop), "TEXT", "end before this text; may be repeated", &sampling->stop);
+}
+
+std::vector<std::string> SettingNames() {
+  std::vector<std::string> names;
+  for (const Setting& setting : kSettings) names.push_back(setting.name);
+  names.push_back(kStop);
+  return names;
+}
+
+absl::Status ChangeSetting(const std::string& name, const std::string& value, SamplingOptions* sampling) {
+  const std::vector<std::string> names = SettingNames();
+  if (std::find(names.begin(), names.end(), name) == names.end()) return absl::NotFoundError("no setting " + name);
+  if (name == kStop) sampling->stop.clear();
+  if (value != "default") {
+    Flags flags("", "");
+    AddSamplingFlags(flags, sampling);
+    const std::string flag = FlagOf(name);
+    const char* words[] = {"", flag.c_str(), value.c_str()};
+    const auto parsed = flags.Parse(3, words);
+    if (parsed.ok()) return absl::OkStatus();
+    return absl::InvalidArgumentError(name + std::string(parsed.status().message().substr(flag.size())));
+  }
+  for (const Setting& setting : kSettings) {
+    if (setting.name == name) std::visit([&](auto member) { (sampling->*member).reset(); }, setting.member);
+  }
+  return absl::OkStatus();
+}
+
+std::string Settings(const SamplingOptions& sampling) {
+  std::string out;
+  for (const Setting& setting : kSettings) {
+    const auto show = [&](auto member) {
+      if (sampling.*member) absl::StrAppend(&out, setting.name, " = ", *(sampling.*member), "\n");
+    };
+    std::visit(show, setting.member);
+  }
+  for (const std::string& text : sampling.stop) absl::StrAppend(&out, kStop, " = ", text, "\n");
+  return out;
 }
 
 void KeyFlags::Add(Flags& flags) {

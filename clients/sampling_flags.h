@@ -11,7 +11,14 @@ struct KeyFlags {
   void Add(Flags& flags);                   // --api-key, --api-key-file
   absl::StatusOr<std::string> Get() const;  // empty: none; NotFound, InvalidArgument: of the file
 };
-void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest
+void AddEndpointFlags(Flags& flags, Endpoint* endpoint);  // --grpc, --rest, --ca-file
+void AddCaFileFlag(Flags& flags, std::string* file);
 void AddSamplingFlags(Flags& flags, SamplingOptions* sampling);
+
+// The same settings by the names of the OpenAI API (max_tokens, stop, …), for a chat that is under way.
+std::vector<std::string> SettingNames();
+// value "default" leaves it to the server. InvalidArgument: the value, NotFound: the name.
+absl::Status ChangeSetting(const std::string& name, const std::string& value, SamplingOptions* sampling);
+std::string Settings(const SamplingOptions& sampling);  // "name = value" by line, of those that are set
 
 }  // namespace pangea::clients

@@ -1,0 +1,111 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <utility>
+
+#include "clients/chat.h"
+#include "clients/commands.h"
+#include "clients/interrupt.h"
+#include "clients/sampling_flags.h"
+#include "clients/text.h"
+
+namespace pangea::clients {
+namespace {
+
+struct Options {
+  Endpoint endpoint;
+  KeyFlags key;
+  GenerateRequest request;
+  ChatOptions chat;
+  bool no_history = false;
+};
+
+void Define(Flags& flags, Options& o) {
+  AddEndpointFlags(flags, &o.endpoint);
+  o.key.Add(flags);
+  flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.request.model);
+  flags.Text("--system", "TEXT", "system message", &o.chat.system);
+  AddSamplingFlags(flags, &o.request.sampling);
+  flags.Real("--timeout", "seconds for one answer", {0.001, 86400}, &o.request.timeout_seconds);
+  flags.Switch("--no-history", "read and write no file of what was typed", &o.no_history);
+}
+
+absl::Status Read(Flags& flags, Options& o, int argc, char** argv) {
+  const auto words = flags.Parse(argc, argv);
+  if (!words.ok() || flags.help()) return words.status();
+  if (!words->empty()) return absl::InvalidArgumentError("chat takes no \"" + words->front() + "\"; see --help");
+  auto key = o.key.Get();
+  if (key.ok()) o.endpoint.api_key = *std::move(key);
+  return key.status();
+}
+
+// A terminal without an editor (its output goes elsewhere, or it knows no escape sequences) still sees prompts.
+ReadMessage Prompted(ReadMessage read) {
+  return [read = std::move(read)](std::string& line) {
+    std::cout << "> " << std::flush;
+    const LineRead got = read(line);
+    if (got == LineRead::kEnd) std::cout << "\n" << std::flush;
+    return got;
+  };
+}
+
+int Talk(Options& o, Client& client) {
+  o.chat.interactive = isatty(STDIN_FILENO);
+  o.chat.terminal = isatty(STDOUT_FILENO);
+  o.chat.colour = WantsColour(STDERR_FILENO);
+  o.chat.columns = [] { return TerminalColumns(STDOUT_FILENO); };
+  Canceller canceller;
+  std::atomic<const Chat*> running{nullptr};
+  std::atomic<const LineEditor*> editing{nullptr};
+  InterruptWatcher watcher(
+      [&](int signal) {
+        const Chat* chat = running;
+        // The second Ctrl-C, while the first is still being obeyed, leaves.
+        if (signal == SIGINT && chat != nullptr && chat->answering() && !canceller.cancelled())
+          return canceller.Cancel();
+        if (const LineEditor* editor = editing; editor != nullptr) editor->Restore();
+        _exit(128 + signal);  // the main thread may sit in a read that nothing else ends
+      },
+      {SIGINT, SIGTERM, SIGHUP});
+  auto model = client.Model(o.request.model);
+  if (!model.ok()) return std::cerr << "pangea chat: " << ForTerminal(std::string(model.status().message())) << "\n", 1;
+  o.request.model = *model;
+  if (o.chat.interactive)
+    std::cout << "Talking with " << ForTerminal(*model) << ". /help shows the commands.\n" << std::flush;
+  std::unique_ptr<LineEditor> editor;
+  ReadMessage read = LinesOf(std::cin);
+  if (CanEdit()) editor = LineEditor::Create(o.no_history ? "" : HistoryFile());
+  if (editor != nullptr) {
+    editing = editor.get();
+    read = [&editor](std::string& line) { return editor->Read(line); };
+  } else if (o.chat.interactive) {
+    read = Prompted(std::move(read));
+  }
+  Chat chat(&client, std::move(o.request), o.chat);
+  running = &chat;
+  const int status = chat.Run(read, std::cout, std::cerr, &canceller);
+  running = nullptr;
+  editing = nullptr;
+  return status;
+}
+
+}  // namespace
+
+int ChatMain(int argc, char** argv) {
+  Options options;
+  Flags flags(
+      "pangea chat [options]",
+      "Talks with a chat model; answers stream as they are made. Ctrl-C stops an answer, and leaves when there is "
+      "none. What was typed is\nkept in $XDG_STATE_HOME/pangea/chat_history (~/.local/state without it), the last 1000 "
+      "messages, for this user alone.\nWhen standard input is not a terminal, each of its lines is one message of the "
+      "user, and only the answers are printed.");
+  Define(flags, options);
+  const absl::Status status = Read(flags, options, argc, argv);
+  if (status.ok() && flags.help()) return std::cout << flags.Help(), 0;
+  if (!status.ok()) return std::cerr << "pangea chat: " << status.message() << "\n", kExitUsage;
+  auto client = Client::Create(options.endpoint);
+  if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kExitUsage;
+  return Talk(options, **client);
+}
+
+}  // namespace pangea::clients

@@ -1,0 +1,104 @@
+#include "clients/line_editor.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+// clients/rust/src/lib.rs
+extern "C" {
+void* pangea_editor_new(const char* path, size_t length);
+int32_t pangea_editor_read(void* editor, const char** text, size_t* length);
+void pangea_editor_free(void* editor);
+}
+
+namespace pangea::clients {
+namespace {
+
+// Bracketed paste: the terminal says where a paste begins and ends. Kept on between reads too, so that a paste during
+// an answer is one message as well.
+constexpr std::string_view kPasteOn = "\x1b[?2004h", kPasteOff = "\x1b[?2004l";
+
+void Put(std::string_view text) {
+  if (write(STDOUT_FILENO, text.data(), text.size()) < 0) return;  // the terminal has gone: the next read says so
+}
+
+bool KnowsEscapes() {
+  const char* term = std::getenv("TERM");
+  const std::string_view name = term == nullptr ? "" : term;
+  return !name.empty() && name != "dumb" && name != "cons25" && name != "emacs";
+}
+
+}  // namespace
+
+std::unique_ptr<LineEditor> LineEditor::Create(const std::string& history_file) {
+  termios found;
+  if (tcgetattr(STDIN_FILENO, &found) != 0) return nullptr;
+  if (!history_file.empty()) {
+    const std::filesystem::path folder = std::filesystem::path(history_file).parent_path();
+    std::error_code error;
+    if (std::filesystem::create_directories(folder, error))
+      std::filesystem::permissions(folder, std::filesystem::perms::owner_all, error);
+  }
+  void* editor = pangea_editor_new(history_file.data(), history_file.size());
+  if (editor == nullptr) return nullptr;
+  std::unique_ptr<LineEditor> made(new LineEditor(editor, found));
+  made->Quiet();
+  return made;
+}
+
+LineEditor::~LineEditor() {
+  Restore();
+  pangea_editor_free(editor_);
+}
+
+void LineEditor::Quiet() const {
+  termios quiet = found_;
+  quiet.c_iflag &= ~static_cast<tcflag_t>(ICRNL);
+  // Without ICANON a line has no limit of 4095 bytes, and NOFLSH keeps what was typed when Ctrl-C ends an answer.
+  quiet.c_lflag = (quiet.c_lflag & ~static_cast<tcflag_t>(ECHO | ICANON | IEXTEN)) | ISIG | NOFLSH;
+  tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
+  Put(kPasteOn);
+}
+
+void LineEditor::Restore() const {
+  Put(kPasteOff);
+  tcsetattr(STDIN_FILENO, TCSANOW, &found_);
+}
+
+LineRead LineEditor::Read(std::string& line) {
+  const char* text = nullptr;
+  size_t length = 0;
+  const int32_t outcome = pangea_editor_read(editor_, &text, &length);
+  Quiet();
+  if (outcome == 2) return LineRead::kInterrupted;
+  if (outcome != 0) return LineRead::kEnd;
+  line.assign(text, length);
+  return LineRead::kLine;
+}
+
+bool CanEdit() { return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && KnowsEscapes(); }
+
+bool WantsColour(int fd) {
+  const char* no_colour = std::getenv("NO_COLOR");
+  return isatty(fd) && KnowsEscapes() && (no_colour == nullptr || *no_colour == '\0');
+}
+
+int TerminalColumns(int fd) {
+  winsize size{};
+  return isatty(fd) && KnowsEscapes() && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+std::string HistoryFile() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  const char* home = std::getenv("HOME");
+  std::string base = state != nullptr && *state == '/' ? state : "";
+  if (base.empty() && home != nullptr && *home == '/') base = std::string(home) + "/.local/state";
+  return base.empty() ? "" : base + "/pangea/chat_history";
+}
+
+}  // namespace pangea::clients

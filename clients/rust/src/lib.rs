@@ -1,0 +1,148 @@
+//! The line editor of `pangea chat` behind a C ABI; clients/line_editor.cc is its only caller. Lines are UTF-8 of any
+//! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and a backslash before Enter begin
+//! a new line. A panic is caught and reads as a failure.
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler, Helper, KeyCode,
+    KeyEvent, Modifiers, Movement, RepeatCount,
+};
+
+const HISTORY_ENTRIES: usize = 1000;
+const HISTORY_ENTRY_BYTES: usize = 32 << 10; // a longer message is not remembered
+
+pub struct LineEditor {
+    editor: Editor<Continuation, FileHistory>,
+    history: Option<PathBuf>,
+    line: String,
+}
+
+/// A backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A binding
+/// can give only one command, and of those only completion replaces text before the cursor and moves past it.
+struct Continuation;
+impl ConditionalEventHandler for Continuation {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
+        (at.line().ends_with('\\') && at.pos() == at.line().len()).then_some(Cmd::Complete)
+    }
+}
+impl Completer for Continuation {
+    type Candidate = String;
+    fn complete(&self, line: &str, pos: usize, _: &Context) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok((
+            line[..pos].strip_suffix('\\').unwrap_or(line).len(),
+            vec!["\n".to_owned()],
+        ))
+    }
+}
+impl Hinter for Continuation {
+    type Hint = String;
+}
+impl Highlighter for Continuation {}
+impl Validator for Continuation {}
+impl Helper for Continuation {}
+
+/// Ctrl-C: drops what was typed; with nothing typed it is the interrupt that ends the chat.
+struct Interrupt;
+impl ConditionalEventHandler for Interrupt {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
+        (!at.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
+    }
+}
+
+fn make(history: Option<PathBuf>) -> Result<LineEditor, ReadlineError> {
+    let config = Config::builder()
+        .max_history_size(HISTORY_ENTRIES)?
+        .history_ignore_dups(true)?
+        .build();
+    let mut editor = Editor::with_history(config.clone(), FileHistory::with_config(&config))?;
+    for key in [
+        KeyEvent(KeyCode::Enter, Modifiers::NONE),
+        KeyEvent::ctrl('J'),
+        KeyEvent::ctrl('M'),
+    ] {
+        editor.bind_sequence(key, EventHandler::Conditional(Box::new(Continuation)));
+    }
+    for key in [
+        KeyEvent(KeyCode::Enter, Modifiers::ALT),
+        KeyEvent::alt('\r'),
+        KeyEvent::alt('\n'),
+    ] {
+        editor.bind_sequence(key, EventHandler::Simple(Cmd::Newline));
+    }
+    editor.set_helper(Some(Continuation));
+    editor.bind_sequence(
+        KeyEvent(KeyCode::Tab, Modifiers::NONE),
+        EventHandler::Simple(Cmd::SelfInsert(1, '\t')),
+    );
+    editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(Interrupt)));
+    if let Some(file) = &history {
+        let _ = editor.load_history(file); // none yet, or none that can be read: an empty one
+    }
+    Ok(LineEditor {
+        editor,
+        history,
+        line: String::new(),
+    })
+}
+
+/// `path`: the history's file, made when it is missing; empty: history only in memory. Null: no editor here.
+///
+/// # Safety
+/// `path` points at `length` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn pangea_editor_new(path: *const u8, length: usize) -> *mut LineEditor {
+    let bytes = if length == 0 {
+        &[]
+    } else {
+        std::slice::from_raw_parts(path, length)
+    };
+    let history = std::str::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from);
+    match catch_unwind(|| make(history)) {
+        Ok(Ok(editor)) => Box::into_raw(Box::new(editor)),
+        _ => std::ptr::null_mut(),
+    }
+}
+
+/// Reads one message from the terminal. 0: it lies at `text` until the next call; 1: the end; 2: interrupted; 3: failed.
+///
+/// # Safety
+/// `editor` is of `pangea_editor_new`, and used by one thread at a time.
+#[no_mangle]
+pub unsafe extern "C" fn pangea_editor_read(editor: *mut LineEditor, text: *mut *const u8, length: *mut usize) -> i32 {
+    let this = &mut *editor;
+    match catch_unwind(AssertUnwindSafe(|| this.editor.readline("> "))) {
+        Ok(Ok(line)) => this.line = line,
+        Ok(Err(ReadlineError::Eof)) => return 1,
+        Ok(Err(ReadlineError::Interrupted)) => return 2,
+        _ => return 3,
+    }
+    if !this.line.trim().is_empty() && this.line.len() <= HISTORY_ENTRY_BYTES {
+        // A history that cannot be written is no reason to stop talking.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _ = this.editor.add_history_entry(this.line.as_str());
+            if let Some(file) = &this.history {
+                let _ = this.editor.append_history(file);
+            }
+        }));
+    }
+    *text = this.line.as_ptr();
+    *length = this.line.len();
+    0
+}
+
+/// # Safety
+/// `editor` is of `pangea_editor_new` and not used again.
+#[no_mangle]
+pub unsafe extern "C" fn pangea_editor_free(editor: *mut LineEditor) {
+    drop(Box::from_raw(editor));
+}

@@ -1,0 +1,349 @@
+"""`pangea chat` at a terminal: editing, pastes, history, commands, interrupts; and what it prints where there is none."""
+
+import json
+import signal
+import stat
+import termios
+
+import pytest
+from fake_openai import FakeOpenAI
+from harness import PANGEA, run, until
+from terminal import Terminal, columns_of
+
+UP, DOWN, RIGHT, LEFT, HOME, END = ("\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[H", "\x1b[F")
+CTRL_A, CTRL_C, CTRL_D, CTRL_U, CTRL_W = "\x01", "\x03", "\x04", "\x15", "\x17"
+
+
+@pytest.fixture
+def fake():
+    with FakeOpenAI() as server:
+        yield server
+
+
+@pytest.fixture
+def chat(fake, tmp_path):
+    """-> start(*flags, **of_terminal): a chat at its first prompt; the history of a test is its own"""
+    opened = []
+
+    def start(*flags, env=None, **kw):
+        environment = {"XDG_STATE_HOME": str(tmp_path / "state"), "NO_COLOR": None, **(env or {})}
+        terminal = Terminal(PANGEA, "chat", "--rest", fake.url, *flags, env=environment, **kw)
+        opened.append(terminal)
+        terminal.wait("> ")
+        return terminal
+
+    yield start
+    for terminal in opened:
+        terminal.__exit__()
+
+
+def ask(terminal, keys, answer):
+    terminal.type(keys)
+    terminal.wait(answer)
+    terminal.wait("> ")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+def test_a_paste_of_several_lines_is_one_message(fake, chat, line_end):
+    terminal = chat()
+    terminal.paste(line_end.join(["def f(x):", "\treturn x", "", "What is f(1)?"]))
+    ask(terminal, "\r", "1:def")
+    assert fake.asked() == ["def f(x):\n\treturn x\n\nWhat is f(1)?"]
+    terminal.paste(line_end.join(["a", "b"]))
+    ask(terminal, " and c\r", "3:a")
+    assert fake.asked()[-1] == "a\nb and c"
+
+
+def test_long_lines_arrive_whole(fake, chat):
+    terminal = chat()
+    typed = "".join(chr(97 + i % 26) for i in range(8003))
+    ask(terminal, typed + "\r", "1:abc")
+    pasted = "".join(chr(65 + i % 26) for i in range(1 << 20))
+    terminal.paste(pasted)
+    ask(terminal, "\r", "3:ABC")
+    assert fake.asked() == [typed, pasted]
+
+
+def test_several_lines_can_be_typed(fake, chat):
+    terminal = chat()
+    ask(terminal, "one\\\rtwo\x1b\rthree\r", "1:one")
+    ask(terminal, "a\\b\r", "3:a")
+    assert fake.asked() == ["one\ntwo\nthree", "a\\b"]
+
+
+def test_editing_keys(fake, chat):
+    terminal = chat()
+    for keys, sent in [
+        (f"helo{LEFT}l", "hello"),
+        (f"orld{HOME}w{END}!", "world!"),
+        (f"orld{CTRL_A}w{RIGHT}{RIGHT}{RIGHT}{RIGHT}s", "worlds"),
+        (f"nonsense{CTRL_U}sense", "sense"),
+        (f"keep this word{CTRL_W}line", "keep this line"),
+        (f"日本語{LEFT}\x7f人", "日人語"),
+        ("typo\x7f\x7fre", "tyre"),
+    ]:
+        terminal.type(keys)
+        ask(terminal, "\r", sent)
+        assert fake.asked()[-1] == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "日本語のテキスト", "привет", "e\u0301te\u0301", "👍🎉 ok", "a\u200bb", "한국어", "ไทยที่", "❤\ufe0f x"],
+    ids=["ascii", "japanese", "russian", "combining", "emoji", "zero-width", "korean", "thai", "variation"],
+)
+def test_the_cursor_stands_where_the_text_ends(fake, chat, text):
+    terminal = chat()
+    terminal.type(text)
+    width = 2 + sum(map(columns_of, text))
+    assert until(lambda: terminal.screen.cursor == ("> " + text.rstrip(), width), 10), terminal.screen.cursor
+    # One step back and one letter: the screen shows what will be sent.
+    terminal.type(LEFT + "|")
+    assert until(lambda: "|" in terminal.screen.cursor[0], 10)
+    shown = terminal.screen.cursor[0][2:]
+    terminal.type("\r")
+    assert until(lambda: fake.bodies, 10) and fake.asked() == [shown]
+    assert shown.replace("|", "") == text and not shown.endswith("|")
+
+
+def test_wide_text_wraps_at_the_margin(fake, chat):
+    terminal = chat(columns=20)
+    terminal.type("漢" * 25 + LEFT * 3 + "x")
+    until(lambda: "x" in terminal.screen.text, 10)
+    assert terminal.screen.text.split("\n")[-3:] == ["> " + "漢" * 9, "漢" * 10, "漢" * 3 + "x" + "漢" * 3], terminal.screen.text
+    ask(terminal, "\r", "1:")
+    assert fake.asked() == ["漢" * 22 + "x" + "漢" * 3]
+
+
+def test_history_is_recalled_and_kept_for_this_user_alone(fake, chat, tmp_path):
+    terminal = chat()
+    ask(terminal, "first\r", "1:first")
+    terminal.paste("two\nlines")
+    ask(terminal, "\r", "3:two")
+    ask(terminal, UP * 3 + "!\r", "5:first!")  # in a message of two lines the first step is to the other line
+    terminal.type(CTRL_D)
+    assert terminal.ends() == 0
+    file = tmp_path / "state/pangea/chat_history"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = chat()
+    ask(again, UP + UP + DOWN + UP + "\r", "1:two")
+    assert fake.asked() == ["first", "two\nlines", "first!", "two\nlines"]
+
+
+def test_history_is_bounded(fake, chat, tmp_path):
+    file = tmp_path / "state/pangea/chat_history"
+    file.parent.mkdir(parents=True)
+    file.write_text("#V2\n" + "".join(f"old {i}\n" for i in range(5000)))
+    terminal = chat()
+    ask(terminal, "newest\r", "1:newest")
+    kept = file.read_text().split("\n")
+    assert "newest" in kept and len(kept) <= 1010 and "old 4999" in kept
+
+
+def test_history_can_be_off(fake, chat, tmp_path):
+    terminal = chat("--no-history")
+    ask(terminal, "secret\r", "1:secret")
+    ask(terminal, UP + "\r", "3:secret")
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_interrupt_ends_the_answer_and_a_second_one_the_chat(fake, chat):
+    terminal = chat()
+    terminal.type("wait for it\r")
+    terminal.wait("waiting")
+    terminal.type(CTRL_C)
+    terminal.wait("[stopped]")
+    terminal.wait("> ")
+    assert until(fake.hung_up.is_set, 10)
+    ask(terminal, "go on\r", "3:go on")
+    assert [m["content"] for m in fake.bodies[-1]["messages"]] == ["wait for it", "waiting", "go on"]
+    terminal.type("unfinished" + CTRL_C)  # drops the line, not the chat
+    ask(terminal, "other\r", "5:other")
+    terminal.type(CTRL_C)
+    assert terminal.ends() == 130
+    assert fake.asked() == ["wait for it", "go on", "other"]
+
+
+def test_what_is_typed_during_an_answer_waits_unseen(fake, chat):
+    terminal = chat()
+    terminal.type("wait\r")
+    terminal.wait("waiting")
+    terminal.type("typed ahead\rand more")
+    terminal.paste("\npasted ahead")
+    fake.go.set()
+    terminal.wait("1:wait")
+    answer = terminal.raw[: terminal.raw.index(b"1:wait")].decode()
+    assert "ahead" not in answer, answer
+    terminal.wait("3:typed ahead")
+    terminal.wait("pasted ahead")
+    ask(terminal, "\r", "5:and more")
+    assert fake.asked() == ["wait", "typed ahead", "and more\npasted ahead"]
+
+
+def test_what_was_typed_is_kept_when_the_answer_is_stopped(fake, chat):
+    terminal = chat()
+    terminal.type("wait\r")
+    terminal.wait("waiting")
+    terminal.type("still here" + CTRL_C)
+    terminal.wait("[stopped]")
+    ask(terminal, "\r", "3:still here")
+
+
+def test_commands(fake, chat, tmp_path):
+    terminal = chat("--system", "be brief")
+    ask(terminal, "hello\r", "2:hello")
+    assert fake.bodies[-1]["messages"][0] == {"role": "system", "content": "be brief"} and "temperature" not in fake.bodies[-1]
+    ask(terminal, "/retry\r", "2:hello")
+    assert [m["content"] for m in fake.bodies[-1]["messages"]] == ["be brief", "hello"]
+    ask(terminal, "/set temperature 0.25\r", "temperature = 0.25")
+    ask(terminal, "/set max-tokens 9\r", "max_tokens = 9")
+    ask(terminal, "/set seed -4\r", "seed = -4")
+    ask(terminal, "/set top_p 2\r", "top_p: expected a number from 0 to 1")
+    ask(terminal, "/set temprature 2\r", "did you mean temperature?")
+    ask(terminal, "/set max_tokens default\r", "temperature = 0.25")
+    ask(terminal, "/system speak like a pirate\r", "system: speak like a pirate")
+    ask(terminal, "//etc is a folder\r", "4:/etc")
+    body = fake.bodies[-1]
+    assert body["temperature"] == 0.25 and body["seed"] == -4 and "max_tokens" not in body and "top_p" not in body
+    assert [m["content"] for m in body["messages"]] == ["speak like a pirate", "hello", "2:hello", "/etc is a folder"]
+    ask(terminal, f"/save {tmp_path}/talk.json\r", "5 messages are in")
+    saved = json.loads((tmp_path / "talk.json").read_text())
+    assert saved["messages"] == body["messages"] + [{"role": "assistant", "content": "4:/etc is a folder"}] and saved["model"] == "fake"
+    ask(terminal, "/save /no/such/folder/x\r", "cannot write /no/such/folder/x: No such file")
+    ask(terminal, "/rest\r", "unknown command /rest; did you mean /reset?")
+    ask(terminal, "/frobnicate the thing\r", "unknown command /frobnicate (")
+    ask(terminal, "/reset\r", "starts anew")
+    ask(terminal, "again\r", "2:again")
+    ask(terminal, f"/load {tmp_path}/talk.json\r", "a conversation of 5 messages")
+    ask(terminal, "and then\r", "6:and then")
+    ask(terminal, "/load /dev/null\r", "holds no")
+    ask(terminal, "/system -\r", "no system message")
+    ask(terminal, "bare\r", "7:bare")
+    ask(terminal, "/help\r", "/retry")
+    terminal.paste("/* a comment */\nint main();")
+    ask(terminal, "\r", "9:/*")
+    terminal.type("/exit\r")
+    assert terminal.ends() == 0
+
+
+def test_the_end_of_an_answer_tells_its_speed_and_whether_it_was_cut(fake, chat):
+    terminal = chat()
+    terminal.type("hello there friend\r")
+    terminal.wait("[7 tokens, ")
+    terminal.wait(" tokens/s]")
+    fake.finish = "length"
+    terminal.type("more\r")
+    terminal.wait("cut off: the server's limit of an answer, or the context is full]")
+    terminal.wait("> ")
+    terminal.type("/set max_tokens 7\r")
+    terminal.wait("> ")
+    terminal.type("more\r")
+    terminal.wait("cut off by max_tokens = 7")
+
+
+def test_the_oldest_turns_go_when_the_context_is_full(fake, chat):
+    fake.most = 4
+    terminal = chat("--system", "be brief")
+    for i in range(3):
+        terminal.type(f"question {i}\r")
+        if i == 2:
+            terminal.wait("[the context is full: the oldest 1 turn dropped]")
+        terminal.wait(f":question {i}")
+        terminal.wait("> ")
+    assert [m["content"] for m in fake.bodies[-1]["messages"]] == ["be brief", "question 1", "4:question 1", "question 2"]
+    fake.most = 2
+    terminal.type("question 3\r")
+    terminal.wait("[the context is full: the oldest 2 turns dropped]")
+    terminal.wait("2:question 3")
+    terminal.wait("> ")
+    fake.most = 1  # not even system message and question fit: nothing is forgotten for it
+    terminal.type("question 4\r")
+    terminal.wait("error: This model's maximum context length")
+    terminal.wait("> ")
+    fake.most = 1000
+    ask(terminal, "question 5\r", "4:question 5")
+    piped = run("chat", "--rest", fake.url, stdin="a\n")
+    fake.most = 1
+    piped = run("chat", "--rest", fake.url, stdin="a\nb\n")
+    assert piped.stdout == "1:a\n1:b\n" and "oldest 1 turn dropped" in piped.stderr and piped.returncode == 0, piped
+
+
+def test_colours_are_for_terminals_that_want_them(fake, chat):
+    def colours(**env):
+        terminal = chat(env=env)
+        ask(terminal, "hello\r", "1:hello")
+        terminal.type(CTRL_D)
+        assert terminal.ends() == 0
+        return b"\x1b[2m" in terminal.raw, terminal.raw
+
+    assert colours()[0]
+    assert not colours(NO_COLOR="1")[0]
+    assert colours(NO_COLOR="")[0], "an empty NO_COLOR asks for nothing (no-color.org)"
+    assert b"\x1b" not in colours(TERM="dumb")[1]
+    piped = run("chat", "--rest", fake.url, stdin="hello\n")
+    assert piped.stdout == "1:hello\n" and piped.stderr == ""
+
+
+def test_words_are_not_cut_at_the_margin(fake, chat):
+    fake.answer = "The quick brown fox jumps over the lazy dog while 日本語日本語日本語日本語日本語 and an unreasonablyoverlongwordwithoutanyspace ends it"
+    terminal = chat(columns=24)
+    terminal.type("go\r")
+    terminal.wait("ends it")
+    lines = terminal.screen.text.split("\n")
+    assert "The quick brown fox" in lines and "jumps over the lazy dog" in lines, lines
+    assert fake.answer.replace(" ", "") in "".join(lines).replace(" ", ""), lines
+    assert all(sum(map(columns_of, line)) <= 24 for line in lines)
+
+
+def test_the_model_is_checked_before_the_greeting(fake, chat):
+    fake.models = ("one", "two")
+    r = run("chat", "--rest", fake.url, "--model", "wrong", stdin="hello\n")
+    assert r.returncode == 1 and r.stdout == "" and "no model 'wrong'; it serves one, two" in r.stderr and not fake.bodies, r
+    terminal = Terminal(PANGEA, "chat", "--rest", fake.url, "--model", "wrong")
+    assert terminal.ends() == 1 and b"Talking" not in terminal.raw and b"it serves one, two" in terminal.raw
+    chat("--model", "two").wait("")
+
+
+@pytest.mark.parametrize("end", ["exit", "terminate", "interrupt"])
+def test_the_terminal_is_given_back_as_it_was(fake, chat, end):
+    terminal = chat()
+    ask(terminal, "hello\r", "1:hello")
+    assert termios.tcgetattr(terminal.child) != terminal.modes
+    if end == "exit":
+        terminal.type("/exit\r")
+        assert terminal.ends() == 0
+    else:
+        which = signal.SIGTERM if end == "terminate" else signal.SIGINT
+        terminal.interrupt_process(which)
+        assert terminal.ends() == 128 + which
+    assert termios.tcgetattr(terminal.child) == terminal.modes
+    assert terminal.raw.rfind(b"\x1b[?2004l") > terminal.raw.rfind(b"\x1b[?2004h")
+
+
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+def test_a_real_server_answers(stories, door, tmp_path):
+    messages, answers = [], []
+    for line in ("Hello", "And then?"):
+        messages.append(dict(role="user", content=line))
+        ((_, text),) = stories.chat(messages=messages, temperature=0, max_tokens=12)
+        messages.append(dict(role="assistant", content=text))
+        answers.append(text)
+    address = ["--grpc", stories.grpc] if door == "grpc" else ["--rest", stories.rest]
+    with Terminal(PANGEA, "chat", *address, "--temperature", "0", "--max-tokens", "12", "--no-history", columns=0) as terminal:
+        terminal.wait("Talking with stories260k")
+        terminal.wait("> ")
+        for line, answer in zip(("Hello", "And then?"), answers):
+            terminal.type(line + "\r")
+            terminal.wait(answer.replace("\n", "\r\n"))
+            terminal.wait("12 tokens")
+            terminal.wait("cut off by max_tokens = 12")
+            terminal.wait("> ")
+        terminal.type(CTRL_D)
+        assert terminal.ends() == 0
+
+
+def test_a_real_server_whose_context_is_full(stories):
+    """long turns until the oldest ones must go: the conversation goes on"""
+    story = "Once upon a time there was a little girl. " * 8
+    r = run("chat", "--rest", stories.rest, "--temperature", "0", "--max-tokens", "20", stdin=(story + "\n") * 6)
+    assert r.returncode == 0 and "the context is full" in r.stderr, r
