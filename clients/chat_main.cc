@@ -12,6 +12,8 @@
 namespace pangea::clients {
 namespace {
 
+constexpr size_t kKernelLine = 4095;  // N_TTY_BUF_SIZE of Linux less the line end
+
 struct Options {
   Endpoint endpoint;
   KeyFlags key;
@@ -39,12 +41,17 @@ absl::Status Read(Flags& flags, Options& o, int argc, char** argv) {
   return key.status();
 }
 
-// A terminal without an editor (its output goes elsewhere, or it knows no escape sequences) still sees prompts.
+// A terminal without an editor (its output goes elsewhere, or it knows no escape sequences) still sees prompts. There
+// the kernel gathers lines, and drops what is too long for it.
 ReadMessage Prompted(ReadMessage read) {
   return [read = std::move(read)](std::string& line) {
     std::cout << "> " << std::flush;
     const LineRead got = read(line);
     if (got == LineRead::kEnd) std::cout << "\n" << std::flush;
+    if (line.size() >= kKernelLine) {
+      std::cerr << "[not sent: this terminal cuts lines at " << kKernelLine << " bytes; a pipe does not]\n";
+      line.clear();
+    }
     return got;
   };
 }

@@ -27,10 +27,14 @@ void Put(std::string_view text) {
   if (write(STDOUT_FILENO, text.data(), text.size()) < 0) return;  // the terminal has gone: the next read says so
 }
 
+std::string_view Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 bool KnowsEscapes() {
-  const char* term = std::getenv("TERM");
-  const std::string_view name = term == nullptr ? "" : term;
-  return !name.empty() && name != "dumb" && name != "cons25" && name != "emacs";
+  const std::string_view term = Variable("TERM");
+  return term != "dumb" && term != "cons25" && term != "emacs";
 }
 
 }  // namespace
@@ -84,8 +88,7 @@ LineRead LineEditor::Read(std::string& line) {
 bool CanEdit() { return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && KnowsEscapes(); }
 
 bool WantsColour(int fd) {
-  const char* no_colour = std::getenv("NO_COLOR");
-  return isatty(fd) && KnowsEscapes() && (no_colour == nullptr || *no_colour == '\0');
+  return isatty(fd) && KnowsEscapes() && !Variable("TERM").empty() && Variable("NO_COLOR").empty();
 }
 
 int TerminalColumns(int fd) {
@@ -94,11 +97,10 @@ int TerminalColumns(int fd) {
 }
 
 std::string HistoryFile() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  const char* home = std::getenv("HOME");
-  std::string base = state != nullptr && *state == '/' ? state : "";
-  if (base.empty() && home != nullptr && *home == '/') base = std::string(home) + "/.local/state";
-  return base.empty() ? "" : base + "/pangea/chat_history";
+  std::string base(Variable("XDG_STATE_HOME"));
+  if (!base.starts_with('/')) base = std::string(Variable("HOME")) + "/.local/state";
+  if (!base.starts_with('/') || base == "/.local/state") return "";
+  return base + "/pangea/chat_history";
 }
 
 }  // namespace pangea::clients

@@ -11,8 +11,8 @@ namespace {
 namespace ssl = boost::asio::ssl;
 using boost::system::error_code;
 
-// Where systems other than Debian keep their bundle (the places that Go's crypto/x509 looks at). Debian's OpenSSL, which
-// is linked in, knows only /usr/lib/ssl.
+// Where systems other than Debian keep their bundle (the places that Go's crypto/x509 looks at): the OpenSSL that is
+// linked in is Debian's, and knows only /usr/lib/ssl.
 constexpr const char* kBundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                                     "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
                                     "/etc/ssl/cert.pem"};

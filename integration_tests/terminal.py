@@ -21,7 +21,7 @@ def columns_of(character):
 
 
 class Screen:
-    """As much of a terminal as a line editor uses: text, line ends, cursor movements, erasing. One cell may hold a character and its marks."""
+    """As much of a terminal as a line editor uses: text, line ends, movements, erasing. A cell holds a character and its marks."""
 
     SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b[=>()][0-9A-B]?")
 

@@ -279,9 +279,19 @@ def test_colours_are_for_terminals_that_want_them(fake, chat):
     assert colours()[0]
     assert not colours(NO_COLOR="1")[0]
     assert colours(NO_COLOR="")[0], "an empty NO_COLOR asks for nothing (no-color.org)"
+    assert not colours(TERM=None)[0]
     assert b"\x1b" not in colours(TERM="dumb")[1]
     piped = run("chat", "--rest", fake.url, stdin="hello\n")
     assert piped.stdout == "1:hello\n" and piped.stderr == ""
+
+
+def test_a_terminal_without_editing_sends_no_line_that_it_cut(fake, chat):
+    terminal = chat(env={"TERM": "dumb"})
+    terminal.type("x" * 6000 + "\r")
+    terminal.wait("[not sent: this terminal cuts lines at 4095 bytes")
+    terminal.wait("> ")
+    ask(terminal, "y" * 4000 + "\r", "1:yyy")
+    assert fake.asked() == ["y" * 4000]
 
 
 def test_words_are_not_cut_at_the_margin(fake, chat):
@@ -300,7 +310,8 @@ def test_the_model_is_checked_before_the_greeting(fake, chat):
     r = run("chat", "--rest", fake.url, "--model", "wrong", stdin="hello\n")
     assert r.returncode == 1 and r.stdout == "" and "no model 'wrong'; it serves one, two" in r.stderr and not fake.bodies, r
     terminal = Terminal(PANGEA, "chat", "--rest", fake.url, "--model", "wrong")
-    assert terminal.ends() == 1 and b"Talking" not in terminal.raw and b"it serves one, two" in terminal.raw
+    terminal.wait("it serves one, two")
+    assert terminal.ends() == 1 and b"Talking" not in terminal.raw
     chat("--model", "two").wait("")
 
 
@@ -317,7 +328,8 @@ def test_the_terminal_is_given_back_as_it_was(fake, chat, end):
         terminal.interrupt_process(which)
         assert terminal.ends() == 128 + which
     assert termios.tcgetattr(terminal.child) == terminal.modes
-    assert terminal.raw.rfind(b"\x1b[?2004l") > terminal.raw.rfind(b"\x1b[?2004h")
+    marked = lambda: terminal.raw.rfind(b"\x1b[?2004h") > terminal.raw.rfind(b"\x1b[?2004l")
+    assert until(lambda: not marked(), 10), "pastes are still marked"
 
 
 @pytest.mark.parametrize("door", ["grpc", "rest"])

@@ -24,8 +24,8 @@ pub struct LineEditor {
     line: String,
 }
 
-/// A backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A binding
-/// can give only one command, and of those only completion replaces text before the cursor and moves past it.
+/// A backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A
+/// binding can give only one command, and of those only completion replaces text before the cursor and moves past it.
 struct Continuation;
 impl ConditionalEventHandler for Continuation {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
@@ -113,7 +113,8 @@ pub unsafe extern "C" fn pangea_editor_new(path: *const u8, length: usize) -> *m
     }
 }
 
-/// Reads one message from the terminal. 0: it lies at `text` until the next call; 1: the end; 2: interrupted; 3: failed.
+/// Reads one message from the terminal. 0: it lies at `text` until the next call; 1: the end; 2: interrupted; 3:
+/// failed.
 ///
 /// # Safety
 /// `editor` is of `pangea_editor_new`, and used by one thread at a time.
