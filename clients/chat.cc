@@ -62,9 +62,8 @@ std::string Chat::Ending(const Answer& answer, double seconds) const {
     parts.push_back(absl::StrFormat("%.1f tokens/s", static_cast<double>(tokens - 1) / seconds));
   if (answer.finish_reason == "length") {
     const auto& most = request_.sampling.max_tokens;
-    parts.push_back(most && tokens >= *most
-                        ? absl::StrCat("cut off by max_tokens = ", *most, " (/set max_tokens changes it)")
-                        : "cut off: the server's limit of an answer, or the context is full");
+    parts.push_back(most && tokens >= *most ? absl::StrCat("cut off by length: max_tokens = ", *most)
+                                            : "cut off by length: the server's limit, or the context is full");
   }
   return parts.empty() ? "" : "[" + absl::StrJoin(parts, ", ") + "]";
 }
@@ -75,9 +74,10 @@ absl::StatusOr<Answer> Chat::Stream(int dropped, std::string& said, const Stream
   const auto print = [&](const std::string& piece) {
     if (said.empty()) {
       first = Clock::now();
-      if (dropped > 0)
-        Note(absl::StrFormat("[the context is full: the oldest %d turn%s dropped]", dropped, dropped == 1 ? "" : "s"),
-             to.err);
+      if (dropped > 0) {
+        const std::string turns = dropped == 1 ? "turn was" : absl::StrCat(dropped, " turns were");
+        Note("[the context is full: the oldest " + turns + " dropped]", to.err);
+      }
     }
     said += piece;
     to.out << (options_.terminal ? wrap.Push(ForTerminal(piece)) : piece) << std::flush;

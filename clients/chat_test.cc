@@ -128,7 +128,7 @@ using Texts = std::vector<std::string>;
 TEST(Chat, TheOldestTurnsGoWhenTheContextIsFull) {
   const ChatRun run = Talk("a\nb\nc\n", {.system = "at most 4", .interactive = false, .terminal = false});
   EXPECT_EQ(run.status, 0);
-  EXPECT_EQ(run.err, "[the context is full: the oldest 1 turn dropped]\n");
+  EXPECT_EQ(run.err, "[the context is full: the oldest turn was dropped]\n");
   EXPECT_EQ(Contents(run.history), (Texts{"at most 4", "b", "4:b", "c", "4:c"}));
   // One message alone is too much: an error, and nothing is forgotten for it.
   const ChatRun none = Talk("a\n", {.system = "at most 1", .interactive = false, .terminal = false});

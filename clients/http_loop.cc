@@ -64,7 +64,7 @@ std::string OtherProtocol(const HttpUrl& url, std::string_view bytes) {
   const std::string address = url.host + ":" + url.port;
   // A frame of HTTP/2 (RFC 9113, 4.1): three bytes of length, then the type; a server's first one is SETTINGS, 4.
   if (bytes.size() >= 4 && bytes[0] == 0 && bytes[3] == 4)
-    return address + " is a gRPC port, and no REST one; write --grpc " + address;
+    return address + " is a gRPC port, and no REST one; chat and generate take --grpc " + address;
   if (bytes.starts_with("\x15\x03")) return address + " speaks TLS; write https://";  // a record with an alert
   return "";
 }

@@ -233,12 +233,12 @@ def test_the_end_of_an_answer_tells_its_speed_and_whether_it_was_cut(fake, chat)
     terminal.wait(" tokens/s]")
     fake.finish = "length"
     terminal.type("more\r")
-    terminal.wait("cut off: the server's limit of an answer, or the context is full]")
+    terminal.wait("cut off by length: the server's limit, or the context is full]")
     terminal.wait("> ")
     terminal.type("/set max_tokens 7\r")
     terminal.wait("> ")
     terminal.type("more\r")
-    terminal.wait("cut off by max_tokens = 7")
+    terminal.wait("cut off by length: max_tokens = 7")
 
 
 def test_the_oldest_turns_go_when_the_context_is_full(fake, chat):
@@ -247,13 +247,13 @@ def test_the_oldest_turns_go_when_the_context_is_full(fake, chat):
     for i in range(3):
         terminal.type(f"question {i}\r")
         if i == 2:
-            terminal.wait("[the context is full: the oldest 1 turn dropped]")
+            terminal.wait("[the context is full: the oldest turn was dropped]")
         terminal.wait(f":question {i}")
         terminal.wait("> ")
     assert [m["content"] for m in fake.bodies[-1]["messages"]] == ["be brief", "question 1", "4:question 1", "question 2"]
     fake.most = 2
     terminal.type("question 3\r")
-    terminal.wait("[the context is full: the oldest 2 turns dropped]")
+    terminal.wait("[the context is full: the oldest 2 turns were dropped]")
     terminal.wait("2:question 3")
     terminal.wait("> ")
     fake.most = 1  # not even system message and question fit: nothing is forgotten for it
@@ -265,7 +265,7 @@ def test_the_oldest_turns_go_when_the_context_is_full(fake, chat):
     piped = run("chat", "--rest", fake.url, stdin="a\n")
     fake.most = 1
     piped = run("chat", "--rest", fake.url, stdin="a\nb\n")
-    assert piped.stdout == "1:a\n1:b\n" and "oldest 1 turn dropped" in piped.stderr and piped.returncode == 0, piped
+    assert piped.stdout == "1:a\n1:b\n" and "the oldest turn was dropped" in piped.stderr and piped.returncode == 0, piped
 
 
 def test_colours_are_for_terminals_that_want_them(fake, chat):
@@ -348,7 +348,7 @@ def test_a_real_server_answers(stories, door, tmp_path):
             terminal.type(line + "\r")
             terminal.wait(answer.replace("\n", "\r\n"))
             terminal.wait("12 tokens")
-            terminal.wait("cut off by max_tokens = 12")
+            terminal.wait("cut off by length: max_tokens = 12")
             terminal.wait("> ")
         terminal.type(CTRL_D)
         assert terminal.ends() == 0

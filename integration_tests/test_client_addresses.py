@@ -62,7 +62,7 @@ def test_the_other_door_s_port(stories, command):
     r = run(command[0], "--grpc", address, *command[1:], stdin="hello\n")
     assert r.returncode == 1 and f"write --rest http://{address}" in r.stderr, r
     r = run(command[0], "--rest", f"http://{stories.grpc}", *command[1:], stdin="hello\n")
-    assert r.returncode == 1 and f"write --grpc {stories.grpc}" in r.stderr, r
+    assert r.returncode == 1 and f"chat and generate take --grpc {stories.grpc}" in r.stderr, r
     r = run(command[0], "--rest", f"https://{address}", *command[1:], stdin="hello\n")
     assert r.returncode == 1 and "speaks no TLS" in r.stderr, r
 
