@@ -82,10 +82,7 @@ absl::StatusOr<Answer> Chat::Stream(int dropped, std::string& said, const Stream
     said += piece;
     to.out << (options_.terminal ? wrap.Push(ForTerminal(piece)) : piece) << std::flush;
   };
-  to.canceller->Reset();
-  answering_ = true;
   auto answer = client_->Generate(request_, print, to.canceller);
-  answering_ = false;
   if (answer.ok() || !said.empty()) to.out << "\n" << std::flush;
   const std::string ending =
       answer.ok() && options_.interactive ? Ending(*answer, said.empty() ? 0 : Since(first)) : "";
@@ -98,9 +95,12 @@ Chat::Turn Chat::Ask(const std::string& text, const Streams& to) {
   request_.messages = history_;
   request_.messages.push_back({"user", text});
   std::string said;
+  to.canceller->Reset();
+  answering_ = true;
   auto answer = Stream(0, said, to);
   for (int dropped = 1; IsContextFull(answer.status()) && said.empty() && DropOldest(request_.messages); ++dropped)
     answer = Stream(dropped, said, to);
+  answering_ = false;
   const bool cancelled = absl::IsCancelled(answer.status()) && to.canceller->cancelled();
   // What was said was said, also when it was cut short: the model sees the same conversation as the user.
   if (answer.ok() || (cancelled && !said.empty())) {

@@ -374,6 +374,16 @@ TEST(Rest, Models) {
   EXPECT_EQ(*RestClientOf(server.url())->Model(""), "a");
 }
 
+TEST(Rest, AServerWithoutAListOfModelsIsBelieved) {
+  FakeHttpServer server(
+      [](const FakeHttpServer::Request&, Connection& c) { c.Write(FakeHttpServer::Json(404, R"({"error":"no"})")); });
+  EXPECT_EQ(*RestClientOf(server.url())->Model("mine"), "mine");
+  EXPECT_EQ(RestClientOf(server.url())->Model("").status().code(), absl::StatusCode::kNotFound);
+  FakeHttpServer locked(
+      [](const FakeHttpServer::Request&, Connection& c) { c.Write(FakeHttpServer::Json(401, R"({"error":"key"})")); });
+  EXPECT_EQ(RestClientOf(locked.url())->Model("mine").status(), absl::UnauthenticatedError("key"));
+}
+
 TEST(Url, AcceptsAndRefuses) {
   const auto url = ParseHttpUrl("http://host:81/a/b/");
   ASSERT_TRUE(url.ok());
