@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Installs what Pangea needs on Debian 12, from nothing: compilers, libraries, Rust (when there is none that is new enough), Python and
-# Node for the tests. As root, or through sudo. Says what it does; with everything in place it returns at once.
+# install_deps.sh [--tests]: installs what Pangea needs on Debian 12, from nothing: compilers, libraries, Rust (when there is none that is
+# new enough), Python; with --tests also what only the tests need (Node, network tools, the formatters). As root, or through sudo. Says
+# what it does; with everything in place it returns at once.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 packages=(
-  build-essential cmake ninja-build ccache pkg-config git curl ca-certificates procps iproute2
+  build-essential cmake ninja-build ccache pkg-config git curl ca-certificates
   libgrpc++-dev libssl-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
   libyaml-cpp-dev nlohmann-json3-dev libgtest-dev libboost1.81-dev libboost-url1.81-dev libgloo-dev libsentencepiece-dev
   python3 python3-venv
 )
 # Commands that may come from elsewhere (nodesource, rustup): the package only when the command is missing.
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
 cargo_is_new_enough || packages+=(cargo-web)
+if [ "${1:-}" = --tests ]; then
+  packages+=(procps iproute2)
+  command -v node >/dev/null || packages+=(nodejs)
+  command -v npm >/dev/null || packages+=(npm)
+  command -v rustfmt >/dev/null || packages+=(rustfmt-web)
+fi
 
 installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 missing=()

@@ -11,8 +11,14 @@ case ${1:-} in
 esac
 
 tools/install_deps.sh
+fetch_log=$(mktemp)
+tools/get_model.sh 2>"$fetch_log" &  # while the compiler works
+fetch=$!
+trap 'kill $fetch 2>/dev/null || true; rm -f "$fetch_log"' EXIT
 tools/build.sh release pangea
-tools/get_model.sh
+wait $fetch || { cat "$fetch_log" >&2; die "no model"; }
+tail -n 1 "$fetch_log" >&2
+rm -f "$fetch_log"
 
 # The example file's ports, or any free ones when somebody has those.
 ports=()

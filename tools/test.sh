@@ -22,8 +22,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-tools/install_deps.sh
+tools/install_deps.sh --tests
 python_venv build/venv integration_tests/requirements.txt
+tools/format.sh --check
 report=() broken=()
 
 unit() {  # PRESET

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The engine's speed, all figures of docs/performance.md: bench/serving/run.py [--rounds 5] [--only cpu,bubble,...]
+"""The engine's speed, all figures of docs/performance_results.md: bench/serving/run.py [--rounds 5] [--only cpu,bubble,...]
 
 Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared when bench/serving/peer.sh has made it.
 Exit code 1: a figure is beyond its bound.

@@ -1,31 +1,35 @@
 // The policy: which rows go into the next step, who gets blocks, who must yield. Pure bookkeeping on integers; the
 // engine turns events into calls of it.
 //
-// Order of a step: decoding sequences, then prompt chunks of running sequences, then admissions, under max_batch_tokens
-// rows.
-// - Prompt rows that share a step with decoding ones are so many that the step takes at most prefill_slowdown times as
-// long as without them, by what steps have been seen to take (StepCost).
-// - Blocks for decoding are handed out in rank order (Earlier). When none is left the lowest-ranked running sequence
-// yields all of its
-//   own, to be computed again or, when that is cheaper and there is room, from a copy in the swap blocks; the
-//   highest-ranked one therefore always goes on, and since any single sequence fits the pool (checked at submission),
-//   there is no deadlock.
-// - A sequence is admitted in the order of FairQueue with blocks for all its known ids at once, so that reading a
-// prompt never runs out of blocks.
-// - Full blocks of known ids enter the prefix index when the step that computes them is sent (later parts of that step
-// may use them: all
-//   K/V of a step is written before attention reads) and stay there, least recently used given up first, when nobody
-//   uses them. A sequence that is admitted takes over the blocks of its beginning; while another one is computing more
-//   of it, it waits for those.
-// - Of a block that only begins as the newcomer does, the newcomer gets a copy, and goes on after the ids that are
-// alike.
-// - A choice that joins while a sibling has its prompt computed shares that sibling's full prompt blocks and copies the
-// partial one.
-// - One step more than there are stages is sent: the sequences of the oldest flight go on with "your last sample"
-// before the master knows it, so that no stage waits for the way to the master and back. A stop id costs one surplus
-// row.
-// - With several stages the decoding sequences are cut into about as many equal parts, one step each, so that every
-// stage has work.
+// What goes into a step, in this order, as long as max_batch_tokens rows are not reached:
+//   1. a row of every decoding sequence,
+//   2. chunks of the prompts of running sequences,
+//   3. the first chunks of sequences that are admitted from the queue.
+//
+// Prompts beside streams. Prompt rows that share a step with decoding rows are limited so that the step takes at most
+// prefill_slowdown times as long as without them, judged by how long steps have taken so far (StepCost).
+//
+// Blocks and preemption. Decoding sequences get new blocks in rank order (Earlier). When none is free, the running
+// sequence of lowest rank gives up all of its blocks. It is computed again later or, when that is cheaper and there is
+// room, comes back from a copy in the swap blocks. So the sequence of highest rank always goes on; and since every
+// single sequence fits the pool (checked when it is submitted), there is no deadlock.
+//
+// Admission. Sequences leave the queue in the order of FairQueue. One is admitted when there are blocks for all its
+// known ids at once, so that reading a prompt never runs out of blocks half way.
+//
+// Prefix cache. A full block of known ids enters the prefix index when the step that computes it is sent; later parts
+// of the same step may use it, because in every layer all K/V of a step is written before attention reads. It stays
+// there until nobody uses it and it is the least recently used.
+//   - A sequence that is admitted takes over the blocks of its beginning. While another sequence is still computing
+//     more of that beginning, it waits for those blocks.
+//   - Of a block that only begins alike, the newcomer gets a copy, and goes on behind the ids that are alike.
+//   - A choice that joins while a sibling's prompt is already computed shares the sibling's full prompt blocks and
+//     copies the partial one.
+//
+// Run-ahead. One step more than there are stages is outstanding: the sequences of the oldest one go on with "your last
+// sample" before the master knows it, so that no stage waits for the way to the master and back. The price is one
+// surplus row for a sequence that turns out to end there. With several stages, the decoding sequences are cut into
+// about as many equal parts, one step each, so that every stage has work.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -46,8 +50,8 @@ struct Run {
   uint64_t id = 0;  // at the agents
   int start = 0, rows = 0;
   LogitRows logits = LogitRows::kNone;
-  bool newest =
-      false;  // holds the sequence's newest known row: commits with a sample (or with the end, when none is wanted)
+  // Holds the sequence's newest known row: commits with a sample, or with the end when none is wanted.
+  bool newest = false;
 };
 
 struct Flight {
