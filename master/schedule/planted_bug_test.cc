@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
                                            PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
-                                           PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
+                                           PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
                                            PlantedBug::kSaveIdleness, PlantedBug::kDribble));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
