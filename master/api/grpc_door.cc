@@ -8,6 +8,7 @@
 #include "master/api/grpc_calls.h"
 #include "master/api/health.grpc.pb.h"
 #include "master/api/text_calls.h"
+#include "master/listen.h"
 #include "protos/generation.grpc.pb.h"
 
 namespace pangea {
@@ -187,8 +188,11 @@ class Door : public GrpcDoor {
     builder.RegisterService(&generation_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
-    if (!server_ || port == 0)
-      return absl::UnavailableError(absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port));
+    if (!server_ || port == 0) {
+      const std::string why = WhyNotListen(at);
+      return absl::UnavailableError(
+          absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port, why.empty() ? "" : ": ", why));
+    }
     address_ = absl::StrCat(host, ":", port);
     return absl::OkStatus();
   }
