@@ -27,40 +27,29 @@ Addresses Resolve(const HostPort& at, std::string* error) {
   return Addresses(code == 0 ? found : nullptr, freeaddrinfo);
 }
 
+// One address, or every one: doors listen on both families when they are given the wildcard of either.
 struct Endpoint {
-  bool v6 = false, any = false;
-  std::string address;  // bytes, with the scope
-  bool Covers(const Endpoint& other) const { return v6 == other.v6 && (any || other.any || address == other.address); }
+  bool any = false;
+  std::string address;  // bytes, with the scope of IPv6
+  bool Collides(const Endpoint& other) const { return any || other.any || address == other.address; }
 };
 
-void AddEndpoints(const sockaddr* address, bool both_families, std::vector<Endpoint>* endpoints) {
+Endpoint EndpointOf(const sockaddr* address) {
   if (address->sa_family == AF_INET) {
     const auto& v4 = reinterpret_cast<const sockaddr_in*>(address)->sin_addr;
-    const bool any = v4.s_addr == htonl(INADDR_ANY);
-    endpoints->push_back({false, any, std::string(reinterpret_cast<const char*>(&v4), sizeof(v4))});
-    if (any && both_families) endpoints->push_back({true, true, ""});
-  } else if (address->sa_family == AF_INET6) {
-    const auto& full = *reinterpret_cast<const sockaddr_in6*>(address);
-    const char* bytes = reinterpret_cast<const char*>(&full.sin6_addr);
-    constexpr size_t kMapped = 12;  // bytes before the IPv4 address of ::ffff:a.b.c.d
-    if (IN6_IS_ADDR_V4MAPPED(&full.sin6_addr)) {
-      endpoints->push_back({false, false, std::string(bytes + kMapped, sizeof(full.sin6_addr) - kMapped)});
-    } else if (IN6_IS_ADDR_UNSPECIFIED(&full.sin6_addr)) {
-      endpoints->push_back({true, true, ""});
-      endpoints->push_back({false, true, ""});  // as Linux binds it unless told otherwise
-    } else {
-      endpoints->push_back(
-          {true, false, Cat(std::string_view(bytes, sizeof(full.sin6_addr)), "%", uint32_t{full.sin6_scope_id})});
-    }
+    return {v4.s_addr == htonl(INADDR_ANY), std::string(reinterpret_cast<const char*>(&v4), sizeof(v4))};
   }
+  const auto& v6 = *reinterpret_cast<const sockaddr_in6*>(address);
+  const std::string_view bytes(reinterpret_cast<const char*>(&v6.sin6_addr), sizeof(v6.sin6_addr));
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) return {false, std::string(bytes.substr(12))};  // ::ffff:a.b.c.d
+  return {IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr) != 0, Cat(bytes, "%", uint32_t{v6.sin6_scope_id})};
 }
 
-// gRPC listens on both families when it is given the wildcard of either.
-std::vector<Endpoint> Endpoints(const HostPort& at, bool grpc) {
+std::vector<Endpoint> Endpoints(const HostPort& at) {
   std::vector<Endpoint> endpoints;
   std::string ignored;
   const Addresses found = Resolve(at, &ignored);
-  for (const addrinfo* a = found.get(); a != nullptr; a = a->ai_next) AddEndpoints(a->ai_addr, grpc, &endpoints);
+  for (const addrinfo* a = found.get(); a != nullptr; a = a->ai_next) endpoints.push_back(EndpointOf(a->ai_addr));
   return endpoints;
 }
 
@@ -70,13 +59,12 @@ std::vector<std::string> ListenCollisions(const Deployment& deployment) {
   struct Door {
     const char* key;
     const std::string* listen;
-    bool grpc;
     HostPort at;
   };
   std::vector<Door> doors;
-  for (Door door : {Door{"rest.listen", &deployment.rest.listen, false},
-                    {"grpc.listen", &deployment.grpc.listen, true},
-                    {"control.listen", &deployment.control.listen, true}}) {
+  for (Door door : {Door{"rest.listen", &deployment.rest.listen},
+                    {"grpc.listen", &deployment.grpc.listen},
+                    {"control.listen", &deployment.control.listen}}) {
     const auto at = ParseHostPort(*door.listen);
     if (at.ok()) door.at = *at;
     if (door.at.port != 0) doors.push_back(door);
@@ -85,9 +73,9 @@ std::vector<std::string> ListenCollisions(const Deployment& deployment) {
   for (size_t i = 0; i < doors.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (doors[i].at.port != doors[j].at.port) continue;
-      const auto mine = Endpoints(doors[i].at, doors[i].grpc), others = Endpoints(doors[j].at, doors[j].grpc);
+      const auto mine = Endpoints(doors[i].at), others = Endpoints(doors[j].at);
       const bool same = std::any_of(mine.begin(), mine.end(), [&](const Endpoint& a) {
-        return std::any_of(others.begin(), others.end(), [&](const Endpoint& b) { return a.Covers(b); });
+        return std::any_of(others.begin(), others.end(), [&](const Endpoint& b) { return a.Collides(b); });
       });
       if (!same) continue;
       faults.push_back(Cat(doors[i].key, ": ", *doors[i].listen, " is taken by ", doors[j].key, ", which listens on ",

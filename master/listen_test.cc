@@ -33,18 +33,17 @@ TEST(ListenCollisions, OneAddressUnderTwoNames) {
   for (const auto& c : kCases) EXPECT_EQ(!Collisions(c.rest, c.grpc).empty(), c.collide) << c.rest << " " << c.grpc;
 }
 
-TEST(ListenCollisions, AWildcardCoversTheAddressesOfItsFamily) {
+TEST(ListenCollisions, AWildcardCoversEveryAddress) {
   const struct {
     const char *rest, *grpc;
     bool collide;
   } kCases[] = {
       {"0.0.0.0:8000", "127.0.0.1:8000", true}, {"127.0.0.1:8000", "0.0.0.0:8000", true},
       {"0.0.0.0:8000", "localhost:8000", true}, {"0.0.0.0:8000", "[::ffff:127.0.0.1]:8000", true},
-      {"0.0.0.0:8000", "[::1]:8000", false},  // REST's wildcard is IPv4's alone,
-      {"[::1]:8000", "0.0.0.0:8000", true},   // gRPC's is both
-      {"[::1]:8000", "[::]:8000", true},        {"127.0.0.1:8000", "[::]:8000", true},
-      {"[::]:8000", "127.0.0.1:8000", true},    {"0.0.0.0:8000", "[::]:8000", true},
-      {"0.0.0.0:0", "0.0.0.0:0", false},  // the system picks two ports
+      {"0.0.0.0:8000", "[::1]:8000", true},     {"[::1]:8000", "0.0.0.0:8000", true},
+      {"*:8000", "127.0.0.1:8000", true},       {"[::1]:8000", "[::]:8000", true},
+      {"127.0.0.1:8000", "[::]:8000", true},    {"[::]:8000", "127.0.0.1:8000", true},
+      {"0.0.0.0:8000", "[::]:8000", true},      {"0.0.0.0:0", "0.0.0.0:0", false},  // the system picks two ports
       {"0.0.0.0:8000", "0.0.0.0:8001", false},
   };
   for (const auto& c : kCases) EXPECT_EQ(!Collisions(c.rest, c.grpc).empty(), c.collide) << c.rest << " " << c.grpc;
