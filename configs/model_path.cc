@@ -44,6 +44,8 @@ bool IsModelFile(const fs::path& path) {
          fs::is_regular_file(path, error);
 }
 
+bool IsSafetensors(const fs::path& path) { return path.filename().string().find(".safetensors") != std::string::npos; }
+
 bool IsModelFolder(const fs::path& path) {
   std::error_code error;
   return fs::is_directory(path, error) && fs::exists(path / "config.json", error);
@@ -97,10 +99,11 @@ std::string MissingText(const std::string& path) {
     if (parent == parent.parent_path()) break;
   }
   std::string text = Cat(shown, ": no such file or folder");
-  if (!rest.empty()) Append(text, " (there is no ", Printable((parent / missing).string()), ")");
+  const bool name = IsModelName(path) && (!rest.empty() || path.find('/') == path.npos);
+  if (!rest.empty() && !name) Append(text, " (there is no ", Printable((parent / missing).string()), ")");
   const std::vector<std::string> near = NearPaths(parent, missing, rest);
   if (!near.empty()) Append(text, "; did you mean ", absl::StrJoin(near, " or "), "?");
-  if (IsModelName(path) && (!rest.empty() || path.find('/') == path.npos)) Append(text, near.empty() ? "; " : " Otherwise: ", kLocalFiles);
+  if (name) Append(text, near.empty() ? "; " : " Otherwise: ", kLocalFiles);
   return text;
 }
 
@@ -109,8 +112,10 @@ absl::StatusOr<std::string> FindModel(const std::string& path) {
   const fs::file_status status = fs::status(path, error);
   if (!fs::status_known(status)) return absl::InvalidArgumentError(Cat(Printable(path), ": ", error.message()));
   if (!fs::exists(status)) return absl::NotFoundError(MissingText(path));
-  if (!fs::is_directory(status) || IsModelFolder(path)) return path;
+  if (!fs::is_directory(status)) return path;
   const std::vector<std::string> files = Names(path, IsModelFile);
+  // Folders of GGUF files often come with the config.json of the model that they were made from.
+  if (IsModelFolder(path) && (files.empty() || !Names(path, IsSafetensors).empty())) return path;
   if (files.size() == 1) return (fs::path(path) / files[0]).string();
   const std::string shown = Printable(path);
   if (!files.empty())

@@ -46,7 +46,10 @@ TEST_F(ModelPath, OneFileInAFolderIsTheModel) {
   EXPECT_EQ(*FindModel("models"), "models/tiny.Q8_0.gguf");
   Touch("models/other.gguf");
   EXPECT_EQ(Error("models"), "models: this folder has several models; give one of them: other.gguf, tiny.Q8_0.gguf");
-  Touch("models/config.json");  // a folder in the Hugging Face layout, whatever lies beside
+  fs::remove("models/other.gguf");
+  Touch("models/config.json");  // which often lies beside, of the model that the file was made from
+  EXPECT_EQ(*FindModel("models"), "models/tiny.Q8_0.gguf");
+  Touch("models/model-00001-of-00002.safetensors");  // a folder in the Hugging Face layout, whatever lies beside
   EXPECT_EQ(*FindModel("models"), "models");
 }
 
