@@ -260,6 +260,7 @@ def test_a_busy_port_is_78_with_the_systems_reason(door):
         r = run("serve", STORIES, *words, timeout=30)
     assert r.returncode == CONFIG_ERROR and not r.stdout, r
     assert re.search(rf"{door}\.listen: cannot listen on 127\.0\.0\.1:{port}: Address already in use", r.stderr), r.stderr
+    assert ".cc" not in r.stderr, "a library's own lines"
 
 
 # --- Text that is not UTF-8.
