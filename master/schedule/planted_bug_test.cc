@@ -34,7 +34,7 @@ bool Caught(int status) {
 
 class Planted : public ::testing::TestWithParam<PlantedBug> {};
 
-TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 8000), Caught, ""); }
+TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 30000), Caught, ""); }
 
 INSTANTIATE_TEST_SUITE_P(All, Planted,
                          ::testing::Values(PlantedBug::kLeakBlock, PlantedBug::kFreeEarly, PlantedBug::kFinishTwice,
