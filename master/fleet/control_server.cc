@@ -93,7 +93,12 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
       return StartRead(&incoming_);  // from here on the next message may be handled, by another thread
     }
     if (ok) {
-      LogWarning("an agent sent what is no message of this protocol; its session is ended");
+      // As if the agent had said so itself: it has no other words for it.
+      wire::FromAgent message;
+      message.mutable_failure()->set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+      message.mutable_failure()->set_message("it sent a message that the master cannot read");
+      message.mutable_failure()->set_fatal(true);
+      state_->callbacks.on_message(id_, message);
       Close(absl::InvalidArgumentError("not a message of this protocol"));
     }
     state_->callbacks.on_end(id_);
