@@ -1,15 +1,25 @@
 // The only main(): subcommand -> function of a room.
+#include <csignal>
 #include <cstdio>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/synchronization/mutex.h"
 #include "agent/service.h"
 #include "clients/commands.h"
+#include "configs/serve_args.h"
+#include "configs/values.h"
 #include "configs/version.h"
+#include "kernels/isa.h"
 #include "master/check.h"
 #include "master/keys/keys.h"
 #include "master/server.h"
 #include "master/simulate.h"
+
+namespace pangea {
+extern const char kCommit[], kBuildType[];  // of a file that the build writes
+}
 
 namespace {
 
@@ -31,14 +41,9 @@ constexpr Subcommand kSubcommands[] = {
     {"chat", pangea::clients::ChatMain, "talk with a served model"},
     {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},
     {"bench", pangea::clients::BenchMain, "bench serve: load a server and report latencies and throughput"},
-    {"version", Version, "print the version"},
-    {"help", Help, "this text"},
+    {"version", Version, "print the version, what it was built from and what this machine's CPU can do"},
+    {"help", Help, "help SUBCOMMAND: what it does and takes; without one this text"},
 };
-
-int Version(int, char**) {
-  std::printf("pangea %s\n", pangea::kVersion);
-  return 0;
-}
 
 void Print(std::FILE* to) {
   std::fprintf(to, "Usage: pangea SUBCOMMAND [options]\n\n");
@@ -47,24 +52,70 @@ void Print(std::FILE* to) {
   std::fprintf(to, "\nEvery subcommand explains itself with --help.\n");
 }
 
-int Help(int, char**) {
-  Print(stdout);
+bool AsksForHelp(std::string_view word) { return word == "--help" || word == "-h"; }
+
+int Version(int argc, char** argv) {
+  if (argc > 1 && !AsksForHelp(argv[1])) {
+    std::fprintf(stderr, "pangea version: takes nothing, not \"%s\"\n", pangea::Printable(argv[1]).c_str());
+    return pangea::kUsageExitCode;
+  }
+  if (argc > 1) {
+    std::printf(
+        "Usage: pangea version\n\nPrints the version, the commit it was built from, how it was built, and the "
+        "best\ninstruction set class that this machine's CPU has.\n");
+    return 0;
+  }
+  std::printf("pangea %s\ncommit %s\nbuild  %s, compiler %s\nISA    %s (of this machine)\n", pangea::kVersion,
+              pangea::kCommit, pangea::kBuildType, __VERSION__,
+              std::string(pangea::IsaName(pangea::BestIsa())).c_str());
   return 0;
+}
+
+const Subcommand* Find(std::string_view name) {
+  for (const Subcommand& command : kSubcommands) {
+    if (command.name == name) return &command;
+  }
+  return nullptr;
+}
+
+int Unknown(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Subcommand& command : kSubcommands) names.emplace_back(command.name);
+  const std::string nearest = pangea::Nearest(name, names), shown = pangea::Printable(name);
+  if (2 * pangea::EditDistance(name, nearest) <= static_cast<int>(name.size())) {
+    std::fprintf(stderr, "pangea: unknown subcommand %s; did you mean %s?\n\n", shown.c_str(), nearest.c_str());
+  } else {
+    const bool path = name.find_first_of("./") != name.npos;
+    std::fprintf(stderr, "pangea: unknown subcommand %s%s%s\n\n", shown.c_str(),
+                 path ? "; to serve it: pangea serve " : "", path ? shown.c_str() : "");
+  }
+  Print(stderr);
+  return pangea::kUsageExitCode;
+}
+
+// "help bench serve" is "bench serve --help".
+int Help(int argc, char** argv) {
+  if (argc < 2 || AsksForHelp(argv[1])) return Print(stdout), 0;
+  const Subcommand* command = Find(argv[1]);
+  if (command == nullptr) return Unknown(argv[1]);
+  if (command->run == Help) return Print(stdout), 0;
+  std::string help = "--help";
+  std::vector<char*> words(argv + 1, argv + argc);
+  words.push_back(help.data());
+  return command->run(static_cast<int>(words.size()), words.data());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  constexpr int kUsage = 64;  // sysexits' EX_USAGE
+  // A file that has reached its size limit is an error of that write, as on a full disk, and not the process's end.
+  std::signal(SIGXFSZ, SIG_IGN);
   // Debian builds Abseil with lock-order checks, which cost gRPC a tenth of its time on every message.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::string_view name = argc > 1 ? argv[1] : "";
-  if (name == "--help" || name == "-h") name = "help";
-  if (name == "--version") name = "version";
-  for (const Subcommand& command : kSubcommands) {
-    if (command.name == name) return command.run(argc - 1, argv + 1);
-  }
-  if (!name.empty()) std::fprintf(stderr, "pangea: unknown subcommand %s\n", argv[1]);
-  Print(stderr);
-  return kUsage;
+  if (AsksForHelp(name)) name = "help";
+  if (name == "--version" || name == "-V") name = "version";
+  if (name.empty()) return Print(stderr), pangea::kUsageExitCode;
+  const Subcommand* command = Find(name);
+  return command != nullptr ? command->run(argc - 1, argv + 1) : Unknown(name);
 }

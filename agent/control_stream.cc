@@ -3,6 +3,7 @@
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
 #include <grpcpp/alarm.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <sched.h>
 #include <unistd.h>
@@ -24,8 +25,9 @@ constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;  // a step or a result of the largest batch, with room
 constexpr size_t kMostQueued = 1024;
 constexpr int kHoldMilliseconds = 100;
+constexpr char kSession[] = "/pangea.agent.v1.Control/Session";
 
-enum Tag : intptr_t { kRead, kWrite, kKick, kFinish };
+enum Tag : intptr_t { kRead, kWrite, kKick, kFinish, kProgress };
 void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }
 
 grpc::ChannelArguments Arguments() {
@@ -60,30 +62,35 @@ struct ControlStream::State {
   void Kick();
   void StartWrite();  // the rest: Run's thread
   void StartRead() { stream->Read(&incoming, ToTag(kRead)); }
+  void StartWriteOf(const wire::FromAgent& message);
   void OnRead(bool ok, const std::function<After(const wire::FromMaster&)>& on_message);
   void OnWrite(bool ok);
   void Close();
 
   std::string token;
   std::unique_ptr<wire::Control::Stub> stub;
+  // Sessions go by raw bytes: gRPC would end the reading of one with a message that cannot be parsed, without a word.
+  std::unique_ptr<grpc::GenericStub> raw_stub;
   grpc::ClientContext context, progress_context;
   grpc::CompletionQueue queue;
-  std::unique_ptr<grpc::ClientAsyncReaderWriter<wire::FromAgent, wire::FromMaster>> stream;
-  wire::FromMaster incoming;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
+  grpc::ByteBuffer incoming;
+  wire::FromMaster message;  // what came in; kept for its memory
   grpc::Status ended;
   bool writing = false;
   std::optional<gpr_timespec> hold;  // the next read's latest time
   bool patient = true;               // nothing was held in vain since the last write
 
   std::mutex mutex;
-  std::deque<wire::FromAgent> outgoing;  // under mutex, as the two below
+  std::deque<wire::FromAgent> outgoing;  // under mutex, as all below
   bool open = false, kicked = false;     // kicked: until its tag has come, the alarm may not be set again
   pid_t thread = 0;                      // Run's
   int left_core = -1;                    // where it does not run
   cpu_set_t cores;                       // this process's
   grpc::Alarm kick;                      // wakes Run's thread
 
-  std::unique_ptr<grpc::ClientWriter<wire::ProgressReport>> progress;
+  std::unique_ptr<grpc::ClientAsyncWriter<wire::ProgressReport>> progress;
+  bool reporting = false;  // a report is on its way, or none can be sent any more
   wire::ProgressAck progress_ack;
 };
 
@@ -91,23 +98,20 @@ ControlStream::ControlStream(const std::string& master, const std::string& token
   // Its own lines have another form and name its source files; what matters here becomes a Status.
   gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
   state_->token = token;
-  state_->stub = wire::Control::NewStub(
-      grpc::CreateCustomChannel("dns:///" + master, grpc::InsecureChannelCredentials(), Arguments()));
+  const auto channel = grpc::CreateCustomChannel("dns:///" + master, grpc::InsecureChannelCredentials(), Arguments());
+  state_->stub = wire::Control::NewStub(channel);
+  state_->raw_stub = std::make_unique<grpc::GenericStub>(channel);
 }
 
-ControlStream::~ControlStream() {
-  Cancel();
-  if (state_->progress) state_->progress->Finish().ok();
-}
+ControlStream::~ControlStream() { Cancel(); }
 
 absl::Status ControlStream::Run(const wire::FromAgent& first,
                                 const std::function<After(const wire::FromMaster&)>& on_message) {
   State& s = *state_;
   Prepare(s.context, s.token);
-  s.stream = s.stub->PrepareAsyncSession(&s.context, &s.queue);
+  s.stream = s.raw_stub->PrepareCall(&s.context, kSession, &s.queue);
   s.stream->StartCall(nullptr);  // goes with the first message, and has no tag of its own
-  s.writing = true;
-  s.stream->Write(first, ToTag(kWrite));
+  s.StartWriteOf(first);
   s.StartRead();
   {
     std::lock_guard lock(s.mutex);
@@ -139,6 +143,11 @@ absl::Status ControlStream::Run(const wire::FromAgent& first,
       }
         s.StartWrite();
         break;
+      case kProgress: {
+        std::lock_guard lock(s.mutex);
+        s.reporting = !ok;
+        break;
+      }
       case kFinish:
         s.Close();
         break;
@@ -149,7 +158,8 @@ absl::Status ControlStream::Run(const wire::FromAgent& first,
 
 void ControlStream::State::OnRead(bool ok, const std::function<After(const wire::FromMaster&)>& on_message) {
   if (!ok) return stream->Finish(&ended, ToTag(kFinish));
-  const After after = on_message(incoming);
+  if (!grpc::SerializationTraits<wire::FromMaster>::Deserialize(&incoming, &message).ok()) message.Clear();
+  const After after = on_message(message);
   if (after == After::kEnd) context.TryCancel();
   if (after == After::kHold && patient) {
     hold = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(kHoldMilliseconds, GPR_TIMESPAN));
@@ -176,8 +186,15 @@ void ControlStream::State::StartWrite() {
     message = std::move(outgoing.front());
     outgoing.pop_front();
   }
+  StartWriteOf(message);
+}
+
+void ControlStream::State::StartWriteOf(const wire::FromAgent& message) {
+  grpc::ByteBuffer bytes;
+  bool own = false;
+  grpc::SerializationTraits<wire::FromAgent>::Serialize(message, &bytes, &own).ok();
   writing = true;
-  stream->Write(message, ToTag(kWrite));
+  stream->Write(bytes, ToTag(kWrite));
 }
 
 // A thread that is woken by another tends to be put on its core, even while others idle, and so does what it wakes in
@@ -203,6 +220,7 @@ void ControlStream::State::Close() {
     open = false;
     outgoing.clear();
   }
+  progress_context.TryCancel();  // a report that is on its way would keep the queue from its end
   queue.Shutdown();
 }
 
@@ -219,12 +237,17 @@ void ControlStream::Send(wire::FromAgent message) {
 }
 
 bool ControlStream::WriteProgress(int agent, const wire::ProgressReport& report) {
+  std::lock_guard lock(state_->mutex);
+  if (!state_->open || std::exchange(state_->reporting, true)) return false;
   if (!state_->progress) {
     Prepare(state_->progress_context, state_->token);
     state_->progress_context.AddMetadata("pangea-agent", std::to_string(agent));
-    state_->progress = state_->stub->Progress(&state_->progress_context, &state_->progress_ack);
+    state_->progress =
+        state_->stub->PrepareAsyncProgress(&state_->progress_context, &state_->progress_ack, &state_->queue);
+    state_->progress->StartCall(nullptr);  // as that of the session
   }
-  return state_->progress->Write(report);
+  state_->progress->Write(report, ToTag(kProgress));
+  return true;
 }
 
 void ControlStream::Cancel() {

@@ -22,12 +22,14 @@ class ControlStream {
   ControlStream(const ControlStream&) = delete;
 
   // Waits for the connection, sends `first`, then everything given to Send, and hands over what comes, all on this
-  // thread. Returns how the stream ended (Cancelled after kEnd or Cancel).
+  // thread; what is no message of this protocol comes as one of no kind. Returns how the stream ended (Cancelled after
+  // kEnd or Cancel).
   absl::Status Run(const agent::v1::FromAgent& first,
                    const std::function<After(const agent::v1::FromMaster&)>& on_message);
   // Any thread; in order; does not block. The caller computes: Run's thread leaves it its core, where there are others.
   void Send(agent::v1::FromAgent message);
-  // One thread (not Run's): the second stream, opened by the first call for this agent. False: it has ended.
+  // Any thread; does not block: while the report before is still on its way (a master that does not read), this one is
+  // dropped. The second stream; the first call opens it, for this agent. False: dropped.
   bool WriteProgress(int agent, const agent::v1::ProgressReport& report);
   // Any thread: ends both streams.
   void Cancel();

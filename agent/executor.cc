@@ -10,6 +10,7 @@
 #include "agent/sampler.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
+#include "pipeline/capacity.h"
 #include "pipeline/stage.h"
 
 namespace pangea {
@@ -18,11 +19,6 @@ namespace {
 constexpr int64_t kLogitRows = 32;  // rows of logits made at a time: never prompt x vocabulary
 
 std::span<std::byte> Bytes(float* p, int64_t n) { return {reinterpret_cast<std::byte*>(p), n * sizeof(float)}; }
-
-DType KvType(const std::string& name) {
-  if (name == "bf16") return DType::kBF16;
-  return name == "int8" ? DType::kI8 : DType::kF16;
-}
 
 // Sequences that a step samples, in order: every stage reads this from the step alone.
 std::vector<uint64_t> Sampled(const Step& step) {
@@ -51,6 +47,9 @@ class CpuExecutor : public Executor {
 
   absl::Status Load() override {
     SetComputeFloatMode();
+    const auto cache_type = CacheType(deployment_.cache.type);
+    if (!cache_type)
+      return absl::InvalidArgumentError(absl::StrCat("cache.type: \"", deployment_.cache.type, "\" is not known"));
     auto stage = Stage::Load(header_, deployment_, plan_, agent_, &pool_);
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
@@ -59,7 +58,7 @@ class CpuExecutor : public Executor {
                   .head_dim = header_.config.head_dim,
                   .block_tokens = plan_.block_tokens,
                   .blocks = plan_.kv_blocks + plan_.swap_blocks,
-                  .dtype = KvType(deployment_.cache.type)};
+                  .dtype = *cache_type};
     auto cache = KvCache::Create(shape);
     if (!cache.ok()) return cache.status();
     cache_ = *std::move(cache);

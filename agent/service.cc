@@ -9,21 +9,21 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/session.h"
 #include "configs/deployment.h"
+#include "configs/join_token.h"
 #include "configs/log.h"
+#include "configs/signals.h"
 
 namespace pangea {
 namespace {
 
 constexpr char kTokenVariable[] = "PANGEA_AGENT_TOKEN";
-constexpr size_t kMostTokenBytes = 4096;
-constexpr int kExitUsage = 2;
+constexpr int kExitUsage = 64, kExitConfig = 78;  // EX_USAGE, EX_CONFIG
 
 constexpr char kHelp[] =
     "usage: pangea agent --master HOST:PORT --token-file FILE [options]\n"
@@ -40,65 +40,45 @@ constexpr char kHelp[] =
     "  --log LEVEL          debug, info, warning or error until the deployment's own level is known (default info)\n"
     "  --help               this text\n"
     "\n"
-    "Exit code: 0 when the master said stop, 1 after a failure (a refused join too), 2 for wrong arguments.\n";
+    "SIGTERM, SIGINT and SIGHUP end it at once (SIGHUP unless it was ignored at the start, as by nohup): its master\n"
+    "loses an agent, so stop that first. Exit status: 0 when the master said stop, 1 after a failure (a refused join\n"
+    "and a signal too), 64 for a wrong command line, 78 for a token that cannot be read or used.\n";
 
 absl::StatusOr<std::string> ReadToken(const AgentOptions& options) {
-  std::string token;
   if (!options.token_file.empty()) {
-    std::ifstream file(options.token_file, std::ios::binary);
-    if (!file) return absl::NotFoundError(absl::StrCat("--token-file: cannot read ", options.token_file));
-    token.resize(kMostTokenBytes + 1);
-    file.read(token.data(), token.size());
-    token.resize(file.gcount());
-    if (token.size() > kMostTokenBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--token-file: ", options.token_file, " has more than ", kMostTokenBytes, " bytes"));
-    }
-  } else if (char* value = std::getenv(kTokenVariable)) {
-    token = value;
-    // The environment of a process can be read by its user for as long as it lives: the token shall not stay there.
-    std::memset(value, 0, std::strlen(value));
-    unsetenv(kTokenVariable);
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat("no join token: give --token-file, or set ", kTokenVariable));
+    auto token = ReadJoinToken(options.token_file);
+    if (!token.ok())
+      return absl::Status(token.status().code(), absl::StrCat("--token-file: ", token.status().message()));
+    return token;
   }
-  const size_t end = token.find_last_not_of(" \t\r\n");
-  token.resize(end == std::string::npos ? 0 : end + 1);
-  if (token.empty()) return absl::InvalidArgumentError("the join token is empty");
-  for (unsigned char c : token) {
-    if (c <= ' ' || c > '~')
-      return absl::InvalidArgumentError("the join token has a character that is not printable ASCII");
-  }
-  return token;
+  char* value = std::getenv(kTokenVariable);  // that it is set was checked
+  std::string token = value;
+  // The environment of a process can be read by its user for as long as it lives: the token shall not stay there.
+  std::memset(value, 0, std::strlen(value));
+  unsetenv(kTokenVariable);
+  return CheckJoinToken(std::move(token));
 }
 
-// Waits for signals beside the control thread. A launched agent leaves SIGINT and SIGTERM to its master: a terminal and
-// a service manager signal every process at once, and requests that run shall be finished first.
+// Waits for the signals that end an agent, beside the control thread. One that its master has launched leaves them to
+// it: a terminal and a service manager signal every process at once, and requests that run shall be finished first.
 class Signals {
  public:
   explicit Signals(bool launched) {
-    sigset_t set;
-    sigemptyset(&set);
     if (launched) {
-      signal(SIGINT, SIG_IGN);
-      signal(SIGTERM, SIG_IGN);
+      for (const int ignored : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) signal(ignored, SIG_IGN);
     } else {
-      sigaddset(&set, SIGINT);
-      sigaddset(&set, SIGTERM);
+      signals_ = EndSignals();  // before any thread starts
     }
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before any thread starts
-    signal(SIGPIPE, SIG_IGN);
-    signals_ = signalfd(-1, &set, SFD_CLOEXEC);
     end_ = eventfd(0, EFD_CLOEXEC);
   }
   ~Signals() {
     End();
-    close(signals_);
+    if (signals_ >= 0) close(signals_);
     close(end_);
   }
   void Watch(AgentSession* session) {
     thread_ = std::thread([this, session] {
-      pollfd fds[2] = {{signals_, POLLIN, 0}, {end_, POLLIN, 0}};
+      pollfd fds[2] = {{signals_, POLLIN, 0}, {end_, POLLIN, 0}};  // poll passes over a descriptor of -1
       while (true) {
         if (poll(fds, 2, -1) < 0) continue;
         if (fds[1].revents != 0) return;
@@ -124,6 +104,10 @@ absl::StatusOr<AgentOptions> ParseArguments(int argc, char** argv) {
   AgentOptions options;
   for (int i = 1; i < argc; ++i) {
     std::string name = argv[i], value;
+    if (name == "--launched") {
+      options.launched = true;
+      continue;
+    }
     if (const size_t equals = name.find('='); equals != std::string::npos) {
       value = name.substr(equals + 1);
       name.resize(equals);
@@ -156,18 +140,18 @@ absl::StatusOr<AgentOptions> ParseArguments(int argc, char** argv) {
   if (const auto master = ParseHostPort(options.master); !master.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("--master: ", master.status().message()));
   }
+  if (options.token_file.empty() && std::getenv(kTokenVariable) == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("no join token: give --token-file, or set ", kTokenVariable));
   return options;
 }
 
 }  // namespace
 
-absl::Status RunAgent(const AgentOptions& options) {
+absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   SetLogLevel(options.log);
   SetLogProcess(options.agent < 0 ? "agent" : absl::StrCat("agent ", options.agent));
-  const absl::StatusOr<std::string> token = ReadToken(options);
-  if (!token.ok()) return token.status();
-  Signals signals(/*launched=*/options.token_file.empty());
-  AgentSession session(options, *token);
+  Signals signals(options.launched);
+  AgentSession session(options, token);
   signals.Watch(&session);
   const absl::Status status = session.Run();
   signals.End();
@@ -183,10 +167,15 @@ int AgentMain(int argc, char** argv) {
   }
   const absl::StatusOr<AgentOptions> options = ParseArguments(argc, argv);
   if (!options.ok()) {
-    std::fprintf(stderr, "pangea agent: %s\n\n%s", std::string(options.status().message()).c_str(), kHelp);
+    std::fprintf(stderr, "pangea agent: %s; see --help\n", std::string(options.status().message()).c_str());
     return kExitUsage;
   }
-  const absl::Status status = RunAgent(*options);
+  const absl::StatusOr<std::string> token = ReadToken(*options);
+  if (!token.ok()) {
+    std::fprintf(stderr, "pangea agent: %s\n", std::string(token.status().message()).c_str());
+    return kExitConfig;
+  }
+  const absl::Status status = RunAgent(*options, *token);
   if (status.ok()) return 0;
   LogError("%s", status.ToString());
   return 1;

@@ -8,14 +8,15 @@ namespace pangea {
 
 struct AgentOptions {
   std::string master;      // HOST:PORT
-  std::string token_file;  // holds the join token; or the environment variable PANGEA_AGENT_TOKEN (set by the launcher)
+  std::string token_file;  // holds the join token; without it the environment variable PANGEA_AGENT_TOKEN does
+  bool launched = false;   // by a master on this host, which alone decides what a signal to all of them means
   int agent = -1;          // index in the plan, -1: any free remote place
   std::string model;       // overrides the path that the master names
   std::string log = "info";
 };
 // Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a
 // second.
-absl::Status RunAgent(const AgentOptions& options);
+absl::Status RunAgent(const AgentOptions& options, const std::string& token);
 
 // `pangea agent …`
 int AgentMain(int argc, char** argv);

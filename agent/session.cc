@@ -11,6 +11,7 @@
 #include "agent/group/make_group.h"
 #include "agent/service_codec.h"
 #include "configs/log.h"
+#include "configs/model_path.h"
 #include "configs/process_use.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
@@ -127,7 +128,7 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
     case wire::FromMaster::KIND_NOT_SET:
       break;
   }
-  Fail(0, absl::UnimplementedError("the master sent a message of an unknown kind"), /*fatal=*/true);
+  Fail(0, absl::UnimplementedError("the master sent a message that this agent cannot read"), /*fatal=*/true);
   return After::kRead;
 }
 
@@ -137,7 +138,9 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   auto deployment = ParseDeployment(assign.deployment(), "the master's deployment");
   if (!deployment.ok()) return deployment.status();
   loaded->deployment = *std::move(deployment);
-  loaded->deployment.model = options_.model.empty() ? assign.model() : options_.model;
+  auto model = FindModel(options_.model.empty() ? assign.model() : options_.model);
+  if (!model.ok()) return model.status();
+  loaded->deployment.model = *std::move(model);
   SetLogLevel(loaded->deployment.log);
   auto header = ReadCheckpointHeader(loaded->deployment.model);
   if (!header.ok()) return header.status();

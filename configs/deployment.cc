@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -10,7 +11,9 @@
 #include "absl/strings/str_join.h"
 #include "configs/cat.h"
 #include "configs/keys.h"
+#include "configs/model_path.h"
 #include "configs/reader.h"
+#include "configs/values.h"
 #include "configs/yaml_tree.h"
 
 namespace pangea {
@@ -25,39 +28,32 @@ absl::StatusOr<TargetKind> Classify(const std::string& target) {
   const bool gguf = target.ends_with(".gguf");
   std::error_code error;
   const fs::file_status status = fs::status(target, error);
-  if (!fs::exists(status)) return absl::NotFoundError(Cat(target, ": no such file or folder"));
-  if (fs::is_directory(status)) return TargetKind::kModel;
-  if (!fs::is_regular_file(status)) return absl::InvalidArgumentError(Cat(target, ": not a file"));
+  if (!fs::status_known(status)) return absl::InvalidArgumentError(Cat(Printable(target), ": ", error.message()));
+  if (!fs::exists(status)) return absl::NotFoundError(MissingText(target));
+  if (fs::is_directory(status)) {
+    const auto found = FindModel(target);
+    return found.ok() ? absl::StatusOr<TargetKind>(TargetKind::kModel) : found.status();
+  }
+  if (!fs::is_regular_file(status)) return absl::InvalidArgumentError(Cat(Printable(target), ": not a file"));
   if (yaml) return TargetKind::kYaml;
   if (gguf) return TargetKind::kModel;
-  return absl::InvalidArgumentError(
-      Cat(target, ": expected a deployment file (.yaml, .yml), a model folder or a .gguf file"));
+  return absl::InvalidArgumentError(Cat(
+      Printable(target), ": expected a deployment file (.yaml, .yml), a model folder or a .gguf file",
+      fs::exists(fs::path(target).parent_path() / "config.json", error) ? "; give the folder that this lies in" : ""));
 }
 
 // Never reads more than one byte over the cap, however large the file is.
 absl::StatusOr<std::string> ReadCapped(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::PermissionDeniedError(Cat(path, ": cannot be opened"));
+  if (!file) return absl::PermissionDeniedError(Cat(Printable(path), ": cannot be opened"));
   std::string text(kMaxYamlBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return absl::UnavailableError(Cat(path, ": cannot be read"));
+  if (file.bad()) return absl::UnavailableError(Cat(Printable(path), ": cannot be read"));
   text.resize(static_cast<size_t>(file.gcount()));
   if (text.size() > kMaxYamlBytes) {
-    return absl::InvalidArgumentError(Cat(path, ": larger than ", kMaxYamlBytes, " bytes"));
+    return absl::InvalidArgumentError(Cat(Printable(path), ": larger than ", kMaxYamlBytes, " bytes"));
   }
   return text;
-}
-
-std::string DefaultName(const std::string& model) {
-  fs::path path = fs::path(model).lexically_normal();
-  if (!path.has_filename()) path = path.parent_path();  // "folder/"
-  std::string name = path.filename().string();
-  if (name == "." || name == "..") {
-    std::error_code error;
-    name = fs::weakly_canonical(path, error).filename().string();
-  }
-  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
-  return name;
 }
 
 // One "key: what" of validation, with the place of the key if the file set it. The key is what stands before the first
@@ -72,7 +68,11 @@ absl::Status Refusal(const std::vector<std::string>& faults) {
   return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 }
 
-DeploymentResult Unreadable(std::vector<std::string> faults) { return {{}, std::move(faults), false}; }
+DeploymentResult Unreadable(std::vector<std::string> faults) {
+  DeploymentResult result;
+  result.faults = std::move(faults);
+  return result;
+}
 
 // A key that is out of its range would lead the plan astray: back to its default.
 void RestoreDefault(const std::string& shown, Deployment& deployment) {
@@ -91,30 +91,54 @@ void RestoreDefault(const std::string& shown, Deployment& deployment) {
   std::visit([&](auto* to) { *to = *std::get<decltype(to)>(from); }, key->field(deployment, *agent));
 }
 
-// `faults` holds what was found before.
-DeploymentResult Finish(const YamlNode& root, const std::string& file, bool expand, std::vector<std::string> faults) {
-  ReadResult read = ReadDeployment(root, expand);
+// --host and --port over what the file says. Where gRPC listens is the file's to say; where that is silent, it takes the
+// same host and the port behind REST's, as the defaults do.
+void Move(const RestAddress& to, ReadResult& read) {
+  if (to.host.empty() && to.port < 0) return;
+  std::string label = to.host.empty() ? "" : Cat("--host ", Printable(to.host));
+  if (to.port >= 0) Append(label, label.empty() ? "" : " ", "--port ", to.port);
+  const auto place = std::make_shared<const std::string>(label);
+  const bool grpc_is_set = read.places.contains("grpc.listen");
+  const auto move = [&](const char* key, std::string& listen, int port) {
+    HostPort at = ParseHostPort(listen).value_or(*ParseHostPort(Deployment().rest.listen));
+    if (!to.host.empty()) at.host = to.host;
+    if (port >= 0) at.port = port;
+    listen = Cat(at.host.find(':') == at.host.npos ? at.host : Cat("[", at.host, "]"), ":", at.port);
+    read.places[key] = {place};
+  };
+  move("rest.listen", read.deployment.rest.listen, to.port);
+  const bool has_next = to.port > 0 && to.port < 65535;
+  if (!grpc_is_set) move("grpc.listen", read.deployment.grpc.listen, has_next ? to.port + 1 : std::min(to.port, 0));
+}
+
+// `faults` holds what was found before. from_here: the environment and the paths are this process's.
+DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here, std::vector<std::string> faults) {
   faults.insert(faults.end(), read.faults.begin(), read.faults.end());
   Deployment& deployment = read.deployment;
+  if (from_here) deployment.model = FindModel(deployment.model).value_or(deployment.model);
   if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
   for (const std::string& fault : ValidateDeployment(deployment)) {
     const std::string key = fault.substr(0, fault.find(": "));
     // A key that could not be read has its default now; what validation says of that would mislead.
     if (!read.faulty.contains(key)) faults.push_back(Placed(fault, read, file));
     RestoreDefault(key, deployment);
+    read.faulty[key] = true;
   }
   if (faults.size() > kMaxYamlFaults) {
     const size_t more = faults.size() - kMaxYamlFaults;
     faults.resize(kMaxYamlFaults);
     faults.push_back(Cat("and ", more, " more faults"));
   }
-  const bool readable = !deployment.model.empty();
-  return {std::move(deployment), std::move(faults), readable};
+  DeploymentResult result{.faults = std::move(faults), .readable = !deployment.model.empty()};
+  for (const auto& [key, place] : read.places) result.places[key] = place.Text();
+  for (const auto& [key, is] : read.faulty) result.faulty.insert(key);
+  result.deployment = std::move(deployment);
+  return result;
 }
 
 // "key.path=value" -> the tree; the value is YAML, a scalar or flow.
 void Apply(const std::string& setting, YamlNode& root, std::vector<std::string>& faults) {
-  const std::string label = Cat("--set ", setting.substr(0, 120));
+  const std::string label = Cat("--set ", Printable(setting.substr(0, 120)));
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0) {
     faults.push_back(Cat(label, ": expected key.path=value"));
@@ -132,7 +156,7 @@ void Apply(const std::string& setting, YamlNode& root, std::vector<std::string>&
 }
 
 YamlNode ModelTarget(const std::string& target) {
-  const auto source = std::make_shared<const std::string>(target);
+  const auto source = std::make_shared<const std::string>(Printable(target));
   YamlNode root;
   root.kind = YamlNode::Kind::kMap;
   root.place.source = source;
@@ -148,23 +172,34 @@ YamlNode ModelTarget(const std::string& target) {
 
 }  // namespace
 
-DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings) {
+std::string DeploymentResult::Placed(const std::string& fault) const {
+  const std::string key = fault.substr(0, fault.find(": "));
+  if (faulty.contains(key)) return "";
+  const auto place = places.find(key);
+  return place == places.end() ? fault : Cat(place->second, ": ", fault);
+}
+
+DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,
+                                      const RestAddress& at) {
   auto kind = Classify(target);
   if (!kind.ok()) return Unreadable({std::string(kind.status().message())});
   std::vector<std::string> faults;
   YamlNode root;
+  const std::string shown = Printable(target);
   if (*kind == TargetKind::kModel) {
     root = ModelTarget(target);
   } else {
     auto text = ReadCapped(target);
     if (!text.ok()) return Unreadable({std::string(text.status().message())});
-    YamlResult parsed = ParseYaml(*text, target);
+    YamlResult parsed = ParseYaml(*text, shown);
     // Without a tree there is nothing that the settings could be checked against.
     if (!parsed.faults.empty()) return Unreadable(std::move(parsed.faults));
     root = std::move(parsed.root);
   }
   for (const std::string& setting : settings) Apply(setting, root, faults);
-  return Finish(root, target, true, std::move(faults));
+  ReadResult read = ReadDeployment(root, /*expand_environment=*/true);
+  Move(at, read);
+  return Finish(std::move(read), shown, /*from_here=*/true, std::move(faults));
 }
 
 absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
@@ -176,7 +211,8 @@ absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name) {
   YamlResult parsed = ParseYaml(yaml, file_name);
   if (!parsed.faults.empty()) return Refusal(parsed.faults);
-  DeploymentResult result = Finish(parsed.root, file_name, false, {});
+  DeploymentResult result =
+      Finish(ReadDeployment(parsed.root, /*expand_environment=*/false), file_name, /*from_here=*/false, {});
   if (!result.faults.empty()) return Refusal(result.faults);
   return std::move(result.deployment);
 }

@@ -2,6 +2,8 @@
 // is edited silently: "auto" stays "auto" here and is resolved by the plan. Reference page: docs/deployment.md.
 #pragma once
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -112,10 +114,21 @@ struct DeploymentResult {
   Deployment deployment;
   std::vector<std::string> faults;
   bool readable = false;
+  std::map<std::string, std::string> places;  // of the keys that were set: "FILE:LINE:COLUMN", "--set context=7"
+  std::set<std::string> faulty;               // keys that `faults` speaks of
+
+  // A fault "key: what" that was found later, with the key's place before it; "" when the key's fault is told already.
+  std::string Placed(const std::string& fault) const;
 };
-// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
-// strings.
-DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings);
+// --host and --port: over rest.listen and, where nothing sets grpc.listen, over that too (the port after REST's).
+struct RestAddress {
+  std::string host;  // empty: as the file says
+  int port = -1;     // below 0: as the file says
+};
+// A file, a model folder, a folder with one .gguf file in it, or a .gguf file, with `key.path=value` settings applied
+// over it. ${ENV} is expanded in strings.
+DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,
+                                      const RestAddress& at = {});
 // A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
 // strings. All faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
 absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);

@@ -10,7 +10,6 @@
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
 #include "configs/keys.h"
-#include "configs/serve_args.h"
 #include "configs/values.h"
 
 namespace pangea {
@@ -194,6 +193,7 @@ TEST(Dump, ListOfAgentsAndUnusualNumbersComeBack) {
 
 TEST_F(LoadTest, NamesByDefault) {
   fs::create_directory(path_ / "my-model");
+  Write("my-model/config.json", "{}");
   EXPECT_EQ(LoadDeployment((path_ / "my-model").string(), {})->name, "my-model");
   EXPECT_EQ(LoadDeployment((path_ / "my-model").string() + "/", {})->name, "my-model");
   EXPECT_EQ(LoadDeployment(Write("big$x.Q4.gguf", "x"), {})->name, "big$x.Q4");
@@ -333,6 +333,35 @@ TEST(Validate, RulesOfTheFileAlone) {
   for (const auto& c : kCases) EXPECT_EQ(ParseError("model: m\n" + c.yaml + "\n"), c.error);
 }
 
+TEST_F(LoadTest, TextThatIsNotUtf8IsRefusedWhereverItComesFrom) {
+  const std::string file = Write("d.yaml", "model: m\n");
+  EXPECT_EQ(Error(LoadDeployment(file, {"name=caf\xe9"})), "--set name=caf\\xe9: not UTF-8");
+  EXPECT_EQ(Error(LoadDeployment(file, {"caf\xe9=1"})), "--set caf\\xe9=1: unknown key; the nearest known key is name");
+  setenv("PANGEA_TEST_LATIN", "/srv/caf\xe9", 1);
+  EXPECT_EQ(Error(LoadDeployment(file, {"name=${PANGEA_TEST_LATIN}"})),
+            "--set name=${PANGEA_TEST_LATIN}: name: \"/srv/caf\\xe9\" is not UTF-8");
+  EXPECT_EQ(Error(LoadDeployment(Write("e.yaml", "model: m\ntimeline: {file: \"${PANGEA_TEST_LATIN}\"}\n"), {})),
+            Cat((path_ / "e.yaml").string(), ":2:18: timeline.file: \"/srv/caf\\xe9\" is not UTF-8"));
+  // A model is named by its path: both are told.
+  const std::string latin = Write("caf\xe9.gguf", "x"), shown = Cat(path_.string(), "/caf\\xe9.gguf");
+  EXPECT_EQ(Error(LoadDeployment(latin, {})),
+            Cat(shown, ": model: \"", shown, "\" is not UTF-8\n", shown, ": name: \"caf\\xe9\" is not UTF-8"));
+  // Nobody is told the path of a deployment file, so that may be anything.
+  EXPECT_TRUE(LoadDeployment(Write("caf\xe9.yaml", "model: m\n"), {}).ok());
+  EXPECT_EQ(LoadDeployment(Write("caf\xc3\xa9.gguf", "x"), {})->name, "caf\xc3\xa9");
+}
+
+TEST_F(LoadTest, AFaultThatIsFoundLaterHasItsPlaceAndIsNotToldTwice) {
+  const std::string file = Write("d.yaml", "model: m\nparallel: {pipeline: 2}\nagents: [{threads: 1}]\n");
+  const DeploymentResult read = ReadDeploymentTarget(file, {"context=7"});
+  ASSERT_EQ(read.faults.size(), 1u);
+  EXPECT_EQ(read.Placed("agents: the same in other words"), "");
+  EXPECT_EQ(read.Placed("parallel.pipeline: the model has 1 layer"),
+            Cat(file, ":2:22: parallel.pipeline: the model has 1 layer"));
+  EXPECT_EQ(read.Placed("context: is 7"), "--set context=7: context: is 7");
+  EXPECT_EQ(read.Placed("no key: at all"), "no key: at all");
+}
+
 TEST(Examples, EveryOneLoads) {
   int count = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(PANGEA_SOURCE_DIR) / "configs")) {
@@ -358,29 +387,6 @@ TEST(ReferencePage, HasExactlyTheRowsOfTheTable) {
     Append(expected, table.back(), "\n");
   }
   EXPECT_EQ(page, table) << "docs/deployment.md should have these rows:\n" << expected;
-}
-
-TEST(ServeArgs, OptionsBecomeSettings) {
-  const char* argv[] = {"serve",    "--pipeline", "2",     "d.yaml",           "--tensor=3",
-                        "--device", "sim",        "--set", "cache.memory=1GiB"};
-  const auto args = ParseServeArgs(9, argv);
-  ASSERT_TRUE(args.ok()) << args.status();
-  EXPECT_EQ(args->target, "d.yaml");
-  EXPECT_EQ(args->settings, (std::vector<std::string>{"parallel.pipeline=2", "parallel.tensor=3", "agents.device=sim",
-                                                      "cache.memory=1GiB"}));
-  const char* help[] = {"check", "--help"};
-  EXPECT_TRUE(ParseServeArgs(2, help)->help);
-  for (const ConfigKey& key : ConfigKeys())
-    EXPECT_NE(ServeHelp("check").find(Cat("  ", key.name, " ")), std::string::npos) << key.name;
-}
-
-TEST(ServeArgs, Refusals) {
-  const std::vector<std::vector<const char*>> kCases = {{"serve"},
-                                                        {"serve", "a", "b"},
-                                                        {"serve", "a", "--pipelin", "2"},
-                                                        {"serve", "a", "--set"},
-                                                        {"serve", "--tensor", "2"}};
-  for (const auto& argv : kCases) EXPECT_FALSE(ParseServeArgs(static_cast<int>(argv.size()), argv.data()).ok());
 }
 
 }  // namespace

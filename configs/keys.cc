@@ -29,6 +29,8 @@ std::string CheckRange(const ConfigKey& key, double value) {
 }
 
 std::string CheckText(const ConfigKey& key, const std::string& text) {
+  // Agents and clients are told names and paths as UTF-8 text.
+  if (!WellFormedUtf8(text)) return Cat("\"", Printable(text), "\" is not UTF-8");
   for (unsigned char c : text) {
     if (c < 0x20 || c == 0x7F) return "has a control character in it";
   }

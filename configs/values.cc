@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "configs/cat.h"
 
 namespace pangea {
@@ -130,6 +131,44 @@ std::string QuoteYaml(std::string_view text) {
     }
   }
   return out + "\"";
+}
+
+size_t Utf8Length(std::string_view s) {
+  auto byte = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
+  auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const unsigned a = byte(0), b = byte(1);
+  if (a < 0x80) return 1;
+  if (a >= 0xC2 && a < 0xE0) return tail(1) ? 2 : 0;
+  if (a >= 0xE0 && a < 0xF0) {
+    if (!tail(1) || !tail(2) || (a == 0xE0 && b < 0xA0) || (a == 0xED && b >= 0xA0)) return 0;
+    return 3;
+  }
+  if (a >= 0xF0 && a < 0xF5) {
+    if (!tail(1) || !tail(2) || !tail(3) || (a == 0xF0 && b < 0x90) || (a == 0xF4 && b >= 0x90)) return 0;
+    return 4;
+  }
+  return 0;
+}
+
+bool WellFormedUtf8(std::string_view text) {
+  for (size_t length; !text.empty(); text.remove_prefix(length)) {
+    if ((length = Utf8Length(text)) == 0) return false;
+  }
+  return true;
+}
+
+std::string Printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t length = Utf8Length(text);
+    const unsigned char first = text.front();
+    if (length == 0 || (first < 0x20 && first != '\n' && first != '\t') || first == 0x7F)
+      out += absl::StrFormat("\\x%02x", first);
+    else
+      out += text.substr(0, length);
+    text.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return out;
 }
 
 absl::StatusOr<std::string> ExpandEnvironment(std::string_view text) {

@@ -23,6 +23,12 @@ std::string FormatBytes(uint64_t bytes);       // shortest exact: "256MiB", "100
 std::string FormatSeconds(double seconds);     // shortest text that reads back to the same double
 std::string QuoteYaml(std::string_view text);  // double-quoted YAML scalar
 
+// Bytes of the well-formed UTF-8 sequence at the start of text; 0: there is none (overlong forms and surrogates too).
+size_t Utf8Length(std::string_view text);
+bool WellFormedUtf8(std::string_view text);
+// The text for a message: what is not UTF-8 and control characters (but line ends and tabs) as \x and two digits.
+std::string Printable(std::string_view text);
+
 // ${NAME} -> the environment's value, $$ -> $. A lone $ stands for itself. NotFound names the first missing variable.
 absl::StatusOr<std::string> ExpandEnvironment(std::string_view text);
 

@@ -2,28 +2,10 @@
 
 #include "absl/strings/str_format.h"
 #include "configs/cat.h"
+#include "configs/values.h"
 
 namespace pangea {
 namespace {
-
-// Length of the well-formed UTF-8 sequence at the start of s, 0 if there is none (overlong forms and surrogates
-// refused).
-size_t Utf8Length(std::string_view s) {
-  auto byte = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0u; };
-  auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const unsigned a = byte(0), b = byte(1);
-  if (a < 0x80) return 1;
-  if (a >= 0xC2 && a < 0xE0) return tail(1) ? 2 : 0;
-  if (a >= 0xE0 && a < 0xF0) {
-    if (!tail(1) || !tail(2) || (a == 0xE0 && b < 0xA0) || (a == 0xED && b >= 0xA0)) return 0;
-    return 3;
-  }
-  if (a >= 0xF0 && a < 0xF5) {
-    if (!tail(1) || !tail(2) || !tail(3) || (a == 0xF0 && b < 0x90) || (a == 0xF4 && b >= 0x90)) return 0;
-    return 4;
-  }
-  return 0;
-}
 
 class Guard {
  public:

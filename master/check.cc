@@ -1,25 +1,39 @@
 #include "master/check.h"
 
-#include <algorithm>
 #include <iostream>
 #include <utility>
 
+#include "configs/cat.h"
+#include "configs/model_path.h"
 #include "master/fleet/fleet.h"
+#include "master/listen.h"
 #include "pipeline/cost_model.h"
 
 namespace pangea {
 
 PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   PlannedDeployment planned;
-  DeploymentResult read = ReadDeploymentTarget(args.target, args.settings);
+  DeploymentResult read = ReadDeploymentTarget(args.target, args.settings, args.at);
   planned.deployment = std::move(read.deployment);
   planned.faults = std::move(read.faults);
   if (!read.readable) return planned;
-  planned.warnings = DeploymentWarnings(planned.deployment);
-  if (auto token = ControlToken(planned.deployment); !token.ok()) planned.faults.emplace_back(token.status().message());
-  if (!planned.deployment.keys.file.empty())
-    planned.keys = KeyRing::Read(planned.deployment.keys.file, &planned.faults);
+  // What the rules of the file have refused already is not told again in other words.
+  const auto refuse = [&](absl::string_view fault) {
+    if (std::string placed = read.Placed(std::string(fault)); !placed.empty()) planned.faults.push_back(placed);
+  };
   const bool serves = purpose == PlanFor::kServe;
+  planned.warnings = DeploymentWarnings(planned.deployment);
+  if (auto token = ControlToken(planned.deployment); !token.ok()) refuse(token.status().message());
+  if (serves) {
+    for (const std::string& fault : ListenCollisions(planned.deployment)) refuse(fault);
+  }
+  std::vector<std::string> key_faults;
+  if (!planned.deployment.keys.file.empty()) planned.keys = KeyRing::Read(planned.deployment.keys.file, &key_faults);
+  for (const std::string& fault : key_faults) refuse(fault);
+  if (const auto found = FindModel(planned.deployment.model); !found.ok()) {
+    refuse(Cat("model: ", found.status().message()));
+    return planned;
+  }
   auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
   if (!header.ok()) {
     planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
@@ -31,25 +45,20 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
     if (text.ok())
       planned.text = *std::move(text);
     else
-      planned.faults.emplace_back(text.status().message());
+      refuse(text.status().message());
   }
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);
-  for (std::string& fault : made.faults) {
-    // The plan may repeat a rule of the file; once is enough.
-    const auto same = [&](const std::string& known) { return known.ends_with(fault); };
-    if (std::none_of(planned.faults.begin(), planned.faults.end(), same)) planned.faults.push_back(std::move(fault));
-  }
+  for (const std::string& fault : made.faults) refuse(fault);
   if (serves || !planned.faults.empty()) return planned;
-  if (std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty())
-    planned.faults.push_back(std::move(fault));
+  if (const std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty()) refuse(fault);
   return planned;
 }
 
 int CheckMain(int argc, char** argv) {
   const auto args = ParseServeArgs(argc, argv);
   if (!args.ok()) return std::cerr << "pangea check: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("check"), 0;
+  if (args->help) return std::cout << ServeHelp("check", args->every_key), 0;
   const PlannedDeployment planned = PlanDeployment(*args);
   for (const std::string& warning : planned.warnings) std::cerr << "warning: " << warning << "\n";
   if (!planned.faults.empty()) {

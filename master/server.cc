@@ -18,6 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
 #include "configs/serve_args.h"
+#include "configs/signals.h"
 #include "configs/version.h"
 #include "master/api/api.h"
 #include "master/check.h"
@@ -56,17 +57,6 @@ class Wake {
   int fd_;
 };
 
-// SIGINT and SIGTERM as a file descriptor; blocked in every thread started after this.
-int SignalFd() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 constexpr int kMappedBytes = 256 << 10;
 
 struct Server {
@@ -95,6 +85,7 @@ struct Server {
   int Fail(const absl::Status& why);
   void Close();
   bool Signalled(int timeout_ms);
+  int TakeSignal();
   void Deliver(std::vector<Output> outputs) {
     std::lock_guard lock(delivering);
     observation->Deliver([&] {
@@ -212,10 +203,16 @@ int Server::Run() {
   return Drain();
 }
 
+// Takes the signal that Signalled has seen.
+int Server::TakeSignal() {
+  signalfd_siginfo info{};
+  [[maybe_unused]] auto n = read(signals, &info, sizeof(info));
+  return static_cast<int>(info.ssi_signo);
+}
+
 // Readiness is false at once; running requests finish up to the deadline; a second signal means now.
 int Server::Drain() {
-  signalfd_siginfo info;
-  [[maybe_unused]] auto n = read(signals, &info, sizeof(info));
+  TakeSignal();
   LogInfo("draining %d open requests, at most %.0f s; once more to stop now", doors->open_requests(),
           deployment.drain_seconds);
   context.health = Health::kDraining;
@@ -228,6 +225,7 @@ int Server::Drain() {
   });
   while (!drained) {
     if (Signalled(-1)) {
+      if (TakeSignal() == SIGHUP) continue;  // a closed terminal may say so twice: its shell and the kernel both do
       LogInfo("stopping now");
       engine->FailAll(why);
       doors->Hurry();
@@ -275,7 +273,7 @@ std::string SystemFingerprint(const Deployment& deployment, const CheckpointHead
 int ServeMain(int argc, char** argv) {
   const auto args = ParseServeArgs(argc, argv);
   if (!args.ok()) return std::cerr << "pangea serve: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("serve"), 0;
+  if (args->help) return std::cout << ServeHelp("serve", args->every_key), 0;
   PlannedDeployment planned = PlanDeployment(*args);
   for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
   if (!planned.faults.empty()) return kConfigExitCode;
@@ -286,7 +284,7 @@ int ServeMain(int argc, char** argv) {
   server.plan = std::move(planned.plan);
   server.keys = std::move(planned.keys);
   server.text = std::move(planned.text);
-  server.signals = SignalFd();
+  server.signals = EndSignals();
   // Large bodies are mapped and given back: by default the allocator raises this threshold and keeps what was freed.
   mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   // Small pieces freed by another thread than took them are merged when they are freed, and not all at once within a
@@ -301,7 +299,11 @@ int ServeMain(int argc, char** argv) {
     return kConfigExitCode;
   }
   const auto started = server.StartFleet();
-  const int code = started.ok() ? server.Run() : server.Fail(started);
+  int code = kConfigExitCode;  // nothing but its address and its token can be wrong before an agent has been started
+  if (started.ok())
+    code = server.Run();
+  else
+    server.Fail(started);
   server.Close();
   return code;
 }

@@ -136,9 +136,14 @@ std::vector<StageCost> CostModel::Stages(const Step& step) const {
   return costs;
 }
 
+namespace {
+int64_t KvBytes(const ParallelPlan& plan, const RankPlan& agent) {
+  return agent.kv_block_bytes * (plan.kv_blocks + plan.swap_blocks);
+}
+}  // namespace
+
 int64_t AgentBytes(const ParallelPlan& plan, const RankPlan& agent) {
-  return agent.weight_bytes + agent.kv_block_bytes * plan.kv_blocks + agent.activation_bytes +
-         agent.communication_bytes;
+  return agent.weight_bytes + KvBytes(plan, agent) + agent.activation_bytes + agent.communication_bytes;
 }
 
 std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) {
@@ -151,10 +156,9 @@ std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) 
                                   [&](const RankPlan& agent) { return needed(agent) > limit; });
   return absl::StrCat("simulate.memory: rank ", fullest->rank, " of stage ", fullest->stage, " needs ",
                       BytesText(needed(*fullest)), " (weights ", BytesText(fullest->weight_bytes), ", KV ",
-                      BytesText(fullest->kv_block_bytes * plan.kv_blocks), ", activations ",
-                      BytesText(fullest->activation_bytes), ", communication ", BytesText(fullest->communication_bytes),
-                      "), its device has ", BytesText(limit),
-                      over > 1 ? absl::StrCat("; ", over - 1, " others need too much as well") : "");
+                      BytesText(KvBytes(plan, *fullest)), ", activations ", BytesText(fullest->activation_bytes),
+                      ", communication ", BytesText(fullest->communication_bytes), "), its device has ",
+                      BytesText(limit), over > 1 ? absl::StrCat("; ", over - 1, " others need too much as well") : "");
 }
 
 }  // namespace pangea

@@ -60,7 +60,7 @@ class CostModel {
 // What is wrong when agents need more memory than simulate.memory: one line, naming the fullest. "" when nothing is, or
 // when the key is 0.
 std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan);
-// Weights, KV blocks, activations and communication buffers together.
+// Weights, KV and swap blocks, activations and communication buffers together.
 int64_t AgentBytes(const ParallelPlan& plan, const RankPlan& agent);
 
 }  // namespace pangea

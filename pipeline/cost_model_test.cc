@@ -108,6 +108,26 @@ TEST(CostModel, StagesHandTheHiddenStateOn) {
   EXPECT_NEAR(costs[1].products - costs[0].products, kHeadBytes / 1e6, 1e-9);  // layers alike, the head is the last's
 }
 
+TEST(CostModel, SwapBlocksAreMemoryOfTheAgentToo) {
+  Bed bed(2, 2);
+  const ParallelPlan without = MakePlan(bed.Header(), bed.deployment).plan;
+  bed.deployment.cache.swap = 1 << 20;
+  const ParallelPlan with = MakePlan(bed.Header(), bed.deployment).plan;
+  ASSERT_GT(with.swap_blocks, 0);
+  for (size_t i = 0; i < with.agents.size(); ++i) {
+    const int64_t swap = AgentBytes(with, with.agents[i]) - AgentBytes(without, without.agents[i]);
+    EXPECT_EQ(swap, with.swap_blocks * with.agents[i].kv_block_bytes);
+    EXPECT_GT(swap, (1 << 20) - 2 * with.agents[i].kv_block_bytes);  // the megabyte, but for what is less than a block
+    EXPECT_LE(swap, 1 << 20);
+  }
+  // Room for all but the swap blocks is too little.
+  int64_t fullest = 0;
+  for (const RankPlan& agent : without.agents) fullest = std::max(fullest, AgentBytes(without, agent));
+  bed.deployment.simulate.memory = fullest;
+  EXPECT_NE(MemoryFault(bed.deployment, with), "");
+  EXPECT_EQ(MemoryFault(bed.deployment, without), "");
+}
+
 TEST(CostModel, MemoryThatIsMissingIsAFault) {
   Bed bed(2, 2);
   const PlanResult made = MakePlan(bed.Header(), bed.deployment);

@@ -7,7 +7,8 @@ once=
 case ${1:-} in
   --once) once=1 ;;
   "") ;;
-  *) sed -n '2,4p' "$0"; exit 64 ;;
+  -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  *) say "unknown option $1; see --help"; exit 64 ;;
 esac
 
 tools/install_deps.sh

@@ -16,8 +16,8 @@ while [ $# -gt 0 ]; do
     --unit) only=unit ;;
     --integration) only=integration ;;
     --) shift; more=("$@"); break ;;
-    -h | --help) sed -n '2,9p' "$0"; exit 0 ;;
-    *) die "unknown option $1; see --help" ;;
+    -h | --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
+    *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
 done

@@ -1,13 +1,16 @@
 #include "master/api/grpc_door.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "configs/log.h"
 #include "master/api/grpc_calls.h"
 #include "master/api/health.grpc.pb.h"
 #include "master/api/text_calls.h"
+#include "master/listen.h"
 #include "protos/generation.grpc.pb.h"
 
 namespace pangea {
@@ -175,6 +178,8 @@ class Door : public GrpcDoor {
 
   absl::Status Start(const HostPort& at) {
     const auto& limits = shared_->service->context().deployment->limits;
+    // Its own lines have another form and name its source files; what matters here becomes a Status.
+    gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     const std::string host = at.host.find(':') != std::string::npos ? absl::StrCat("[", at.host, "]") : at.host;
     int port = 0;
@@ -187,8 +192,11 @@ class Door : public GrpcDoor {
     builder.RegisterService(&generation_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
-    if (!server_ || port == 0)
-      return absl::UnavailableError(absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port));
+    if (!server_ || port == 0) {
+      const std::string why = WhyNotListen(at);
+      return absl::UnavailableError(
+          absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port, why.empty() ? "" : ": ", why));
+    }
     address_ = absl::StrCat(host, ":", port);
     return absl::OkStatus();
   }

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
+#include "master/listen.h"
 #include "protos/agent.grpc.pb.h"
 
 namespace pangea {
@@ -91,7 +92,15 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
       incoming_.Clear();
       return StartRead(&incoming_);  // from here on the next message may be handled, by another thread
     }
-    if (ok) Close(absl::InvalidArgumentError("not a message of this protocol"));
+    if (ok) {
+      // As if the agent had said so itself: it has no other words for it.
+      wire::FromAgent message;
+      message.mutable_failure()->set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+      message.mutable_failure()->set_message("it sent a message that the master cannot read");
+      message.mutable_failure()->set_fatal(true);
+      state_->callbacks.on_message(id_, message);
+      Close(absl::InvalidArgumentError("not a message of this protocol"));
+    }
     state_->callbacks.on_end(id_);
     Close(absl::OkStatus());
   }
@@ -225,7 +234,10 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::s
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   state->server = builder.BuildAndStart();
   if (!state->server || state->port <= 0) {
-    return absl::UnavailableError(absl::StrCat("control.listen: cannot listen on ", listen, " (is the port in use?)"));
+    const auto at = ParseHostPort(listen);
+    const std::string why = at.ok() ? WhyNotListen(*at) : std::string(at.status().message());
+    return absl::UnavailableError(
+        absl::StrCat("control.listen: cannot listen on ", listen, why.empty() ? "" : ": ", why));
   }
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(state)));
 }

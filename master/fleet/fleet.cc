@@ -2,16 +2,12 @@
 
 #include <sys/random.h>
 
-#include <fstream>
-
 #include "absl/strings/str_cat.h"
-#include "configs/log.h"
+#include "configs/join_token.h"
 #include "master/fleet/fleet_impl.h"
 
 namespace pangea {
 namespace {
-
-constexpr size_t kMostTokenBytes = 4096, kLeastTokenBytes = 8;
 
 bool IsWildcard(const std::string& host) { return host == "0.0.0.0" || host == "::"; }
 
@@ -24,33 +20,16 @@ absl::StatusOr<std::string> RandomToken() {
   return token;
 }
 
-absl::StatusOr<std::string> TokenFromFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("control.token_file: cannot read ", path));
-  std::string token(kMostTokenBytes + 1, '\0');
-  file.read(token.data(), token.size());
-  token.resize(file.gcount());
-  const size_t end = token.find_last_not_of(" \t\r\n");
-  token.resize(end == std::string::npos ? 0 : end + 1);
-  if (token.size() < kLeastTokenBytes || token.size() > kMostTokenBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("control.token_file: the token in ", path, " must have from ",
-                                                   kLeastTokenBytes, " to ", kMostTokenBytes, " characters"));
-  }
-  for (unsigned char c : token) {
-    if (c <= ' ' || c > '~') {
-      return absl::InvalidArgumentError(
-          absl::StrCat("control.token_file: the token in ", path, " must be printable ASCII without spaces"));
-    }
-  }
-  return token;
-}
-
 }  // namespace
 
 Fleet::~Fleet() = default;
 
 absl::StatusOr<std::string> ControlToken(const Deployment& deployment) {
-  return deployment.control.token_file.empty() ? RandomToken() : TokenFromFile(deployment.control.token_file);
+  if (deployment.control.token_file.empty()) return RandomToken();
+  auto token = ReadJoinToken(deployment.control.token_file);
+  if (!token.ok())
+    return absl::Status(token.status().code(), absl::StrCat("control.token_file: ", token.status().message()));
+  return token;
 }
 
 absl::StatusOr<std::unique_ptr<Fleet>> Fleet::Start(const Deployment& deployment, const CheckpointHeader& header,

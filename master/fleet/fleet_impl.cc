@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
+#include "configs/values.h"
 #include "master/fleet/clock.h"
 #include "master/fleet/join_rules.h"
 #include "master/fleet/step_codec.h"
@@ -196,9 +197,10 @@ void FleetImpl::OnMessage(ControlServer::SessionId session, const wire::FromAgen
       AgentState& state = state_.agents[agent];
       // A fault of its own outweighs what it suffered before.
       if (!state.failure || (failure.fatal() && !state.failure->fatal)) {
-        state.failure = {.at = MonotonicSeconds(),
-                         .status = absl::Status(static_cast<absl::StatusCode>(failure.code()), failure.message()),
-                         .fatal = failure.fatal()};
+        state.failure = {
+            .at = MonotonicSeconds(),
+            .status = absl::Status(static_cast<absl::StatusCode>(failure.code()), Printable(failure.message())),
+            .fatal = failure.fatal()};
       }
       return Wake();
     }

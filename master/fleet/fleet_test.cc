@@ -210,9 +210,7 @@ class RemoteTest : public OneFleetTest {
     fleet_.reset();
     OneFleetTest::TearDown();
   }
-  // Joins by hand and returns how the master ends the session.
-  absl::Status Refusal(const std::string& token, const std::function<void(wire::FromAgent*)>& edit) {
-    ControlStream stream(absl::StrCat("127.0.0.1:", port_), token);
+  static wire::FromAgent JoinAs(int agent) {
     wire::FromAgent message;
     wire::Join* join = message.mutable_join();
     join->set_build(kBuild);
@@ -220,7 +218,13 @@ class RemoteTest : public OneFleetTest {
     join->set_host("127.0.0.1");
     join->set_device("cpu");
     join->set_isa("reference");
-    join->set_agent(-1);
+    join->set_agent(agent);
+    return message;
+  }
+  // Joins by hand and returns how the master ends the session.
+  absl::Status Refusal(const std::string& token, const std::function<void(wire::FromAgent*)>& edit) {
+    ControlStream stream(absl::StrCat("127.0.0.1:", port_), token);
+    wire::FromAgent message = JoinAs(-1);
     edit(&message);
     return stream.Run(message, [](const wire::FromMaster& answer) {
       ADD_FAILURE() << answer.ShortDebugString();
@@ -267,6 +271,30 @@ TEST_P(RemoteTest, JoinsAreCheckedBeforeAnythingElse) {
   refused("ISA class", [](auto* m) { m->mutable_join()->set_isa("sse9"); });
   refused("agent 2 is not one", [](auto* m) { m->mutable_join()->set_agent(2); });
   refused("must be a join", [](auto* m) { m->mutable_ready(); });
+}
+
+TEST_P(RemoteTest, AMessageThatCannotBeReadIsAFaultOfItsAgent) {
+  Process other = StartAgent(port_, token_, {"--agent", "1"});
+  ControlStream stream(absl::StrCat("127.0.0.1:", port_), kToken);
+  wire::FromAgent join = JoinAs(0);
+  std::thread agent([&] {
+    stream
+        .Run(join,
+             [&](const wire::FromMaster& message) {
+               if (message.has_stop()) return ControlStream::After::kEnd;
+               wire::FromAgent bad;
+               bad.mutable_rendezvous()->set_key("caf\xe9");  // a text that is not UTF-8 cannot be parsed
+               if (message.has_assign()) stream.Send(bad);
+               return ControlStream::After::kRead;
+             })
+        .IgnoreError();
+  });
+  const absl::Status status = fleet_->WaitReady();
+  EXPECT_NE(status.message().find("agent 0 (stage 0, rank 0"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("a message that the master cannot read"), std::string::npos) << status;
+  stream.Cancel();
+  agent.join();
+  other.Wait();
 }
 
 TEST_P(RemoteTest, SecondAgentOfOnePlaceIsRefused) {

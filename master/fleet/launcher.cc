@@ -28,9 +28,9 @@ constexpr int kExitCannotExecute = 127;
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  signal(SIGINT, SIG_IGN);  // Ctrl-C reaches the whole terminal group; what it means is for the master to decide
-  signal(SIGTERM, SIG_DFL);
-  signal(SIGPIPE, SIG_DFL);
+  // Ctrl-C and a closed terminal reach the whole group; what they mean is for the master to decide.
+  for (const int ignored : {SIGINT, SIGHUP}) signal(ignored, SIG_IGN);
+  for (const int usual : {SIGTERM, SIGPIPE, SIGXFSZ}) signal(usual, SIG_DFL);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null >= 0) dup2(null, STDIN_FILENO);
   dup2(STDERR_FILENO, STDOUT_FILENO);  // standard output belongs to the master's one line

@@ -16,7 +16,7 @@ struct Child {
 
 // Starts `arguments` (the first is the path of the executable) with PANGEA_AGENT_TOKEN in its environment: a command
 // line can be read by every user of the host. The child dies with the THREAD that calls this (PR_SET_PDEATHSIG),
-// ignores SIGINT, reads nothing, writes to our standard error only, and inherits no other descriptor.
+// ignores SIGINT and SIGHUP, reads nothing, writes to our standard error only, and inherits no other descriptor.
 absl::StatusOr<Child> Launch(const std::vector<std::string>& arguments, const std::string& token);
 
 // Reaps it, closes the descriptor: "exited with code 1", "was killed by signal 9 (Killed)". Waits when it still runs.

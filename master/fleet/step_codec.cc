@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "configs/values.h"
+
 namespace pangea {
 namespace {
 
@@ -77,7 +79,7 @@ StepResult DecodeResult(const wire::StepResult& in) {
     for (const auto& sample : sequence.samples()) to.samples.push_back(DecodeSample(sample));
     for (const auto& sample : sequence.prompt()) to.prompt.push_back(DecodeSample(sample));
     if (sequence.error_code() != 0) {
-      to.status = absl::Status(static_cast<absl::StatusCode>(sequence.error_code()), sequence.error());
+      to.status = absl::Status(static_cast<absl::StatusCode>(sequence.error_code()), Printable(sequence.error()));
     }
   }
   return out;

@@ -35,8 +35,8 @@ absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::
     // Under the lock: the agent may join before this thread goes on, and is known by its number.
     std::lock_guard lock(mutex_);
     if (mode_ != Mode::kStarting) return absl::OkStatus();
-    auto child = Launch({options_.executable, "agent", "--master", master_address, "--agent", absl::StrCat(i), "--log",
-                         deployment_.log},
+    auto child = Launch({options_.executable, "agent", "--launched", "--master", master_address, "--agent",
+                         absl::StrCat(i), "--log", deployment_.log},
                         token);
     if (!child.ok()) return child.status();
     members_[i].child = *child;

@@ -181,6 +181,13 @@ void Scheduler::SwapIn(Sequence* sequence) {
   sequence->indexable = false;
 }
 
+void Scheduler::CancelSwapOut(const Sequence& sequence) {
+  if (planted_bug == PlantedBug::kSwapReuse) return;
+  std::erase_if(swap_outs_, [&](const BlockCopy& copy) {
+    return std::find(sequence.slots.begin(), sequence.slots.end(), copy.to) != sequence.slots.end();
+  });
+}
+
 void Scheduler::DropSwapped(Sequence* sequence) {
   free_slots_.insert(free_slots_.end(), sequence->slots.rbegin(), sequence->slots.rend());
   sequence->slots.clear();

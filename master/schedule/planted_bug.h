@@ -25,6 +25,7 @@ enum class PlantedBug {
   kSaveIdleness,     // an account that was idle is served until it has caught up
   kCopyTooSoon,      // the beginning of a block is copied in the step that computes it
   kSwapLate,         // a copy to swap runs after the step that may overwrite its source
+  kSwapReuse,        // a swap block is given back while a copy to it waits to be sent
   kSwapLeak,         // swap blocks of a sequence that ends while it waits are lost
   kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back

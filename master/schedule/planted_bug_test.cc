@@ -34,7 +34,7 @@ bool Caught(int status) {
 
 class Planted : public ::testing::TestWithParam<PlantedBug> {};
 
-TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 8000), Caught, ""); }
+TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 30000), Caught, ""); }
 
 INSTANTIATE_TEST_SUITE_P(All, Planted,
                          ::testing::Values(PlantedBug::kLeakBlock, PlantedBug::kFreeEarly, PlantedBug::kFinishTwice,
@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
                                            PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
-                                           PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
+                                           PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
                                            PlantedBug::kSaveIdleness, PlantedBug::kDribble));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {

@@ -106,6 +106,14 @@ EngineOptions Life::RandomOptions() {
   options.run_ahead = !OneIn(4);
   options.prefill_slowdown = OneIn(2) ? 1.2 : 0;
   options.queue_seconds = OneIn(3) ? Uniform(1, 20) : 1e6;
+  if (OneIn(6)) {  // a few sequences too many for a few blocks: somebody is always swapped out or comes back
+    options.stages = Uniform(2, 3);
+    options.blocks = Uniform(4, 10);
+    options.block_tokens = Uniform(1, 3);
+    options.max_sequences = Uniform(3, 6);
+    options.swap_blocks = 40;
+    options.run_ahead = true;
+  }
   return options;
 }
 

@@ -36,6 +36,7 @@ void Scheduler::Leave(Sequence* sequence) {
   switch (sequence->phase) {
     case Phase::kWaiting:
       waiting_.Erase(sequence);
+      CancelSwapOut(*sequence);
       if (planted_bug != PlantedBug::kSwapLeak) DropSwapped(sequence);
       break;
     case Phase::kRunning:
@@ -394,6 +395,9 @@ void Scheduler::CheckInvariants() const {
     slots += sequence->slots.size();
   });
   SCHEDULE_CHECK(slots == static_cast<size_t>(options_.swap_blocks));
+  // A swap block that is free may be taken by the next sequence: no copy to it may still be waiting to be sent.
+  for (const BlockCopy& copy : swap_outs_)
+    SCHEDULE_CHECK(std::find(free_slots_.begin(), free_slots_.end(), copy.to) == free_slots_.end());
   for (const Sequence* sequence : running_) {
     SCHEDULE_CHECK(sequence->phase == Phase::kRunning && !sequence->ended);
     SCHEDULE_CHECK(sequence->told <= static_cast<int>(sequence->table.size()));

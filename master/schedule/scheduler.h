@@ -122,9 +122,10 @@ class Scheduler {
   const Sequence* Donor(const Sequence& sequence) const;
   bool IsSiblingReading(const Sequence& sequence) const;
   void CopyPartial(Sequence* sequence, int32_t from);
-  void SwapOut(Sequence* sequence);  // when it is cheaper than computing it again
-  void SwapIn(Sequence* sequence);   // behind the blocks that it has already
-  void DropSwapped(Sequence* sequence);
+  void SwapOut(Sequence* sequence);               // when it is cheaper than computing it again
+  void SwapIn(Sequence* sequence);                // behind the blocks that it has already
+  void CancelSwapOut(const Sequence& sequence);   // copies that have not been sent: nobody will read them
+  void DropSwapped(Sequence* sequence);           // gives its swap blocks back
   void Index(Sequence* sequence, uint64_t step);  // the full blocks of its sent rows; the newest are of that step
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
   int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
