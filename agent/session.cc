@@ -14,6 +14,7 @@
 #include "configs/process_use.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
 namespace {
@@ -138,7 +139,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   if (!deployment.ok()) return deployment.status();
   loaded->deployment = *std::move(deployment);
   loaded->deployment.model = options_.model.empty() ? assign.model() : options_.model;
-  SetLogLevel(loaded->deployment.log);
+  SetLogLevel(loaded->deployment.log.level);
   auto header = ReadCheckpointHeader(loaded->deployment.model);
   if (!header.ok()) return header.status();
   loaded->header = *std::move(header);
@@ -173,8 +174,8 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   ready.set_weight_bytes(loaded->executor->weight_bytes());
   ready.set_kv_bytes(loaded->executor->kv_bytes());
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
-  LogInfo("loaded layers %d to %d: %d bytes of weights, %d of KV pages, in %.2f s", place.layers.begin,
-          place.layers.end - 1, ready.weight_bytes(), ready.kv_bytes(), ready.load_seconds());
+  LogInfo("loaded layers %d to %d: %s of weights, %s of KV pages, in %.2f s", place.layers.begin, place.layers.end - 1,
+          BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());
   activity_.Begin();
   {
     std::lock_guard lock(mutex_);
