@@ -15,6 +15,7 @@
 #include "configs/process_use.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
 namespace {
@@ -141,7 +142,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   auto model = FindModel(options_.model.empty() ? assign.model() : options_.model);
   if (!model.ok()) return model.status();
   loaded->deployment.model = *std::move(model);
-  SetLogLevel(loaded->deployment.log);
+  SetLogLevel(loaded->deployment.log.level);
   auto header = ReadCheckpointHeader(loaded->deployment.model);
   if (!header.ok()) return header.status();
   loaded->header = *std::move(header);
@@ -176,8 +177,8 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   ready.set_weight_bytes(loaded->executor->weight_bytes());
   ready.set_kv_bytes(loaded->executor->kv_bytes());
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
-  LogInfo("loaded layers %d to %d: %d bytes of weights, %d of KV pages, in %.2f s", place.layers.begin,
-          place.layers.end - 1, ready.weight_bytes(), ready.kv_bytes(), ready.load_seconds());
+  LogInfo("loaded layers %d to %d: %s of weights, %s of KV pages, in %.2f s", place.layers.begin, place.layers.end - 1,
+          BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());
   activity_.Begin();
   {
     std::lock_guard lock(mutex_);

@@ -67,9 +67,13 @@ struct Deployment {
     int connections = 4096;
     double header_seconds = 10, body_seconds = 60, idle_seconds = 75, write_seconds = 60, request_seconds = 3600;
   } limits;
-  struct Door {
-    std::string listen;
-  } rest{"127.0.0.1:8000"}, grpc{"127.0.0.1:8001"};
+  struct Rest {
+    std::string listen = "127.0.0.1:8000";
+    std::vector<std::string> allowed_origins;  // of web pages; "*": of all
+  } rest;
+  struct Grpc {
+    std::string listen = "127.0.0.1:8001";
+  } grpc;
   struct Control {
     std::string listen = "127.0.0.1:0";  // where agents dial
     std::string token_file;              // remote agents' token; empty: one made for this run
@@ -101,7 +105,10 @@ struct Deployment {
     uint64_t bytes = 256ull << 20;  // of the file, at most
   } timeline;
   double drain_seconds = 30;
-  std::string log = "info";  // debug, info, warning, error
+  struct Log {
+    std::string level = "info";  // debug, info, warning, error
+    bool requests = true;        // one line a request
+  } log;
 
   int agent_count() const { return parallel.pipeline * parallel.tensor; }
   const AgentConfig& agent(int i) const { return agent_list.empty() ? agents : agent_list[i]; }

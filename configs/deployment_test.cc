@@ -146,6 +146,9 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
       case KeyKind::kBoolean:
         *std::get<bool*>(field) = !*std::get<bool*>(field);
         break;
+      case KeyKind::kTexts:
+        *std::get<std::vector<std::string>*>(field) = {"https://a.example:8443", "*"};
+        break;
     }
     EXPECT_NE(GetKey(key, field), before) << key.name << " shares its field with another key, or has no other value";
   }
@@ -224,6 +227,44 @@ TEST_F(LoadTest, SettingsGoThroughTheSameReader) {
   EXPECT_EQ(d->limits.queue, 6) << "the last one holds";
 }
 
+// `log` was one value before it had two keys, and still may be.
+TEST_F(LoadTest, TheLogsLevelMayStandAlone) {
+  const auto log = [&](const std::string& yaml, const std::vector<std::string>& settings) {
+    const auto d = LoadDeployment(Write("d.yaml", "model: m\n" + yaml), settings);
+    return d.ok() ? Cat(d->log.level, d->log.requests ? " with requests" : " without") : std::string(Error(d));
+  };
+  EXPECT_EQ(log("", {}), "info with requests");
+  EXPECT_EQ(log("log: warning\n", {}), "warning with requests");
+  EXPECT_EQ(log("log: {level: debug, requests: false}\n", {}), "debug without");
+  EXPECT_EQ(log("log:\n  requests: false\n", {"log=error"}), "error without") << "the other key stays";
+  EXPECT_EQ(log("log: warning\n", {"log.requests=false"}), "warning without");
+  EXPECT_EQ(log("log: warning\n", {"log={requests: false}"}), "warning without");
+  EXPECT_EQ(log("", {"log=debug", "log.level=error"}), "error with requests") << "the last one holds";
+  EXPECT_NE(log("log: loud\n", {}).find("d.yaml:2:6: log.level: \"loud\" is none of"), std::string::npos);
+  EXPECT_NE(log("log: [info]\n", {}).find("log: expected a map, not a list"), std::string::npos);
+}
+
+TEST_F(LoadTest, OriginsAreAListOrOne) {
+  const auto origins = [&](const std::string& value) -> std::vector<std::string> {
+    const auto d = LoadDeployment(Write("d.yaml", "model: m\nrest: {allowed_origins: " + value + "}\n"), {});
+    return d.ok() ? d->rest.allowed_origins : std::vector<std::string>{std::string(Error(d))};
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(origins("[]"), List());
+  EXPECT_EQ(origins("[\"https://a.example\", \"http://[::1]:3000\"]"),
+            (List{"https://a.example", "http://[::1]:3000"}));
+  EXPECT_EQ(origins("\"*\""), List{"*"});
+  EXPECT_EQ(
+      LoadDeployment(Write("d.yaml", "model: m\n"), {"rest.allowed_origins=https://a.example"})->rest.allowed_origins,
+      List{"https://a.example"});
+  // What no browser sends would never match.
+  for (const char* bad : {"a.example", "https://a.example/", "https://a.example/chat", "https://", "://a",
+                          "https://*.example", "https://u@a.example", ""})
+    EXPECT_NE(origins(Cat("[\"", bad, "\"]"))[0].find("is no origin"), std::string::npos) << bad;
+  EXPECT_NE(origins("[[x]]")[0].find("expected a list of texts, not a list"), std::string::npos);
+  EXPECT_NE(origins("{a: b}")[0].find("expected a list of texts, not a map"), std::string::npos);
+}
+
 TEST_F(LoadTest, SettingsOfAList) {
   const std::string file = Write("d.yaml", "model: m\nparallel: {tensor: 2}\nagents: [{threads: 1}, {threads: 2}]\n");
   const auto d = LoadDeployment(file, {"agents.1.threads=7"});
@@ -256,8 +297,8 @@ TEST_F(LoadTest, SettingsThatAreRefused) {
   };
   for (const auto& c : kCases) EXPECT_EQ(Error(LoadDeployment(file, {c.setting})), c.error);
   EXPECT_EQ(Error(LoadDeployment(file, {"a=1", "log=loud"})),
-            "--set a=1: unknown key; the nearest known key is name\n--set log=loud: log: \"loud\" is none of debug, "
-            "info, warning, error")
+            "--set a=1: unknown key; the nearest known key is name\n--set log=loud: log.level: \"loud\" is none of "
+            "debug, info, warning, error")
       << "all of them at once";
 }
 

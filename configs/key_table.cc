@@ -271,11 +271,19 @@ const ConfigKey kKeys[] = {
     {.name = "rest.listen",
      .kind = KeyKind::kAddress,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.rest.listen; },
-     .doc = "Where the REST door listens. Port 0: the system picks one, printed in the ready line."},
+     .doc =
+         "Where the REST door listens: at every address of a name; `*`, `0.0.0.0` and `[::]` are all addresses of the "
+         "host, IPv4 and IPv6. Port 0: the system picks one, printed in the ready line."},
+    {.name = "rest.allowed_origins",
+     .kind = KeyKind::kTexts,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.rest.allowed_origins; },
+     .doc = "Origins of web pages that may use the server from a browser, such as `https://chat.example.com`; `\"*\"`: "
+            "every page."},
     {.name = "grpc.listen",
      .kind = KeyKind::kAddress,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.grpc.listen; },
-     .doc = "Where the gRPC door listens. Port 0: the system picks one, printed in the ready line."},
+     .doc = "Where the gRPC door listens; read as `rest.listen` is. Port 0: the system picks one, printed in the ready "
+            "line."},
     {.name = "control.listen",
      .kind = KeyKind::kAddress,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.listen; },
@@ -409,11 +417,15 @@ const ConfigKey kKeys[] = {
      .min = 0,
      .max = 86400,
      .doc = "Time for running requests to finish after SIGTERM, SIGINT or SIGHUP."},
-    {.name = "log",
+    {.name = "log.level",
      .kind = KeyKind::kChoice,
-     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.log; },
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.log.level; },
      .choices = "debug, info, warning, error",
-     .doc = "Least level that is logged, to standard error."},
+     .doc = "Least level that is logged, to standard error. `log: debug` is short for `log: {level: debug}`."},
+    {.name = "log.requests",
+     .kind = KeyKind::kBoolean,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.log.requests; },
+     .doc = "One line for every request, at `info`; never its text. Health checks and `/metrics` are told at `debug`."},
 };
 
 }  // namespace

@@ -99,6 +99,9 @@ absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, 
       return Store(ParseNumber(text), std::get<double*>(field));
     case KeyKind::kBoolean:
       return Store(ParseBoolean(text), std::get<bool*>(field));
+    case KeyKind::kTexts:
+      std::get<std::vector<std::string>*>(field)->push_back(text);
+      return absl::OkStatus();
   }
   return absl::InternalError("key kind");
 }
@@ -119,6 +122,12 @@ std::string GetKey(const ConfigKey& key, KeyField field) {
       return FormatSeconds(*std::get<double*>(field));
     case KeyKind::kBoolean:
       return *std::get<bool*>(field) ? "true" : "false";
+    case KeyKind::kTexts: {
+      std::string list;
+      for (const std::string& text : *std::get<std::vector<std::string>*>(field))
+        Append(list, list.empty() ? "" : ", ", QuoteYaml(text));
+      return Cat("[", list, "]");
+    }
   }
   return "";
 }
@@ -128,6 +137,11 @@ std::string CheckKey(const ConfigKey& key, KeyField field) {
   if (auto* integer = std::get_if<int*>(&field)) return CheckRange(key, **integer);
   if (auto* bytes = std::get_if<uint64_t*>(&field)) return CheckRange(key, static_cast<double>(**bytes));
   if (auto* seconds = std::get_if<double*>(&field)) return CheckRange(key, **seconds);
+  if (auto* texts = std::get_if<std::vector<std::string>*>(&field)) {
+    for (const std::string& text : **texts) {
+      if (std::string what = CheckText(key, text); !what.empty()) return what;
+    }
+  }
   return "";
 }
 
@@ -137,6 +151,8 @@ std::string RangeText(const ConfigKey& key) {
       return "text";
     case KeyKind::kAddress:
       return "HOST:PORT";
+    case KeyKind::kTexts:
+      return "a list of texts";
     case KeyKind::kBoolean:
       return "true or false";
     case KeyKind::kChoice:

@@ -14,9 +14,9 @@
 
 namespace pangea {
 
-enum class KeyKind : uint8_t { kText, kChoice, kInteger, kBytes, kSeconds, kNumber, kBoolean, kAddress };
+enum class KeyKind : uint8_t { kText, kChoice, kInteger, kBytes, kSeconds, kNumber, kBoolean, kAddress, kTexts };
 
-using KeyField = std::variant<std::string*, int*, uint64_t*, double*, bool*>;
+using KeyField = std::variant<std::string*, int*, uint64_t*, double*, bool*, std::vector<std::string>*>;
 
 struct ConfigKey {
   std::string_view name;  // "cache.memory"; for agents "agents.threads", in both forms of `agents`
@@ -38,7 +38,8 @@ const ConfigKey* FindKey(std::string_view name);
 bool IsSection(std::string_view name);
 std::vector<std::string> KeyNames();
 
-// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not.
+// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not. kTexts: one more entry
+// of the list.
 absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, KeyField field);
 std::string GetKey(const ConfigKey& key, KeyField field);  // a YAML scalar that SetKey reads back
 // The rule of the key alone: "" or what is wrong with the field's value.

@@ -1,5 +1,5 @@
 // The log: one line a fact on standard error, "2026-11-24 12:00:00.123 I master] text". Thread safe; a line is one
-// write.
+// write. Nobody waits for a reader that takes no more lines: they are lost then, and counted.
 #pragma once
 #include <string>
 #include <string_view>
@@ -15,6 +15,9 @@ void SetLogLevel(std::string_view level);
 // What this process calls itself in its lines: "master", "agent 3 (stage 1, rank 1)".
 void SetLogProcess(std::string name);
 bool LogEnabled(LogLevel level);
+// The text with `\xNN` for every byte that could end a line, act on a terminal or is no UTF-8: control characters, what
+// Unicode calls a line end, and what turns the direction of writing. As every line is written.
+std::string Printable(std::string_view text);
 void LogLine(LogLevel level, std::string_view text);
 
 template <typename... Args>

@@ -12,6 +12,8 @@
 namespace pangea {
 namespace {
 
+constexpr std::string_view kLog = "log";
+
 // Names from outside are echoed in errors: bounded, and quoted where they are not plain words.
 std::string Shown(std::string_view name) {
   std::string text(name.substr(0, 80));
@@ -77,7 +79,10 @@ class Reader {
   }
 
   void Section(const YamlNode::Entry& entry, const std::string& name) {
-    if (entry.value.kind == YamlNode::Kind::kNull) return;  // a section whose keys are all commented out
+    if (entry.value.kind == YamlNode::Kind::kNull) return;              // a section whose keys are all commented out
+    if (name == kLog && entry.value.kind == YamlNode::Kind::kScalar) {  // `log: debug` is `log: {level: debug}`
+      return Key(entry, *FindKey("log.level"), "log.level", result_.deployment.agents);
+    }
     if (entry.value.kind != YamlNode::Kind::kMap) {
       return Fault(entry.place, name,
                    Cat("expected a map", name == "agents" ? " or a list" : "", ", not ", KindName(entry.value.kind)));
@@ -105,6 +110,12 @@ class Reader {
     const YamlNode& value = entry.value;
     result_.places[shown] = value.place;
     if (value.kind == YamlNode::Kind::kNull) return Fault(entry.place, shown, "has no value");
+    const KeyField field = key.field(result_.deployment, agent);
+    if (key.kind != KeyKind::kTexts || value.kind != YamlNode::Kind::kList) return Scalar(value, key, shown, field);
+    for (const YamlNode& item : value.items) Scalar(item, key, shown, field);
+  }
+
+  void Scalar(const YamlNode& value, const ConfigKey& key, const std::string& shown, KeyField field) {
     if (value.kind != YamlNode::Kind::kScalar) {
       return Fault(value.place, shown, Cat("expected ", RangeText(key), ", not ", KindName(value.kind)));
     }
@@ -117,7 +128,7 @@ class Reader {
       if (*expanded != text) quoted = quoted && key.kind != KeyKind::kInteger && key.kind != KeyKind::kBoolean;
       text = *std::move(expanded);
     }
-    const absl::Status status = SetKey(key, text, quoted, key.field(result_.deployment, agent));
+    const absl::Status status = SetKey(key, text, quoted, field);
     if (!status.ok()) Fault(value.place, shown, std::string(status.message()));
   }
 
@@ -150,6 +161,12 @@ ReadResult ReadDeployment(const YamlNode& root, bool expand_environment) {
 }
 
 std::string ApplySetting(YamlNode& root, const std::string& path, YamlNode value) {
+  if (path == kLog && value.kind == YamlNode::Kind::kScalar) return ApplySetting(root, "log.level", std::move(value));
+  if (YamlNode* log = root.Find(kLog); log != nullptr && log->kind == YamlNode::Kind::kScalar) {
+    YamlNode map{.kind = YamlNode::Kind::kMap, .place = log->place};
+    map.entries.push_back({"level", log->place, std::move(*log)});
+    *log = std::move(map);
+  }
   const std::vector<std::string> parts = absl::StrSplit(path, '.');
   std::string name;  // as the table spells it: "agents.0.threads" is agents.threads
   for (const std::string& part : parts) {

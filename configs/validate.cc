@@ -8,9 +8,18 @@
 #include "configs/cat.h"
 #include "configs/deployment.h"
 #include "configs/keys.h"
+#include "configs/values.h"
 
 namespace pangea {
 namespace {
+
+// As a browser writes the origin of a page (RFC 6454, 6.2).
+bool IsOrigin(const std::string& text) {
+  const size_t scheme = text.find("://");
+  if (scheme == 0 || scheme == std::string::npos || scheme + 3 == text.size()) return false;
+  return text.find_first_of(" /?#@\\\"<>*", scheme + 3) == std::string::npos &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789+-.") >= scheme;
+}
 
 class Rules {
  public:
@@ -112,6 +121,12 @@ class Rules {
       if (!address.ok() || address->port == 0) continue;
       const auto [at, added] = taken.try_emplace({address->host, address->port}, name);
       if (!added) Fault(name, ": ", text, " is taken by ", at->second);
+    }
+    for (const std::string& origin : d_.rest.allowed_origins) {
+      if (origin != "*" && origin != "null" && !IsOrigin(origin)) {
+        Fault("rest.allowed_origins: ", QuoteYaml(origin),
+              " is no origin: expected \"*\" or SCHEME://HOST[:PORT] without a path, such as https://chat.example.com");
+      }
     }
   }
 

@@ -290,7 +290,7 @@ int ServeMain(int argc, char** argv) {
   // Small pieces freed by another thread than took them are merged when they are freed, and not all at once within a
   // step.
   mallopt(M_MXFAST, 0);
-  SetLogLevel(server.deployment.log);
+  SetLogLevel(server.deployment.log.level);
   SetLogProcess("master");
   for (const std::string& warning : planned.warnings) LogWarning("%s", warning);
   LogInfo("%s: %s", server.deployment.name, server.deployment.model);

@@ -16,6 +16,9 @@
 
 namespace pangea {
 
+// The host of an address to listen at that stands for every address of this machine.
+inline constexpr char kEverywhere[] = "*";
+
 enum class Health : int { kLoading, kReady, kDraining, kFailed };
 
 // What every request may read; owned by the server, outlives the doors.

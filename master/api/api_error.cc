@@ -11,6 +11,7 @@ constexpr char kParam[] = "pangea/param";
 constexpr char kCode[] = "pangea/code";
 constexpr char kLimit[] = "pangea/limit";
 constexpr char kRetry[] = "pangea/retry-after";
+constexpr char kUnlogged[] = "pangea/unlogged";
 constexpr size_t kQuoted = 64;  // bytes of a client's own text that a message repeats
 
 struct Row {
@@ -77,6 +78,16 @@ std::string LimitOf(const absl::Status& status) { return Payload(status, kLimit)
 absl::Status RetryIn(absl::Status status, int seconds) {
   status.SetPayload(kRetry, absl::Cord(absl::StrCat(seconds)));
   return status;
+}
+
+absl::Status Unlogged(absl::Status status) {
+  status.SetPayload(kUnlogged, absl::Cord("1"));
+  return status;
+}
+
+std::string LogReason(const absl::Status& status) {
+  if (Payload(status, kUnlogged).empty()) return std::string(status.message());
+  return absl::StrCat("'", Payload(status, kParam), "' was refused by the model's chat template or tokenizer");
 }
 
 ErrorAnswer ToErrorAnswer(const absl::Status& status) {

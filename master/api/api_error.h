@@ -18,6 +18,10 @@ std::string LimitOf(const absl::Status& status);  // empty: of none
 // The status, with the seconds after which its sender may try again.
 absl::Status RetryIn(absl::Status status, int seconds);
 
+// Its message may hold what the client wrote (a chat template's own words, say): the log is told the parameter alone.
+absl::Status Unlogged(absl::Status status);
+std::string LogReason(const absl::Status& status);
+
 struct ErrorAnswer {
   int http = 500;
   std::string type, message;

@@ -9,6 +9,8 @@ void ApiMetrics::Reject(const absl::Status& status) {
 }
 
 void ApiMetrics::Write(MetricsPage& page) const {
+  page.Add(http_responses);
+  page.Add(grpc_responses);
   page.Add(finished);
   page.Add(rejected);
   page.Add(prompt_tokens);

@@ -16,6 +16,17 @@ inline constexpr double kTokenCountBounds[] = {1,   2,    5,    10,   20,    50,
                                                500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
 
 struct ApiMetrics {
+  PairCounter http_responses{{"pangea_http_responses_total",
+                              "Answers over HTTP by route and status; 499: the client went away before there was one."},
+                             "route",
+                             {"/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/metrics"},
+                             "status",
+                             "200"};
+  PairCounter grpc_responses{{"pangea_grpc_responses_total", "gRPC calls that ended, by method and code."},
+                             "method",
+                             {"ChatCompletion", "ChatCompletionStream", "Completion", "CompletionStream"},
+                             "code",
+                             "OK"};
   LabelledCounter finished{{"pangea_requests_total",
                             "Choices that ended, by why: stop (an end token or a stop string), length, abort (the "
                             "client went away), error.",

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "configs/log.h"
 #include "master/api/api.h"
 #include "master/api/grpc_door.h"
 #include "master/api/http_server.h"
@@ -46,6 +47,7 @@ class DoorsImpl : public Doors {
     auto door = GrpcDoor::Listen(*grpc, &service_, [this](std::function<void()> f) { asio::post(io_, std::move(f)); });
     if (!door.ok()) return door.status();
     grpc_ = *std::move(door);
+    LogInfo("REST at %s, gRPC at %s", http_->url(), grpc_->address());
     Tick();
     thread_ = std::thread([this] { io_.run(); });
     return absl::OkStatus();

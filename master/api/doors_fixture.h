@@ -34,6 +34,12 @@ class Socket {
     if (fd_ >= 0) close(fd_);
     fd_ = -1;
   }
+  // As a process that is killed, or a host that restarts: the server is told at once and what was sent is lost.
+  void Reset() {
+    const linger now{1, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    Close();
+  }
   bool Send(const std::string& bytes) const {
     for (size_t sent = 0; sent < bytes.size();) {
       const ssize_t n = send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
@@ -93,6 +99,10 @@ inline Reply TakeReply(Socket& s) {
   reply.body = s.input.substr(end, length);
   s.input.erase(0, end + length);
   return reply;
+}
+
+inline std::string Get(const std::string& path, const std::string& headers = "", const std::string& method = "GET") {
+  return absl::StrCat(method, " ", path, " HTTP/1.1\r\nHost: x\r\n", headers, "\r\n");
 }
 
 inline std::string Post(const std::string& path, const std::string& body, const std::string& headers = "") {

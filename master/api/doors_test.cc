@@ -68,6 +68,7 @@ TEST_F(DoorsTest, Stream) {
   doors->Deliver({Ids(id, 0, "two", FinishReason::kLength)});
   ASSERT_TRUE(s.ReadUntil("\r\n0\r\n\r\n"));
   EXPECT_NE(s.input.find("Content-Type: text/event-stream"), std::string::npos);
+  EXPECT_NE(s.input.find("X-Accel-Buffering: no\r\n"), std::string::npos) << "proxies hand events on at once";
   const auto events = Events(s.input);
   ASSERT_EQ(events.size(), 6u) << s.input;
   const auto chunk = [&](int i) { return Json::parse(events[i]); };
@@ -308,7 +309,9 @@ TEST_F(DoorsTest, TimeLimits) {
   Open();
   Answering("canary");
   EXPECT_EQ(Call("GET /health HT").status, 408);
-  EXPECT_EQ(Call("POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{").status, 408);
+  EXPECT_EQ(
+      Call("POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{").status,
+      408);
   EXPECT_EQ(Call("").status, 0);
   Socket s(doors->rest_url());
   s.Send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");

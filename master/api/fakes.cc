@@ -27,7 +27,10 @@ int Need(char c) {
 }
 }  // namespace
 
+std::function<void()> on_fake_encode;
+
 absl::StatusOr<std::vector<int32_t>> Text::Encode(std::string_view text, bool add_special, bool) const {
+  if (on_fake_encode) on_fake_encode();
   std::vector<int32_t> ids;
   if (add_special) ids.push_back(kFakeBos);
   for (const unsigned char c : text) ids.push_back(c);
@@ -47,6 +50,7 @@ absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(const nlohmann::json& mess
   return Encode(*text, true, false);
 }
 bool Text::has_template() const { return true; }
+nlohmann::ordered_json Text::Info() const { return {{"eos_token", "<|end|>"}, {"chat_template", nullptr}}; }
 int Text::vocab() const { return 261; }
 bool Text::IsSpecial(int32_t id) const { return id == kFakeBos || id == kFakeEnd; }
 std::string Text::Bytes(int32_t id) const { return FakeBytes(id); }
@@ -154,6 +158,8 @@ bool FakeEngine::WaitCancelled(uint64_t request) {
 
 FakeServer::FakeServer() {
   deployment.rest.listen = deployment.grpc.listen = "127.0.0.1:0";
+  deployment.log.requests = false;  // but where a test looks for them
+  on_fake_encode = nullptr;
   model.vocab = kFakeVocab;
   model.eos = {kFakeEnd};
   context.deployment = &deployment;

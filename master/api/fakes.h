@@ -21,6 +21,9 @@ constexpr int kFakeVocab = 300, kFakeContext = 128, kFakeBos = 256, kFakeEnd = 2
 
 std::unique_ptr<Text> MakeFakeText();
 
+// Called before a text is encoded, in the thread that does it. Set it before the doors open.
+extern std::function<void()> on_fake_encode;
+
 // What the doors asked of the engine, and what it answers. Thread safe.
 struct FakeEngine {
   std::function<absl::Status(const SequenceRequest&)> on_submit;  // on the submitting thread; not set: OK

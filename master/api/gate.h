@@ -65,6 +65,11 @@ class ByteShare {
     if (budget_->used_.fetch_add(more) + more > budget_->limit_) return budget_->used_ -= more, false;
     return held_ += more, true;
   }
+  void Shrink(uint64_t less) {
+    budget_->used_ -= less;
+    held_ -= less;
+  }
+  uint64_t held() const { return held_; }
 
  private:
   ByteBudget* budget_ = nullptr;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
 #include "master/api/json_limits.h"
@@ -52,7 +54,7 @@ absl::Status CheckBytes(uint64_t bytes, const char* param, const ApiContext& con
 
 // InvalidArgument of the text library is about this parameter.
 absl::Status Named(const absl::Status& status, const char* param) {
-  return absl::IsInvalidArgument(status) ? BadParam(param, std::string(status.message())) : status;
+  return absl::IsInvalidArgument(status) ? Unlogged(BadParam(param, std::string(status.message()))) : status;
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeMessages(const CheckedRequest& request, const ApiContext& context) {
@@ -242,6 +244,7 @@ void Generation::Count(Choice& choice, size_t tokens, Clock::time_point now) {
     const bool first = choice.last_token == Clock::time_point();
     metrics.generated_tokens.Add(tokens);
     if (first) {
+      if (!first_token_) first_token_ = Seconds(now - born_).count();
       metrics.first_token.Add(Seconds(now - born_).count());
       Draw(TimelineMoment::kMoment, "first token", now, 1);
     }
@@ -390,6 +393,12 @@ int64_t Generation::cached_tokens() const {
   int64_t sum = 0;
   for (const Prompt& p : prompts_) sum += p.cached;
   return sum;
+}
+
+GenerationUse Generation::Use() const {
+  std::set<std::string> ends;
+  for (const Choice& c : choices_) ends.insert(!c.finish.empty() ? c.finish : error_.ok() ? "abort" : "error");
+  return {prompt_tokens(), cached_tokens(), completion_tokens(), first_token_, absl::StrJoin(ends, ",")};
 }
 
 }  // namespace pangea

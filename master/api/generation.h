@@ -44,6 +44,13 @@ struct AnswerPiece {
   std::string finish;                  // "stop", "length"; empty: goes on. A piece of its own, without text
 };
 
+// What a request took and gave, for the log.
+struct GenerationUse {
+  int64_t prompt = 0, cached = 0, generated = 0;  // tokens
+  std::optional<double> first_token;              // seconds from its arrival
+  std::string end;                                // why: stop, length, abort, error; "length,stop" where choices differ
+};
+
 class Generation {
  public:
   using Clock = std::chrono::steady_clock;
@@ -79,6 +86,7 @@ class Generation {
   int64_t prompt_tokens() const;
   int64_t completion_tokens() const;
   int64_t cached_tokens() const;
+  GenerationUse Use() const;
   uint64_t first_id() const { return first_id_; }
   const std::string& id() const { return id_; }
   int64_t created() const { return created_; }
@@ -135,7 +143,8 @@ class Generation {
   std::atomic<bool> refused_{false};
   bool started_ = false;
   int closed_ = 0;
-  size_t cursor_ = 0;  // choice that Next looks at first
+  size_t cursor_ = 0;                  // choice that Next looks at first
+  std::optional<double> first_token_;  // seconds from its arrival
   absl::Status error_;
 };
 

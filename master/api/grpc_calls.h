@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "master/api/answers.h"
+#include "master/api/api.h"
 #include "master/api/api_error.h"
+#include "master/api/request_log.h"
 #include "master/api/service.h"
 
 namespace pangea {
@@ -37,6 +39,33 @@ inline absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& contex
   return caller;
 }
 
+// What the log and the metrics are told of a call. Made when it comes, told when it ends; any one thread.
+class GrpcRecord {
+ public:
+  GrpcRecord(const grpc::CallbackServerContext& context, const char* method) : method_(method) {
+    const auto sent = context.client_metadata().find("x-request-id");
+    const bool has = sent != context.client_metadata().end();
+    record_.what = std::string("gRPC ") + method;
+    record_.id = RequestId(has ? std::string_view(sent->second.data(), sent->second.size()) : "");
+    record_.begun = RequestRecord::Clock::now();
+  }
+  RequestRecord& operator*() { return record_; }
+  RequestRecord* operator->() { return &record_; }
+  // The status as gRPC's own, before it is finished with.
+  grpc::Status End(const absl::Status& status, grpc::CallbackServerContext* context, const ApiContext& api) {
+    record_.status = status.ok() ? "OK" : absl::StatusCodeToString(static_cast<absl::StatusCode>(GrpcCode(status)));
+    if (!status.ok()) record_.reason = LogReason(status);
+    api.metrics.grpc_responses.Add(method_, record_.status);
+    LogRequest(record_, api);
+    context->AddTrailingMetadata("x-request-id", record_.id);
+    return ToGrpc(status, context);
+  }
+
+ private:
+  const char* method_;
+  RequestRecord record_;
+};
+
 // What the door does for every open call about once a second.
 class GrpcTicking {
  public:
@@ -55,6 +84,7 @@ template <class Request>
 struct CallTypes;
 template <>
 struct CallTypes<v1::ChatCompletionRequest> {
+  static constexpr char kUnary[] = "ChatCompletion", kStream[] = "ChatCompletionStream";
   using Chunk = v1::ChatCompletionChunk;
   using Response = v1::ChatCompletionResponse;
   using Collector = ChatCollector;
@@ -63,6 +93,7 @@ struct CallTypes<v1::ChatCompletionRequest> {
 };
 template <>
 struct CallTypes<v1::CompletionRequest> {
+  static constexpr char kUnary[] = "Completion", kStream[] = "CompletionStream";
   using Chunk = v1::CompletionResponse;
   using Response = v1::CompletionResponse;
   using Collector = CompletionCollector;
@@ -75,8 +106,9 @@ struct CallTypes<v1::CompletionRequest> {
 template <class Request, class Reactor, class Derived>
 class GenerationCall : public Reactor, public GrpcTicking, public std::enable_shared_from_this<Derived> {
  public:
-  GenerationCall(std::shared_ptr<GrpcShared> shared, grpc::CallbackServerContext* context, const Request* request)
-      : shared_(std::move(shared)), context_(context), request_(request) {}
+  GenerationCall(std::shared_ptr<GrpcShared> shared, grpc::CallbackServerContext* context, const Request* request,
+                 const char* method)
+      : shared_(std::move(shared)), context_(context), request_(request), record_(*context, method) {}
 
   void Start() {
     self_ = this->shared_from_this();
@@ -107,10 +139,12 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
   void TryFinish() {
     if (!ending_ || finished_ || Busy()) return;
     finished_ = true;
+    if (generation_) record_->use = generation_->Use();
     generation_.reset();
     ticket_.reset();
     bytes_ = ByteShare();
-    this->Finish(ToGrpc(status_, context_));  // request and response are gRPC's again
+    // Request and response are gRPC's again then.
+    this->Finish(record_.End(status_, context_, shared_->service->context()));
   }
   bool over() const { return ending_ || finished_; }
 
@@ -124,6 +158,7 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
     Service& service = *shared_->service;
     const auto caller = CallerOf(*context_, service.context());
     if (!caller.ok()) return End(caller.status());
+    record_->account = caller->account;
     auto ticket = service.Enter(*caller, true);
     if (!ticket.ok()) return End(ticket.status());
     ticket_ = *std::move(ticket);
@@ -153,11 +188,13 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
       admission_->abandoned = true;
       return;
     }
+    if (generation_) record_->use = generation_->Use();
     generation_.reset();  // its blocks are free from here on
     End(absl::CancelledError("the call was cancelled"));
   }
 
   const Request* request_;
+  GrpcRecord record_;
   std::shared_ptr<Derived> self_;
   std::shared_ptr<Admission> admission_;
   Service::Ticket ticket_;
@@ -173,7 +210,7 @@ class UnaryCall : public GenerationCall<Request, grpc::ServerUnaryReactor, Unary
   using Base = GenerationCall<Request, grpc::ServerUnaryReactor, UnaryCall<Request>>;
   UnaryCall(std::shared_ptr<GrpcShared> shared, grpc::CallbackServerContext* context, const Request* request,
             typename Types::Response* response)
-      : Base(std::move(shared), context, request), response_(response) {}
+      : Base(std::move(shared), context, request, Types::kUnary), response_(response) {}
   void Progress() override {
     if (this->over() || !this->generation_) return;
     const Generation& g = *this->generation_;
@@ -196,7 +233,8 @@ class StreamCall : public GenerationCall<Request, grpc::ServerWriteReactor<typen
  public:
   using Types = CallTypes<Request>;
   using Base = GenerationCall<Request, grpc::ServerWriteReactor<typename Types::Chunk>, StreamCall<Request>>;
-  using Base::Base;
+  StreamCall(std::shared_ptr<GrpcShared> shared, grpc::CallbackServerContext* context, const Request* request)
+      : Base(std::move(shared), context, request, Types::kStream) {}
 
   void OnWriteDone(bool ok) override {
     this->shared_->post([self = this->shared_from_this(), ok] { self->Written(ok); });

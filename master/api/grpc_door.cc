@@ -21,6 +21,8 @@ using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
 constexpr int kStreamsPerConnection = 1024;
+constexpr int kLeastPingMs = 1000;  // between two pings of a client
+constexpr int kKeepaliveMs = 30'000, kKeepaliveAnswerMs = 20'000;
 
 class GenerationService : public v1::Generation::CallbackService {
  public:
@@ -44,20 +46,23 @@ class GenerationService : public v1::Generation::CallbackService {
   }
   ServerUnaryReactor* Tokenize(CallbackServerContext* c, const v1::TokenizeRequest* q,
                                v1::TokenizeResponse* a) override {
-    return TextCall(c, q, a,
-                    [](const auto& request, const ApiContext& context) { return pangea::Tokenize(request, context); });
+    return TextCall(c, q, a, "Tokenize", pangea::Tokenize);
   }
   ServerUnaryReactor* Detokenize(CallbackServerContext* c, const v1::DetokenizeRequest* q,
                                  v1::DetokenizeResponse* a) override {
-    return TextCall(
-        c, q, a, [](const auto& request, const ApiContext& context) { return pangea::Detokenize(request, context); });
+    return TextCall(c, q, a, "Detokenize", pangea::Detokenize);
   }
   ServerUnaryReactor* ListModels(CallbackServerContext* c, const v1::ListModelsRequest*,
                                  v1::ListModelsResponse* a) override {
-    const auto caller = CallerOf(*c, shared_->service->context());
-    if (caller.ok()) *a = pangea::ListModels(shared_->service->context());
+    const ApiContext& context = shared_->service->context();
+    GrpcRecord record(*c, "ListModels");
+    const auto caller = CallerOf(*c, context);
+    if (caller.ok()) {
+      record->account = caller->account;
+      *a = pangea::ListModels(context);
+    }
     auto* reactor = c->DefaultReactor();
-    reactor->Finish(ToGrpc(caller.status(), c));
+    reactor->Finish(record.End(caller.status(), c, context));
     return reactor;
   }
 
@@ -69,18 +74,22 @@ class GenerationService : public v1::Generation::CallbackService {
     return call.get();
   }
 
-  template <class Request, class Response, class Function>
-  ServerUnaryReactor* TextCall(CallbackServerContext* c, const Request* q, Response* a, Function function) {
+  template <class Request, class Response>
+  ServerUnaryReactor* TextCall(CallbackServerContext* c, const Request* q, Response* a, const char* method,
+                               absl::StatusOr<Response> (*function)(const Request&, const ApiContext&)) {
     auto* reactor = c->DefaultReactor();
-    const auto refuse = [=](const absl::Status& why) { return reactor->Finish(ToGrpc(why, c)), reactor; };
-    const auto caller = CallerOf(*c, shared_->service->context());
+    const auto record = std::make_shared<GrpcRecord>(*c, method);
+    const ApiContext* context = &shared_->service->context();
+    const auto finish = [=](const absl::Status& s) { reactor->Finish(record->End(s, c, *context)); };
+    const auto refuse = [=](const absl::Status& why) { return finish(why), reactor; };
+    const auto caller = CallerOf(*c, *context);
     if (!caller.ok()) return refuse(caller.status());
+    (*record)->account = caller->account;
     auto ticket = shared_->service->Enter(*caller, false);
     if (!ticket.ok()) return refuse(ticket.status());
     const auto bytes = std::make_shared<ByteShare>(&shared_->service->bodies());
     if (!bytes->Grow(q->ByteSizeLong())) return refuse(shared_->service->TooManyBytes());
     const auto status = std::make_shared<absl::Status>();
-    const ApiContext* context = &shared_->service->context();
     const auto queued = shared_->service->Run(
         [=] {
           auto response = function(*q, *context);
@@ -88,7 +97,7 @@ class GenerationService : public v1::Generation::CallbackService {
           context->metrics.Reject(*status);
           if (response.ok()) *a = *std::move(response);
         },
-        [=, ticket = *ticket, held = bytes] { reactor->Finish(ToGrpc(*status, c)); });
+        [=, ticket = *ticket, held = bytes] { finish(*status); });
     return queued.ok() ? reactor : refuse(queued);
   }
 
@@ -133,7 +142,9 @@ class HealthWatch : public grpc::ServerWriteReactor<health::HealthCheckResponse>
 
  private:
   void End() {
-    if (!std::exchange(finished_, true)) Finish(grpc::Status::CANCELLED);
+    if (std::exchange(finished_, true)) return;
+    shared_->service->context().metrics.grpc_responses.Add("Health/Watch", "CANCELLED");
+    Finish(grpc::Status::CANCELLED);
   }
   std::shared_ptr<GrpcShared> shared_;
   std::shared_ptr<HealthWatch> self_;
@@ -151,7 +162,10 @@ class HealthService : public health::Health::CallbackService {
     auto* reactor = c->DefaultReactor();
     a->set_status(shared_->service->Serving().ok() ? health::HealthCheckResponse::SERVING
                                                    : health::HealthCheckResponse::NOT_SERVING);
-    reactor->Finish(Known(*q) ? grpc::Status::OK : grpc::Status(grpc::StatusCode::NOT_FOUND, "unknown service"));
+    GrpcRecord record(*c, "Health/Check");
+    record->routine = true;
+    const auto status = Known(*q) ? absl::OkStatus() : absl::NotFoundError("unknown service");
+    reactor->Finish(record.End(status, c, shared_->service->context()));
     return reactor;
   }
   grpc::ServerWriteReactor<health::HealthCheckResponse>* Watch(CallbackServerContext*,
@@ -182,9 +196,19 @@ class Door : public GrpcDoor {
     gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     const std::string host = at.host.find(':') != std::string::npos ? absl::StrCat("[", at.host, "]") : at.host;
+    const bool everywhere = at.host == kEverywhere;  // which the library does not know; its [::] takes IPv4 as well
     int port = 0;
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(absl::StrCat(host, ":", at.port), grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(absl::StrCat(everywhere ? "[::]" : host, ":", at.port), grpc::InsecureServerCredentials(),
+                             &port);
+    // Clients may ask whether the server is there as often as they like, whatever else they do; what they are used to
+    // (every ten seconds) is more than the library allows by default, and would end their silent calls. And they are
+    // asked themselves, so that a call whose host has vanished does not wait for ever.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveAnswerMs);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error, not a second server
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.header_bytes));
@@ -197,7 +221,7 @@ class Door : public GrpcDoor {
       return absl::UnavailableError(
           absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port, why.empty() ? "" : ": ", why));
     }
-    address_ = absl::StrCat(host, ":", port);
+    address_ = absl::StrCat(everywhere ? "127.0.0.1" : host, ":", port);
     return absl::OkStatus();
   }
 

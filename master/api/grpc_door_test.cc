@@ -1,6 +1,8 @@
 // The gRPC door, spoken to through its own stubs.
 #include <grpcpp/grpcpp.h>
 
+#include <thread>
+
 #include "master/api/doors_fixture.h"
 #include "master/api/health.grpc.pb.h"
 #include "protos/generation.grpc.pb.h"
@@ -140,6 +142,37 @@ TEST_F(GrpcTest, TextCallsAndModels) {
   v1::ListModelsResponse models;
   ASSERT_TRUE(stub->ListModels(&c, {}, &models).ok());
   EXPECT_EQ(models.data(0).id(), "fake");
+}
+
+// Clients that ask every so often whether the server is there, as behind firewalls they must, keep their silent calls.
+TEST_F(GrpcTest, PingsDoNotEndASilentCall) {
+  Open();
+  grpc::ChannelArguments pings;
+  pings.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1100);
+  pings.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  pings.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  auto pinging = grpc::CreateCustomChannel(doors->grpc_address(), grpc::InsecureChannelCredentials(), pings);
+  stub = v1::Generation::NewStub(pinging);
+  std::thread answer([&] {
+    const uint64_t id = server.fake.WaitSubmitted(1).request;
+    std::this_thread::sleep_for(std::chrono::milliseconds(6500));  // five of them
+    doors->Deliver({Ids(id, 0, "late", FinishReason::kLength)});
+  });
+  grpc::ClientContext context;
+  v1::ChatCompletionResponse response;
+  const auto status = stub->ChatCompletion(&context, Request(), &response);
+  answer.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.choices(0).message().content(), "late");
+}
+
+TEST_F(GrpcTest, AllAddressesMayBeAStar) {
+  server.deployment.grpc.listen = "*:0";
+  Connect();
+  Answering("hello");
+  grpc::ClientContext context;
+  v1::ChatCompletionResponse response;
+  EXPECT_TRUE(stub->ChatCompletion(&context, Request(), &response).ok()) << doors->grpc_address();
 }
 
 TEST_F(GrpcTest, DrainEndsAStream) {

@@ -1,14 +1,14 @@
 #include "master/api/http_connection.h"
 
+#include <netinet/tcp.h>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "master/api/http_rules.h"
-#include "master/api/random_bits.h"
 
 namespace pangea {
 namespace {
@@ -21,18 +21,14 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 64 << 10;
 constexpr size_t kAheadBytes = 64 << 10;  // of input beyond a head: the bound on pipelining
 constexpr double kObserverSeconds = 1;    // for the request of an observer to be there
+constexpr int kProbeSeconds = 30;         // of silence, before a client's host is asked whether it is there
+template <int kName>
+using KeepAliveOption = asio::detail::socket_option::integer<IPPROTO_TCP, kName>;
 constexpr auto kLingerIdle = std::chrono::seconds(5), kLingerTotal = std::chrono::seconds(30);
 
 HttpConnection::Clock::time_point After(double seconds) {
   return HttpConnection::Clock::now() +
          std::chrono::duration_cast<HttpConnection::Clock::duration>(std::chrono::duration<double>(seconds));
-}
-
-std::string NewRequestId() { return absl::StrFormat("req-%016x", RandomBits()); }
-
-bool SafeRequestId(std::string_view id) {
-  return !id.empty() && id.size() <= 128 &&
-         std::all_of(id.begin(), id.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
 std::string String(boost::core::string_view text) { return std::string(text.data(), text.size()); }
@@ -51,8 +47,14 @@ HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<Htt
       wake_(socket_.get_executor()),
       write_timer_(socket_.get_executor()) {
   ++shared_->connections;
+  ahead_bytes_ = ByteShare(&shared_->service->bodies());
   error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  // A host that vanished answers no probe: what waits for its client, silently, is found to wait for nobody.
+  socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+  socket_.set_option(KeepAliveOption<TCP_KEEPIDLE>(kProbeSeconds), ignored);
+  socket_.set_option(KeepAliveOption<TCP_KEEPINTVL>(kProbeSeconds / 3), ignored);
+  socket_.set_option(KeepAliveOption<TCP_KEEPCNT>(3), ignored);
   socket_.non_blocking(true, ignored);
 }
 
@@ -72,7 +74,7 @@ HttpReply HttpConnection::BodyTooLarge() const {
 // ---- reading
 
 void HttpConnection::Read() {
-  if (reading_ || ended_ || input_.size() >= limits().header_bytes + kAheadBytes) return;
+  if (reading_ || ended_ || (!serving_ && InputFull())) return;
   reading_ = true;
   socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
     self->reading_ = false;
@@ -94,10 +96,33 @@ void HttpConnection::OnReadable() {
     ended_ = true;
     if (error != asio::error::eof) gone_ = true;
   } else {
-    input_.append(scratch, n);
+    Received({scratch, n});
   }
   Wake();
   Read();
+}
+
+bool HttpConnection::InputFull() const { return input_.size() >= limits().header_bytes + kAheadBytes; }
+
+void HttpConnection::Received(std::string_view bytes) {
+  if (ahead_.empty() && !overrun_ && !(serving_ && InputFull())) {
+    input_ += bytes;
+    return;
+  }
+  if (overrun_ || ahead_bytes_.held() + bytes.size() > limits().body || !ahead_bytes_.Grow(bytes.size())) {
+    overrun_ = true;
+    return;
+  }
+  if (ahead_.empty() || ahead_.back().size() + bytes.size() > kReadBytes) ahead_.emplace_back();
+  ahead_.back() += bytes;
+}
+
+void HttpConnection::Refill() {
+  while (!ahead_.empty() && !InputFull()) {
+    input_ += ahead_.front();
+    ahead_bytes_.Shrink(ahead_.front().size());
+    ahead_.pop_front();
+  }
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::Wait(Clock::time_point deadline) {
@@ -118,6 +143,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
   auto deadline = After(patience);
   bool begun = false;
   while (true) {
+    Refill();
     input_.erase(0, EmptyLines(input_));
     idle_ = input_.empty();
     const HeadScan scan = ScanHead(input_, {limits().header_bytes});
@@ -126,7 +152,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
       *head = scan.complete;
       co_return Got::kRequest;
     }
-    if (ended_ || (idle_ && shared_->closing)) co_return Got::kEnd;
+    if (ended_ || overrun_ || (idle_ && shared_->closing)) co_return Got::kEnd;
     if (!idle_ && !begun && !observer_) {
       begun = true;
       deadline = After(limits().header_seconds);
@@ -142,6 +168,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
 HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* parser) {
   const auto deadline = After(limits().body_seconds);
   while (!parser->http.is_done()) {
+    Refill();
     if (!input_.empty()) {
       error_code error;
       const size_t used = parser->http.put(asio::buffer(input_), error);
@@ -154,7 +181,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* 
       // A chunk's head that does not fit what is read ahead would wait for ever.
       if (input_.size() >= limits().header_bytes) co_return Fault(HttpErrorReply(400, "malformed body framing"));
     }
-    if (ended_) co_return Got::kEnd;
+    if (ended_ || overrun_) co_return Got::kEnd;
     Read();
     if (!co_await Wait(deadline))
       co_return Fault(HttpErrorReply(408, "the request's body took too long"), "body_seconds");
@@ -162,46 +189,56 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* 
   co_return Got::kRequest;
 }
 
+void HttpConnection::TakeHead(const Parser& parser, HttpRequest* request) {
+  const auto& message = parser.http.get();
+  request->method = String(message.method_string());
+  request->target = String(message.target());
+  request->old = message.version() == 10;
+  const auto field = [&](http::field name) { return String(message[name]); };
+  request->content_type = field(http::field::content_type);
+  request->content_encoding = field(http::field::content_encoding);
+  request->authorization = field(http::field::authorization);
+  request->host = field(http::field::host);
+  request->origin = field(http::field::origin);
+  request->cors_method = field(http::field::access_control_request_method);
+  request->cors_headers = field(http::field::access_control_request_headers);
+  request->cors_network = String(message["access-control-request-private-network"]);
+  request->timeout = String(message["x-request-timeout"]);
+  if (const auto length = parser.http.content_length()) request->content_length = *length;
+  record_->id = RequestId(String(message["x-request-id"]));
+}
+
 HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpRequest* request, bool first) {
-  request_id_ = NewRequestId();
-  ignored_.clear();
   size_t head = 0;
   if (const Got got = co_await ReadHead(&head, first); got != Got::kRequest) co_return got;
   idle_ = false;
+  record_->begun = Clock::now();
   Parser parser;
   parser.bytes = ByteShare(&shared_->service->bodies());
   parser.http.eager(true);
-  parser.http.body_limit(limits().body);
+  parser.http.body_limit(boost::none);  // what the head decides comes first
   parser.http.header_limit(static_cast<uint32_t>(limits().header_bytes));
   error_code error;
   const size_t used = parser.http.put(asio::buffer(input_.data(), head), error);
   input_.erase(0, head);
-  if (error == http::error::body_limit) co_return Fault(BodyTooLarge(), "body");
   if ((error && error != http::error::need_more) || used != head || !parser.http.is_header_done())
     co_return Fault(HttpErrorReply(400, "malformed request"));
-  {
-    const auto& message = parser.http.get();
-    request->method = String(message.method_string());
-    request->target = String(message.target());
-    request->content_type = String(message[http::field::content_type]);
-    request->content_encoding = String(message[http::field::content_encoding]);
-    request->old = message.version() == 10;
-    request->keep_alive = parser.http.keep_alive();
-    request->authorization = String(message[http::field::authorization]);
-    request->timeout = String(message["x-request-timeout"]);
-    if (const auto length = parser.http.content_length()) request->content_length = *length;
-    if (const std::string id = String(message["x-request-id"]); SafeRequestId(id)) request_id_ = id;
-    if (auto refused = Knock(request)) co_return Fault(*std::move(refused));
-    if (const std::string expect = String(message[http::field::expect]); !expect.empty() && !parser.http.is_done()) {
-      if (!SameName(expect, "100-continue"))
-        co_return Fault(HttpErrorReply(417, "the only expectation met is 100-continue"));
-      if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return Got::kEnd;
-    }
+  TakeHead(parser, request);
+  request->keep_alive = parser.http.is_done() && parser.http.keep_alive();
+  if (auto answer = Knock(request)) co_return Fault(*std::move(answer));
+  if (request->content_length.value_or(0) > limits().body) co_return Fault(BodyTooLarge(), "body");
+  parser.http.body_limit(limits().body);
+  // In HTTP/1.0 there are no interim answers: its clients would take one for the answer (RFC 9110, 10.1.1).
+  const std::string expect = String(parser.http.get()[http::field::expect]);
+  if (!expect.empty() && !request->old && !parser.http.is_done()) {
+    if (!SameName(expect, "100-continue"))
+      co_return Fault(HttpErrorReply(417, "the only expectation met is 100-continue"));
+    if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return Got::kEnd;
   }
   if (const Got got = co_await ReadBody(&parser); got != Got::kRequest) co_return got;
+  request->keep_alive = parser.http.keep_alive();
   request->body = std::move(parser.http.get().body());
   request->bytes = std::move(parser.bytes);
-  Read();
   co_return Got::kRequest;
 }
 
@@ -240,13 +277,14 @@ std::string HttpConnection::Head(const HttpRequest& request, const HttpReply& re
                                   String(http::obsolete_reason(static_cast<http::status>(reply.status))), "\r\n");
   if (!reply.content_type.empty()) absl::StrAppend(&head, "Content-Type: ", reply.content_type, "\r\n");
   if (chunked) {
-    absl::StrAppend(&head, "Cache-Control: no-cache\r\n", request.old ? "" : "Transfer-Encoding: chunked\r\n");
+    // The second tells proxies such as nginx to hand every event on at once.
+    absl::StrAppend(&head, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n",
+                    request.old ? "" : "Transfer-Encoding: chunked\r\n");
   } else if (reply.status != 204) {
     absl::StrAppend(&head, "Content-Length: ", reply.body.size(), "\r\n");
   }
   for (const auto& [name, value] : reply.headers) absl::StrAppend(&head, name, ": ", value, "\r\n");
-  if (!ignored_.empty()) absl::StrAppend(&head, "x-pangea-ignored-fields: ", ignored_, "\r\n");
-  absl::StrAppend(&head, "x-request-id: ", request_id_, "\r\n");
+  absl::StrAppend(&head, headers_, "x-request-id: ", record_->id, "\r\n");
   if (!Keep(request) || (chunked && request.old)) {
     absl::StrAppend(&head, "Connection: close\r\n");
   } else if (request.old) {
@@ -257,6 +295,8 @@ std::string HttpConnection::Head(const HttpRequest& request, const HttpReply& re
 
 HttpConnection::Awaitable<bool> HttpConnection::Send(const HttpRequest& request, HttpReply reply) {
   const bool keep = Keep(request);
+  record_->status = absl::StrCat(reply.status);
+  record_->reason = std::move(reply.reason);
   std::string bytes = Head(request, reply, false);
   if (request.method != "HEAD") bytes += reply.body;
   const bool written = co_await Write(std::move(bytes));
@@ -269,11 +309,28 @@ HttpConnection::Awaitable<void> HttpConnection::Linger() {
   error_code ignored;
   if (!gone_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   const auto end = observer_ ? After(kObserverSeconds) : Clock::now() + kLingerTotal;
+  overrun_ = true;  // what still comes is dropped
+  input_.clear();
+  ahead_.clear();
+  ahead_bytes_.Shrink(ahead_bytes_.held());
   while (!ended_ && !gone_ && !shared_->closing) {
-    input_.clear();
     Read();
     if (!co_await Wait(std::min(end, Clock::now() + kLingerIdle))) break;
   }
+}
+
+void HttpConnection::Ended() {
+  RequestRecord& record = *record_;
+  if (record.begun == Clock::time_point() && record.status.empty()) return;  // nothing was asked
+  if (record.status.empty()) {
+    record.status = "499";
+    record.reason = "the client has gone";
+  }
+  ApiContext& context = shared_->service->context();
+  context.metrics.http_responses.Add(label_, record.status);
+  if (record.begun == Clock::time_point()) record.begun = Clock::now();
+  if (record.what.empty()) record.what = "HTTP";
+  LogRequest(record, context);
 }
 
 HttpConnection::Awaitable<void> HttpConnection::Run() {
@@ -281,14 +338,20 @@ HttpConnection::Awaitable<void> HttpConnection::Run() {
   Read();
   for (bool first = true, keep = true; keep; first = false) {
     HttpRequest request;
+    record_.emplace().id = RequestId("");
+    label_ = "other";
+    headers_.clear();
     const Got got = co_await ReadRequest(&request, first);
-    if (got == Got::kEnd) break;
-    if (got == Got::kFault) {
-      request.keep_alive = false;
-      keep = co_await Send(request, fault_);
-    } else {
+    keep = false;
+    if (got == Got::kFault) keep = co_await Send(request, std::move(fault_));
+    if (got == Got::kRequest) {
+      serving_ = true;
+      Read();
       keep = co_await Serve(std::move(request));
+      serving_ = false;
     }
+    Ended();
+    if (got == Got::kEnd) break;
     if (!keep) co_await Linger();
   }
   Close();

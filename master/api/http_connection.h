@@ -1,9 +1,11 @@
 // One HTTP/1.1 connection: reads a request, serves it, reads the next. I/O thread only.
 //
-// One reader runs all the time and fills `input_` (bounded), so that a client that goes is noticed while its request
-// waits for the engine, and pipelined requests wait their turn. Everything that can happen (bytes, progress of a
-// generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost between a look and a
-// wait, for there is one thread.
+// One reader runs all the time, so that a client that goes is noticed while its request waits for the engine, and
+// pipelined requests wait their turn: in `input_`, and beyond that in `ahead_`, as much as a body may have and
+// limits.bodies has room for. What is sent ahead of even that is read and dropped, and the connection ends with the
+// answer under way: to leave it unread would hide the client's end behind it. Everything that can happen (bytes,
+// progress of a generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost between
+// a look and a wait, for there is one thread.
 //
 // A client that closes its sending side is taken for gone: its generation is cancelled.
 #pragma once
@@ -11,10 +13,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "master/api/request_log.h"
 #include "master/api/rest.h"
 #include "master/api/service.h"
 
@@ -25,14 +29,18 @@ struct HttpShared {
   Service* service = nullptr;
   int connections = 0;
   bool closing = false;
+  HostPort listen;  // as the deployment spells it
 };
 
 struct HttpRequest {
-  std::string method, target, body, content_type, content_encoding, authorization, timeout;
+  std::string method, target, body, content_type, content_encoding, authorization, timeout, host, origin;
+  std::string cors_method, cors_headers, cors_network;  // what a browser asks before it sends the page's own request
   std::optional<uint64_t> content_length;
+  RouteMatch match;
   Caller caller;
-  ByteShare bytes;                      // of the body
-  bool keep_alive = true, old = false;  // old: HTTP/1.0
+  ByteShare bytes;  // of the body
+  bool keep_alive = false,
+       old = false;  // keep_alive: nothing of it is unread, and its client wants that; old: HTTP/1.0
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
@@ -50,22 +58,30 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
  private:
   enum class Got { kRequest, kFault, kEnd };
+  struct Parser;
 
   // Reading.
   void Read();
   void OnReadable();
+  void Received(std::string_view bytes);
+  void Refill();
+  bool InputFull() const;
   void Wake() { wake_.cancel(); }
   Awaitable<bool> Wait(Clock::time_point deadline);  // false: the deadline came first
   HttpReply BodyTooLarge() const;
   Awaitable<Got> ReadRequest(HttpRequest* request, bool first);
+  void TakeHead(const Parser& parser, HttpRequest* request);
   Awaitable<Got> ReadHead(size_t* head, bool first);
-  struct Parser;
   Awaitable<Got> ReadBody(Parser* parser);
   Got Fault(HttpReply reply, const char* limit = "");
 
   // Answering.
   Awaitable<bool> Serve(HttpRequest request);  // false: close the connection
-  std::optional<HttpReply> Knock(HttpRequest* request) const;
+  std::optional<HttpReply> Knock(HttpRequest* request);
+  std::optional<HttpReply> JudgeOrigin(const HttpRequest& request);
+  HttpReply Options(const HttpRequest& request) const;
+  std::optional<HttpReply> Admit(HttpRequest* request);
+  void Ended();
   Awaitable<bool> ServeText(HttpRequest& request, Route route);
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
@@ -80,28 +96,33 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   const Deployment::Limits& limits() const { return shared_->service->context().deployment->limits; }
   bool Keep(const HttpRequest& request) const {
-    return request.keep_alive && !observer_ && !shared_->closing && !shared_->service->draining();
+    return request.keep_alive && !observer_ && !overrun_ && !shared_->closing && !shared_->service->draining();
   }
 
   boost::asio::ip::tcp::socket socket_;
   std::shared_ptr<HttpShared> shared_;
   const bool observer_;
   boost::asio::steady_timer wake_, write_timer_;
-  std::string input_;     // received, not consumed
-  HttpReply fault_;       // of ReadRequest
+  std::string input_;              // received, not consumed
+  std::deque<std::string> ahead_;  // received beyond that
+  ByteShare ahead_bytes_;          // of it
+  bool overrun_ = false;           // more was sent ahead, and dropped
+  HttpReply fault_;       // of ReadRequest: its answer, certain from the head, or since the request cannot be read
   bool reading_ = false;  // a wait for readability is outstanding
+  bool serving_ = false;  // a whole request waits for its answer
   bool ended_ = false;    // the client sends no more
   bool gone_ = false;     // nothing can be written any more
   bool writing_ = false;
   bool idle_ = false;
   uint64_t writes_ = 0;
-  RestAnswer* stream_ = nullptr;  // of the stream being served
-  bool pumped_ = false;           // its coroutine sleeps: Pump may write
-  bool chunked_ = false;          // it goes out in chunks
-  std::string out_;               // of it, not written yet
-  Clock::time_point written_;     // when its socket last took something
-  std::string request_id_;        // of the request being served
-  std::string ignored_;           // x-pangea-ignored-fields of it
+  RestAnswer* stream_ = nullptr;         // of the stream being served
+  bool pumped_ = false;                  // its coroutine sleeps: Pump may write
+  bool chunked_ = false;                 // it goes out in chunks
+  std::string out_;                      // of it, not written yet
+  Clock::time_point written_;            // when its socket last took something
+  std::optional<RequestRecord> record_;  // of the request being served, from its head on
+  std::string_view label_ = "other";     // of its route, for the metrics
+  std::string headers_;                  // of its answer, whatever that is: CORS, x-pangea-ignored-fields
 };
 
 }  // namespace pangea

@@ -7,6 +7,7 @@
 #include "master/api/http_connection.h"
 #include "master/api/http_rules.h"
 #include "master/api/openai_request.h"
+#include "master/api/origins.h"
 
 namespace pangea {
 namespace {
@@ -15,6 +16,8 @@ namespace asio = boost::asio;
 
 constexpr auto kPing = std::chrono::seconds(10);
 constexpr char kPingEvent[] = ": ping\n\n";
+constexpr char kExposed[] = "x-request-id, x-pangea-ignored-fields, x-should-retry, retry-after";
+constexpr size_t kShownOrigin = 100, kShownPath = 100, kShownMethod = 20;  // bytes of what a client wrote
 constexpr size_t kEventBytes = 32 << 10;  // of events in one write: what a slow reader makes us hold
 
 bool IsJson(std::string_view type) {
@@ -41,16 +44,86 @@ Service::Make MakeRequest(std::shared_ptr<const std::string> body, const ApiCont
 
 }  // namespace
 
-// After the headers, before the body is read: whose request it is, until when, and whether there is room for it.
-std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) const {
-  const Route route = FindRoute(TargetPath(request->target).value_or("")).route;
-  if (observer_ && !ForObservers(route)) {
-    shared_->service->context().metrics.rejected.Add("connections");
+// Whether the page that asks may; what its browser must be told then goes with every answer.
+std::optional<HttpReply> HttpConnection::JudgeOrigin(const HttpRequest& request) {
+  const ApiContext& context = shared_->service->context();
+  const auto& listed = context.deployment->rest.allowed_origins;
+  if (!listed.empty()) headers_ = "Vary: Origin\r\n";
+  if (request.origin.empty()) return std::nullopt;
+  if (IsListedOrigin(listed, request.origin)) {
+    const bool every = std::find(listed.begin(), listed.end(), "*") != listed.end();
+    absl::StrAppend(&headers_, "Access-Control-Allow-Origin: ", every ? "*" : request.origin,
+                    "\r\nAccess-Control-Expose-Headers: ", kExposed, "\r\n");
+    return std::nullopt;
+  }
+  // With keys, a page that has none can do nothing, and its browser keeps the answers of others from it.
+  if (context.keys != nullptr || IsHomeOrigin(request.origin, request.host, shared_->listen)) return std::nullopt;
+  return HttpErrorReply(403, absl::StrCat("pages of the origin ", request.origin.substr(0, kShownOrigin),
+                                          " may not use this server: the operator can allow them in "
+                                          "rest.allowed_origins, or ask for API keys (keys.file)"));
+}
+
+HttpReply HttpConnection::Options(const HttpRequest& request) const {
+  HttpReply reply{204};
+  reply.content_type.clear();
+  const bool listed = headers_.find("Allow-Origin") != std::string::npos;
+  const bool known = request.match.route != Route::kNone;
+  reply.headers = {{"Allow", known ? request.match.allow() : "GET, HEAD, POST, OPTIONS"}};
+  if (!listed || request.cors_method.empty())
+    return known || request.target == "*" ? reply : NoSuchPath(request.target);
+  // A browser asks first: also of a path that is none, so that the page can read the 404.
+  reply.headers.emplace_back("Access-Control-Allow-Methods", reply.headers[0].second);
+  if (!request.cors_headers.empty()) reply.headers.emplace_back("Access-Control-Allow-Headers", request.cors_headers);
+  if (SameName(request.cors_network, "true"))
+    reply.headers.emplace_back("Access-Control-Allow-Private-Network", "true");
+  reply.headers.emplace_back("Access-Control-Max-Age", "600");
+  return reply;
+}
+
+// After the headers, before the body is read: every answer that is certain by then. Nothing: the body is wanted.
+std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) {
+  const ApiContext& context = shared_->service->context();
+  const auto path = TargetPath(request->target);
+  const RouteMatch& match = request->match = FindRoute(path.value_or(""));
+  label_ = match.label;
+  const bool known = match.route != Route::kNone;
+  // As it was sent, for a decoded space could pretend to be the next word of the line; a query may hold secrets.
+  const std::string sent = request->target.substr(0, std::min(request->target.find('?'), kShownPath));
+  record_->what = absl::StrCat(request->method.substr(0, kShownMethod), " ", known ? std::string(match.label) : sent);
+  record_->routine = ForObservers(match.route);
+  if (observer_ && !ForObservers(match.route)) {
+    context.metrics.rejected.Add("connections");
     return TooManyConnections();
   }
-  if (!NeedsKey(route) || request->method == "OPTIONS") return std::nullopt;
+  if (auto refused = JudgeOrigin(*request)) return refused;
+  if (!path && request->target != "*") return HttpErrorReply(400, "malformed request target");
+  if (request->method == "OPTIONS") return Options(*request);
+  if (!known) return NoSuchPath(path.value_or(request->target));
+  if (NeedsKey(match.route)) {
+    if (auto refused = Admit(request)) return refused;
+  }
+  const bool allowed = match.post ? request->method == "POST" : request->method == "GET" || request->method == "HEAD";
+  if (!allowed) {
+    HttpReply reply =
+        HttpErrorReply(405, absl::StrCat(std::string(match.label), " does not take ",
+                                         request->method.substr(0, kShownMethod), ", but ", match.allow()));
+    reply.headers = {{"Allow", match.allow()}};
+    return reply;
+  }
+  if (!match.post) return GetReply(match, context);
+  if (!request->content_encoding.empty() && !SameName(request->content_encoding, "identity"))
+    return HttpErrorReply(415, "compressed bodies are not accepted");
+  if (!IsJson(request->content_type)) return HttpErrorReply(415, "the content type must be application/json");
   Service& service = *shared_->service;
-  const auto caller = Identify(service.context().keys, request->authorization);
+  const bool generates = match.route == Route::kChat || match.route == Route::kCompletion;
+  if (auto s = service.Room(request->caller, generates); !s.ok()) return ErrorReply(s);
+  if (!service.bodies().Fits(request->content_length.value_or(0))) return ErrorReply(service.TooManyBytes());
+  return std::nullopt;
+}
+
+// Whose request it is, and until when.
+std::optional<HttpReply> HttpConnection::Admit(HttpRequest* request) {
+  const auto caller = Identify(shared_->service->context().keys, request->authorization);
   if (!caller.ok()) return ErrorReply(caller.status());
   double seconds = limits().request_seconds;
   if (!request->timeout.empty()) {
@@ -60,42 +133,16 @@ std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) const {
     seconds = std::min(seconds, asked);
   }
   request->caller = *caller;
+  record_->account = caller->account;
   request->caller.deadline =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  if (request->method != "POST") return std::nullopt;
-  const bool generates = route == Route::kChat || route == Route::kCompletion;
-  if (auto s = service.Room(request->caller, generates); !s.ok()) return ErrorReply(s);
-  if (!service.bodies().Fits(request->content_length.value_or(0))) return ErrorReply(service.TooManyBytes());
   return std::nullopt;
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::Serve(HttpRequest request) {
-  const ApiContext& context = shared_->service->context();
-  const auto path = TargetPath(request.target);
-  if (!path && request.target != "*") co_return co_await Send(request, HttpErrorReply(400, "malformed request target"));
-  const RouteMatch match = FindRoute(path.value_or(""));
-  if (match.route == Route::kNone) co_return co_await Send(request, HttpErrorReply(404, "no such path"));
-  if (request.method == "OPTIONS") {
-    HttpReply reply{204};
-    reply.content_type.clear();
-    reply.headers = {{"Allow", match.allow()}};
-    co_return co_await Send(request, std::move(reply));
-  }
-  const bool allowed = match.post ? request.method == "POST" : request.method == "GET" || request.method == "HEAD";
-  if (!allowed) {
-    HttpReply reply = HttpErrorReply(405, absl::StrCat("this path takes ", match.allow()));
-    reply.headers = {{"Allow", match.allow()}};
-    co_return co_await Send(request, std::move(reply));
-  }
-  if (!match.post) co_return co_await Send(request, GetReply(match, context));
-  if (!request.content_encoding.empty() && !SameName(request.content_encoding, "identity")) {
-    co_return co_await Send(request, HttpErrorReply(415, "compressed bodies are not accepted"));
-  }
-  if (!IsJson(request.content_type))
-    co_return co_await Send(request, HttpErrorReply(415, "the content type must be application/json"));
-  if (match.route == Route::kChat || match.route == Route::kCompletion)
-    co_return co_await ServeGeneration(request, match.route);
-  co_return co_await ServeText(request, match.route);
+  const Route route = request.match.route;
+  if (route == Route::kChat || route == Route::kCompletion) co_return co_await ServeGeneration(request, route);
+  co_return co_await ServeText(request, route);
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, Route route) {
@@ -116,6 +163,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, 
                   });
   if (!queued.ok()) co_return co_await Send(request, ErrorReply(queued));
   while (!job->done && !gone_) co_await Wait(Clock::time_point::max());
+  if (!job->done) co_return false;  // a text thread writes the reply yet
   co_return co_await Send(request, std::move(job->reply));
 }
 
@@ -138,15 +186,23 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& req
     admission->abandoned = true;
     co_return false;
   }
-  ignored_ = IgnoredHeader(*ignored);
+  if (const std::string names = IgnoredHeader(*ignored); !names.empty())
+    absl::StrAppend(&headers_, "x-pangea-ignored-fields: ", names, "\r\n");
   if (!admission->result.ok()) co_return co_await Send(request, ErrorReply(admission->result.status()));
   const std::shared_ptr<Generation> generation = *std::move(admission->result);
   generation->on_progress = [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->Pump();
   };
   RestAnswer answer(generation);
-  if (generation->request().stream) co_return co_await ServeStream(request, &answer, generation.get());
-  co_return co_await ServeUnary(request, &answer, generation.get());
+  bool keep = false;
+  if (generation->request().stream) {
+    keep = co_await ServeStream(request, &answer, generation.get());
+  } else {
+    keep = co_await ServeUnary(request, &answer, generation.get());
+  }
+  record_->use = generation->Use();
+  if (answer.failed()) record_->reason = LogReason(generation->error());
+  co_return keep;
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& request, RestAnswer* answer,
@@ -220,6 +276,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   const bool keep = Keep(request) && !request.old;
   stream_ = answer;
   chunked_ = !request.old;
+  record_->status = "200";
   out_ = Head(request, head, true);
   if (!generation->started()) out_ += Chunk(request, kPingEvent);
   while (true) {

@@ -7,9 +7,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <set>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "master/api/api.h"
 #include "master/api/http_connection.h"
+#include "master/api/http_listen.h"
 
 namespace pangea {
 namespace {
@@ -37,14 +40,16 @@ const std::string& TooMany() {
 
 class Server : public HttpServer {
  public:
-  Server(asio::io_context& io, tcp::acceptor acceptor, const HostPort& at, Service* service)
-      : io_(io), acceptor_(std::move(acceptor)), pause_(io), shared_(std::make_shared<HttpShared>()) {
+  Server(asio::io_context& io, std::vector<tcp::acceptor> acceptors, const HostPort& at, Service* service)
+      : io_(io), acceptors_(std::move(acceptors)), shared_(std::make_shared<HttpShared>()) {
     shared_->service = service;
+    shared_->listen = at;
     error_code ignored;
-    const auto bound = acceptor_.local_endpoint(ignored);
-    const bool v6 = at.host.find(':') != std::string::npos;
-    url_ = absl::StrCat("http://", v6 ? "[" : "", at.host, v6 ? "]" : "", ":", bound.port());
-    asio::co_spawn(io_, Accept(), asio::detached);
+    const auto bound = acceptors_[0].local_endpoint(ignored);
+    const std::string host = at.host == kEverywhere ? "127.0.0.1" : at.host;  // nobody can dial a star
+    const bool v6 = host.find(':') != std::string::npos;
+    url_ = absl::StrCat("http://", v6 ? "[" : "", host, v6 ? "]" : "", ":", bound.port());
+    for (tcp::acceptor& acceptor : acceptors_) asio::co_spawn(io_, Accept(acceptor), asio::detached);
   }
 
   std::string url() const override { return url_; }
@@ -52,8 +57,7 @@ class Server : public HttpServer {
   void Close() override {
     shared_->closing = true;
     error_code ignored;
-    acceptor_.close(ignored);
-    pause_.cancel();
+    for (tcp::acceptor& acceptor : acceptors_) acceptor.close(ignored);
     for (const auto& connection : Connections()) connection->Close();
   }
 
@@ -66,16 +70,17 @@ class Server : public HttpServer {
     return live;
   }
 
-  asio::awaitable<void> Accept() {
+  asio::awaitable<void> Accept(tcp::acceptor& acceptor) {
+    asio::steady_timer pause(io_);
     while (!shared_->closing) {
-      auto [error, socket] = co_await acceptor_.async_accept(kAwait);
+      auto [error, socket] = co_await acceptor.async_accept(kAwait);
       if (shared_->closing || error == asio::error::operation_aborted || error == asio::error::bad_descriptor)
         co_return;
       if (error == asio::error::connection_aborted) continue;
       if (error) {
         // Out of descriptors or memory: what runs goes on, and ends give some back; accepting at once would only spin.
-        pause_.expires_after(kAcceptPause);
-        co_await pause_.async_wait(kAwait);
+        pause.expires_after(kAcceptPause);
+        co_await pause.async_wait(kAwait);
         continue;
       }
       Start(std::move(socket));
@@ -87,6 +92,7 @@ class Server : public HttpServer {
     const int beyond = shared_->connections - context.deployment->limits.connections;
     if (beyond >= kObservers) {
       context.metrics.rejected.Add("connections");
+      context.metrics.http_responses.Add("other", "503");
       error_code ignored;
       socket.non_blocking(true, ignored);
       socket.write_some(asio::buffer(TooMany()), ignored);
@@ -104,8 +110,7 @@ class Server : public HttpServer {
   }
 
   asio::io_context& io_;
-  tcp::acceptor acceptor_;
-  asio::steady_timer pause_;
+  std::vector<tcp::acceptor> acceptors_;
   std::shared_ptr<HttpShared> shared_;
   std::string url_;
   Set connections_;
@@ -115,22 +120,14 @@ class Server : public HttpServer {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(asio::io_context& io, const HostPort& at,
                                                                Service* service) {
+  const auto endpoints = ListenEndpoints(io, at);
+  if (!endpoints.ok()) return endpoints.status();
   error_code error;
-  tcp::resolver resolver(io);
-  const auto found = resolver.resolve(at.host, std::to_string(at.port),
-                                      tcp::resolver::passive | tcp::resolver::numeric_service, error);
-  if (error || found.empty())
-    return absl::InvalidArgumentError(absl::StrCat("rest.listen: no address for '", at.host, "': ", error.message()));
-  const tcp::endpoint endpoint = *found.begin();
-  tcp::acceptor acceptor(io);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (error)
+  auto acceptors = ListenAt(io, *endpoints, &error);
+  if (acceptors.empty())
     return absl::UnavailableError(
         absl::StrCat("rest.listen: cannot listen on ", at.host, ":", at.port, ": ", error.message()));
-  return std::make_unique<Server>(io, std::move(acceptor), at, service);
+  return std::make_unique<Server>(io, std::move(acceptors), at, service);
 }
 
 }  // namespace pangea

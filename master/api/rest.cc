@@ -1,6 +1,8 @@
 #include "master/api/rest.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "configs/values.h"
 #include "configs/version.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
@@ -12,9 +14,47 @@ namespace pangea {
 namespace {
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr size_t kShownPath = 100;  // bytes of a client's path that an error repeats
+constexpr int kNearEdits = 3;       // characters by which a path may miss the route that it is taken for
 
 AnswerShape ShapeOf(const Generation& g) {
   return {g.request().return_token_ids, g.request().stream && g.request().include_usage};
+}
+
+struct Row {
+  std::string_view path;
+  Route route;
+  bool post;
+};
+constexpr Row kRows[] = {
+    {"/v1/chat/completions", Route::kChat, true}, {"/v1/completions", Route::kCompletion, true},
+    {"/v1/models", Route::kModels, false},        {"/tokenize", Route::kTokenize, true},
+    {"/detokenize", Route::kDetokenize, true},    {"/tokenizer_info", Route::kTokenizerInfo, false},
+    {"/health", Route::kHealth, false},           {"/health/live", Route::kLive, false},
+    {"/health/ready", Route::kReady, false},      {"/version", Route::kVersion, false},
+    {"/metrics", Route::kMetrics, false},
+};
+
+// The route that a path was likely meant to be; empty: none is near.
+std::string NearPath(const std::string& path) {
+  std::string plain;  // lower case, without doubled slashes and those at its end
+  for (const char c : absl::AsciiStrToLower(path)) {
+    if (c != '/' || !plain.ends_with('/')) plain += c;
+  }
+  if (plain.ends_with('/')) plain.pop_back();
+  if (plain.empty()) return "";
+  if (FindRoute(plain).route != Route::kNone) return plain;
+  if (FindRoute("/v1" + plain).route != Route::kNone) return "/v1" + plain;
+  // What some put before a route, or leave out of it.
+  for (const Row& row : kRows) {
+    if (plain.ends_with(row.path) || row.path.ends_with(plain) || row.path.starts_with(plain + "/") ||
+        plain.starts_with(std::string(row.path) + "/"))
+      return std::string(row.path);
+  }
+  std::vector<std::string> paths;
+  for (const Row& row : kRows) paths.emplace_back(row.path);
+  const std::string nearest = Nearest(plain, paths);
+  return EditDistance(plain, nearest) <= kNearEdits ? nearest : "";
 }
 
 std::string Sse(const std::string& data) { return "data: " + data + "\n\n"; }
@@ -48,6 +88,7 @@ HttpReply HealthReply(const ApiContext& context) {
   reply.status = error.http;
   reply.body = ErrorJson(error);
   reply.headers = {{"Retry-After", absl::StrCat(error.retry_after)}};
+  reply.reason = error.message;
   return reply;
 }
 
@@ -86,25 +127,23 @@ HttpReply Answer(const std::string& body, const ApiContext& context, Call call) 
 }  // namespace
 
 RouteMatch FindRoute(std::string_view path) {
-  struct Row {
-    std::string_view path;
-    Route route;
-    bool post;
-  };
-  constexpr Row kRows[] = {
-      {"/v1/chat/completions", Route::kChat, true}, {"/v1/completions", Route::kCompletion, true},
-      {"/v1/models", Route::kModels, false},        {"/tokenize", Route::kTokenize, true},
-      {"/detokenize", Route::kDetokenize, true},    {"/health", Route::kHealth, false},
-      {"/health/live", Route::kLive, false},        {"/health/ready", Route::kReady, false},
-      {"/version", Route::kVersion, false},         {"/metrics", Route::kMetrics, false},
-  };
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
   for (const Row& row : kRows) {
-    if (row.path == path) return {row.route, "", row.post};
+    if (row.path == path) return {row.route, row.path, "", row.post};
   }
   // The rest of the path is the name, with its slashes.
   if (path.substr(0, kModelPrefix.size()) == kModelPrefix)
-    return {Route::kModel, std::string(path.substr(kModelPrefix.size())), false};
+    return {Route::kModel, "/v1/models/{id}", std::string(path.substr(kModelPrefix.size())), false};
   return {};
+}
+
+HttpReply NoSuchPath(const std::string& path) {
+  const std::string near = NearPath(path);
+  const std::string shown = path.size() > kShownPath ? path.substr(0, kShownPath) + "…" : path;
+  if (!near.empty()) return HttpErrorReply(404, absl::StrCat("no such path: ", shown, "; did you mean ", near, "?"));
+  std::string all;
+  for (const Row& row : kRows) absl::StrAppend(&all, all.empty() ? "" : ", ", std::string(row.path));
+  return HttpErrorReply(404, absl::StrCat("no such path: ", shown, "; this server has ", all));
 }
 
 bool NeedsKey(Route route) {
@@ -127,13 +166,17 @@ HttpReply ErrorReply(const absl::Status& status) {
   if (error.retry_after > 0) reply.headers.emplace_back("Retry-After", absl::StrCat(error.retry_after));
   if (error.http == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.never_retry) reply.headers.emplace_back("x-should-retry", "false");
+  reply.reason = LogReason(status);
   return reply;
 }
 
 HttpReply HttpErrorReply(int status, const std::string& message) {
   ErrorAnswer error{status, "invalid_request_error", message};
   if (status == 404) error.code = "not_found";
-  return {status, ErrorJson(error)};
+  if (status == 403) error.code = "origin_not_allowed";
+  HttpReply reply{status, ErrorJson(error)};
+  reply.reason = message;
+  return reply;
 }
 
 HttpReply TooManyConnections() {
@@ -141,6 +184,7 @@ HttpReply TooManyConnections() {
   error.code = "connection_limit";
   HttpReply reply{503, ErrorJson(error)};
   reply.headers = {{"Retry-After", "1"}};
+  reply.reason = error.message;
   return reply;
 }
 
@@ -160,12 +204,14 @@ HttpReply GetReply(const RouteMatch& match, const ApiContext& context) {
       return HealthReply(context);
     case Route::kLive:
       return {200, R"({"status":"live"})"};
+    case Route::kTokenizerInfo:
+      return {200, context.text->Info().dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)};
     case Route::kMetrics:
       return MetricsReply(context);
     case Route::kVersion:
       return {200, absl::StrCat(R"({"version":")", kVersion, R"("})")};
     default:
-      return HttpErrorReply(404, "no such path");
+      return NoSuchPath(std::string(match.label));
   }
 }
 

@@ -18,6 +18,7 @@ struct HttpReply {
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string content_type = "application/json";
+  std::string reason;  // for the log, of what was refused
 };
 
 enum class Route {
@@ -26,6 +27,7 @@ enum class Route {
   kCompletion,
   kModels,
   kModel,
+  kTokenizerInfo,
   kTokenize,
   kDetokenize,
   kHealth,
@@ -36,11 +38,14 @@ enum class Route {
 };
 struct RouteMatch {
   Route route = Route::kNone;
-  std::string argument;  // kModel: the name
-  bool post = false;     // else GET and HEAD
-  std::string allow() const { return post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"; }
+  std::string_view label = "other";  // the path, as metrics and the log name it
+  std::string argument;              // kModel: the name
+  bool post = false;                 // else GET and HEAD
+  const char* allow() const { return post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"; }
 };
-RouteMatch FindRoute(std::string_view path);
+RouteMatch FindRoute(std::string_view path);  // slashes at its end say nothing
+// 404 of a path that is no route, naming the route that was likely meant, or all.
+HttpReply NoSuchPath(const std::string& path);
 bool NeedsKey(Route route);  // where API keys are used: all but what tells of the server itself
 
 HttpReply ErrorReply(const absl::Status& status);

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "configs/log.h"
 #include "master/api/api_error.h"
 
 namespace pangea {
@@ -236,6 +237,12 @@ void Service::Tick() {
   for (const auto& generation : Open()) {
     generation->Expire(now);
     if (!generation->error().ok() && generation->on_progress) generation->on_progress();
+  }
+  if (context_->health == Health::kReady) {
+    const auto& metrics = context_->metrics;
+    const auto said = throughput_.Look(now, metrics.prompt_tokens.value(), metrics.generated_tokens.value(),
+                                       context_->engine->stats());
+    if (said) LogInfo("%s", *said);
   }
   // When the last request has gone, so does the memory that the heap keeps of it: a crowd, or large bodies, may have
   // made it many times what an idle server needs.

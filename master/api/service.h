@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "master/api/api.h"
 #include "master/api/generation.h"
+#include "master/api/request_log.h"
 #include "master/api/text_pool.h"
 
 namespace pangea {
@@ -61,7 +62,9 @@ class Service {
   void Drain() { draining_ = true; }
   bool draining() const { return draining_; }
   void FailAll(const absl::Status& why);  // every open request ends with this, and those to come
-  void Tick();  // ends requests that are over their deadline; gives memory back when there are none
+  // About once a second: ends requests that are over their deadline, logs the throughput, gives memory back when there
+  // are no requests.
+  void Tick();
   void StopThreads() { pool_.Stop(); }
 
   ApiContext& context() { return *context_; }
@@ -82,6 +85,7 @@ class Service {
   std::atomic<bool> draining_{false};
   std::atomic<bool> used_{false};  // since the last look at an idle server
   std::atomic<int> encoding_{0};   // admitted, not yet with the engine
+  Throughput throughput_;          // I/O thread
   ByteBudget bodies_;
   AccountCounts accounts_;
   mutable std::mutex mutex_;

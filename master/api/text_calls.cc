@@ -13,8 +13,9 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   if (request.has_prompt()) {
     auto ids = context.text->Encode(request.prompt(), !request.has_add_special_tokens() || request.add_special_tokens(),
                                     /*parse_special=*/true);
-    return ids.ok() || !absl::IsInvalidArgument(ids.status()) ? std::move(ids)
-                                                              : BadParam("prompt", std::string(ids.status().message()));
+    return ids.ok() || !absl::IsInvalidArgument(ids.status())
+               ? std::move(ids)
+               : Unlogged(BadParam("prompt", std::string(ids.status().message())));
   }
   auto messages = CheckMessages(request.messages(), context);
   if (!messages.ok()) return messages.status();
@@ -23,8 +24,9 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
   options.kwargs = ToJson(request.chat_template_kwargs());
   auto ids = context.text->EncodeChat(*messages, options);
-  return ids.ok() || !absl::IsInvalidArgument(ids.status()) ? std::move(ids)
-                                                            : BadParam("messages", std::string(ids.status().message()));
+  return ids.ok() || !absl::IsInvalidArgument(ids.status())
+             ? std::move(ids)
+             : Unlogged(BadParam("messages", std::string(ids.status().message())));
 }
 
 }  // namespace

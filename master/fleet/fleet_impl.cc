@@ -17,6 +17,7 @@
 #include "master/fleet/clock.h"
 #include "master/fleet/join_rules.h"
 #include "master/fleet/step_codec.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
 namespace {
@@ -304,8 +305,8 @@ void FleetImpl::Assign() {
 
 void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
   if (state_.agents[agent].phase != AgentPhase::kJoined) return;
-  LogInfo("%s is loaded: %d bytes of weights, %d of KV pages, in %.2f s", AgentName(state_, agent),
-          ready.weight_bytes(), ready.kv_bytes(), ready.load_seconds());
+  LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", AgentName(state_, agent),
+          BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());
   Advance(agent, AgentPhase::kLoaded);
   if (All(AgentPhase::kLoaded)) Form();
 }

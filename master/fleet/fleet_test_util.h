@@ -87,7 +87,7 @@ inline Plan MakeTestPlan(int stages, int ranks, const std::string& transport, co
   p.deployment.cache.memory = 4 << 20;
   p.deployment.control.join_seconds = 30;
   p.deployment.control.step_seconds = 20;
-  p.deployment.log = "error";
+  p.deployment.log.level = "error";
   auto header = ReadCheckpointHeader(p.deployment.model);
   EXPECT_TRUE(header.ok()) << header.status();
   p.header = *header;

@@ -36,7 +36,7 @@ absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::
     std::lock_guard lock(mutex_);
     if (mode_ != Mode::kStarting) return absl::OkStatus();
     auto child = Launch({options_.executable, "agent", "--launched", "--master", master_address, "--agent",
-                         absl::StrCat(i), "--log", deployment_.log},
+                         absl::StrCat(i), "--log", deployment_.log.level},
                         token);
     if (!child.ok()) return child.status();
     members_[i].child = *child;

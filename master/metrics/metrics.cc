@@ -46,6 +46,25 @@ std::vector<MetricValue> LabelledCounter::values() const {
   return values;
 }
 
+PairCounter::PairCounter(const MetricName& name, std::string_view first, const std::vector<std::string>& known,
+                         std::string_view second, std::string_view usual)
+    : name_(name), first_(first), second_(second) {
+  for (const std::string& value : known) counts_[{value, std::string(usual)}] = 0;
+}
+
+void PairCounter::Add(std::string_view first, std::string_view second) {
+  std::lock_guard lock(mutex_);
+  ++counts_[{std::string(first), std::string(second)}];
+}
+
+std::vector<MetricValue> PairCounter::values() const {
+  std::lock_guard lock(mutex_);
+  std::vector<MetricValue> values;
+  for (const auto& [pair, count] : counts_)
+    values.push_back({static_cast<double>(count), {{first_, pair.first}, {second_, pair.second}}});
+  return values;
+}
+
 Histogram::Histogram(const MetricName& name, std::span<const double> bounds)
     : name_(name), bounds_(bounds), counts_(std::make_unique<std::atomic<uint64_t>[]>(bounds.size() + 1)) {}
 
@@ -96,6 +115,7 @@ void MetricsPage::AddGauge(const MetricName& name, const std::vector<MetricValue
 }
 void MetricsPage::Add(const Counter& counter) { AddCounter(counter.name(), {{static_cast<double>(counter.value())}}); }
 void MetricsPage::Add(const LabelledCounter& counter) { AddCounter(counter.name(), counter.values()); }
+void MetricsPage::Add(const PairCounter& counter) { AddCounter(counter.name(), counter.values()); }
 
 void MetricsPage::Add(const Histogram& histogram) {
   AddHistogram(histogram.name().name, histogram, {});

@@ -61,6 +61,23 @@ class LabelledCounter {
   std::map<std::string, uint64_t, std::less<>> counts_;  // under mutex_
 };
 
+// A counter for every pair of values of two labels. Both must be of few values: what a client may choose is none.
+class PairCounter {
+ public:
+  // known: shown from the start, at 0, with `usual` for the second; others from their first time on.
+  PairCounter(const MetricName& name, std::string_view first, const std::vector<std::string>& known,
+              std::string_view second, std::string_view usual);
+  void Add(std::string_view first, std::string_view second);
+  std::vector<MetricValue> values() const;
+  const MetricName& name() const { return name_; }
+
+ private:
+  const MetricName name_;
+  const std::string first_, second_;
+  mutable std::mutex mutex_;
+  std::map<std::pair<std::string, std::string>, uint64_t> counts_;  // under mutex_
+};
+
 // How often which values came. Adding is two relaxed atomic operations.
 class Histogram {
  public:
@@ -91,6 +108,7 @@ class MetricsPage {
   explicit MetricsPage(std::optional<MetricLabels> vllm) : vllm_(std::move(vllm)) {}
   void Add(const Counter& counter);
   void Add(const LabelledCounter& counter);
+  void Add(const PairCounter& counter);
   void Add(const Histogram& histogram);
   void AddCounter(const MetricName& name, const std::vector<MetricValue>& values);
   void AddGauge(const MetricName& name, const std::vector<MetricValue>& values);

@@ -16,11 +16,16 @@ TEST(MetricsPage, EveryKindReadsAsTheFormatWantsIt) {
   LabelledCounter labelled({"b_total", "By kind."}, "kind", {"x", "y"});
   labelled.Add("y", 2);
   labelled.Add("z");
+  PairCounter pairs({"p_total", "By two."}, "route", {"/c"}, "status", "200");
+  pairs.Add("/b", "200");
+  pairs.Add("/a", "404");
+  pairs.Add("/b", "200");
   Histogram histogram({"c_seconds", "Time."}, kBounds);
   for (const double value : {0.05, 0.1, 0.11, 2.5, 100.0}) histogram.Add(value);
   MetricsPage page(std::nullopt);
   page.Add(counter);
   page.Add(labelled);
+  page.Add(pairs);
   page.Add(histogram);
   page.AddGauge({"d", "Now."}, {{0.25, {{"stage", "0"}, {"rank", "1"}}}, {-1e30}});
   EXPECT_EQ(page.Take(),
@@ -32,6 +37,11 @@ TEST(MetricsPage, EveryKindReadsAsTheFormatWantsIt) {
             "b_total{kind=\"x\"} 0\n"
             "b_total{kind=\"y\"} 2\n"
             "b_total{kind=\"z\"} 1\n"
+            "# HELP p_total By two.\n"
+            "# TYPE p_total counter\n"
+            "p_total{route=\"/a\",status=\"404\"} 1\n"
+            "p_total{route=\"/b\",status=\"200\"} 2\n"
+            "p_total{route=\"/c\",status=\"200\"} 0\n"
             "# HELP c_seconds Time.\n"
             "# TYPE c_seconds histogram\n"
             "c_seconds_bucket{le=\"0.1\"} 2\n"  // a bound belongs to its bucket

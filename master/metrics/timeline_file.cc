@@ -39,7 +39,7 @@ struct TimelineFile::State {
     if (closed) return;
     if (recorded + events.size() > most) {
       closed = true;
-      LogWarning("the timeline %s has %d bytes and ends here (timeline.bytes)", path, recorded);
+      LogWarning("the timeline %s has %.1f MiB and ends here (timeline.bytes)", path, recorded / 1048576.0);
       return;
     }
     recorded += events.size();

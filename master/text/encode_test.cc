@@ -269,5 +269,25 @@ TEST(Folder, Refusals) {
             std::string::npos);
 }
 
+// What vLLM's /tokenizer_info tells, and lm-eval's remote tokenizer reads.
+TEST(Info, NamesTokensAndTemplate) {
+  const auto qwen = Qwen2().Info();
+  EXPECT_EQ(qwen["tokenizer_class"], "Qwen2Tokenizer");
+  EXPECT_EQ(qwen["bos_token"], nullptr);
+  EXPECT_EQ(qwen["eos_token"], "<|endoftext|>");
+  EXPECT_EQ(qwen["pad_token"], "<|endoftext|>");
+  EXPECT_EQ(qwen["chat_template"].get<std::string>().substr(0, 29), "{% for message in messages %}");
+  const auto mistral = Mistral().Info();  // a SentencePiece model alone
+  EXPECT_EQ(mistral["bos_token"], "<s>");
+  EXPECT_EQ(mistral["eos_token"], "</s>");
+  EXPECT_EQ(mistral["pad_token"], nullptr);
+  EXPECT_EQ(mistral["chat_template"], nullptr);
+  EXPECT_TRUE(mistral["tokenizer_class"].is_string());
+  TempFolder folder;
+  folder.Write("own.jinja", "{{ messages[0].content }}");
+  const auto own = MustLoad(Folder(TestData("qwen2"), Architecture::kQwen2), folder.path() + "/own.jinja");
+  EXPECT_EQ(own->Info()["chat_template"], "{{ messages[0].content }}") << "the one that is served";
+}
+
 }  // namespace
 }  // namespace pangea

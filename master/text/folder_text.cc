@@ -202,6 +202,7 @@ absl::StatusOr<TextFiles> ReadFolder(const CheckpointHeader& header) {
   if (!tokenizer.ok()) return tokenizer.status();
   TextFiles out;
   out.tokenizer = std::move(*tokenizer);
+  out.tokenizer_class = TextOf(*config, "tokenizer_class");
   for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"}) {
     for (const json* source : {&*config, &*map}) {
       const auto it = source->find(key);

@@ -54,6 +54,8 @@ absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header,
   state.tokenizer = std::move(files->tokenizer);
   state.names = std::move(files->names);
   state.ends = std::move(files->ends);
+  state.tokenizer_class =
+      files->tokenizer_class.empty() ? "PreTrainedTokenizerFast" : std::move(files->tokenizer_class);
   state.max_positions = header.config.max_positions;
   if (state.max_positions > 0) state.max_bytes = state.tokenizer->MaxBytes(state.max_positions);
   std::string source = std::move(files->chat_template);
@@ -69,6 +71,7 @@ absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header,
           absl::StrCat(template_file.empty() ? header.path : template_file, ": ", compiled.status().message()));
     }
     state.chat_template = std::move(*compiled);
+    state.template_source = std::move(source);
   }
   return out;
 }
@@ -112,6 +115,18 @@ absl::StatusOr<std::optional<ChatTemplate>> Text::State::OwnTemplate(const Templ
   }
   if (!chat_template) return absl::InvalidArgumentError("the model has no chat template");
   return std::optional<ChatTemplate>();
+}
+
+nlohmann::ordered_json Text::Info() const {
+  nlohmann::ordered_json info = {{"tokenizer_class", state_->tokenizer_class}};
+  for (const char* name : {"bos_token", "eos_token", "pad_token"}) info[name] = nullptr;
+  for (const auto& [name, token] : state_->names) info[name] = token;
+  if (has_template()) {
+    info["chat_template"] = state_->template_source;
+  } else {
+    info["chat_template"] = nullptr;
+  }
+  return info;
 }
 
 bool Text::has_template() const { return state_->chat_template.has_value(); }

@@ -45,6 +45,9 @@ class Text {
   std::string Bytes(int32_t id) const;
   // Whole decode; invalid UTF-8 becomes U+FFFD.
   std::string Decode(const std::vector<int32_t>& ids, bool skip_special) const;
+  // {tokenizer_class, bos_token, eos_token, pad_token, …, chat_template}, as vLLM's /tokenizer_info; null: there is
+  // none.
+  nlohmann::ordered_json Info() const;
   std::vector<int32_t> end_ids() const;  // ends of a turn that the tokenizer's files name (eos, eot)
 
   struct State;

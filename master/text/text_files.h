@@ -16,6 +16,7 @@ struct TextFiles {
   std::map<std::string, std::string> names;  // bos_token, eos_token, … as a chat template sees them
   std::vector<int32_t> ends;                 // ids that end a turn or a text
   std::string chat_template;                 // empty: none
+  std::string tokenizer_class;               // of Transformers, as the files name it; empty: they do not
 };
 
 // A folder in the Hugging Face layout. NotFound naming what was looked for when it holds no tokenizer.
