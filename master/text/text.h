@@ -45,7 +45,8 @@ class Text {
   std::string Bytes(int32_t id) const;
   // Whole decode; invalid UTF-8 becomes U+FFFD.
   std::string Decode(const std::vector<int32_t>& ids, bool skip_special) const;
-  std::vector<int32_t> end_ids() const;  // ends of a turn that the tokenizer's files name (eos, eot)
+  const std::vector<std::string>& warnings() const;  // what is odd in the files and stops nothing
+  std::vector<int32_t> end_ids() const;              // ends of a turn that the tokenizer's files name (eos, eot)
 
   struct State;
   const State& state() const { return *state_; }

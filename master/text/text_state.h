@@ -17,6 +17,7 @@ struct Text::State {
   std::map<std::string, std::string> names;  // the template's bos_token, …
   std::vector<int32_t> ends;
   std::optional<ChatTemplate> chat_template;
+  std::vector<std::string> warnings;
   int max_positions = 0;            // 0: the checkpoint does not say
   std::optional<size_t> max_bytes;  // of a text that could fit max_positions
 
