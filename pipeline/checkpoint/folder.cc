@@ -50,6 +50,8 @@ std::string SurplusKind(const std::string& name, const std::string& prefix, cons
   const std::vector<std::string> parts = absl::StrSplit(name, '.');
   if (std::any_of(parts.begin(), parts.end(), [&](const std::string& part) { return heads.contains(part); }))
     return "a head for values, rewards or classes";
+  if (std::any_of(parts.begin(), parts.end(), [](const std::string& part) { return part.starts_with("mtp"); }))
+    return "draft layers for several tokens at once";
   return config.wrapper.empty() ? "" : absl::StrCat("parts of ", config.wrapper, " beside its language model");
 }
 

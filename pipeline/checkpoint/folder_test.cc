@@ -132,10 +132,22 @@ TEST(Folder, ALanguageModelWithinALargerModel) {
   }
 }
 
+// torch.compile and DistributedDataParallel put names of their own before all others.
+TEST(Folder, PrefixesOfTrainers) {
+  for (const std::string wrapped : {"_orig_mod.", "module."}) {
+    EXPECT_EQ(Faults(LlamaConfig(), File(LlamaTensors(wrapped + "model.", wrapped + "lm_head.weight"))), kNone);
+    Shapes gpt2;
+    for (const auto& [name, shape] : Gpt2Tensors("transformer.")) gpt2[wrapped + name] = shape;
+    EXPECT_EQ(Faults(Gpt2Config(), File(gpt2)), kNone);
+  }
+}
+
 TEST(Folder, KnownSurplusIsLeftOutWithAWarning) {
   const Shapes own = LlamaTensors("model.", "lm_head.weight");
   const std::vector<std::pair<std::string, std::string>> kinds = {
       {"v_head.summary.weight", "1 tensor is left out: a head for values, rewards or classes (v_head.summary.weight)"},
+      {"model.mtp_layers.0.norm.weight",
+       "1 tensor is left out: draft layers for several tokens at once (model.mtp_layers.0.norm.weight)"},
       {"score.weight", "1 tensor is left out: a head for values, rewards or classes (score.weight)"},
       {"model.layers.0.self_attn.k_scale",
        "1 tensor is left out: scales of a quantised cache (model.layers.0.self_attn.k_scale)"},
@@ -231,7 +243,7 @@ std::string Refusal(const TempFolder& folder) {
 TEST(Folder, WhatIsMissingIsNamed) {
   const TempFolder folder;
   EXPECT_EQ(ReadCheckpointHeader(folder.path() + "/none").status().message(),
-            folder.path() + "/none: no such file or folder");
+            "model: " + folder.path() + "/none: no such file or folder");
   EXPECT_EQ(ReadCheckpointHeader(folder.path() + "/none").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Refusal(folder), ": has no config.json");
   folder.Write("config.json", Gpt2Config().dump());

@@ -332,6 +332,10 @@ TEST(HfConfig, TheTypeThatIsDeclared) {
   EXPECT_EQ(*DeclaredType("{}"), DType::kF32);
   EXPECT_EQ(*DeclaredType(R"({"torch_dtype": "float16"})"), DType::kF16);
   EXPECT_EQ(*DeclaredType(R"({"dtype": "bfloat16"})"), DType::kBF16);
+  for (const char* whole :
+       {R"({"model_type": "llava", "torch_dtype": "bfloat16", "text_config": {"model_type": "llama"}})",
+        R"({"model_type": "llava", "text_config": {"model_type": "llama", "dtype": "bfloat16"}})"})
+    EXPECT_EQ(*DeclaredType(whole), DType::kBF16);
   for (const char* wrong : {R"({"torch_dtype": "int4"})", R"({"torch_dtype": 16})", "[]", "", "{"})
     EXPECT_FALSE(DeclaredType(wrong).ok()) << wrong;
 }
