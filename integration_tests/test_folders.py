@@ -59,8 +59,8 @@ def test_the_language_model_of_a_larger_one(arch, whole, prefix, head, tmp_path)
     vision = {f"vision_tower.blocks.{i}.weight": ("F32", [2], b"\0" * 8) for i in range(5)}
     folder = copy(arch, tmp_path / "m", rename, vision, lambda c: {"model_type": whole, "text_config": c, "vision_config": {}})
     warnings = same_numbers(arch, folder)
-    assert f"warning: config.json: model_type: of {whole} only the language model" in warnings
-    assert f"warning: 5 tensors are left out: parts of {whole} beside its language model" in warnings
+    assert f"config.json: model_type: of {whole} only the language model" in warnings
+    assert f"5 tensors are left out: parts of {whole} beside its language model" in warnings
 
 
 def test_known_surplus_is_a_warning_and_unknown_surplus_a_fault(tmp_path):
@@ -84,8 +84,8 @@ def test_a_generation_config_of_another_vocabulary(tmp_path):
     folder = copy("gpt2", tmp_path / "m", config=lambda c: c | {"bos_token_id": 50256, "eos_token_id": 50256})
     (folder / "generation_config.json").write_text('{"eos_token_id": 50256, "bos_token_id": 50256}')
     warnings = same_numbers("gpt2", folder)
-    assert "warning: config.json: eos_token_id: 50256 is left out: the vocabulary has 512 ids, from 0" in warnings
-    assert "warning: generation_config.json: eos_token_id: 50256 is left out" in warnings
+    assert "config.json: eos_token_id: 50256 is left out: the vocabulary has 512 ids, from 0" in warnings
+    assert "generation_config.json: eos_token_id: 50256 is left out" in warnings
 
 
 def test_all_faults_at_once_the_architecture_first(tmp_path):
