@@ -1,5 +1,7 @@
 #include "master/check.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <utility>
 
@@ -10,6 +12,22 @@
 #include "pipeline/cost_model.h"
 
 namespace pangea {
+namespace {
+
+// What is wrong with the tokenizer of a folder whose model can not be read: both are told at once.
+void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* faults) {
+  std::error_code ignored;
+  const std::filesystem::path folder(deployment.model);
+  const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, ignored); };
+  // How vocab.json is to be read depends on the model.
+  if (!has("config.json") || (has("vocab.json") && !has("tokenizer.json") && !has("tokenizer.model"))) return;
+  CheckpointHeader bare;
+  bare.path = deployment.model;
+  const auto text = Text::Load(bare, deployment.chat.template_file);
+  if (!text.ok()) faults->emplace_back(text.status().message());
+}
+
+}  // namespace
 
 PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   PlannedDeployment planned;
@@ -36,16 +54,21 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   }
   auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
   if (!header.ok()) {
-    planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
+    planned.faults.emplace_back(header.status().message());
+    if (serves) AddTokenizerFault(planned.deployment, &planned.faults);
     return planned;
   }
   planned.header = *std::move(header);
+  planned.warnings.insert(planned.warnings.end(), planned.header.warnings.begin(), planned.header.warnings.end());
   if (serves) {
     auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
-    if (text.ok())
+    if (text.ok()) {
       planned.text = *std::move(text);
-    else
+      const auto& warnings = planned.text->warnings();
+      planned.warnings.insert(planned.warnings.end(), warnings.begin(), warnings.end());
+    } else {
       refuse(text.status().message());
+    }
   }
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);

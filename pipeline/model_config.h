@@ -33,6 +33,7 @@ struct RopeConfig {
 struct ModelConfig {
   Architecture architecture = Architecture::kLlama;
   std::string architecture_name;  // as the checkpoint spells it
+  std::string wrapper;            // of what larger model this is the text half (llava, mistral3); empty: of none
   int layers = 0;                 // PanGu's query layer included
   int hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   int max_positions = 0;  // context that the checkpoint declares

@@ -19,6 +19,7 @@ PLAN = [
     "pipeline/cost_model",
     "pipeline/reduction_tree",
     "pipeline/step",
+    "pipeline/checkpoint/fields",
     "pipeline/checkpoint/header",
     "pipeline/checkpoint/content_hash",
 ]

@@ -11,6 +11,7 @@ using nlohmann::json;
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpe(const BpeVocabulary& vocabulary) {
   auto pre = PreTokenizerByName(vocabulary.pre);
   if (!pre.ok()) return pre.status();
+  if (vocabulary.prefix_space && vocabulary.pre == "gpt-2") pre->pre_tokenizer["add_prefix_space"] = true;
   auto added = vocabulary.added;
   std::sort(added.begin(), added.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   // The library numbers added tokens that the vocabulary does not hold from its end on; so those at the end stay out of
@@ -61,10 +62,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpe(const BpeVocabulary& vocabula
   if (!tokenizer.ok()) return tokenizer.status();
   for (const auto& token : added) {
     const auto& pieces = (*tokenizer)->pieces();
-    if (!pieces.Known(token.id) || pieces.pieces[token.id].bytes != token.content) {
+    if (!pieces.Known(token.id) || pieces.pieces[token.id].bytes != BytesOfByteLevel(token.content)) {
       return absl::InvalidArgumentError(absl::StrCat("added token ", token.content, " has the id ", token.id,
                                                      ", which leaves a gap after the vocabulary's ", base));
     }
+    (*tokenizer)->SetBytes(token.id, token.content);  // as it is written, whatever letters that takes
   }
   return tokenizer;
 }

@@ -26,11 +26,12 @@ std::string Detokenizer::Push(int32_t id) {
   if (s.at_start && s.pieces->strip_first_space) {
     while (bytes.starts_with(' ')) {
       bytes.remove_prefix(1);
-      if (!s.pieces->strip_all_first_spaces) {
+      if (!s.pieces->strip_all_first_spaces && !s.pieces->strip_first_piece) {
         s.at_start = false;
         break;
       }
     }
+    if (s.pieces->strip_first_piece) s.at_start = false;
   }
   if (!bytes.empty()) s.at_start = false;
   s.pending.append(bytes);

@@ -17,6 +17,7 @@ struct PieceTable {
   // SentencePiece: the space that encoding puts before a text is dropped again from the start of a decoded one.
   bool strip_first_space = false;
   bool strip_all_first_spaces = false;  // and every further one
+  bool strip_first_piece = false;       // and all others that the first piece begins with
 
   bool Known(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < pieces.size(); }
 };

@@ -77,6 +77,7 @@ absl::StatusOr<Decoding> ReadDecoder(const json& tokenizer) {
       const bool legacy = !part.contains("prepend_scheme") && part.value("add_prefix_space", true);
       out.strip_first_space = known = true;
       if (!legacy) out.strip_first_space = !IsString(part, "prepend_scheme", "never");
+      out.strip_first_piece = true;
     } else if (type == "ByteFallback") {
       out.byte_fallback = true;
     } else if (type == "Strip" && IsString(part, "content", " ") && part.value("start", 0) <= 1 &&

@@ -14,6 +14,7 @@ struct Decoding {
   bool byte_level = false;  // GPT-2's alphabet; else SentencePiece's U+2581
   bool byte_fallback = false;
   bool strip_first_space = false;
+  bool strip_first_piece = false;  // Metaspace: all spaces that the first token begins with
 };
 // InvalidArgument naming a decoder that does not work token by token (WordPiece, CTC, …).
 absl::StatusOr<Decoding> ReadDecoder(const nlohmann::json& tokenizer);

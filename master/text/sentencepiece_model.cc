@@ -155,9 +155,9 @@ std::string SerializeSentencePiece(const SentencePieceProto& proto) {
   return out;
 }
 
-std::string WithoutDummyPrefix(std::string model) {
+std::string WithDummyPrefix(std::string model, bool prefix) {
   std::string normalizer;
-  PutInteger(&normalizer, kNormalizerDummyPrefix, 0);
+  PutInteger(&normalizer, kNormalizerDummyPrefix, prefix);
   PutBytes(&model, kModelNormalizer, normalizer);
   return model;
 }

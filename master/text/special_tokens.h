@@ -15,6 +15,7 @@ struct AddedToken {
   bool special = true;
   bool lstrip = false, rstrip = false;  // takes the white space before, after it along
   bool single_word = false;             // only where no word character is next to it
+  bool normalized = false;              // found in the normalised text (a tokenizer.json's own matter)
 };
 
 // Text, or one token where id >= 0.

@@ -63,6 +63,17 @@ inline std::vector<int32_t> Ids(const Text& text, const std::string& input, bool
   return ids.ok() ? *ids : std::vector<int32_t>{-1};
 }
 
+// A tokenizer.json of nine tokens, a BOS in its post-processor, and one added token that is not special.
+inline constexpr char kTiny[] =
+    R"({"version":"1.0","truncation":{"max_length":2,"strategy":"LongestFirst","stride":0,"direction":"Right"},
+  "padding":null,"added_tokens":[{"id":0,"content":"<s>","special":true,"lstrip":false,"rstrip":false,"normalized":false,"single_word":false},
+  {"id":9,"content":"<tool>","special":false,"lstrip":false,"rstrip":false,"normalized":false,"single_word":false}],"normalizer":null,
+  "pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":false},
+  "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],
+    "pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{"<s>":{"id":"<s>","ids":[0],"tokens":["<s>"]}}},
+  "decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":false},
+  "model":{"type":"BPE","vocab":{"<s>":0,"▁":1,"a":2,"b":3,"▁a":4,"ab":5,"<0x0A>":6,"c":7,"▁ab":8},"merges":["▁ a","a b","▁ ab"]}})";
+
 // A folder that is removed at the end.
 class TempFolder {
  public:

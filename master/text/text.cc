@@ -48,7 +48,11 @@ Text::~Text() = default;
 
 absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header, const std::string& template_file) {
   auto files = header.format == CheckpointFormat::kGguf ? ReadGguf(header) : ReadFolder(header);
-  if (!files.ok()) return files.status();
+  if (!files.ok()) {
+    const std::string fault(files.status().message());
+    if (fault.starts_with(header.path)) return files.status();
+    return absl::Status(files.status().code(), absl::StrCat(header.path, ": ", fault));
+  }
   std::unique_ptr<Text> out(new Text);
   State& state = *out->state_;
   state.tokenizer = std::move(files->tokenizer);
@@ -56,6 +60,7 @@ absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header,
   state.ends = std::move(files->ends);
   state.tokenizer_class =
       files->tokenizer_class.empty() ? "PreTrainedTokenizerFast" : std::move(files->tokenizer_class);
+  state.warnings = std::move(files->warnings);
   state.max_positions = header.config.max_positions;
   if (state.max_positions > 0) state.max_bytes = state.tokenizer->MaxBytes(state.max_positions);
   std::string source = std::move(files->chat_template);
@@ -131,6 +136,7 @@ nlohmann::ordered_json Text::Info() const {
 
 bool Text::has_template() const { return state_->chat_template.has_value(); }
 int Text::vocab() const { return static_cast<int>(state_->tokenizer->pieces().pieces.size()); }
+const std::vector<std::string>& Text::warnings() const { return state_->warnings; }
 std::vector<int32_t> Text::end_ids() const { return state_->ends; }
 
 bool Text::IsSpecial(int32_t id) const {

@@ -48,7 +48,8 @@ class Text {
   // {tokenizer_class, bos_token, eos_token, pad_token, …, chat_template}, as vLLM's /tokenizer_info; null: there is
   // none.
   nlohmann::ordered_json Info() const;
-  std::vector<int32_t> end_ids() const;  // ends of a turn that the tokenizer's files name (eos, eot)
+  const std::vector<std::string>& warnings() const;  // what is odd in the files and stops nothing
+  std::vector<int32_t> end_ids() const;              // ends of a turn that the tokenizer's files name (eos, eot)
 
   struct State;
   const State& state() const { return *state_; }

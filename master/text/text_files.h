@@ -17,6 +17,7 @@ struct TextFiles {
   std::vector<int32_t> ends;                 // ids that end a turn or a text
   std::string chat_template;                 // empty: none
   std::string tokenizer_class;               // of Transformers, as the files name it; empty: they do not
+  std::vector<std::string> warnings;         // what is odd and stops nothing
 };
 
 // A folder in the Hugging Face layout. NotFound naming what was looked for when it holds no tokenizer.
@@ -33,7 +34,8 @@ struct BpeVocabulary {
   std::vector<std::string> tokens;
   std::vector<std::string> merges;
   std::vector<AddedToken> added;
-  std::string pre;  // see PreTokenizerByName
+  std::string pre;            // see PreTokenizerByName
+  bool prefix_space = false;  // gpt-2: a space before the text, as before any other word
 };
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeBpe(const BpeVocabulary& vocabulary);
 

@@ -18,6 +18,7 @@ struct Text::State {
   std::vector<int32_t> ends;
   std::optional<ChatTemplate> chat_template;
   std::string template_source, tokenizer_class;
+  std::vector<std::string> warnings;
   int max_positions = 0;            // 0: the checkpoint does not say
   std::optional<size_t> max_bytes;  // of a text that could fit max_positions
 

@@ -33,7 +33,8 @@ absl::Status Tokenizer::EncodeStretch(std::string_view text, bool first, std::ve
   if (const auto* pieces = std::get_if<Pieces>(&backend_)) {
     const auto places = pieces->cut ? std::optional(CutPlaces{}) : std::nullopt;
     return EncodeParts(text, places, [&](std::string_view part, bool begins) {
-      const bool bare = pieces->bare && (!begins || (!first && pieces->bare_later));
+      const bool spaced = part.starts_with(' ') || part.starts_with("\xE2\x96\x81");
+      const bool bare = pieces->bare && (!begins || (pieces->bare_later && (!first || spaced)));
       return (bare ? *pieces->bare : pieces->first).Encode(part, ids);
     });
   }
@@ -59,11 +60,14 @@ absl::Status Tokenizer::EncodeParts(std::string_view text, const std::optional<C
   return absl::OkStatus();
 }
 
-std::optional<int32_t> Tokenizer::Find(std::string_view added_token) const {
-  for (const auto& token : special_.tokens()) {
-    if (token.content == added_token) return token.id;
+std::optional<int32_t> Tokenizer::Find(std::string_view token) const {
+  for (const auto& special : special_.tokens()) {
+    if (special.content == token) return special.id;
   }
-  return std::nullopt;
+  const auto& all = pieces_.pieces;
+  const auto it = std::find_if(all.begin(), all.end(), [&](const Piece& piece) { return piece.bytes == token; });
+  if (token.empty() || it == all.end()) return std::nullopt;
+  return static_cast<int32_t>(it - all.begin());
 }
 
 void Tokenizer::SetPrefixAndSuffix(std::optional<int32_t> prefix, std::optional<int32_t> suffix) {
@@ -119,8 +123,10 @@ absl::Status Tokenizer::ReadJsonPieces(const nlohmann::json& json) {
     if (pieces_.pieces.size() <= static_cast<size_t>(token.id)) pieces_.pieces.resize(token.id + 1);
     Piece& piece = pieces_.pieces[token.id];
     piece.special = token.flags & PANGEA_PIECE_SPECIAL;
+    // The decoder works on added tokens as on any other.
+    piece.bytes = decoding->byte_level ? BytesOfByteLevel(token.content)
+                                       : BytesOfSentencePiece(token.content, decoding->byte_fallback);
     if (token.flags & PANGEA_PIECE_ADDED) {
-      piece.bytes = token.content;
       AddedToken a{token.content,
                    token.id,
                    piece.special,
@@ -131,14 +137,13 @@ absl::Status Tokenizer::ReadJsonPieces(const nlohmann::json& json) {
       plain &= !a.lstrip && !a.rstrip;
       if (a.special) added.push_back(std::move(a));
     } else {
-      piece.bytes = decoding->byte_level ? BytesOfByteLevel(token.content)
-                                         : BytesOfSentencePiece(token.content, decoding->byte_fallback);
       const bool byte = decoding->byte_level || (decoding->byte_fallback && IsByteToken(token.content));
       if (byte && piece.bytes.size() == 1) bytes[static_cast<unsigned char>(piece.bytes[0])] = true;
     }
   }
   special_ = SpecialTokens(std::move(added));
   pieces_.strip_first_space = decoding->strip_first_space;
+  pieces_.strip_first_piece = decoding->strip_first_piece;
   const NormalizerKind normalizer = ReadNormalizer(json);
   const bool known_split = KeepsEveryByte(json);
   backend.cut = plain && known_split && decoding->byte_level && json.contains("pre_tokenizer") &&
@@ -169,13 +174,16 @@ absl::Status Tokenizer::FindPrefixAndSuffix() {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromSentencePiece(std::string model,
                                                                         const SentencePieceOptions& options) {
-  const auto proto = ParseSentencePiece(model);
+  auto proto = ParseSentencePiece(model);
   if (!proto.ok()) return proto.status();
+  const bool prefix = options.prefix_space.value_or(proto->add_dummy_prefix);
+  if (prefix != proto->add_dummy_prefix) model = WithDummyPrefix(std::move(model), prefix);
+  proto->add_dummy_prefix = prefix;
   auto first = SentencePiece::Load(model);
   if (!first.ok()) return first.status();
   Pieces backend{std::move(*first), std::nullopt, !options.prefix_after_special, KeepsWordsApart(*proto)};
   if (proto->add_dummy_prefix && (backend.bare_later || backend.cut)) {
-    auto bare = SentencePiece::Load(WithoutDummyPrefix(std::move(model)));
+    auto bare = SentencePiece::Load(WithDummyPrefix(std::move(model), false));
     if (!bare.ok()) return bare.status();
     backend.bare = std::move(*bare);
   }
@@ -198,14 +206,16 @@ void Tokenizer::ReadSentencePieces(const SentencePieceProto& proto, const Senten
     Piece& piece = pieces_.pieces.emplace_back();
     piece.special = from.type == PieceType::kControl || from.type == PieceType::kUnknown;
     piece.bytes = piece.special ? from.text : BytesOfSentencePiece(from.text, from.type == PieceType::kByte);
-    if (piece.special) added.push_back({from.text, static_cast<int32_t>(id)});
+    // Found in the text before the library sees what is between them: it would put its leading space before them.
+    if (piece.special || from.type == PieceType::kUserDefined)
+      added.push_back({from.text, static_cast<int32_t>(id), piece.special});
     if (bos < 0 && from.text == "<s>") bos = static_cast<int32_t>(id);
     if (eos < 0 && from.text == "</s>") eos = static_cast<int32_t>(id);
   }
   for (const auto& token : options.added) {
     const auto same = [&](const AddedToken& a) { return a.content == token.content; };
     if (static_cast<size_t>(token.id) >= pieces_.pieces.size()) pieces_.pieces.resize(token.id + 1);
-    pieces_.pieces[token.id] = {token.content, token.special};
+    pieces_.pieces[token.id] = {BytesOfSentencePiece(token.content, proto.byte_fallback), token.special};
     std::erase_if(added, same);
     added.push_back(token);
   }

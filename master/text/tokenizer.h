@@ -25,6 +25,7 @@ struct SentencePieceOptions {
   bool add_bos = true, add_eos = false;
   int32_t bos = -1, eos = -1;        // by the piece names <s> and </s> when negative
   bool prefix_after_special = true;  // Transformers' `legacy`: text after a special token gets the leading space, too
+  std::optional<bool> prefix_space;  // whether text gets it at all; nothing: as the model says
   std::vector<AddedToken> added;     // beyond the model's own pieces
 };
 
@@ -49,7 +50,8 @@ class Tokenizer {
   const std::vector<int32_t>& suffix() const { return suffix_; }
   // Where other files than the tokenizer's own say so; before the tokenizer is shared.
   void SetPrefixAndSuffix(std::optional<int32_t> prefix, std::optional<int32_t> suffix);
-  std::optional<int32_t> Find(std::string_view added_token) const;
+  void SetBytes(int32_t id, std::string bytes) { pieces_.pieces[id].bytes = std::move(bytes); }
+  std::optional<int32_t> Find(std::string_view token) const;  // special, added, or a piece of these bytes
   // No text of more bytes encodes to `positions` ids or fewer; nullopt: not known.
   std::optional<size_t> MaxBytes(int64_t positions) const;
 

@@ -1,5 +1,6 @@
 #include "pipeline/checkpoint/fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -39,6 +40,24 @@ std::string First(Fields::Names names) { return *names.begin(); }
 
 }  // namespace
 
+std::string QuoteNonNumbers(std::string_view text) {
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size();) {
+    size_t length = 1;
+    if (text[i] == '"') in_string = !in_string;
+    if (in_string && text[i] == '\\') length = std::min<size_t>(2, text.size() - i);
+    for (const std::string_view word : {"NaN", "Infinity", "-Infinity"}) {
+      if (!in_string && text.substr(i).starts_with(word)) length = word.size();
+    }
+    const std::string_view part = text.substr(i, length);
+    const bool quote = !in_string && length > 2;
+    out.append(quote ? "\"" : "").append(part).append(quote ? "\"" : "");
+    i += length;
+  }
+  return out;
+}
+
 absl::StatusOr<json> ParseJson(std::string_view text, const std::string& what, int max_depth) {
   if (const int depth = Depth(text); depth > max_depth) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": nested ", depth, " deep, at most ", max_depth));
@@ -56,6 +75,8 @@ absl::StatusOr<json> ParseJson(std::string_view text, const std::string& what, i
     }
     return true;
   };
+  std::string quoted;
+  if (text.find("NaN") != text.npos || text.find("Infinity") != text.npos) text = quoted = QuoteNonNumbers(text);
   json parsed = json::parse(text.begin(), text.end(), watch, /*allow_exceptions=*/false);
   if (parsed.is_discarded()) return absl::InvalidArgumentError(absl::StrCat(what, ": not valid JSON"));
   if (!twice.empty())

@@ -4,22 +4,16 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "pipeline/checkpoint/folder.h"
 #include "pipeline/checkpoint/gguf.h"
 #include "pipeline/checkpoint/hash.h"
-#include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
-#include "pipeline/checkpoint/safetensors.h"
-#include "pipeline/checkpoint/tensor_table.h"
 
 namespace pangea {
 namespace {
-
-constexpr uint64_t kMaxConfigBytes = 16 << 20;
-
-// "SmolLM2.gguf: version: …": the file before what is wrong in it.
-absl::Status In(const std::string& name, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
-}
 
 DType MostBytes(const CheckpointHeader& header) {
   std::map<DType, uint64_t> bytes;
@@ -40,13 +34,12 @@ absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
   auto mapped = MappedFile::Open(path);
   if (!mapped.ok()) return mapped.status();
   const auto bytes = mapped->bytes();
-  const std::string name = std::filesystem::path(path).filename().string();
   const auto length = ParseGguf(bytes, &header);
-  if (!length.ok()) return In(name, length.status());
+  if (!length.ok()) return length.status();
   header.files = {path};
   header.file_bytes = {bytes.size()};
   auto config = ConfigFromGguf(header, bytes);
-  if (!config.ok()) return In(name, config.status());
+  if (!config.ok()) return config.status();
   header.config = *std::move(config);
   Sha256 hash;
   hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
@@ -62,51 +55,24 @@ bool HasWeights(const std::string& folder) {
          std::filesystem::exists(std::filesystem::path(folder) / "model.safetensors.index.json", ignored);
 }
 
-// Tensors as the model needs them, all of the type that config.json declares.
-absl::Status DeclareTensors(std::string_view config_text, CheckpointHeader* header) {
-  const auto type = DeclaredType(config_text);
-  if (!type.ok()) return type.status();
-  for (const TensorRow& row : TensorTable(*header)) {
-    TensorInfo& info = header->tensors[row.name];  // parts of a fused tensor come one after another
-    info.name = row.name;
-    info.dtype = *type;
-    const int64_t n = row.first + row.n;
-    info.shape = row.k == 0 ? std::vector{n} : row.transposed ? std::vector{row.k, n} : std::vector{n, row.k};
-    info.bytes = std::max<int64_t>(row.k, 1) * RowBytes(*type, n);
+// Every line of a fault begins with the checkpoint's path, once.
+absl::Status WithPath(const std::string& path, const absl::Status& status) {
+  const std::string bare(absl::StripSuffix(path, "/"));
+  std::vector<std::string> lines = absl::StrSplit(status.message(), '\n');
+  for (std::string& line : lines) {
+    if (!line.starts_with(bare + ":") && !line.starts_with(bare + "/")) line = absl::StrCat(bare, ": ", line);
   }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path, bool weights) {
-  CheckpointHeader header;
-  header.format = CheckpointFormat::kSafetensors;
-  header.path = path;
-  const std::filesystem::path folder(path);
-  const auto config_text = ReadSmallFile((folder / "config.json").string(), kMaxConfigBytes);
-  if (!config_text.ok()) return config_text.status();
-  const auto generation = ReadSmallFile((folder / "generation_config.json").string(), kMaxConfigBytes);
-  if (!generation.ok() && !absl::IsNotFound(generation.status())) return generation.status();
-  const std::string generation_text = generation.ok() ? *generation : "";
-  auto config = ConfigFromJson(*config_text, generation_text);
-  if (!config.ok()) return In(path, config.status());
-  header.config = *std::move(config);
-  Sha256 hash;
-  hash.Add("safetensors").Add(*config_text).Add(generation_text);
-  const absl::Status status =
-      weights ? ReadSafetensorsFolder(path, &header, &hash) : DeclareTensors(*config_text, &header);
-  if (!status.ok()) return status;
-  header.hash = hash.Hex();
-  return header;
+  return absl::Status(status.code(), absl::StrJoin(lines, "\n"));
 }
 
 absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_needed) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status))
-    return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
-  auto header =
-      std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path)) : ReadGguf(path);
-  if (header.ok()) header->config.dtype = MostBytes(*header);
+  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
+  const bool folder = std::filesystem::is_directory(status);
+  auto header = folder ? ReadFolderHeader(path, weights_needed || HasWeights(path)) : ReadGguf(path);
+  if (!header.ok()) return WithPath(path, header.status());
+  header->config.dtype = MostBytes(*header);
   return header;
 }
 

@@ -38,8 +38,10 @@ struct CheckpointHeader {
   std::vector<std::string> files;  // weight files
   std::vector<uint64_t> file_bytes;
   std::map<std::string, TensorInfo> tensors;
-  std::map<std::string, GgufValue> metadata;  // GGUF only
+  std::map<std::string, std::string> odd_types;  // tensors of a type that nothing here reads -> the type; safetensors
+  std::map<std::string, GgufValue> metadata;     // GGUF only
   ModelConfig config;
+  std::vector<std::string> warnings;  // what is odd and stops nothing; each names file and field
   std::string hash;  // hex, of headers and sizes: equal hashes mean the same checkpoint for planning and joining
 };
 

@@ -18,11 +18,21 @@ constexpr char kModelTypes[] = "llama, mistral, qwen2, qwen3, gpt2, gpt_pangu, p
 constexpr char kScalings[] = "default, linear, dynamic, yarn, llama3";
 constexpr double kHuge = 1e12;  // bound of bases and factors: larger is a typing error
 
+// Qwen's models that see have positions in three axes; those of text are the same in all three, so that their text half
+// is the plain model.
 std::optional<Architecture> ArchitectureOf(const std::string& model_type) {
-  static const std::map<std::string, Architecture> known = {
-      {"llama", Architecture::kLlama}, {"mistral", Architecture::kMistral}, {"qwen2", Architecture::kQwen2},
-      {"qwen3", Architecture::kQwen3}, {"gpt2", Architecture::kGpt2},       {"gpt_pangu", Architecture::kPangu},
-      {"pangu", Architecture::kPangu}};
+  static const std::map<std::string, Architecture> known = {{"llama", Architecture::kLlama},
+                                                            {"mistral", Architecture::kMistral},
+                                                            {"qwen2", Architecture::kQwen2},
+                                                            {"qwen3", Architecture::kQwen3},
+                                                            {"gpt2", Architecture::kGpt2},
+                                                            {"gpt_pangu", Architecture::kPangu},
+                                                            {"pangu", Architecture::kPangu},
+                                                            {"qwen2_vl", Architecture::kQwen2},
+                                                            {"qwen2_5_vl", Architecture::kQwen2},
+                                                            {"qwen2_vl_text", Architecture::kQwen2},
+                                                            {"qwen2_5_vl_text", Architecture::kQwen2},
+                                                            {"qwen3_vl_text", Architecture::kQwen3}};
   const auto it = known.find(model_type);
   return it == known.end() ? std::nullopt : std::optional(it->second);
 }
@@ -42,8 +52,62 @@ Gate Activation(Fields& fields, Fields::Names names, const std::string& fallback
   return Gate::kSilu;
 }
 
-// One id, a list of ids, or nothing.
-std::vector<int> Ids(Fields& fields, const char* name, int vocab) {
+// What a nested text_config leaves out, as Transformers' configuration_*.py have it: it is written without what equals
+// the class's own default.
+json ClassDefaults(Architecture architecture) {
+  json defaults = {{"hidden_size", 4096},        {"num_hidden_layers", 32}, {"num_attention_heads", 32},
+                   {"intermediate_size", 11008}, {"vocab_size", 32000},     {"max_position_embeddings", 2048}};
+  if (architecture == Architecture::kMistral) {
+    defaults.update({{"intermediate_size", 14336},
+                     {"num_key_value_heads", 8},
+                     {"max_position_embeddings", 131072},
+                     {"sliding_window", 4096}});
+  } else if (architecture != Architecture::kLlama) {
+    defaults.update({{"intermediate_size", 22016},
+                     {"num_key_value_heads", 32},
+                     {"vocab_size", 151936},
+                     {"max_position_embeddings", 32768}});
+  }
+  return defaults;
+}
+
+// The language model that a config.json describes.
+struct TextHalf {
+  json config;
+  std::string where;    // in the file
+  std::string wrapper;  // model_type of the whole, when this is a part
+};
+
+std::string ModelType(const json& config) {
+  const auto it = config.find("model_type");
+  return it != config.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
+TextHalf FindTextHalf(json config) {
+  const std::string whole = ModelType(config);
+  if (whole == "qwen2_vl" || whole == "qwen2_5_vl") {
+    if (!config.contains("text_config")) return {std::move(config), "config.json", whole};
+  } else if (ArchitectureOf(whole)) {
+    return {std::move(config), "config.json", ""};
+  }
+  for (const char* key : {"text_config", "llm_config", "language_config"}) {
+    const auto it = config.find(key);
+    if (it == config.end() || !it->is_object()) continue;
+    const auto architecture = ArchitectureOf(ModelType(*it));
+    json half = architecture ? ClassDefaults(*architecture) : json::object();
+    for (const char* shared : {"tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
+                               "quantization_config", "torch_dtype", "dtype"}) {
+      if (config.contains(shared)) half[shared] = config[shared];
+    }
+    half.update(*it);
+    return {std::move(half), absl::StrCat("config.json: ", key), whole.empty() ? "a larger model" : whole};
+  }
+  return {std::move(config), "config.json", ""};
+}
+
+// One id, a list of ids, or nothing. Ids that the vocabulary lacks can neither be given nor produced: they are left out
+// with a warning (-1, or the ids of the vocabulary that a configuration was copied from).
+std::vector<int> Ids(Fields& fields, const char* name, int vocab, std::vector<std::string>* warnings) {
   std::vector<int> ids;
   const json* value = fields.Find({name});
   if (value == nullptr) return ids;
@@ -53,17 +117,22 @@ std::vector<int> Ids(Fields& fields, const char* name, int vocab) {
     return ids;
   }
   for (const json& id : list) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocab) {
+    if (!id.is_number_integer()) {
       fields.Fault(name, absl::StrCat("must be an id or a list of ids from 0 to ", vocab - 1));
       return {};
     }
-    ids.push_back(id.get<int>());
+    if (id.get<int64_t>() >= 0 && id.get<int64_t>() < vocab) {
+      ids.push_back(id.get<int>());
+    } else if (warnings != nullptr) {
+      warnings->push_back(absl::StrCat(fields.where(), ": ", name, ": ", id.dump(), " is left out: the vocabulary has ",
+                                       vocab, " ids, from 0"));
+    }
   }
   return ids;
 }
 
-std::optional<int> OneId(Fields& fields, const char* name, int vocab) {
-  const std::vector<int> ids = Ids(fields, name, vocab);
+std::optional<int> OneId(Fields& fields, const char* name, int vocab, std::vector<std::string>* warnings) {
+  const std::vector<int> ids = Ids(fields, name, vocab, warnings);
   return ids.empty() ? std::nullopt : std::optional(ids[0]);
 }
 
@@ -89,7 +158,7 @@ void ReadRope(Fields& top, ModelConfig* config, std::vector<std::string>* faults
     }
   }
   const std::string type = fields.String({"rope_type", "type"}, "default");
-  if (type == "default") return;
+  if (type == "default" || type == "mrope") return;
   static const std::map<std::string, RopeScaling> known = {{"linear", RopeScaling::kLinear},
                                                            {"dynamic", RopeScaling::kDynamic},
                                                            {"yarn", RopeScaling::kYarn},
@@ -239,6 +308,26 @@ void ReadGptLike(Fields& fields, ModelConfig* config) {
   }
 }
 
+// bos, eos and pad of config.json, and the ends that generation_config.json adds.
+absl::Status ReadSpecialIds(Fields& fields, std::string_view generation_text, ModelConfig* config,
+                            std::vector<std::string>* faults, std::vector<std::string>* warnings) {
+  config->bos = OneId(fields, "bos_token_id", config->vocab, warnings);
+  config->eos = Ids(fields, "eos_token_id", config->vocab, warnings);
+  const json* pad = fields.Find({"pad_token_id"});
+  if (pad != nullptr && *pad != -1)
+    config->pad = OneId(fields, "pad_token_id", config->vocab, warnings);  // -1: none, as older Llama files write it
+  if (!generation_text.empty()) {
+    auto generation = ParseJson(generation_text, "generation_config.json", 32);
+    if (!generation.ok()) return generation.status();
+    if (!generation->is_object()) return absl::InvalidArgumentError("generation_config.json: must be an object");
+    Fields more(*generation, "generation_config.json", faults);
+    for (const int id : Ids(more, "eos_token_id", config->vocab, warnings)) config->eos.push_back(id);
+  }
+  std::set<int> once;
+  std::erase_if(config->eos, [&](int id) { return !once.insert(id).second; });
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void CheckConfig(const ModelConfig& config, const std::string& where, std::vector<std::string>* faults) {
@@ -265,8 +354,9 @@ absl::StatusOr<DType> DeclaredType(std::string_view config) {
   const auto parsed = ParseJson(config, "config.json", 32);
   if (!parsed.ok()) return parsed.status();
   if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be an object");
+  const TextHalf half = FindTextHalf(*parsed);
   std::vector<std::string> faults;
-  Fields fields(*parsed, "config.json", &faults);
+  Fields fields(half.config, half.where, &faults);
   const std::string name = fields.String({"torch_dtype", "dtype"}, "float32");
   const auto found = known.find(name);
   if (found != known.end() && faults.empty()) return found->second;
@@ -275,14 +365,17 @@ absl::StatusOr<DType> DeclaredType(std::string_view config) {
   return FaultsToStatus(faults);
 }
 
-absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::string_view generation_text) {
+absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::string_view generation_text,
+                                           std::vector<std::string>* warnings) {
   auto parsed = ParseJson(config_text, "config.json", 32);
   if (!parsed.ok()) return parsed.status();
   if (!parsed->is_object()) return absl::InvalidArgumentError("config.json: must be an object");
+  const TextHalf half = FindTextHalf(*std::move(parsed));
   std::vector<std::string> faults;
-  Fields fields(*parsed, "config.json", &faults);
+  Fields fields(half.config, half.where, &faults);
   ModelConfig config;
   config.architecture_name = fields.String({"model_type"});
+  config.wrapper = half.wrapper;
   const auto architecture = ArchitectureOf(config.architecture_name);
   if (!architecture) {
     if (fields.Has({"model_type"}) && faults.empty()) {
@@ -304,21 +397,9 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::st
   } else {
     ReadLlamaLike(fields, &config, &faults);
   }
-  config.bos = OneId(fields, "bos_token_id", config.vocab);
-  config.eos = Ids(fields, "eos_token_id", config.vocab);
-  const json* pad = fields.Find({"pad_token_id"});
-  if (pad != nullptr && *pad != -1)
-    config.pad = OneId(fields, "pad_token_id", config.vocab);  // -1: none, as older Llama files write it
-  if (!generation_text.empty()) {
-    auto generation = ParseJson(generation_text, "generation_config.json", 32);
-    if (!generation.ok()) return generation.status();
-    if (!generation->is_object()) return absl::InvalidArgumentError("generation_config.json: must be an object");
-    Fields more(*generation, "generation_config.json", &faults);
-    for (const int id : Ids(more, "eos_token_id", config.vocab)) config.eos.push_back(id);
-  }
-  std::set<int> once;
-  std::erase_if(config.eos, [&](int id) { return !once.insert(id).second; });
-  if (faults.empty()) CheckConfig(config, "config.json", &faults);
+  if (absl::Status status = ReadSpecialIds(fields, generation_text, &config, &faults, warnings); !status.ok())
+    faults.emplace_back(status.message());
+  if (faults.empty()) CheckConfig(config, half.where, &faults);
   if (!faults.empty()) return FaultsToStatus(faults);
   return config;
 }

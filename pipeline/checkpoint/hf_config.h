@@ -1,7 +1,9 @@
 // config.json of the Hugging Face layout -> ModelConfig. Keys and defaults: Transformers'
 // configuration_{llama,mistral,qwen2,qwen3, gpt2}.py and the published PanGu-alpha port.
 #pragma once
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "pipeline/model_config.h"
@@ -9,7 +11,10 @@
 namespace pangea {
 
 // generation: text of generation_config.json, whose end ids are added; may be empty. Every fault is named, all at once.
-absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_view generation);
+// A model that wraps a language model (LLaVA, Mistral 3, …) is read as that one: what its text_config says. warnings
+// (may be null): ids that the vocabulary lacks, which are left out.
+absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_view generation,
+                                           std::vector<std::string>* warnings = nullptr);
 
 // The element type that config.json says its weights have (torch_dtype or dtype); float32 when it says nothing, as in
 // Transformers.

@@ -69,11 +69,125 @@ TEST(HfConfig, EndIds) {
   EXPECT_TRUE(Good(With(Llama(), "eos_token_id", nullptr)).eos.empty());
   EXPECT_FALSE(Good(With(Llama(), "pad_token_id", -1)).pad.has_value());
   EXPECT_EQ(Good(With(Llama(), "pad_token_id", 3)).pad, 3);
-  ExpectFault(With(Llama(), "eos_token_id", 512), "eos_token_id");
   ExpectFault(With(Llama(), "eos_token_id", {2, "x"}), "eos_token_id");
-  ExpectFault(With(Llama(), "bos_token_id", -1), "bos_token_id");
+  ExpectFault(With(Llama(), "bos_token_id", 1.5), "bos_token_id");
   EXPECT_FALSE(Read(Llama(), R"({"eos_token_id":"x"})").ok());
   EXPECT_FALSE(Read(Llama(), "[").ok());
+}
+
+// Transformers serves such models: nothing ever gives or produces the id.
+TEST(HfConfig, SpecialIdsThatTheVocabularyLacksAreLeftOutWithAWarning) {
+  struct Case {
+    const char* key;
+    json value;
+    const char* generation;
+    std::vector<int> eos;
+    std::string warning;
+  };
+  const Case cases[] = {
+      {"eos_token_id", 512, "", {}, "config.json: eos_token_id: 512 is left out: the vocabulary has 512 ids, from 0"},
+      {"eos_token_id", -1, "", {}, "config.json: eos_token_id: -1 is left out: the vocabulary has 512 ids, from 0"},
+      {"eos_token_id",
+       {2, 50256, 3},
+       "",
+       {2, 3},
+       "config.json: eos_token_id: 50256 is left out: the vocabulary has 512 ids, from 0"},
+      {"bos_token_id", -1, "", {2}, "config.json: bos_token_id: -1 is left out: the vocabulary has 512 ids, from 0"},
+      {"bos_token_id",
+       1,
+       R"({"bos_token_id":50256,"eos_token_id":50256})",
+       {2},
+       "generation_config.json: eos_token_id: 50256 is left out: the vocabulary has 512 ids, from 0"},
+      {"pad_token_id", 512, "", {2}, "config.json: pad_token_id: 512 is left out: the vocabulary has 512 ids, from 0"},
+  };
+  for (const Case& c : cases) {
+    std::vector<std::string> warnings;
+    const auto read = ConfigFromJson(With(Llama(), c.key, c.value).dump(), c.generation, &warnings);
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->eos, c.eos);
+    EXPECT_EQ(warnings, std::vector<std::string>{c.warning});
+  }
+  EXPECT_FALSE(Good(With(Llama(), "bos_token_id", 512)).bos.has_value());
+  json gpt2 = With(With(Gpt2(), "bos_token_id", 50256), "eos_token_id", 50256);  // as GPT2Config writes by default
+  EXPECT_TRUE(Good(gpt2).eos.empty());
+  std::vector<std::string> none;
+  ASSERT_TRUE(ConfigFromJson(With(Llama(), "pad_token_id", -1).dump(), "", &none).ok());
+  EXPECT_TRUE(none.empty()) << "-1 says that there is no padding";
+}
+
+// A model that reads images and writes text: its language model is served as any other.
+TEST(HfConfig, TheTextHalfOfALargerModel) {
+  json text = Llama();
+  text.erase("bos_token_id");
+  text.erase("eos_token_id");
+  for (const char* key : {"text_config", "llm_config", "language_config"}) {
+    const json whole = {{"model_type", "llava"},
+                        {key, text},
+                        {"vision_config", {{"hidden_size", 9}}},
+                        {"eos_token_id", 5},
+                        {"tie_word_embeddings", true}};
+    const ModelConfig c = Good(whole);
+    EXPECT_EQ(c.wrapper, "llava");
+    EXPECT_EQ(c.architecture_name, "llama");
+    EXPECT_EQ(std::tuple(c.layers, c.hidden, c.ffn, c.vocab), std::tuple(4, 64, 160, 512));
+    EXPECT_EQ(c.eos, std::vector<int>{5}) << "of the whole, where the half names none";
+    EXPECT_TRUE(c.tied) << "of the whole, where the half says nothing";
+  }
+  EXPECT_EQ(Good(Llama()).wrapper, "");
+  const json unknown = {{"model_type", "paligemma"}, {"text_config", {{"model_type", "gemma"}}}};
+  ExpectFault(unknown, "config.json: text_config: model_type: \"gemma\" is not known; supported: llama");
+  ExpectFault({{"model_type", "llava"}, {"text_config", text}, {"quantization_config", json::object()}},
+              "quantization_config");
+  text["hidden_size"] = "x";
+  ExpectFault({{"model_type", "llava"}, {"text_config", text}}, "config.json: text_config: hidden_size");
+}
+
+// LLaVA's and Mistral 3's own files leave out what is the class's default; the sizes are those of Transformers'
+// LlamaConfig, MistralConfig, Qwen2Config and Qwen3Config.
+TEST(HfConfig, ATextHalfHasItsClassesDefaults) {
+  const auto half = [](const char* model_type) {
+    return Good({{"model_type", "llava"}, {"text_config", {{"model_type", model_type}}}});
+  };
+  const auto sizes = [](const ModelConfig& c) {
+    return std::tuple(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.max_positions);
+  };
+  EXPECT_EQ(sizes(half("llama")), std::tuple(32, 4096, 32, 32, 128, 11008, 32000, 2048));
+  EXPECT_EQ(sizes(half("mistral")), std::tuple(32, 4096, 32, 8, 128, 14336, 32000, 131072));
+  EXPECT_EQ(sizes(half("qwen2")), std::tuple(32, 4096, 32, 32, 128, 22016, 151936, 32768));
+  EXPECT_EQ(sizes(half("qwen3")), std::tuple(32, 4096, 32, 32, 128, 22016, 151936, 32768));
+  EXPECT_EQ(half("mistral").window, std::vector<int>(32, 4096));
+  const json none = {{"model_type", "mistral3"},
+                     {"text_config", {{"model_type", "mistral"}, {"sliding_window", nullptr}}}};
+  EXPECT_EQ(Good(none).window, std::vector<int>(32, 0));
+}
+
+// Positions of text are alike in the three axes of Qwen's models that see.
+TEST(HfConfig, QwenThatSees) {
+  json flat = With(Llama(), "model_type", "qwen2_5_vl");
+  flat["rope_scaling"] = {{"type", "mrope"}, {"mrope_section", {1, 1, 2}}};
+  EXPECT_EQ(Good(flat).wrapper, "qwen2_5_vl");
+  EXPECT_TRUE(Good(flat).qkv_bias);
+  EXPECT_EQ(Good(flat).rope.scaling, RopeScaling::kNone);
+  json text = With(flat, "model_type", "qwen3_vl_text");
+  text["rope_scaling"] = {{"rope_type", "default"}, {"mrope_interleaved", true}, {"mrope_section", {1, 1, 2}}};
+  const ModelConfig three = Good({{"model_type", "qwen3_vl"}, {"text_config", text}});
+  EXPECT_EQ(three.wrapper, "qwen3_vl");
+  EXPECT_TRUE(three.qk_norm);
+}
+
+// Python's json writes these names and reads them back.
+TEST(HfConfig, NumbersThatJsonLacks) {
+  const std::string text = Llama().dump();
+  const auto with = [&](const std::string& member) { return text.substr(0, text.size() - 1) + "," + member + "}"; };
+  for (const char* idle : {R"("initializer_range":NaN)", R"("x":[1,-Infinity,Infinity])", R"("y":{"z": NaN})",
+                           R"("s":"NaN \" Infinity","t":NaN)"}) {
+    const auto read = ConfigFromJson(with(idle), "");
+    EXPECT_TRUE(read.ok()) << idle << ": " << read.status();
+  }
+  const std::string fault(ConfigFromJson(with(R"("rope_theta":Infinity)"), "").status().message());
+  EXPECT_NE(fault.find("config.json: rope_theta: is \"Infinity\", must be a number above 0"), fault.npos) << fault;
+  EXPECT_TRUE(ConfigFromJson(text, R"({"temperature":NaN})").ok());
+  EXPECT_FALSE(ConfigFromJson(with(R"("a":Nan)"), "").ok());
 }
 
 TEST(HfConfig, RopeInBothSpellings) {
@@ -218,6 +332,10 @@ TEST(HfConfig, TheTypeThatIsDeclared) {
   EXPECT_EQ(*DeclaredType("{}"), DType::kF32);
   EXPECT_EQ(*DeclaredType(R"({"torch_dtype": "float16"})"), DType::kF16);
   EXPECT_EQ(*DeclaredType(R"({"dtype": "bfloat16"})"), DType::kBF16);
+  for (const char* whole :
+       {R"({"model_type": "llava", "torch_dtype": "bfloat16", "text_config": {"model_type": "llama"}})",
+        R"({"model_type": "llava", "text_config": {"model_type": "llama", "dtype": "bfloat16"}})"})
+    EXPECT_EQ(*DeclaredType(whole), DType::kBF16);
   for (const char* wrong : {R"({"torch_dtype": "int4"})", R"({"torch_dtype": 16})", "[]", "", "{"})
     EXPECT_FALSE(DeclaredType(wrong).ok()) << wrong;
 }

@@ -9,7 +9,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "pipeline/checkpoint/fields.h"
+#include "pipeline/checkpoint/folder.h"
 #include "pipeline/checkpoint/mapped_file.h"
 #include "pipeline/checkpoint/tensor_names.h"
 
@@ -45,7 +47,9 @@ std::optional<std::vector<uint64_t>> Numbers(const json& value, size_t most) {
   return numbers;
 }
 
-absl::Status ParseEntry(const std::string& name, const json& entry, uint64_t data_size, TensorInfo* info) {
+// odd_type: the type, where it is none that is known.
+absl::Status ParseEntry(const std::string& name, const json& entry, uint64_t data_size, TensorInfo* info,
+                        std::string* odd_type) {
   const auto fault = [&](auto&&... what) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", Shown(name), ": ", what...));
   };
@@ -55,14 +59,11 @@ absl::Status ParseEntry(const std::string& name, const json& entry, uint64_t dat
   if (shape == entry.end()) return fault("shape is missing");
   if (offsets == entry.end()) return fault("data_offsets is missing");
   const auto known = DTypeOf(dtype->get<std::string>());
-  if (!known)
-    return fault("dtype ", Shown(dtype->get<std::string>()),
-                 " is not supported; supported for weights: F32, F16, BF16");
   const auto dims = Numbers(*shape, kMaxDims);
   if (!dims) return fault("shape must be a list of at most ", kMaxDims, " whole numbers");
   const auto range = Numbers(*offsets, 2);
   if (!range || range->size() != 2) return fault("data_offsets must be two whole numbers");
-  uint64_t bytes = Info(*known).bytes;
+  uint64_t bytes = known ? Info(*known).bytes : 0;
   for (const uint64_t dim : *dims) {
     if (__builtin_mul_overflow(bytes, dim, &bytes)) return fault("shape overflows");
     info->shape.push_back(static_cast<int64_t>(dim));
@@ -70,8 +71,12 @@ absl::Status ParseEntry(const std::string& name, const json& entry, uint64_t dat
   const auto [begin, end] = std::pair((*range)[0], (*range)[1]);
   if (begin > end || end > data_size)
     return fault("data_offsets [", begin, ", ", end, ") lie outside the file's ", data_size, " bytes of data");
-  if (end - begin != bytes) return fault("data_offsets span ", end - begin, " bytes, dtype and shape need ", bytes);
   info->name = name;
+  if (!known) {
+    *odd_type = Shown(dtype->get<std::string>());
+    return absl::OkStatus();
+  }
+  if (end - begin != bytes) return fault("data_offsets span ", end - begin, " bytes, dtype and shape need ", bytes);
   info->dtype = *known;
   info->offset = begin;
   info->bytes = bytes;
@@ -133,9 +138,12 @@ absl::Status ParseSafetensors(std::span<const std::byte> bytes, uint64_t size, i
   for (const auto& [key, entry] : parsed->items()) {
     if (key == "__metadata__") continue;
     TensorInfo info;
-    if (absl::Status status = ParseEntry(key, entry, size - data, &info); !status.ok()) {
-      if (IsBuffer(key)) continue;  // of a type that we do not know, and of no meaning
+    std::string odd_type;
+    if (absl::Status status = ParseEntry(key, entry, size - data, &info, &odd_type); !status.ok())
       return InFile(name, status);
+    if (!odd_type.empty()) {
+      if (!IsBuffer(key)) header->odd_types.emplace(key, odd_type);
+      continue;
     }
     info.file = file;
     info.offset += data;
@@ -161,29 +169,39 @@ absl::Status ReadSafetensorsFolder(const std::string& folder, CheckpointHeader* 
   if (!std::filesystem::exists(root / kFile, ignored)) {
     const auto text = ReadSmallFile((root / kIndex).string(), kMaxHeader);
     if (absl::IsNotFound(text.status())) {
-      return absl::NotFoundError(absl::StrCat(folder, ": has neither ", kFile, " nor ", kIndex,
-                                              " (other weight files, such as .bin, are not read)"));
+      return absl::NotFoundError(absl::StrCat(folder, ": has neither ", kFile, " nor ", kIndex, OtherWeights(folder)));
     }
     if (!text.ok()) return text.status();
     auto shards = Shards(*text, &holder);
     if (!shards.ok()) return shards.status();
     names = *std::move(shards);
   }
+  std::vector<std::string> faults;
+  absl::StatusCode code = absl::StatusCode::kInvalidArgument;
   for (const std::string& name : names) {
     auto mapped = MappedFile::Open((root / name).string());
-    if (!mapped.ok()) return mapped.status();
+    if (!mapped.ok()) {
+      code = mapped.status().code();
+      faults.emplace_back(mapped.status().message());
+      continue;
+    }
     const auto bytes = mapped->bytes();
     header->files.push_back((root / name).string());
     header->file_bytes.push_back(bytes.size());
     absl::Status status =
         ParseSafetensors(bytes, bytes.size(), static_cast<int>(header->files.size()) - 1, name, header);
-    if (!status.ok()) return status;
+    if (!status.ok()) {
+      faults.emplace_back(status.message());
+      continue;
+    }
     uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
     hash->Add(name).Add(bytes.size()).Add(bytes.first(8 + length));
   }
+  if (!faults.empty()) return absl::Status(code, absl::StrJoin(faults, "\n"));
   for (const auto& [tensor, file] : holder) {
     const auto it = header->tensors.find(tensor);
+    if (header->odd_types.contains(tensor)) continue;
     if (it == header->tensors.end() ? !IsBuffer(tensor) : header->files[it->second.file] != (root / file).string()) {
       return absl::InvalidArgumentError(absl::StrCat(kIndex, ": weight_map: ", Shown(tensor), ": is not in ", file));
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -11,8 +12,8 @@
 namespace pangea {
 
 bool IsBuffer(std::string_view name) {
-  for (const char* suffix :
-       {".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"}) {
+  for (const char* suffix : {".attn.bias", ".attn.masked_bias", "inv_freq", "rotary_emb.cos_cached",
+                             "rotary_emb.sin_cached", "rope.freqs", "position_ids"}) {
     if (name.ends_with(suffix)) return true;
   }
   return false;
@@ -24,7 +25,8 @@ constexpr size_t kMostFaults = 64;  // of one kind: a wrong file would otherwise
 
 class TableBuilder {
  public:
-  explicit TableBuilder(const CheckpointHeader& header) : header_(header), c_(header.config) {
+  explicit TableBuilder(const CheckpointHeader& header)
+      : header_(header), c_(header.config), p_(DecoderPrefix(header)) {
     q_ = int64_t{c_.heads} * c_.head_dim;
     kv_ = int64_t{c_.kv_heads} * c_.head_dim;
   }
@@ -71,6 +73,7 @@ class TableBuilder {
     layer_ = -1;
     Matrix(Role::kHead, c_.tied ? embedding : own, c_.vocab, c_.hidden, Slice::kVocab);
   }
+  void FolderHead(const std::string& embedding) { Head(HeadName(header_, p_), p_ + embedding); }
   void Fused(const std::string& name, bool transposed) {
     static constexpr Role kRoles[3][2] = {{Role::kQ, Role::kQBias}, {Role::kK, Role::kKBias}, {Role::kV, Role::kVBias}};
     for (int part = 0; part < 3; ++part) {
@@ -86,9 +89,9 @@ class TableBuilder {
   }
 
   void LlamaLike() {
-    Matrix(Role::kTokenEmbedding, "model.embed_tokens.weight", c_.vocab, c_.hidden, Slice::kWhole);
+    Matrix(Role::kTokenEmbedding, p_ + "embed_tokens.weight", c_.vocab, c_.hidden, Slice::kWhole);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
-      const std::string at = absl::StrCat("model.layers.", layer_, ".");
+      const std::string at = absl::StrCat(p_, "layers.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "input_layernorm");
       Linear(Role::kQ, Role::kQBias, at + "self_attn.q_proj", q_, c_.hidden, Slice::kQHeads, c_.qkv_bias);
       Linear(Role::kK, Role::kKBias, at + "self_attn.k_proj", kv_, c_.hidden, Slice::kKvHeads, c_.qkv_bias);
@@ -104,17 +107,16 @@ class TableBuilder {
       Linear(Role::kDown, Role::kDownBias, at + "mlp.down_proj", c_.hidden, c_.ffn, Slice::kFfnLeaves, c_.mlp_bias);
     }
     layer_ = -1;
-    Norm(Role::kFinalNorm, Role::kFinalNormBias, "model.norm");
-    Head("lm_head.weight", "model.embed_tokens.weight");
+    Norm(Role::kFinalNorm, Role::kFinalNormBias, p_ + "norm");
+    FolderHead("embed_tokens.weight");
   }
 
   // GPT-2's Conv1D stores [in][out].
   void Gpt2() {
-    const std::string p = header_.tensors.contains("transformer.wte.weight") ? "transformer." : "";
-    Matrix(Role::kTokenEmbedding, p + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
-    Matrix(Role::kPositionEmbedding, p + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Matrix(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
+    Matrix(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
-      const std::string at = absl::StrCat(p, "h.", layer_, ".");
+      const std::string at = absl::StrCat(p_, "h.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "ln_1");
       Fused(at + "attn.c_attn", /*transposed=*/true);
       const size_t before = rows_.size();
@@ -125,17 +127,16 @@ class TableBuilder {
       for (size_t i = before; i < rows_.size(); ++i) rows_[i].transposed = rows_[i].k > 0;
     }
     layer_ = -1;
-    Norm(Role::kFinalNorm, Role::kFinalNormBias, p + "ln_f");
-    Head("lm_head.weight", p + "wte.weight");
+    Norm(Role::kFinalNorm, Role::kFinalNormBias, p_ + "ln_f");
+    Head("lm_head.weight", p_ + "wte.weight");
   }
 
   void Pangu() {
-    const std::string p = "transformer.";
-    Matrix(Role::kTokenEmbedding, p + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
-    Matrix(Role::kPositionEmbedding, p + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
-    Matrix(Role::kQueryEmbedding, p + "wqe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Matrix(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
+    Matrix(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Matrix(Role::kQueryEmbedding, p_ + "wqe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
-      const std::string at = absl::StrCat(p, "h.", layer_, ".");
+      const std::string at = absl::StrCat(p_, "h.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "ln_1");
       Linear(Role::kQ, Role::kQBias, at + "attn.q_proj", q_, c_.hidden, Slice::kQHeads, true);
       Linear(Role::kK, Role::kKBias, at + "attn.k_proj", kv_, c_.hidden, Slice::kKvHeads, true);
@@ -146,8 +147,8 @@ class TableBuilder {
       Linear(Role::kDown, Role::kDownBias, at + "mlp.c_proj", c_.hidden, c_.ffn, Slice::kFfnLeaves, true);
     }
     layer_ = -1;
-    Norm(Role::kFinalNorm, Role::kFinalNormBias, p + "ln_f");
-    Head("lm_head.weight", p + "wte.weight");
+    Norm(Role::kFinalNorm, Role::kFinalNormBias, p_ + "ln_f");
+    Head("lm_head.weight", p_ + "wte.weight");
   }
 
   void Gguf() {
@@ -182,6 +183,7 @@ class TableBuilder {
 
   const CheckpointHeader& header_;
   const ModelConfig& c_;
+  const std::string p_;  // before the decoder's names in a folder's files
   int64_t q_ = 0, kv_ = 0;
   int layer_ = -1;
   std::vector<TensorRow> rows_;
@@ -199,7 +201,11 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
               std::vector<std::string>* faults) {
   const auto it = header.tensors.find(name);
   if (it == header.tensors.end()) {
-    faults->push_back(absl::StrCat("tensor ", name, ": is missing"));
+    const auto odd = header.odd_types.find(name);
+    faults->push_back(odd == header.odd_types.end()
+                          ? absl::StrCat("tensor ", name, ": is missing")
+                          : absl::StrCat("tensor ", name, ": dtype ", odd->second,
+                                         " is not supported; supported for weights: F32, F16, BF16"));
     return;
   }
   const TensorInfo& info = it->second;
@@ -217,14 +223,43 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
 }
 
 // A stored head beside a tied one (exporters write both), or GGUF's RoPE factors, which the header has read.
-bool IsKnownSurplus(const std::string& name, const TensorInfo& info, const CheckpointHeader& header) {
+bool IsKnownSurplus(const std::string& name, const TensorInfo& info, const CheckpointHeader& header,
+                    const std::string& head) {
   if (header.format == CheckpointFormat::kGguf) return name == "rope_freqs.weight";
   if (IsBuffer(name)) return true;
-  return name == "lm_head.weight" && header.config.tied &&
+  return name == head && header.config.tied &&
          info.shape == std::vector<int64_t>{header.config.vocab, header.config.hidden};
 }
 
 }  // namespace
+
+std::string DecoderPrefix(const CheckpointHeader& header) {
+  if (header.format == CheckpointFormat::kGguf) return "";
+  const Architecture a = header.config.architecture;
+  const bool gpt = a == Architecture::kGpt2 || a == Architecture::kPangu;
+  const std::string usual = a == Architecture::kGpt2 ? "" : gpt ? "transformer." : "model.";
+  const std::string embedding = gpt ? "wte.weight" : "embed_tokens.weight";
+  const std::string first_layer = gpt ? "h.0.ln_1.weight" : "layers.0.input_layernorm.weight";
+  if (header.tensors.contains(usual + embedding)) return usual;
+  std::optional<std::string> found;
+  for (const auto& [name, info] : header.tensors) {
+    if (!name.ends_with(embedding)) continue;
+    const std::string prefix = name.substr(0, name.size() - embedding.size());
+    const bool whole_names = prefix.empty() || prefix.ends_with('.');
+    if (!whole_names || !header.tensors.contains(prefix + first_layer)) continue;
+    if (!found || prefix.size() < found->size()) found = prefix;
+  }
+  return found.value_or(usual);
+}
+
+std::string HeadName(const CheckpointHeader& header, const std::string& prefix) {
+  const std::string head = "lm_head.weight";
+  const std::string whole = prefix.ends_with("model.") ? prefix.substr(0, prefix.size() - 6) : prefix;
+  for (const std::string& before : {std::string(), whole, prefix}) {
+    if (header.tensors.contains(before + head)) return before + head;
+  }
+  return head;
+}
 
 std::vector<TensorRow> TensorTable(const CheckpointHeader& header) { return TableBuilder(header).Build(); }
 
@@ -240,10 +275,25 @@ std::vector<std::string> CheckTensors(const CheckpointHeader& header, const std:
   }
   std::vector<std::string> faults, surplus;
   for (const std::string& name : order) CheckOne(name, wanted[name], header, &faults);
+  const auto none = [&](const std::string& name) {
+    return !header.tensors.contains(name) && !header.odd_types.contains(name);
+  };
+  if (!header.tensors.empty() && std::all_of(order.begin(), order.end(), none)) {
+    // Hundreds of lines would say no more.
+    return {absl::StrCat("none of the ", order.size(), " tensors of the model (", header.config.architecture_name,
+                         ") is there: the first is ", order[0], ", the files have ", header.tensors.begin()->first,
+                         " and ", header.tensors.size() - 1, " others")};
+  }
+  const std::string head = HeadName(header, DecoderPrefix(header));
   for (const auto& [name, info] : header.tensors) {
-    if (wanted.contains(name) || IsKnownSurplus(name, info, header)) continue;
+    if (wanted.contains(name) || IsKnownSurplus(name, info, header, head)) continue;
     surplus.push_back(absl::StrCat("tensor ", name, ": is surplus: the model (", header.config.architecture_name,
                                    ") has no such tensor"));
+  }
+  for (const auto& [name, type] : header.odd_types) {
+    if (wanted.contains(name)) continue;
+    surplus.push_back(absl::StrCat("tensor ", name, ": is surplus, of dtype ", type, ": the model (",
+                                   header.config.architecture_name, ") has no such tensor"));
   }
   for (auto* list : {&faults, &surplus}) {
     if (list->size() <= kMostFaults) continue;

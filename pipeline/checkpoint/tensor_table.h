@@ -48,6 +48,12 @@ struct TensorRow {
   Slice slice = Slice::kWhole;
 };
 
+// What stands before the names of the decoder's tensors ("layers.0.…") in a folder's files: "model.", nothing in a base
+// model's own, "language_model.model." and the like where it is a part of a larger model.
+std::string DecoderPrefix(const CheckpointHeader& header);
+// The head that such a file stores or, where it stores none, should store.
+std::string HeadName(const CheckpointHeader& header, const std::string& prefix);
+
 // Rows for every tensor that the model needs (a tied head has none of its own: kHead's row names the embedding).
 std::vector<TensorRow> TensorTable(const CheckpointHeader& header);
 // All faults of the checkpoint against the table; empty: fine. Known buffers without meaning (attn.bias, masked_bias,
