@@ -58,7 +58,7 @@ struct StepSequence {
   LogitRows logits = LogitRows::kNone;
   int32_t next_id = -1;  // with kAll: the id that follows the last row when it is known (a prompt chunk before the
                          // last); no sample is then drawn. -1: the last row is sampled from
-  StepTables blocks;  // per cache group: appended to the table (or the whole table, see below); none: nothing new
+  StepTables blocks;     // per cache group: appended to the table (or the whole table, see below); none: nothing new
   bool whole_tables = false;         // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;  // when new or changed
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
@@ -91,7 +91,7 @@ struct SequenceResult {
   Samples samples;             // zero or more
   std::vector<Sample> prompt;  // LogitRows::kAll: for each row whose next id is known (all but the last row, and the
                                // last too when next_id >= 0), that id with its log-probability, in row order
-  absl::Status status;  // not OK: this sequence has failed (NaN in its logits); no samples
+  absl::Status status;         // not OK: this sequence has failed (NaN in its logits); no samples
 };
 
 struct StepResult {

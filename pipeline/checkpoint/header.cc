@@ -68,7 +68,8 @@ absl::Status WithPath(const std::string& path, const absl::Status& status) {
 absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_needed) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
+  if (!std::filesystem::exists(status))
+    return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
   const bool folder = std::filesystem::is_directory(status);
   auto header = folder ? ReadFolderHeader(path, weights_needed || HasWeights(path)) : ReadGguf(path);
   if (!header.ok()) return WithPath(path, header.status());

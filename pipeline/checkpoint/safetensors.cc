@@ -32,9 +32,7 @@ std::optional<DType> DTypeOf(const std::string& name) {
   return it == known.end() ? std::nullopt : std::optional(it->second);
 }
 
-std::string Shown(const std::string& name) {
-  return name.size() > 200 ? absl::StrCat(name.substr(0, 200), "…") : name;
-}
+std::string Shown(const std::string& name) { return name.size() > 200 ? absl::StrCat(name.substr(0, 200), "…") : name; }
 
 // A list of whole numbers below 2^63, or nothing.
 std::optional<std::vector<uint64_t>> Numbers(const json& value, size_t most) {
