@@ -228,7 +228,7 @@ TEST_F(LoadTest, SettingsGoThroughTheSameReader) {
 }
 
 // `log` was one value before it had two keys, and still may be.
-TEST_F(LoadTest, TheLogsLevelMayStandAlone) {
+TEST_F(LoadTest, LogMayBeALevelOrAMap) {
   const auto log = [&](const std::string& yaml, const std::vector<std::string>& settings) {
     const auto d = LoadDeployment(Write("d.yaml", "model: m\n" + yaml), settings);
     return d.ok() ? Cat(d->log.level, d->log.requests ? " with requests" : " without") : std::string(Error(d));
@@ -244,7 +244,7 @@ TEST_F(LoadTest, TheLogsLevelMayStandAlone) {
   EXPECT_NE(log("log: [info]\n", {}).find("log: expected a map, not a list"), std::string::npos);
 }
 
-TEST_F(LoadTest, OriginsAreAListOrOne) {
+TEST_F(LoadTest, AllowedOriginsAreAListOrOneValue) {
   const auto origins = [&](const std::string& value) -> std::vector<std::string> {
     const auto d = LoadDeployment(Write("d.yaml", "model: m\nrest: {allowed_origins: " + value + "}\n"), {});
     return d.ok() ? d->rest.allowed_origins : std::vector<std::string>{std::string(Error(d))};

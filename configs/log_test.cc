@@ -9,7 +9,7 @@
 namespace pangea {
 namespace {
 
-TEST(Log, WhatCouldForgeALineIsEscaped) {
+TEST(Log, ControlCharactersAndLineEndsAreEscaped) {
   EXPECT_EQ(Printable("plain é 中 😀 \"quoted\""), "plain é 中 😀 \"quoted\"");
   EXPECT_EQ(Printable("a\nb\rc\td"), "a\\x0ab\\x0dc\\x09d");
   EXPECT_EQ(Printable(std::string_view("\0\x1b[31m\x7f", 7)), "\\x00\\x1b[31m\\x7f");
@@ -24,8 +24,8 @@ TEST(Log, WhatCouldForgeALineIsEscaped) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
 }
 
-// Nobody reads the log: whoever writes to it goes on, and says later what was lost.
-TEST(Log, AFullPipeHoldsNobodyUp) {
+// Nobody reads the pipe: writing to the log must not wait, and the number of lost lines is told later.
+TEST(Log, AFullPipeDoesNotBlockTheWriter) {
   CapturedLog log;
   const std::string line(1000, 'x');
   for (int i = 0; i < 2000; ++i) LogInfo("%s", line);  // more than any pipe holds by default

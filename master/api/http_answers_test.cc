@@ -58,7 +58,8 @@ std::vector<EarlyCase> EarlyCases() {
   };
 }
 
-// Nothing of these bodies is waited for, asked for or held: not even all of them together keep one request out.
+// None of these bodies is waited for, asked for (100 Continue) or charged to limits.bodies: all of these connections
+// stay open, and a request that needs nearly the whole of limits.bodies still gets in.
 TEST_F(HttpAnswers, WhatTheHeadDecidesIsAnsweredBeforeTheBody) {
   server.deployment.limits.bodies = server.deployment.limits.body = 10000;
   server.deployment.limits.connections = 1000;
@@ -83,7 +84,7 @@ TEST_F(HttpAnswers, WhatTheHeadDecidesIsAnsweredBeforeTheBody) {
   EXPECT_EQ(Call(Post(kChat, ChatBody({{"user", std::string(9000, 'u')}}), kAlice)).status, 200);
 }
 
-TEST_F(HttpAnswers, WithoutABodyTheConnectionGoesOn) {
+TEST_F(HttpAnswers, ConnectionStaysOpenAfterAnErrorWithoutABody) {
   UseKeys();
   Open();
   Socket s(doors->rest_url());
@@ -98,7 +99,7 @@ TEST_F(HttpAnswers, WithoutABodyTheConnectionGoesOn) {
   EXPECT_EQ(TakeReply(s).status, 200);
 }
 
-TEST_F(HttpAnswers, TheSizeOfABodyIsJudgedAfterWhoseItIs) {
+TEST_F(HttpAnswers, BodySizeIsCheckedAfterPathAndKey) {
   UseKeys();
   Open();
   const std::string large = "Content-Type: application/json\r\nContent-Length: 209715200\r\n";
@@ -108,7 +109,7 @@ TEST_F(HttpAnswers, TheSizeOfABodyIsJudgedAfterWhoseItIs) {
 }
 
 // RFC 9110, 10.1.1: "a server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore it".
-TEST_F(HttpAnswers, ExpectationsOfHttp10AreIgnored) {
+TEST_F(HttpAnswers, ExpectHeaderIsIgnoredInHttp10) {
   Open();
   Answering("canary");
   for (const char* expect : {"100-continue", "magic"}) {
@@ -120,7 +121,7 @@ TEST_F(HttpAnswers, ExpectationsOfHttp10AreIgnored) {
   }
 }
 
-TEST_F(HttpAnswers, PathsThatAreNoneNameTheNearest) {
+TEST_F(HttpAnswers, UnknownPathsNameTheNearestRoute) {
   Open();
   const auto message = [&](const std::string& path) {
     const Reply reply = Call(Get(path));
@@ -157,7 +158,7 @@ TEST_F(HttpAnswers, PathsThatAreNoneNameTheNearest) {
   EXPECT_LT(message("/" + std::string(5000, 'a')).size(), 500u);
 }
 
-TEST_F(HttpAnswers, SlashesAtAPathsEndSayNothing) {
+TEST_F(HttpAnswers, TrailingSlashesAreIgnored) {
   Open();
   Answering("canary");
   for (const char* path : {"/v1/models", "/v1/models/", "/v1/models//"})
@@ -167,7 +168,7 @@ TEST_F(HttpAnswers, SlashesAtAPathsEndSayNothing) {
   EXPECT_EQ(Call(Post("/v1/chat/completions/", ChatBody())).status, 200);
 }
 
-TEST_F(HttpAnswers, AMethodThatIsNoneIsToldWhichAre) {
+TEST_F(HttpAnswers, WrongMethodIsToldTheAllowedOnes) {
   Open();
   const Reply chat = Call(Get(kChat)), models = Call(Post("/v1/models", "{}"));
   EXPECT_EQ(chat.status, 405);
@@ -176,7 +177,7 @@ TEST_F(HttpAnswers, AMethodThatIsNoneIsToldWhichAre) {
   EXPECT_EQ(models.json()["error"]["message"], "/v1/models does not take POST, but GET, HEAD, OPTIONS");
 }
 
-TEST_F(HttpAnswers, TheTokenizerIsDescribed) {
+TEST_F(HttpAnswers, TokenizerInfoNeedsAKey) {
   UseKeys();
   Open();
   EXPECT_EQ(Call(Get("/tokenizer_info")).status, 401);
@@ -214,8 +215,8 @@ TEST_F(HttpAnswers, WithoutKeysForeignPagesAreRefused) {
   }
 }
 
-// A page that has no key gets nothing, and what it asks without one its browser keeps from it.
-TEST_F(HttpAnswers, WithKeysTheKeyDecides) {
+// A page without a key gets 401, and without CORS headers its browser hides every answer from it.
+TEST_F(HttpAnswers, WithKeysForeignPagesAreNotRefused) {
   UseKeys();
   Open();
   Answering("canary");
@@ -228,7 +229,7 @@ TEST_F(HttpAnswers, WithKeysTheKeyDecides) {
             std::string::npos);
 }
 
-TEST_F(HttpAnswers, PagesThatAreAllowedMayReadEveryAnswer) {
+TEST_F(HttpAnswers, AllowedOriginsGetCorsHeadersOnEveryAnswer) {
   server.deployment.rest.allowed_origins = {"https://app.example"};
   Open();
   Answering("canary");
@@ -253,7 +254,7 @@ TEST_F(HttpAnswers, PagesThatAreAllowedMayReadEveryAnswer) {
   EXPECT_EQ(Call(Get("/v1/models", "Origin: https://other.example\r\n")).status, 403);
 }
 
-TEST_F(HttpAnswers, BrowsersAskBeforeThePageDoes) {
+TEST_F(HttpAnswers, PreflightRequestsOfAllowedOrigins) {
   server.deployment.rest.allowed_origins = {"https://app.example"};
   UseKeys();
   Open();
@@ -275,7 +276,7 @@ TEST_F(HttpAnswers, BrowsersAskBeforeThePageDoes) {
   EXPECT_EQ(Call(Get("/nope", "Origin: https://app.example\r\n", "OPTIONS")).status, 404) << "no browser's question";
 }
 
-TEST_F(HttpAnswers, AStarAllowsEveryPage) {
+TEST_F(HttpAnswers, StarAllowsEveryOrigin) {
   server.deployment.rest.allowed_origins = {"*"};
   Open();
   Answering("canary");
@@ -286,8 +287,9 @@ TEST_F(HttpAnswers, AStarAllowsEveryPage) {
   }
 }
 
-// However much lies unread behind its request: other requests, or one with a body that is as large as any may be.
-TEST_F(HttpAnswers, AClientThatHasGoneIsNoticedBehindWhatItSentAhead) {
+// However much input is unread behind the request: many small requests, one with a large body, or rubbish beyond every
+// limit.
+TEST_F(HttpAnswers, ClientThatIsGoneIsNoticedBehindUnreadInput) {
   Open();
   std::string requests;
   while (requests.size() < 300'000) requests += Get("/version");
@@ -311,7 +313,7 @@ TEST_F(HttpAnswers, AClientThatHasGoneIsNoticedBehindWhatItSentAhead) {
 }
 
 // What was sent ahead is served in its turn.
-TEST_F(HttpAnswers, RequestsThatWaitBehindALongOneAreServed) {
+TEST_F(HttpAnswers, PipelinedRequestsBehindALongOneAreServed) {
   Open();
   Socket s(doors->rest_url());
   s.Send(Post(kChat, ChatBody()));
@@ -330,9 +332,9 @@ TEST_F(HttpAnswers, RequestsThatWaitBehindALongOneAreServed) {
   EXPECT_EQ(TakeReply(s).json()["choices"][0]["text"], "second");
 }
 
-// More than a body may have, or than there is room for, is not kept: the answer under way comes, and says that it is
-// the last.
-TEST_F(HttpAnswers, WhatIsSentFarAheadIsDropped) {
+// More pipelined input than a body may have is not kept: the client gets the answer that it waits for, then the
+// connection closes.
+TEST_F(HttpAnswers, TooMuchPipelinedInputClosesAfterTheAnswer) {
   server.deployment.limits.bodies = 3 << 20;
   Open();
   Socket s(doors->rest_url());
@@ -349,9 +351,9 @@ TEST_F(HttpAnswers, WhatIsSentFarAheadIsDropped) {
   EXPECT_EQ(Call(Post(kChat, ChatBody({{"user", std::string(1'000'000, 'u')}}))).status, 200) << "nothing is held";
 }
 
-// A text thread is still at the answer when its client goes: nobody takes it from under its hands, and no answer is
-// counted that was not given.
-TEST_F(HttpAnswers, AClientThatGoesWhileItsTextIsMade) {
+// The client resets the connection while a text thread still writes the reply: the reply must be left to that thread,
+// and no answer that was never sent is counted.
+TEST_F(HttpAnswers, ClientThatResetsDuringTokenizeIsCountedAsGone) {
   std::mutex mutex;
   mutex.lock();
   std::atomic<bool> working{false};
@@ -408,7 +410,7 @@ bool HasIpv6() {
   return has;
 }
 
-TEST_F(HttpAnswers, EveryAddressMeansBothKinds) {
+TEST_F(HttpAnswers, WildcardsListenOnIpv4AndIpv6) {
   for (const std::string listen : {"*:0", "0.0.0.0:0", "[::]:0"}) {
     if (listen[0] == '[' && !HasIpv6()) continue;
     server.deployment.rest.listen = server.deployment.grpc.listen = listen;

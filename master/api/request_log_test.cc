@@ -39,7 +39,7 @@ TEST(RequestText, IdsThatCouldForgeALineAreReplaced) {
 }
 
 // A chat template may refuse a conversation by quoting it.
-TEST(RequestText, WordsOfTheTemplateStayOut) {
+TEST(RequestText, TemplateErrorsAreNotLoggedWordForWord) {
   EXPECT_EQ(LogReason(BadParam("temperature", "'temperature' is too hot")), "'temperature' is too hot");
   EXPECT_EQ(LogReason(Unlogged(BadParam("messages", "I will not talk of \"my secret\""))),
             "'messages' was refused by the model's chat template or tokenizer");
@@ -122,7 +122,7 @@ TEST_F(RequestLogTest, NeverAPromptOrAnAnswer) {
   EXPECT_FALSE(absl::StrContains(all, "answer")) << all;
 }
 
-TEST_F(RequestLogTest, EndsThatCameEarlyAreTold) {
+TEST_F(RequestLogTest, GoneClientsAndFailedStreamsAreTold) {
   Open();
   Socket gone(doors->rest_url()), stream(doors->rest_url());
   gone.Send(Post(kChat, ChatBody(), "X-Request-Id: gone\r\n"));
@@ -182,7 +182,7 @@ TEST_F(RequestLogTest, TheGrpcDoorLogsLikewise) {
   EXPECT_NE(log.WaitLine("gRPC Tokenize OK"), "");
 }
 
-TEST_F(RequestLogTest, MayBeSilencedAndLeavesRoutineOut) {
+TEST_F(RequestLogTest, HealthChecksAreOnlyLoggedAtDebugAndLogRequestsSilences) {
   Open();
   for (const char* path : {"/health", "/metrics", "/health/live"}) Call(Get(path));
   Call(Get("/version", "X-Request-Id: told\r\n"));
