@@ -28,7 +28,6 @@ PANGEA_INLINE I32 Bf16Bits(F32 a) {
   const Mask nan = LessInt(I32(0x7f800000), AndInt(u, I32(0x7fffffff)));
   return SelectInt(nan, OrInt(ShiftRight<16>(u), I32(0x40)), rounded);
 }
-PANGEA_INLINE void StoreBf16(void* p, F32 a) { StoreU16(p, Bf16Bits(a)); }
 
 // Up to 16 of n elements from p + i.
 PANGEA_INLINE F32 LoadSome(const float* p, int64_t left) { return left >= 16 ? Load(p) : LoadPartial(p, left); }

@@ -133,10 +133,6 @@ PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) {
 PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) {
   return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstN(n).v, p));
 }
-// The lanes, which fit 16 unsigned bits.
-PANGEA_INLINE void StoreU16(void* p, I32 a) {
-  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
-}
 PANGEA_INLINE void StoreF16(void* p, F32 a) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
