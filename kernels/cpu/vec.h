@@ -16,7 +16,6 @@ constexpr PANGEA_INLINE T Larger(T a, T b) {
   return a > b ? a : b;
 }
 
-PANGEA_INLINE F32 LoadBf16(const void* p) { return AsFloat(ShiftLeft<16>(LoadU16(p))); }
 PANGEA_INLINE F32 LoadBf16Partial(const void* p, int64_t n) { return AsFloat(ShiftLeft<16>(LoadU16Partial(p, n))); }
 PANGEA_INLINE F32 LoadI8(const void* p) { return ToFloat(LoadS8(p)); }
 PANGEA_INLINE F32 LoadI8Partial(const void* p, int64_t n) { return ToFloat(LoadS8Partial(p, n)); }

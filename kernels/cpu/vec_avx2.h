@@ -174,6 +174,7 @@ PANGEA_INLINE I32 LoadU16(const void* p) {
   const __m128i* q = static_cast<const __m128i*>(p);
   return {_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), _mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1))};
 }
+PANGEA_INLINE F32 LoadBf16(const void* p) { return AsFloat(ShiftLeft<16>(LoadU16(p))); }
 PANGEA_INLINE I32 LoadS8(const void* p) {
   const __m128i q = _mm_loadu_si128(static_cast<const __m128i*>(p));
   return {_mm256_cvtepi8_epi32(q), _mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))};
