@@ -26,7 +26,7 @@ Isa Detect() {
   if (!avx2) return Isa::kReference;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+                      __builtin_cpu_supports("avx512vnni");
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;
 }
 

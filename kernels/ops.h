@@ -80,8 +80,8 @@ class Activations {
   std::unique_ptr<Impl> impl_;
 };
 
-// Prepares x [M, K] (row pitch ldx elements) for products with weights of w's dtype: f32 as it is, bf16 rounded to
-// nearest even, quantised row by row, 32 at a time, to 16 or 8 bits.
+// Prepares x [M, K] (row pitch ldx elements) for products with weights of w's dtype: f32, f16 and bf16 take it as it
+// is; quantised row by row, 32 at a time, to 16 or 8 bits.
 void PackActivations(const float* x, int64_t m, int64_t ldx, const Weight& w, ActivationBits bits, Activations* out,
                      ThreadPool& pool);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.

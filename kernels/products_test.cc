@@ -10,8 +10,8 @@ namespace {
 
 constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
 
-// Bound on |y - exact|: what rounding the activations moves, and one rounding a step of the sum (three for quantised
-// blocks).
+// Bound on |y - exact|: what rounding the activations moves (quantised weights only), and one rounding a step of the
+// sum (three for quantised blocks).
 double Tolerance(DType dtype, ActivationBits bits, const float* x, const double* w, int64_t k) {
   double moved = 0, size = 0;
   for (int64_t b = 0; b < k; b += 32) {
@@ -21,7 +21,6 @@ double Tolerance(DType dtype, ActivationBits bits, const float* x, const double*
     for (int64_t i = b; i < end; ++i) {
       double step = 0;
       if (IsQuantised(dtype)) step = 0.5001 * amax / (bits == ActivationBits::k16 ? 32639 : 127);
-      if (dtype == DType::kBF16) step = std::fabs(static_cast<double>(x[i])) * 0x1p-8;
       moved += std::fabs(w[i]) * step;
       size += std::fabs(w[i] * x[i]) + std::fabs(w[i]) * (IsQuantised(dtype) ? amax * 0.1 : 0);
     }
@@ -29,14 +28,12 @@ double Tolerance(DType dtype, ActivationBits bits, const float* x, const double*
   return moved + size * static_cast<double>(k + 8) * 0x1p-23;
 }
 
-// Counts results outside the bound; `w` are the values to compare with, [n][k].
-int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m,
-                ThreadPool& pool) {
+// Counts values of y outside the bound around x times `w`, which has the values to compare with, [n][k].
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, const std::vector<float>& x,
+                const std::vector<float>& y, ActivationBits bits) {
   const int64_t k = stored.k;
-  const std::vector<float> x = Normal(m * k, 7);
-  const std::vector<float> y = Product(x, m, PackWhole(stored, pool), pool, bits);
   int64_t outside = 0;
-  for (int64_t i = 0; i < m; ++i) {
+  for (int64_t i = 0; i * k < static_cast<int64_t>(x.size()); ++i) {
     for (int64_t j = 0; j < stored.n; ++j) {
       double exact = 0;
       for (int64_t e = 0; e < k; ++e) exact += w[j * k + e] * x[i * k + e];
@@ -45,6 +42,12 @@ int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, Activa
     }
   }
   return outside;
+}
+
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m,
+                ThreadPool& pool) {
+  const std::vector<float> x = Normal(m * stored.k, 7);
+  return Outside(stored, w, x, Product(x, m, PackWhole(stored, pool), pool, bits), bits);
 }
 
 TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
@@ -75,6 +78,20 @@ TEST(Products, TheToleranceSeesWrongWeights) {
     std::vector<double> wrong = w.value;  // neighbours in k swapped in one place of each column
     for (int64_t j = 0; j < w.n; ++j) std::swap(wrong[j * w.k + 17], wrong[j * w.k + 18]);
     EXPECT_GT(Outside(w, wrong, ActivationBits::k16, 4, pool), 40) << Info(dtype).name;
+  }
+}
+
+TEST(Products, TheToleranceSeesActivationsRoundedToBf16) {
+  ThreadPool pool(1);
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const StoredWeight w = MakeWeight(dtype, 37, 96, 14);
+    const std::vector<float> x = Normal(8 * w.k, 15);
+    std::vector<float> rounded = x;
+    for (float& f : rounded) f = Bf16ToF32(F32ToBf16(f));
+    const Weight packed = PackWhole(w, pool);
+    EXPECT_EQ(Outside(w, w.value, x, Product(x, 8, packed, pool), ActivationBits::k16), 0) << Info(dtype).name;
+    EXPECT_GT(Outside(w, w.value, x, Product(rounded, 8, packed, pool), ActivationBits::k16), 8 * w.n / 2)
+        << Info(dtype).name;
   }
 }
 
@@ -271,6 +288,42 @@ TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
       EXPECT_EQ(packed.vectors(), program.vectors());
       EXPECT_EQ(Differences(Product(x, m, packed, pool), ByHand(w, x, m, program, pool)), 0)
           << Info(dtype).name << " round " << round;
+    }
+  }
+}
+
+// The same weights, widened and stored as f32. On bits, as arithmetic flushes subnormals.
+StoredWeight WidenedToF32(const StoredWeight& w) {
+  StoredWeight wide{DType::kF32, w.n, w.k, false, 4 * w.k, {}, w.value};
+  wide.memory.resize(static_cast<size_t>(1 + 4 * w.n * w.k));
+  for (int64_t i = 0; i < w.n * w.k; ++i) {
+    uint16_t h;
+    std::memcpy(&h, w.memory.data() + 1 + 2 * i, 2);
+    const float f = w.dtype == DType::kF16 ? F16ToF32(h) : Bf16ToF32(h);
+    std::memcpy(wide.data() + 4 * i, &f, 4);
+  }
+  return wide;
+}
+
+TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  std::mt19937 generator(53);
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
+      ThreadPool pool(1 + static_cast<int>(m) % 3);
+      const int64_t n = 1 + generator() % 150, k = 1 + generator() % 130;
+      StoredWeight w = MakeWeight(dtype, n, k, generator());
+      for (const bool extreme : {false, true}) {
+        // Every pattern of 16 bits may come: zeros of either sign, subnormals, infinities, NaN.
+        for (int64_t i = 0; i < n * k && extreme; ++i) PutHalf(w.data() + 2 * i, static_cast<uint16_t>(generator()));
+        const std::vector<float> x = extreme ? Extremes(m * k) : Normal(m * k, generator());
+        const LeafProgram program = RandomProgram(k, SplitUnit(dtype), generator);
+        EXPECT_EQ(Differences(Product(x, m, PackWhole(w, pool, program), pool),
+                              Product(x, m, PackWhole(WidenedToF32(w), pool, program), pool)),
+                  0)
+            << Info(dtype).name << " N=" << n << " K=" << k << " M=" << m << (extreme ? " extreme" : "");
+      }
     }
   }
 }

@@ -45,17 +45,17 @@ std::vector<Column> Columns(std::span<const WeightRows> runs) {
   return columns;
 }
 
-// One panel: `columns` (at most `width`) of Element over k, `group` successive k of one column lying together.
+// One panel: `columns` (at most `width`) of Element over k.
 template <class Element>
-void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, int64_t group, std::byte* out) {
+void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
   constexpr int64_t kBlock = 64;  // k at a time, so that the scattered lines stay in the first cache
   for (int64_t k0 = 0; k0 < k; k0 += kBlock) {
     const int64_t k1 = std::min(k, k0 + kBlock);
     for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
       const Column& c = columns[j];
       for (int64_t i = k0; i < k1; ++i) {
-        std::memcpy(out + ((i / group * width + j) * group + i % group) * static_cast<int64_t>(sizeof(Element)),
-                    c.data + i * c.step, sizeof(Element));
+        std::memcpy(out + (i * width + j) * static_cast<int64_t>(sizeof(Element)), c.data + i * c.step,
+                    sizeof(Element));
       }
     }
   }
@@ -85,11 +85,10 @@ void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std:
 void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
   switch (dtype) {
     case DType::kF32:
-      return PackPlain<uint32_t>(columns, width, k, 1, out);
+      return PackPlain<uint32_t>(columns, width, k, out);
     case DType::kF16:
-      return PackPlain<uint16_t>(columns, width, k, 1, out);
     case DType::kBF16:
-      return PackPlain<uint16_t>(columns, width, k, 2, out);
+      return PackPlain<uint16_t>(columns, width, k, out);
     default:
       return PackQuantised(dtype, columns, k, out);
   }
@@ -130,8 +129,7 @@ int PanelColumns(DType dtype) { return IsQuantised(dtype) ? kPanel : kSuperPanel
 
 int64_t PanelBytes(DType dtype, int64_t k, int64_t columns) {
   if (IsQuantised(dtype)) return columns / kPanel * (k / 32) * CellBytes(dtype);
-  const int64_t padded = dtype == DType::kBF16 ? RoundUp(k, 2) : k;
-  return columns * padded * Info(dtype).bytes;
+  return columns * k * Info(dtype).bytes;
 }
 
 int LeafProgram::vectors() const {
@@ -168,7 +166,7 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
       const int64_t count = std::min(width, w.n - p * width);
       const int64_t padded = RoundUp(count, kPanel);
       std::byte* out = w.data.get() + p * w.panel_bytes;
-      if (count < padded || k % 2 != 0) std::memset(out, 0, static_cast<size_t>(PanelBytes(dtype, k, padded)));
+      if (count < padded) std::memset(out, 0, static_cast<size_t>(PanelBytes(dtype, k, padded)));
       PackPanel(dtype, std::span(columns).subspan(p * width, count), padded, k, out);
     }
   };

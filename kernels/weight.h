@@ -1,8 +1,8 @@
 // How a packed weight lies in memory; the same for every instruction set. N is padded to a multiple of 16 columns with
 // zeros.
 //
-// f32, f16: super-panels of 64 columns (the last 16, 32, 48 or 64), each [k][columns]. bf16: the same over pairs of k,
-//   [k/2][columns][2], an odd last k paired with zero. So one sequential stream feeds four independent chains.
+// f32, f16, bf16: super-panels of 64 columns (the last 16, 32, 48 or 64), each [k][columns]. So one sequential stream
+//   feeds four independent chains.
 // Quantised: panels of 16 columns, each a run of cells of 32 k.
 //   q8_0 cell, 544 bytes: 8 lines of 64 (line j: 16 columns x k 4j..4j+3, stored w + 128), then 16 f16 scales.
 //   q4_0 cell, 288 bytes: 4 lines of 64 (line j: 16 columns x 4 bytes; low nibble k 4j..4j+3, high nibble k

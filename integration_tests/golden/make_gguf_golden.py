@@ -5,7 +5,9 @@ Written with gguf 0.19, numpy 2.4, safetensors 0.8: make_gguf_golden.py CASES_DI
 
 Each file is one of the checkpoints of make_golden.py under the names and in the layout of llama.cpp's converters (Llama's query and key
 rows permuted for adjacent RoPE pairs; Llama 3's scaling as rope_freqs.weight). NAME.json beside NAME.gguf has the fields of
-make_golden.py's expected.json; the reference runs in float64 on the values that the file's own blocks stand for.
+make_golden.py's expected.json; the reference runs in float64 on the values that the file's own blocks stand for. Files of F32, F16
+and BF16 have two fields more: `paged`, the log-probabilities with keys and values rounded to float16, as the server's pages hold them,
+and `rounded`, those with the activations of every product rounded to bfloat16 besides, which a server must not give.
 """
 
 import json, math, pathlib, sys
@@ -24,6 +26,9 @@ FILES = {
     "llama3-q8_0": ("llama3", T.Q8_0),
     "qwen3-f16": ("qwen3", T.F16),
     "gpt2-f32": ("gpt2", T.F32),
+    "gpt2-f16": ("gpt2", T.F16),
+    "gpt2-bf16": ("gpt2", T.BF16),
+    "llama3-bf16": ("llama3", T.BF16),
 }
 
 
@@ -166,10 +171,22 @@ def write(path, cfg, tensors, kind, folder):
     return kept, factors
 
 
-class Model:
-    """Forward pass in float64 on the file's own tensors (adjacent pairs for llama)."""
+def float16(x):
+    return x.astype(np.float16).astype(np.float64)
 
-    def __init__(self, cfg, w, factors):
+
+def bfloat16(x):
+    """float64 values rounded to bfloat16, nearest even"""
+    u = x.astype(np.float32).view(np.uint32)
+    return ((u + 0x7FFF + (u >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+class Model:
+    """Forward pass in float64 on the file's own tensors (adjacent pairs for llama); `page` is applied to keys and values, `take` to
+    what a product takes."""
+
+    def __init__(self, cfg, w, factors, page=lambda x: x, take=lambda x: x):
+        self.page, self.take = page, take
         self.c, self.w, self.arch = cfg, w, cfg["model_type"]
         self.heads = cfg.get("num_attention_heads", cfg.get("n_head"))
         self.kv = cfg.get("num_key_value_heads", self.heads)
@@ -190,7 +207,7 @@ class Model:
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.c["rms_norm_eps"]) * self.w[key + ".weight"]
 
     def lin(self, x, key):
-        return x @ self.w[key + ".weight"].T + self.w.get(key + ".bias", 0)
+        return self.take(x) @ self.w[key + ".weight"].T + self.w.get(key + ".bias", 0)
 
     def rope(self, x):
         a = np.arange(len(x))[:, None] * self.freq
@@ -217,6 +234,7 @@ class Model:
                 q, k = self.norm(q, b + "attn_q_norm"), self.norm(k, b + "attn_k_norm")
             if self.arch != "gpt2":
                 q, k = self.rope(q), self.rope(k)
+            k, v = self.page(k), self.page(v)
             o = np.empty_like(q)
             for h in range(self.heads):
                 g = h // (self.heads // self.kv)
@@ -232,12 +250,16 @@ class Model:
                 g = self.lin(a, b + "ffn_gate")
                 u = g / (1 + np.exp(-g)) * u
             x = x + self.lin(u, b + "ffn_down")
-        return self.norm(x, "output_norm") @ self.w.get("output.weight", self.w["token_embd.weight"]).T
+        return self.take(self.norm(x, "output_norm")) @ self.w.get("output.weight", self.w["token_embd.weight"]).T
 
 
 def log_softmax(x):
     x = x - x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def of_prompt(lp, ids):
+    return [round(float(lp[i, ids[i + 1]]), 6) for i in range(len(ids) - 1)]
 
 
 OUT.mkdir(parents=True, exist_ok=True)
@@ -261,12 +283,17 @@ for name, (case, kind) in FILES.items():
         made.append(
             dict(
                 prompt=ids,
-                logprob=[round(float(lp[i, ids[i + 1]]), 6) for i in range(len(ids) - 1)],
+                logprob=of_prompt(lp, ids),
                 top=[[int(a), round(float(lp[-1, a]), 6)] for a in top],
                 greedy=greedy,
                 margin=margin,
             )
         )
+    if kind in (T.F32, T.F16, T.BF16):
+        for field, take in (("paged", lambda x: x), ("rounded", bfloat16)):
+            coarse = Model(cfg, kept, factors, float16, take)
+            for c in made:
+                c[field] = of_prompt(log_softmax(coarse.logits(np.array(c["prompt"]))), c["prompt"])
     # Where the file holds the checkpoint's own values, the reference must give Transformers' numbers.
     far = max(abs(a - b) for x, y in zip(source, made) for a, b in zip(x["logprob"], y["logprob"]))
     (OUT / f"{name}.json").write_text(json.dumps(dict(dtype=kind.name.lower(), reference="float64", gguf="0.19.0", cases=made)))

@@ -59,28 +59,14 @@ void PackPlain(const PackArgs& args, int64_t row, int height) {
   }
 }
 
-void PackBf16(const PackArgs& args, int64_t row, int height) {
-  for (int r = 0; r < height; ++r) {
-    const float* x = args.x + (row + r) * args.ldx;
-    std::byte* out = args.out + row * args.row_bytes + 4 * r;
-    for (int64_t k = 0; k < args.k; k += 16) {
-      alignas(32) uint16_t half[16];  // past the end zeros
-      StoreBf16(half, LoadSome(x + k, args.k - k));
-      const int64_t pairs = Smaller<int64_t>(8, (args.k - k + 1) / 2);
-      for (int64_t p = 0; p < pairs; ++p, out += 4 * height) __builtin_memcpy(out, half + 2 * p, 4);
-    }
-  }
-}
-
 }  // namespace
 
 int64_t ActivationRowBytes(DType dtype, int64_t k, bool wide) {
   switch (dtype) {
     case DType::kF32:
     case DType::kF16:
-      return k * 4;
     case DType::kBF16:
-      return (k + 1) / 2 * 4;
+      return k * 4;
     default:
       return k / 32 * ((wide ? kBlockInts<true> : kBlockInts<false>)+kBlockTail);
   }
@@ -92,10 +78,8 @@ void PackActivations(const PackArgs& args, int64_t row_begin, int64_t row_end) {
     switch (args.dtype) {
       case DType::kF32:
       case DType::kF16:
-        PackPlain(args, row, height);
-        break;
       case DType::kBF16:
-        PackBf16(args, row, height);
+        PackPlain(args, row, height);
         break;
       default:
         args.wide ? PackQuantised<true>(args, row, height) : PackQuantised<false>(args, row, height);

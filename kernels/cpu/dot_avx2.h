@@ -76,8 +76,4 @@ PANGEA_INLINE void DotBlock(const std::byte* cell, const std::byte* ints, const 
   for (int r = 0; r < R; ++r) isum[r] = I32(low[r], high[r]);
 }
 
-// Never called: there is no bf16 instruction in this class.
-PANGEA_INLINE F32 DotBf16Native(F32 f, I32, I32) { return f; }
-inline constexpr bool kHasNativeBf16 = false;
-
 }  // namespace pangea::avx2

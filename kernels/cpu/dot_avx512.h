@@ -1,4 +1,4 @@
-// Integer and bf16 dot products on AVX-512 VNNI and BF16. Activations are two int8 planes (docs/activations.md, variant
+// Integer dot products on AVX-512 VNNI. Activations are two int8 planes (docs/activations.md, variant
 // B): for every weight line loaded, vpdpbusd with the high and with the low plane.
 #pragma once
 #include <cstddef>
@@ -76,11 +76,5 @@ PANGEA_INLINE void DotBlock(const std::byte* cell, const std::byte* ints, const 
     isum[r] = wide ? _mm512_add_epi32(_mm512_slli_epi32(high[0], 8), low[0]) : low[0];
   }
 }
-
-// Two FMAs, odd k first, under FTZ and DAZ whatever MXCSR says.
-PANGEA_INLINE F32 DotBf16Native(F32 f, I32 w, I32 x) {
-  return _mm512_dpbf16_ps(f.v, reinterpret_cast<__m512bh>(w.v), reinterpret_cast<__m512bh>(x.v));
-}
-inline constexpr bool kHasNativeBf16 = true;
 
 }  // namespace pangea::avx512

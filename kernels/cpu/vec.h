@@ -16,7 +16,6 @@ constexpr PANGEA_INLINE T Larger(T a, T b) {
   return a > b ? a : b;
 }
 
-PANGEA_INLINE F32 LoadBf16(const void* p) { return AsFloat(ShiftLeft<16>(LoadU16(p))); }
 PANGEA_INLINE F32 LoadBf16Partial(const void* p, int64_t n) { return AsFloat(ShiftLeft<16>(LoadU16Partial(p, n))); }
 PANGEA_INLINE F32 LoadI8(const void* p) { return ToFloat(LoadS8(p)); }
 PANGEA_INLINE F32 LoadI8Partial(const void* p, int64_t n) { return ToFloat(LoadS8Partial(p, n)); }
@@ -28,7 +27,6 @@ PANGEA_INLINE I32 Bf16Bits(F32 a) {
   const Mask nan = LessInt(I32(0x7f800000), AndInt(u, I32(0x7fffffff)));
   return SelectInt(nan, OrInt(ShiftRight<16>(u), I32(0x40)), rounded);
 }
-PANGEA_INLINE void StoreBf16(void* p, F32 a) { StoreU16(p, Bf16Bits(a)); }
 
 // Up to 16 of n elements from p + i.
 PANGEA_INLINE F32 LoadSome(const float* p, int64_t left) { return left >= 16 ? Load(p) : LoadPartial(p, left); }

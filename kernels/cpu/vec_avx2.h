@@ -174,6 +174,7 @@ PANGEA_INLINE I32 LoadU16(const void* p) {
   const __m128i* q = static_cast<const __m128i*>(p);
   return {_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), _mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1))};
 }
+PANGEA_INLINE F32 LoadBf16(const void* p) { return AsFloat(ShiftLeft<16>(LoadU16(p))); }
 PANGEA_INLINE I32 LoadS8(const void* p) {
   const __m128i q = _mm_loadu_si128(static_cast<const __m128i*>(p));
   return {_mm256_cvtepi8_epi32(q), _mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))};
@@ -190,11 +191,6 @@ struct Narrow {
 PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) { return LoadF16(Narrow<2>(p, n).v); }
 PANGEA_INLINE I32 LoadU16Partial(const void* p, int64_t n) { return LoadU16(Narrow<2>(p, n).v); }
 PANGEA_INLINE I32 LoadS8Partial(const void* p, int64_t n) { return LoadS8(Narrow<1>(p, n).v); }
-// The lanes, which fit 16 unsigned bits.
-PANGEA_INLINE void StoreU16(void* p, I32 a) {
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(a.lo, a.hi), 0xD8);
-  _mm256_storeu_si256(static_cast<__m256i*>(p), packed);
-}
 PANGEA_INLINE void StoreF16(void* p, F32 a) {
   __m128i* q = static_cast<__m128i*>(p);
   _mm_storeu_si128(q, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -79,20 +79,13 @@ float PlainLeaf(const ProductArgs& args, const float* a, int64_t column, int64_t
   const int64_t width = padded - first < kSuperPanel ? padded - first : kSuperPanel;
   const int64_t c = column % kSuperPanel;
   float f = 0;
-  if (args.dtype == DType::kBF16) {
-    for (int64_t k = k0; k < k1; k += 2) {  // odd k first; an odd last one meets a zero weight
-      const std::byte* pair = panel + ((k / 2 * width + c) * 2) * 2;
-      f = std::fmaf(Bf16ToF32(Half(pair + 2)), k + 1 < k1 ? a[k + 1] : 0.0f, f);
-      f = std::fmaf(Bf16ToF32(Half(pair)), a[k], f);
-    }
-    return f;
-  }
   for (int64_t k = k0; k < k1; ++k) {
     float w;
     if (args.dtype == DType::kF32) {
       std::memcpy(&w, panel + (k * width + c) * 4, 4);
     } else {
-      w = F16ToF32(Half(panel + (k * width + c) * 2));
+      const uint16_t h = Half(panel + (k * width + c) * 2);
+      w = args.dtype == DType::kF16 ? F16ToF32(h) : Bf16ToF32(h);
     }
     f = std::fmaf(w, a[k], f);
   }
@@ -115,8 +108,7 @@ void PackActivations(const PackArgs& args, int64_t row_begin, int64_t row_end) {
       for (int64_t b = 0; b < args.k / 32; ++b) QuantiseBlock(x + b * 32, args.wide, reinterpret_cast<Block*>(out) + b);
       continue;
     }
-    float* to = reinterpret_cast<float*>(out);
-    for (int64_t k = 0; k < args.k; ++k) to[k] = args.dtype == DType::kBF16 ? Bf16ToF32(F32ToBf16(x[k])) : x[k];
+    std::memcpy(out, x, static_cast<size_t>(args.k) * 4);
   }
 }
 

@@ -337,7 +337,7 @@ void CheckConfig(const ModelConfig& config, const std::string& where, std::vecto
   } else if (config.heads % config.kv_heads != 0) {
     fault("the number of heads, ", config.heads, ", is not a multiple of that of KV heads, ", config.kv_heads);
   }
-  // Even heads keep the pairs of bf16 products, and those of RoPE, inside one head.
+  // Leaves of a tree begin at even k (SplitUnit), and RoPE turns pairs inside one head.
   if (config.head_dim % 2 != 0) fault("the size of a head is ", config.head_dim, ", must be even");
   if (config.rope.rot % 2 != 0) fault("RoPE needs an even number of elements a head, not ", config.rope.rot);
   if (config.rope.rot > config.head_dim)
