@@ -2,6 +2,7 @@
 // is edited silently: "auto" stays "auto" here and is resolved by the plan. Reference page: docs/deployment.md.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,10 @@ struct AgentConfig {
 };
 
 struct Deployment {
-  std::string model;  // path: folder or .gguf; the only key without a default
-  std::string name;   // as clients ask for it; default the file's name less .gguf, or the folder's
-  int context = 0;    // tokens of prompt + generation; 0: what the checkpoint declares
+  std::string model;               // path: folder or .gguf; the only key without a default
+  std::string name;                // as clients ask for it; default the file's name less .gguf, or the folder's
+  std::vector<std::string> names;  // it answers to these too
+  int context = 0;                 // tokens of prompt + generation; 0: what the checkpoint declares
   struct Parallel {
     int pipeline = 1, tensor = 1;
     std::string transport = "auto";  // auto, shm, gloo
@@ -51,7 +53,7 @@ struct Deployment {
     int max_prompt_tokens = 0;   // 0: the context
     int max_tokens = 0;          // 0: the context
     int n = 16;
-    int stop_strings = 4;
+    int stop_strings = 256;
     int stop_bytes = 1024;
     int logit_bias = 1024;
     int top_logprobs = 20;
@@ -65,6 +67,12 @@ struct Deployment {
     int connections = 4096;
     double header_seconds = 10, body_seconds = 60, idle_seconds = 75, write_seconds = 60, request_seconds = 3600;
   } limits;
+  // What a request gets that leaves it open; nullopt: as `defaults` says.
+  struct Sampling {
+    std::string defaults = "model";  // model: the checkpoint's own values, then OpenAI's; openai: OpenAI's
+    std::optional<double> temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+        max_tokens;
+  } sampling;
   struct Door {
     std::string listen;
   } rest{"127.0.0.1:8000"}, grpc{"127.0.0.1:8001"};

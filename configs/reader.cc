@@ -105,9 +105,20 @@ class Reader {
     const YamlNode& value = entry.value;
     result_.places[shown] = value.place;
     if (value.kind == YamlNode::Kind::kNull) return Fault(entry.place, shown, "has no value");
-    if (value.kind != YamlNode::Kind::kScalar) {
+    const bool list = key.kind == KeyKind::kTextList;
+    if (value.kind != (list ? YamlNode::Kind::kList : YamlNode::Kind::kScalar)) {
       return Fault(value.place, shown, Cat("expected ", RangeText(key), ", not ", KindName(value.kind)));
     }
+    if (!list) return Scalar(value, key, shown, agent);
+    if (value.items.size() > kMaxItems) return Fault(value.place, shown, Cat("more than ", kMaxItems, " entries"));
+    for (const YamlNode& item : value.items) {
+      if (item.kind != YamlNode::Kind::kScalar)
+        return Fault(item.place, shown, Cat("expected text, not ", KindName(item.kind)));
+      Scalar(item, key, shown, agent);
+    }
+  }
+
+  void Scalar(const YamlNode& value, const ConfigKey& key, const std::string& shown, AgentConfig& agent) {
     std::string text = value.text;
     bool quoted = value.quoted;
     if (expand_) {
@@ -121,7 +132,7 @@ class Reader {
     if (!status.ok()) Fault(value.place, shown, std::string(status.message()));
   }
 
-  static constexpr size_t kMaxAgents = 4096;
+  static constexpr size_t kMaxAgents = 4096, kMaxItems = 1024;
   bool expand_;
   ReadResult result_;
 };

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <utility>
 
+#include "master/api/sampling_defaults.h"
 #include "master/fleet/fleet.h"
 #include "pipeline/cost_model.h"
 
@@ -26,6 +27,8 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
     return planned;
   }
   planned.header = *std::move(header);
+  for (const std::string& warning : planned.header.warnings)
+    planned.warnings.push_back(planned.deployment.model + ": " + warning);
   if (serves) {
     auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
     if (text.ok())
@@ -56,7 +59,10 @@ int CheckMain(int argc, char** argv) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
     return kConfigExitCode;
   }
-  std::cout << planned.plan.Text(planned.header.config) << std::flush;
+  std::cout << planned.plan.Text(planned.header.config) << "sampling: "
+            << Shown(MakeSamplingDefaults(planned.deployment.sampling, planned.header.sampling,
+                                          planned.header.config.vocab))
+            << std::endl;
   return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
 #include "pipeline/checkpoint/safetensors.h"
+#include "pipeline/checkpoint/sampling.h"
 #include "pipeline/checkpoint/tensor_table.h"
 
 namespace pangea {
@@ -48,6 +49,7 @@ absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
   auto config = ConfigFromGguf(header, bytes);
   if (!config.ok()) return In(name, config.status());
   header.config = *std::move(config);
+  ReadGgufSampling(&header);
   Sha256 hash;
   hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
   // The factors are data, but they shape the plan's model as metadata do.
@@ -90,6 +92,9 @@ absl::StatusOr<CheckpointHeader> ReadFolder(const std::string& path, bool weight
   auto config = ConfigFromJson(*config_text, generation_text);
   if (!config.ok()) return In(path, config.status());
   header.config = *std::move(config);
+  if (generation.ok()) {
+    if (auto s = ReadGenerationConfig(generation_text, &header); !s.ok()) return In(path, s);
+  }
   Sha256 hash;
   hash.Add("safetensors").Add(*config_text).Add(generation_text);
   const absl::Status status =
