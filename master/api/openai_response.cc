@@ -1,6 +1,7 @@
 #include "master/api/openai_response.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "master/api/api_error.h"
@@ -105,7 +106,11 @@ Json ModelJson(const v1::Model& model) {
   Json permissions = Json::array(), sampling = Json::object();
   for (const auto& permission : model.permission()) permissions.push_back(PermissionJson(permission));
   const std::map<std::string, v1::SamplingDefault> sorted(model.sampling().begin(), model.sampling().end());
-  for (const auto& [name, set] : sorted) sampling[name] = {{"value", set.value()}, {"from", set.from()}};
+  for (const auto& [name, set] : sorted) {
+    const bool whole = set.value() == std::floor(set.value());
+    sampling[name] = {{"value", whole ? Json(static_cast<int64_t>(set.value())) : Json(set.value())},
+                      {"from", set.from()}};
+  }
   return {{"id", model.id()},
           {"object", model.object()},
           {"created", model.created()},
