@@ -59,7 +59,7 @@ int CheckMain(int argc, char** argv) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
     return kConfigExitCode;
   }
-  std::cout << planned.plan.Text(planned.header.config) << "sampling: "
+  std::cout << planned.plan.Text(planned.header.config) << "sampling    "
             << Shown(MakeSamplingDefaults(planned.deployment.sampling, planned.header.sampling,
                                           planned.header.config.vocab))
             << std::endl;

@@ -12,12 +12,12 @@ using Json = nlohmann::json;
 
 constexpr RefusedField kRefused[] = {
     // Output that must follow a form.
-    {"tools"},
+    {"tools", "[]", true, true},
     {"tool_choice", R"(["none"])"},
     {"functions"},
-    {"function_call", R"(["none"])"},
-    {"tool_calls"},
-    {"tool_call_id"},
+    {"function_call", R"(["none"])", true, true},
+    {"tool_calls", "[]", true, true},
+    {"tool_call_id", "[]", true, true},
     {"response_format", R"([{"type":"text"}])"},
     {"structured_outputs"},
     {"structural_tag"},
@@ -28,8 +28,8 @@ constexpr RefusedField kRefused[] = {
     {"format"},
     // Other modalities.
     {"modalities", R"([["text"]])"},
-    {"audio"},
-    {"images"},
+    {"audio", "[]", true, true},
+    {"images", "[]", true, true},
     {"image_data"},
     {"images_config"},
     {"multimodal_data"},
@@ -49,8 +49,8 @@ constexpr RefusedField kRefused[] = {
     {"context"},
     {"raw"},
     {"documents"},
-    {"prefix"},
-    {"partial"},
+    {"prefix", "[]", true, true},
+    {"partial", "[]", true, true},
     {"response_prefix"},
     {"continue_final_message"},
     {"echo"},
@@ -295,7 +295,7 @@ absl::Status CheckUnserved(const std::string& name, const std::string& path, con
   const auto* field = std::find_if(std::begin(kRefused), std::end(kRefused),
                                    [&](const RefusedField& refused) { return refused.name == name; });
   if (name.starts_with(kGuided.name)) field = &kGuided;
-  *refusable = field != std::end(kRefused);
+  *refusable = field != std::end(kRefused) && (path == name || field->in_messages);
   if (!*refusable || value.is_null() || (field->empty_is_neutral && IsEmpty(value))) return absl::OkStatus();
   const Json neutral = Json::parse(field->neutral);
   if (std::find(neutral.begin(), neutral.end(), value) != neutral.end()) return absl::OkStatus();

@@ -17,6 +17,8 @@ struct RefusedField {
   const char* neutral = "[]";
   // Also "", [], {} and false ask for nothing.
   bool empty_is_neutral = true;
+  // It means the same inside a message; other names there are taken for a client's own notes.
+  bool in_messages = false;
 };
 std::span<const RefusedField> RefusedFields();
 

@@ -209,13 +209,22 @@ TEST(RequestFields, WhatAsksForNothingIsAccepted) {
   for (const auto& [name, value] : defaults) EXPECT_TRUE(Parse(name, value).ok()) << name << value;
 }
 
-TEST(RequestFields, InsideAMessageToo) {
-  for (const auto& [name, value] : {std::pair<std::string, Json>{"prefix", true}, {"tool_calls", {{{"id", "a"}}}}}) {
+TEST(RequestFields, InsideAMessageThoseThatMeanSomethingThere) {
+  const auto parse = [](const std::string& name, const Json& value) {
     v1::ChatCompletionRequest message;
     std::vector<std::string> ignored;
     const Json body = {{"messages", {{{"role", "assistant"}, {"content", "x"}, {name, value}}}}};
-    EXPECT_EQ(ToErrorAnswer(ParseOpenAi(body.dump(), {}, &message, &ignored)).param, "messages[0]." + name);
-  }
+    return ParseOpenAi(body.dump(), {}, &message, &ignored);
+  };
+  for (const auto& [name, value] : {std::pair<std::string, Json>{"prefix", true},
+                                    {"partial", true},
+                                    {"images", {"AAAA"}},
+                                    {"tool_call_id", "a"},
+                                    {"tool_calls", {{{"id", "a"}}}}})
+    EXPECT_EQ(ToErrorAnswer(parse(name, value)).param, "messages[0]." + name);
+  EXPECT_TRUE(parse("prefix", false).ok());
+  for (const char* note : {"details", "context", "system", "thinking", "id"})
+    EXPECT_TRUE(parse(note, "x").ok()) << note;
 }
 
 }  // namespace
