@@ -140,7 +140,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
       case KeyKind::kBytes:
         *std::get<uint64_t*>(field) = static_cast<uint64_t>(key.min) + 12345;
         break;
-      case KeyKind::kTextList:
+      case KeyKind::kTexts:
         *std::get<std::vector<std::string>*>(field) = {"a, \"b\"", "[c]: #"};
         break;
       case KeyKind::kOptionalNumber:
@@ -215,8 +215,9 @@ TEST_F(LoadTest, MoreNames) {
   EXPECT_TRUE(ParseDeployment("model: m\nnames: []\n", "f")->names.empty());
   const std::string model = Write("m.gguf", "x");
   EXPECT_EQ(LoadDeployment(model, {"names=[a, b]"})->names, (std::vector<std::string>{"a", "b"}));
-  EXPECT_EQ(ParseError("model: m\nnames: a"), "f.yaml:2:8: names: expected a list of texts, not a single value");
-  EXPECT_EQ(ParseError("model: m\nnames: [[a]]"), "f.yaml:2:9: names: expected text, not a list");
+  EXPECT_EQ(ParseDeployment("model: m\nnames: a\n", "f")->names, std::vector<std::string>{"a"});
+  EXPECT_EQ(ParseError("model: m\nnames: {a: b}"), "f.yaml:2:8: names: expected a list of texts, not a map");
+  EXPECT_EQ(ParseError("model: m\nnames: [[a]]"), "f.yaml:2:9: names: expected a list of texts, not a list");
   EXPECT_EQ(ParseError("model: m\nnames: [a, m]"), "f.yaml:2:8: names: \"m\" is given twice");
   EXPECT_EQ(ParseError("model: m\nnames: [../a]"),
             "f.yaml:2:8: names: must not start with \"/\" nor have \"..\" in it");

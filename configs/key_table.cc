@@ -15,7 +15,7 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.name; },
      .doc = "Name of the model as clients ask for it. Empty: the file's name less `.gguf`, or the folder's name."},
     {.name = "names",
-     .kind = KeyKind::kTextList,
+     .kind = KeyKind::kTexts,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.names; },
      .doc = "More names that the model answers to, such as one that a client cannot be talked out of. `/v1/models` "
             "lists them all; an answer's `model` is the name that was asked for."},
@@ -90,7 +90,7 @@ const ConfigKey kKeys[] = {
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.prefix; },
      .doc = "Prompts share the cached blocks of what they begin with alike; `usage` tells how many tokens were found "
-            "there."},
+            "there. Requests with a `cache_salt` share with those of the same salt alone."},
     {.name = "cache.prefix_min_tokens",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.prefix_min_tokens; },

@@ -96,7 +96,7 @@ absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, 
         return absl::InvalidArgumentError("expected text, not true or false");
       *std::get<std::string*>(field) = text;
       return absl::OkStatus();
-    case KeyKind::kTextList:
+    case KeyKind::kTexts:
       std::get<std::vector<std::string>*>(field)->push_back(text);
       return absl::OkStatus();
     case KeyKind::kInteger: {
@@ -126,7 +126,7 @@ std::string GetKey(const ConfigKey& key, KeyField field) {
     case KeyKind::kText:
     case KeyKind::kAddress:
       return QuoteYaml(*std::get<std::string*>(field));
-    case KeyKind::kTextList: {
+    case KeyKind::kTexts: {
       std::string list;
       for (const std::string& text : *std::get<std::vector<std::string>*>(field))
         Append(list, list.empty() ? "" : ", ", QuoteYaml(text));
@@ -172,7 +172,7 @@ std::string RangeText(const ConfigKey& key) {
   switch (key.kind) {
     case KeyKind::kText:
       return "text";
-    case KeyKind::kTextList:
+    case KeyKind::kTexts:
       return "a list of texts";
     case KeyKind::kAddress:
       return "HOST:PORT";

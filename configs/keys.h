@@ -17,7 +17,7 @@ namespace pangea {
 
 enum class KeyKind : uint8_t {
   kText,
-  kTextList,
+  kTexts,
   kChoice,
   kInteger,
   kBytes,
@@ -52,8 +52,9 @@ const ConfigKey* FindKey(std::string_view name);
 bool IsSection(std::string_view name);
 std::vector<std::string> KeyNames();
 
-// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not.
-absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, KeyField field);  // kTextList: appends
+// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not. kTexts: one more entry
+// of the list.
+absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, KeyField field);
 std::string GetKey(const ConfigKey& key, KeyField field);  // a YAML scalar that SetKey reads back
 // The rule of the key alone: "" or what is wrong with the field's value.
 std::string CheckKey(const ConfigKey& key, KeyField field);

@@ -105,20 +105,15 @@ class Reader {
     const YamlNode& value = entry.value;
     result_.places[shown] = value.place;
     if (value.kind == YamlNode::Kind::kNull) return Fault(entry.place, shown, "has no value");
-    const bool list = key.kind == KeyKind::kTextList;
-    if (value.kind != (list ? YamlNode::Kind::kList : YamlNode::Kind::kScalar)) {
-      return Fault(value.place, shown, Cat("expected ", RangeText(key), ", not ", KindName(value.kind)));
-    }
-    if (!list) return Scalar(value, key, shown, agent);
-    if (value.items.size() > kMaxItems) return Fault(value.place, shown, Cat("more than ", kMaxItems, " entries"));
-    for (const YamlNode& item : value.items) {
-      if (item.kind != YamlNode::Kind::kScalar)
-        return Fault(item.place, shown, Cat("expected text, not ", KindName(item.kind)));
-      Scalar(item, key, shown, agent);
-    }
+    const KeyField field = key.field(result_.deployment, agent);
+    if (key.kind != KeyKind::kTexts || value.kind != YamlNode::Kind::kList) return Scalar(value, key, shown, field);
+    for (const YamlNode& item : value.items) Scalar(item, key, shown, field);
   }
 
-  void Scalar(const YamlNode& value, const ConfigKey& key, const std::string& shown, AgentConfig& agent) {
+  void Scalar(const YamlNode& value, const ConfigKey& key, const std::string& shown, KeyField field) {
+    if (value.kind != YamlNode::Kind::kScalar) {
+      return Fault(value.place, shown, Cat("expected ", RangeText(key), ", not ", KindName(value.kind)));
+    }
     std::string text = value.text;
     bool quoted = value.quoted;
     if (expand_) {
@@ -128,11 +123,11 @@ class Reader {
       if (*expanded != text) quoted = quoted && key.kind != KeyKind::kInteger && key.kind != KeyKind::kBoolean;
       text = *std::move(expanded);
     }
-    const absl::Status status = SetKey(key, text, quoted, key.field(result_.deployment, agent));
+    const absl::Status status = SetKey(key, text, quoted, field);
     if (!status.ok()) Fault(value.place, shown, std::string(status.message()));
   }
 
-  static constexpr size_t kMaxAgents = 4096, kMaxItems = 1024;
+  static constexpr size_t kMaxAgents = 4096;
   bool expand_;
   ReadResult result_;
 };

@@ -54,6 +54,7 @@ class Rules {
   void Model() {
     if (d_.model.empty()) Fault("model: must be given: a checkpoint folder or a .gguf file");
     Name("name", d_.name);
+    if (d_.names.size() > 64) Fault("names: has ", d_.names.size(), " names, at most 64");
     std::set<std::string> taken{d_.name};
     for (const std::string& name : d_.names) {
       Name("names", name);

@@ -27,8 +27,7 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
     return planned;
   }
   planned.header = *std::move(header);
-  for (const std::string& warning : planned.header.warnings)
-    planned.warnings.push_back(planned.deployment.model + ": " + warning);
+  planned.warnings.insert(planned.warnings.end(), planned.header.warnings.begin(), planned.header.warnings.end());
   if (serves) {
     auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
     if (text.ok())

@@ -81,10 +81,10 @@ json Number(const GgufValue& stored) {
 }  // namespace
 
 absl::Status ReadGenerationConfig(std::string_view text, CheckpointHeader* header) {
-  const std::string file = "generation_config.json";
-  const auto parsed = ParseJson(text, file, 32);
+  const std::string name = "generation_config.json", file = absl::StrCat(header->path, ": ", name);
+  const auto parsed = ParseJson(text, name, 32);
   if (!parsed.ok()) return parsed.status();
-  if (!parsed->is_object()) return absl::InvalidArgumentError(file + ": must be an object");
+  if (!parsed->is_object()) return absl::InvalidArgumentError(name + ": must be an object");
   for (const Row& row : kGenerationConfig) {
     const auto found = parsed->find(row.key);
     if (found != parsed->end() && !found->is_null()) Take(row, *found, file, header);
@@ -95,12 +95,12 @@ absl::Status ReadGenerationConfig(std::string_view text, CheckpointHeader* heade
 void ReadGgufSampling(CheckpointHeader* header) {
   for (const Row& row : kGguf) {
     const auto found = header->metadata.find(row.key);
-    if (found != header->metadata.end()) Take(row, Number(found->second), "GGUF", header);
+    if (found != header->metadata.end()) Take(row, Number(found->second), header->path, header);
   }
   for (const char* key : kUnserved) {
     const auto found = header->metadata.find(key);
     if (found == header->metadata.end() || Number(found->second) == 0) continue;
-    header->warnings.push_back(absl::StrCat("GGUF: ", key, ": is ", Shown(Number(found->second)),
+    header->warnings.push_back(absl::StrCat(header->path, ": ", key, ": is ", Shown(Number(found->second)),
                                             ", but this sampler is not served; it is ignored"));
   }
 }

@@ -13,6 +13,7 @@ using Sampling = std::map<std::string, double>;
 
 CheckpointHeader Read(const std::string& text) {
   CheckpointHeader header;
+  header.path = "m";
   EXPECT_TRUE(ReadGenerationConfig(text, &header).ok()) << text;
   return header;
 }
@@ -48,7 +49,7 @@ TEST(GenerationConfig, ValuesThatNoRequestMayGiveAreIgnoredByName) {
     const auto header = Read(std::string("{\"min_p\":0.5,\"") + name + "\":" + value + "}");
     EXPECT_EQ(header.sampling, (Sampling{{"min_p", 0.5}})) << name << value;
     ASSERT_EQ(header.warnings.size(), 1u) << name << value;
-    EXPECT_TRUE(header.warnings[0].starts_with(std::string("generation_config.json: ") + name + ": is "));
+    EXPECT_TRUE(header.warnings[0].starts_with(std::string("m: generation_config.json: ") + name + ": is "));
   }
   CheckpointHeader header;
   EXPECT_FALSE(ReadGenerationConfig("[]", &header).ok());
@@ -86,12 +87,13 @@ TEST(GgufSampling, WhatCannotBeServedIsIgnoredByName) {
   file.U32("general.sampling.mirostat", 2);
   const auto header = ReadFile(file);
   EXPECT_EQ(header.sampling, (Sampling{{"top_k", 40}}));
+  const std::string at = header.path + ": ";
   EXPECT_EQ(header.warnings,
             (std::vector<std::string>{
-                "GGUF: general.sampling.temp: is \"nan\", must be a number from 0 to 2; it is ignored",
-                "GGUF: general.sampling.top_p: is \"infinite\", must be a number from 0 to 1; it is ignored",
-                "GGUF: general.sampling.min_p: is -1.0, must be a number from 0 to 1; it is ignored",
-                "GGUF: general.sampling.mirostat: is 2, but this sampler is not served; it is ignored"}));
+                at + "general.sampling.temp: is \"nan\", must be a number from 0 to 2; it is ignored",
+                at + "general.sampling.top_p: is \"infinite\", must be a number from 0 to 1; it is ignored",
+                at + "general.sampling.min_p: is -1.0, must be a number from 0 to 1; it is ignored",
+                at + "general.sampling.mirostat: is 2, but this sampler is not served; it is ignored"}));
 }
 
 }  // namespace
