@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,9 +21,10 @@ struct AgentConfig {
 };
 
 struct Deployment {
-  std::string model;  // path: folder or .gguf; the only key without a default
-  std::string name;   // as clients ask for it; default the file's name less .gguf, or the folder's
-  int context = 0;    // tokens of prompt + generation; 0: what the checkpoint declares
+  std::string model;               // path: folder or .gguf; the only key without a default
+  std::string name;                // as clients ask for it; default the file's name less .gguf, or the folder's
+  std::vector<std::string> names;  // it answers to these too
+  int context = 0;                 // tokens of prompt + generation; 0: what the checkpoint declares
   struct Parallel {
     int pipeline = 1, tensor = 1;
     std::string transport = "auto";  // auto, shm, gloo
@@ -53,7 +55,7 @@ struct Deployment {
     int max_prompt_tokens = 0;   // 0: the context
     int max_tokens = 0;          // 0: the context
     int n = 16;
-    int stop_strings = 4;
+    int stop_strings = 256;
     int stop_bytes = 1024;
     int logit_bias = 1024;
     int top_logprobs = 20;
@@ -67,6 +69,12 @@ struct Deployment {
     int connections = 4096;
     double header_seconds = 10, body_seconds = 60, idle_seconds = 75, write_seconds = 60, request_seconds = 3600;
   } limits;
+  // What a request gets that leaves it open; nullopt: as `defaults` says.
+  struct Sampling {
+    std::string defaults = "model";  // model: the checkpoint's own values, then OpenAI's; openai: OpenAI's
+    std::optional<double> temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+        max_tokens;
+  } sampling;
   struct Rest {
     std::string listen = "127.0.0.1:8000";
     std::vector<std::string> allowed_origins;  // of web pages; "*": of all

@@ -139,15 +139,21 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
       case KeyKind::kBytes:
         *std::get<uint64_t*>(field) = static_cast<uint64_t>(key.min) + 12345;
         break;
+      case KeyKind::kTexts:
+        *std::get<std::vector<std::string>*>(field) = key.name == "rest.allowed_origins"
+                                                          ? std::vector<std::string>{"https://a.example:8443", "*"}
+                                                          : std::vector<std::string>{"a, \"b\"", "[c]: #"};
+        break;
+      case KeyKind::kOptionalNumber:
+      case KeyKind::kOptionalInteger:
+        *std::get<std::optional<double>*>(field) = key.min;
+        break;
       case KeyKind::kSeconds:
       case KeyKind::kNumber:
         *std::get<double*>(field) = key.min + 0.1 + 0.2;
         break;
       case KeyKind::kBoolean:
         *std::get<bool*>(field) = !*std::get<bool*>(field);
-        break;
-      case KeyKind::kTexts:
-        *std::get<std::vector<std::string>*>(field) = {"https://a.example:8443", "*"};
         break;
     }
     EXPECT_NE(GetKey(key, field), before) << key.name << " shares its field with another key, or has no other value";
@@ -202,6 +208,41 @@ TEST_F(LoadTest, NamesByDefault) {
   EXPECT_EQ(LoadDeployment(Write("big$x.Q4.gguf", "x"), {})->name, "big$x.Q4");
   EXPECT_EQ(LoadDeployment(Write("d.yml", "model: a/b.gguf\n"), {})->name, "b");
   EXPECT_EQ(LoadDeployment(Write("d.yaml", "model: a/b.gguf\nname: c\n"), {})->name, "c");
+}
+
+TEST_F(LoadTest, MoreNames) {
+  EXPECT_EQ(ParseDeployment("model: m\nnames: [gpt-4o, \"a b\", 5]\n", "f")->names,
+            (std::vector<std::string>{"gpt-4o", "a b", "5"}));
+  EXPECT_EQ(ParseDeployment("model: m\nnames:\n  - a\n  - b\n", "f")->names, (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(ParseDeployment("model: m\nnames: []\n", "f")->names.empty());
+  const std::string model = Write("m.gguf", "x");
+  EXPECT_EQ(LoadDeployment(model, {"names=[a, b]"})->names, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(ParseDeployment("model: m\nnames: a\n", "f")->names, std::vector<std::string>{"a"});
+  EXPECT_EQ(ParseError("model: m\nnames: {a: b}"), "f.yaml:2:8: names: expected a list of texts, not a map");
+  EXPECT_EQ(ParseError("model: m\nnames: [[a]]"), "f.yaml:2:9: names: expected a list of texts, not a list");
+  EXPECT_EQ(ParseError("model: m\nnames: [a, m]"), "f.yaml:2:8: names: \"m\" is given twice");
+  EXPECT_EQ(ParseError("model: m\nnames: [../a]"),
+            "f.yaml:2:8: names: must not start with \"/\" nor have \"..\" in it");
+  EXPECT_EQ(ParseError("model: m\nnames: [\"\"]"), "f.yaml:2:8: names: must not be empty");
+}
+
+TEST(Parse, SamplingParametersOrAuto) {
+  const auto d = ParseDeployment(
+      "model: m\nsampling: {defaults: openai, temperature: 0, top_k: -1, top_p: auto, presence_penalty: -0.5}\n", "f");
+  ASSERT_TRUE(d.ok()) << d.status();
+  EXPECT_EQ(d->sampling.defaults, "openai");
+  EXPECT_EQ(d->sampling.temperature, 0);
+  EXPECT_EQ(d->sampling.top_k, -1);
+  EXPECT_EQ(d->sampling.top_p, std::nullopt);
+  EXPECT_EQ(d->sampling.presence_penalty, -0.5);
+  EXPECT_EQ(d->sampling.max_tokens, std::nullopt);
+  EXPECT_EQ(ParseError("model: m\nsampling: {temperature: 2.5}"),
+            "f.yaml:2:25: sampling.temperature: must be auto, or 0 to 2");
+  EXPECT_EQ(ParseError("model: m\nsampling: {top_k: 1.5}"),
+            "f.yaml:2:19: sampling.top_k: expected auto or a whole number");
+  EXPECT_EQ(ParseError("model: m\nsampling: {min_p: hot}"), "f.yaml:2:19: sampling.min_p: expected auto or a number");
+  EXPECT_EQ(ParseError("model: m\nsampling: {defaults: me}"),
+            "f.yaml:2:22: sampling.defaults: \"me\" is none of model, openai");
 }
 
 TEST_F(LoadTest, TargetsThatAreNone) {
@@ -363,6 +404,8 @@ TEST(Validate, RulesOfTheFileAlone) {
        "f.yaml:2:30: schedule.prefill_slowdown: must be above 1, or 0 for no bound"},
       {"kernels: {activations: 12}", "f.yaml:2:24: kernels.activations: must be 8 or 16"},
       {"context: 100\nlimits: {max_tokens: 101}", "f.yaml:3:22: limits.max_tokens: must not exceed context (100)"},
+      {"limits: {max_tokens: 10}\nsampling: {max_tokens: 11}",
+       "f.yaml:3:24: sampling.max_tokens: must not exceed limits.max_tokens (10)"},
       {"rest: {listen: \"0.0.0.0:80\"}\ngrpc: {listen: \"0.0.0.0:80\"}",
        "f.yaml:3:16: grpc.listen: 0.0.0.0:80 is taken by rest.listen"},
       {"name: ../../etc/passwd", "f.yaml:2:7: name: must not start with \"/\" nor have \"..\" in it"},

@@ -28,6 +28,20 @@ std::string CheckRange(const ConfigKey& key, double value) {
   return Cat("must be ", RangeText(key));
 }
 
+constexpr char kAuto[] = "auto";
+
+absl::Status SetOptional(const ConfigKey& key, const std::string& text, std::optional<double>* field) {
+  field->reset();
+  if (text == kAuto) return absl::OkStatus();
+  const bool negative = text.starts_with("-");
+  const auto number = ParseNumber(negative ? text.substr(1) : text);
+  const bool whole = key.kind == KeyKind::kOptionalInteger;
+  if (!number.ok() || (whole && *number != std::floor(*number)))
+    return absl::InvalidArgumentError(Cat("expected auto or a ", whole ? "whole " : "", "number"));
+  *field = negative ? -*number : *number;
+  return absl::OkStatus();
+}
+
 std::string CheckText(const ConfigKey& key, const std::string& text) {
   // Agents and clients are told names and paths as UTF-8 text.
   if (!WellFormedUtf8(text)) return Cat("\"", Printable(text), "\" is not UTF-8");
@@ -84,6 +98,9 @@ absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, 
         return absl::InvalidArgumentError("expected text, not true or false");
       *std::get<std::string*>(field) = text;
       return absl::OkStatus();
+    case KeyKind::kTexts:
+      std::get<std::vector<std::string>*>(field)->push_back(text);
+      return absl::OkStatus();
     case KeyKind::kInteger: {
       auto value = ParseInteger(text);
       if (!value.ok()) return value.status();
@@ -97,11 +114,11 @@ absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, 
       return Store(ParseSeconds(text), std::get<double*>(field));
     case KeyKind::kNumber:
       return Store(ParseNumber(text), std::get<double*>(field));
+    case KeyKind::kOptionalNumber:
+    case KeyKind::kOptionalInteger:
+      return SetOptional(key, text, std::get<std::optional<double>*>(field));
     case KeyKind::kBoolean:
       return Store(ParseBoolean(text), std::get<bool*>(field));
-    case KeyKind::kTexts:
-      std::get<std::vector<std::string>*>(field)->push_back(text);
-      return absl::OkStatus();
   }
   return absl::InternalError("key kind");
 }
@@ -111,6 +128,12 @@ std::string GetKey(const ConfigKey& key, KeyField field) {
     case KeyKind::kText:
     case KeyKind::kAddress:
       return QuoteYaml(*std::get<std::string*>(field));
+    case KeyKind::kTexts: {
+      std::string list;
+      for (const std::string& text : *std::get<std::vector<std::string>*>(field))
+        Append(list, list.empty() ? "" : ", ", QuoteYaml(text));
+      return Cat("[", list, "]");
+    }
     case KeyKind::kChoice:
       return *std::get<std::string*>(field);
     case KeyKind::kInteger:
@@ -120,45 +143,47 @@ std::string GetKey(const ConfigKey& key, KeyField field) {
     case KeyKind::kSeconds:
     case KeyKind::kNumber:
       return FormatSeconds(*std::get<double*>(field));
+    case KeyKind::kOptionalNumber:
+    case KeyKind::kOptionalInteger: {
+      const std::optional<double>& value = *std::get<std::optional<double>*>(field);
+      return value ? FormatSeconds(*value) : kAuto;
+    }
     case KeyKind::kBoolean:
       return *std::get<bool*>(field) ? "true" : "false";
-    case KeyKind::kTexts: {
-      std::string list;
-      for (const std::string& text : *std::get<std::vector<std::string>*>(field))
-        Append(list, list.empty() ? "" : ", ", QuoteYaml(text));
-      return Cat("[", list, "]");
-    }
   }
   return "";
 }
 
 std::string CheckKey(const ConfigKey& key, KeyField field) {
   if (auto* text = std::get_if<std::string*>(&field)) return CheckText(key, **text);
-  if (auto* integer = std::get_if<int*>(&field)) return CheckRange(key, **integer);
-  if (auto* bytes = std::get_if<uint64_t*>(&field)) return CheckRange(key, static_cast<double>(**bytes));
-  if (auto* seconds = std::get_if<double*>(&field)) return CheckRange(key, **seconds);
-  if (auto* texts = std::get_if<std::vector<std::string>*>(&field)) {
-    for (const std::string& text : **texts) {
+  if (auto* list = std::get_if<std::vector<std::string>*>(&field)) {
+    for (const std::string& text : **list) {
       if (std::string what = CheckText(key, text); !what.empty()) return what;
     }
   }
+  if (auto* integer = std::get_if<int*>(&field)) return CheckRange(key, **integer);
+  if (auto* bytes = std::get_if<uint64_t*>(&field)) return CheckRange(key, static_cast<double>(**bytes));
+  if (auto* seconds = std::get_if<double*>(&field)) return CheckRange(key, **seconds);
+  if (auto* optional = std::get_if<std::optional<double>*>(&field))
+    return **optional ? CheckRange(key, ***optional) : "";
   return "";
 }
 
 std::string RangeText(const ConfigKey& key) {
+  const bool optional = key.kind == KeyKind::kOptionalNumber || key.kind == KeyKind::kOptionalInteger;
   switch (key.kind) {
     case KeyKind::kText:
       return "text";
-    case KeyKind::kAddress:
-      return "HOST:PORT";
     case KeyKind::kTexts:
       return "a list of texts";
+    case KeyKind::kAddress:
+      return "HOST:PORT";
     case KeyKind::kBoolean:
       return "true or false";
     case KeyKind::kChoice:
       return std::string(key.choices);
     default:
-      return Cat(FormatLimit(key, key.min), " to ", FormatLimit(key, key.max),
+      return Cat(optional ? "auto, or " : "", FormatLimit(key, key.min), " to ", FormatLimit(key, key.max),
                  key.kind == KeyKind::kSeconds ? " seconds" : "");
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,15 +15,28 @@
 
 namespace pangea {
 
-enum class KeyKind : uint8_t { kText, kChoice, kInteger, kBytes, kSeconds, kNumber, kBoolean, kAddress, kTexts };
+enum class KeyKind : uint8_t {
+  kText,
+  kTexts,
+  kChoice,
+  kInteger,
+  kBytes,
+  kSeconds,
+  kNumber,
+  kOptionalNumber,   // or `auto`: nothing is said
+  kOptionalInteger,  // likewise
+  kBoolean,
+  kAddress
+};
 
-using KeyField = std::variant<std::string*, int*, uint64_t*, double*, bool*, std::vector<std::string>*>;
+using KeyField =
+    std::variant<std::string*, std::vector<std::string>*, int*, uint64_t*, double*, std::optional<double>*, bool*>;
 
 struct ConfigKey {
   std::string_view name;  // "cache.memory"; for agents "agents.threads", in both forms of `agents`
   KeyKind kind;
   KeyField (*field)(Deployment&, AgentConfig&);           // agents.* look at the second, all others at the first
-  double min = 0, max = std::numeric_limits<int>::max();  // kInteger, kBytes, kSeconds, kNumber
+  double min = 0, max = std::numeric_limits<int>::max();  // of numbers
   std::string_view choices = {};                          // kChoice: "a, b"
   std::string_view doc;
 

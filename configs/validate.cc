@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <map>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -61,10 +62,20 @@ class Rules {
 
   void Model() {
     if (d_.model.empty()) Fault("model: must be given: a checkpoint folder or a .gguf file");
-    if (d_.name.size() > 256) Fault("name: is longer than 256 bytes");
+    Name("name", d_.name);
+    if (d_.names.size() > 64) Fault("names: has ", d_.names.size(), " names, at most 64");
+    std::set<std::string> taken{d_.name};
+    for (const std::string& name : d_.names) {
+      Name("names", name);
+      if (name.empty()) Fault("names: must not be empty");
+      if (!taken.insert(name).second) Fault("names: \"", name, "\" is given twice");
+    }
+  }
+  void Name(const char* key, const std::string& name) {
+    if (name.size() > 256) Fault(key, ": is longer than 256 bytes");
     // Clients put the name into a URL path (/v1/models/NAME).
-    if ((d_.name.find("..") != std::string::npos) || d_.name.starts_with("/"))
-      Fault("name: must not start with \"/\" nor have \"..\" in it");
+    if ((name.find("..") != std::string::npos) || name.starts_with("/"))
+      Fault(key, ": must not start with \"/\" nor have \"..\" in it");
   }
 
   void Agents() {
@@ -107,6 +118,8 @@ class Rules {
                                {"limits.max_tokens", d_.limits.max_tokens}}) {
       if (d_.context > 0 && value > d_.context) Fault(name, ": must not exceed context (", d_.context, ")");
     }
+    if (d_.limits.max_tokens > 0 && d_.sampling.max_tokens.value_or(0) > d_.limits.max_tokens)
+      Fault("sampling.max_tokens: must not exceed limits.max_tokens (", d_.limits.max_tokens, ")");
     if (d_.limits.body > d_.limits.bodies) Fault("limits.body: must not exceed limits.bodies (", d_.limits.bodies, ")");
     if (d_.limits.header_bytes > d_.limits.body)
       Fault("limits.header_bytes: must not exceed limits.body (", d_.limits.body, ")");

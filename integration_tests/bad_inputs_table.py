@@ -50,7 +50,7 @@ def sampling_rows(make, vocab):
         frequency_penalty=(1e6, -1e6),
         seed=("a", 0.5),
         stop_token_ids=([-1], [vocab], [2**31], [0.5], "x"),
-        stop=("", [""], 5, [5], ["x"] * 5, ["a" * (1 << 20)]),
+        stop=("", [""], 5, [5], ["x"] * 257, ["a" * (1 << 20)]),
         min_tokens=(-1, 2**31),
         logit_bias=({"191222": -100}, {str(vocab): 1}, {"-1": 1}, {"5": 1e300}, {"5": "x"}, {"x": 1}, "x"),
         stream=("x", 1),
@@ -197,6 +197,13 @@ def field_rows(make):
         ("structured_outputs", dict(regex="a")),
         ("modalities", ["text", "audio"]),
         ("audio", dict(voice="x")),
+        ("ebnf", 'root ::= "yes"'),
+        ("format", "json"),
+        ("lora_path", "../../x"),
+        ("custom_logit_processor", "gASV"),
+        ("repeat_penalty", 1.2),
+        ("think", False),
+        ("cache_salt", ""),
         ("chat_template", "{% for i in range(10**9) %}x{% endfor %}"),
     ):
         yield f"chat {field}={str(v)[:40]}", chat(**{field: v}), REFUSED, field
@@ -220,9 +227,11 @@ def field_rows(make):
         yield f"ignored {field}={str(v)[:20]}", chat(**{field: v}), (200, 400) if field in ("wobble", "prompt_embeds") else (200,), None
     for v in ("../../etc/passwd", "nope", "x" * 1_000_000):
         yield f"model={v[:16]}", chat(model=v), (404,), "model"
-    for v in ("", None, 5, [], {}):
-        yield f"model={v!r}", chat(model=v), (400, 404), "model"
-    yield "no model", make.http(CHAT, dict(messages=make.good_chat["messages"])), (400, 404), "model"
+    for v in (5, [], {}):
+        yield f"model={v!r}", chat(model=v), REFUSED, "model"
+    for v in ("", None):
+        yield f"model={v!r}", chat(model=v), (200,), None
+    yield "no model", make.http(CHAT, dict(messages=make.good_chat["messages"], max_tokens=1)), (200,), None
     yield "no messages", make.http(CHAT, dict(model=make.model)), REFUSED, "messages"
     yield "no prompt", make.http(COMPLETION, dict(model=make.model)), REFUSED, "prompt"
     confused = (

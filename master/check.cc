@@ -7,6 +7,7 @@
 
 #include "configs/cat.h"
 #include "configs/model_path.h"
+#include "master/api/sampling_defaults.h"
 #include "master/fleet/fleet.h"
 #include "master/listen.h"
 #include "pipeline/cost_model.h"
@@ -88,7 +89,10 @@ int CheckMain(int argc, char** argv) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
     return kConfigExitCode;
   }
-  std::cout << planned.plan.Text(planned.header.config) << std::flush;
+  std::cout << planned.plan.Text(planned.header.config) << "sampling    "
+            << Shown(MakeSamplingDefaults(planned.deployment.sampling, planned.header.sampling,
+                                          planned.header.config.vocab))
+            << std::endl;
   return 0;
 }
 

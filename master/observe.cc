@@ -81,6 +81,10 @@ class Observation::DrawnPort : public StepPort {
 
 absl::StatusOr<std::unique_ptr<Observation>> Observation::Open(const Deployment& deployment) {
   auto observation = std::make_unique<Observation>();
+  const Deployment::Cache& cache = deployment.cache;
+  observation->cache_ = {{"block_size", absl::StrCat(cache.block_tokens)},
+                         {"cache_dtype", cache.type},
+                         {"enable_prefix_caching", cache.prefix ? "True" : "False"}};
   if (deployment.timeline.file.empty()) return observation;
   const double zero = static_cast<int64_t>(Now());  // whole, so that nanoseconds stay exact
   auto timeline = TimelineFile::Open(deployment.timeline.file, deployment.timeline.bytes, zero);
@@ -128,7 +132,14 @@ void Observation::Write(MetricsPage& page) const {
   page.Add(cancel_seconds_);
   page.Add(cancel_steps_);
   std::lock_guard lock(mutex_);
-  WriteEngine(page, engine_ != nullptr ? engine_->stats() : EngineStats());
+  const EngineStats stats = engine_ != nullptr ? engine_->stats() : EngineStats();
+  WriteEngine(page, stats);
+  MetricLabels cache = cache_;
+  cache.emplace_back("num_gpu_blocks", absl::StrCat(stats.blocks));
+  page.AddGauge({"pangea_cache_config_info",
+                 "1; how the cache is made is in the labels, which vLLM's tools know.",
+                 {"vllm:cache_config_info"}},
+                {{1, std::move(cache)}});
   if (fleet_ != nullptr) fleet_->WriteMetrics(page);
   WriteProcess(page);
 }

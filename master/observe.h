@@ -42,6 +42,7 @@ class Observation {
   void Draw(std::string name, double begin, double end, std::vector<std::pair<std::string, int64_t>> args = {});
 
   class DrawnPort;
+  MetricLabels cache_;  // how the deployment has it
   std::unique_ptr<TimelineFile> timeline_;
   std::unique_ptr<StepPort> port_;
   Histogram cancel_seconds_{{"pangea_cancel_seconds",

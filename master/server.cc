@@ -114,7 +114,9 @@ absl::Status Server::Open() {
   context.model = &header.config;
   context.text = text.get();
   if (!keys.empty()) context.keys = &keys;
-  context.name = deployment.name;
+  context.names = {deployment.name};
+  context.names.insert(context.names.end(), deployment.names.begin(), deployment.names.end());
+  context.sampling = MakeSamplingDefaults(deployment.sampling, header.sampling, header.config.vocab);
   context.context = plan.context;
   context.created =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();

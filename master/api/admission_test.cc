@@ -112,6 +112,35 @@ TEST_F(AdmissionTest, AFullQueueIsToldBeforeTheBodyIsSent) {
   Canary();
 }
 
+TEST_F(AdmissionTest, ManyPromptsTakeTheLastPlaceInTheQueue) {
+  server.deployment.limits.queue = 1;
+  Open();
+  int refused = 0;
+  server.fake.on_submit = [&](const SequenceRequest& request) {
+    if (!request.follows && std::exchange(refused, 1) > 0) return absl::ResourceExhaustedError("the queue is full");
+    doors->Deliver({Ids(request.request, 0, "x", FinishReason::kLength)});
+    return absl::OkStatus();
+  };
+  const Json body = {{"prompt", {"a", "b", "c", "d"}}, {"max_tokens", 1}};
+  const Reply reply = Call(Post(kCompletion, body.dump()));
+  EXPECT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.json()["choices"].size(), 4u);
+  EXPECT_EQ(Call(Post(kCompletion, body.dump())).status, 429);
+  EXPECT_EQ(server.fake.submitted.size(), 5u) << "nothing of a request is begun that is refused";
+}
+
+// The context may be longer than the cache.
+TEST_F(AdmissionTest, APromptThatTheCacheCannotHoldIsAnOverflow) {
+  Open();
+  server.fake.on_submit = [](const SequenceRequest&) { return absl::InvalidArgumentError("no room in the KV cache"); };
+  const Reply reply = Call(Post(kChat, ChatBody()));
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["code"], "context_length_exceeded");
+  EXPECT_EQ(reply.json()["error"]["param"], "messages");
+  EXPECT_EQ(reply.json()["error"]["message"].get<std::string>().find("This model's maximum context length is 128 tok"),
+            0u);
+}
+
 TEST_F(AdmissionTest, ALimitOfRequestsUnderOneKey) {
   server.deployment.limits.requests_per_key = 1;
   UseKeys();

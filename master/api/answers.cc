@@ -48,7 +48,7 @@ void FillHead(const Generation& g, const char* object, M* message) {
   message->set_id(g.id());
   message->set_object(object);
   message->set_created(g.created());
-  message->set_model(g.context().name);
+  message->set_model(g.request().model);
   message->set_system_fingerprint(g.context().fingerprint);
 }
 
@@ -57,6 +57,13 @@ void FillUsage(const Generation& g, v1::Usage* usage) {
   usage->set_completion_tokens(g.completion_tokens());
   usage->set_total_tokens(g.prompt_tokens() + g.completion_tokens());
   usage->mutable_prompt_tokens_details()->set_cached_tokens(g.cached_tokens());
+}
+
+// What was given out up to this chunk.
+void FillRunningUsage(const Generation& g, v1::Usage* usage) {
+  FillUsage(g, usage);
+  usage->set_completion_tokens(g.told_tokens());
+  usage->set_total_tokens(g.prompt_tokens() + g.told_tokens());
 }
 
 template <class M>
@@ -113,6 +120,7 @@ void AddPromptLogprobs(const Generation& g, int prompt, v1::CompletionLogprobs* 
 v1::ChatCompletionChunk ChatChunk(const Generation& g, const AnswerPiece& piece) {
   v1::ChatCompletionChunk chunk;
   FillHead(g, "chat.completion.chunk", &chunk);
+  if (g.request().continuous_usage) FillRunningUsage(g, chunk.mutable_usage());
   v1::ChatChunkChoice* choice = chunk.add_choices();
   choice->set_index(piece.index);
   v1::ChatDelta* delta = choice->mutable_delta();
@@ -137,6 +145,7 @@ v1::ChatCompletionChunk ChatChunk(const Generation& g, const AnswerPiece& piece)
 v1::CompletionResponse CompletionChunk(const Generation& g, const AnswerPiece& piece) {
   v1::CompletionResponse chunk;
   FillHead(g, "text_completion", &chunk);
+  if (g.request().continuous_usage) FillRunningUsage(g, chunk.mutable_usage());
   v1::CompletionChoice* choice = chunk.add_choices();
   choice->set_index(piece.index);
   choice->set_text(piece.text);

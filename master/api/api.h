@@ -4,10 +4,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
 #include "master/api/api_metrics.h"
+#include "master/api/sampling_defaults.h"
 #include "master/keys/keys.h"
 #include "master/metrics/timeline_file.h"
 #include "master/schedule/engine.h"
@@ -27,9 +29,10 @@ struct ApiContext {
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
   EngineThread* engine = nullptr;
-  const KeyRing* keys = nullptr;  // null: nobody needs a key
-  std::string name;               // served model's name
-  int context = 0;                // tokens of prompt + generation
+  const KeyRing* keys = nullptr;   // null: nobody needs a key
+  std::vector<std::string> names;  // that the served model answers to; the first is its own
+  SamplingDefaults sampling = MakeSamplingDefaults({}, {}, 0);
+  int context = 0;  // tokens of prompt + generation
   int64_t created = 0;
   std::string fingerprint;  // FORMAT-PLAN-HASH
   std::atomic<Health> health{Health::kLoading};

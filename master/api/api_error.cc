@@ -2,7 +2,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "configs/values.h"
 
 namespace pangea {
 namespace {
@@ -59,10 +61,21 @@ absl::Status BadParam(const std::string& param, const std::string& message, cons
   return status;
 }
 
-absl::Status ModelNotFound(const std::string& name) {
+absl::Status ContextOverflow(const std::string& param, bool chat, int context, const std::string& requested) {
+  // LangChain looks for the code in the text too.
+  return BadParam(param,
+                  absl::StrCat("This model's maximum context length is ", context, " tokens. However, you requested ",
+                               requested, ". Please reduce the length of the ", chat ? "messages" : "prompt",
+                               " or completion. (context_length_exceeded)"),
+                  "context_length_exceeded");
+}
+
+absl::Status ModelNotFound(const std::string& name, const std::vector<std::string>& served) {
   const bool cut = name.size() > kQuoted;
-  absl::Status status = absl::NotFoundError(
-      absl::StrCat("the model '", name.substr(0, kQuoted), cut ? "…" : "", "' does not exist here"));
+  std::string message = absl::StrCat("the model '", name.substr(0, kQuoted), cut ? "…" : "",
+                                     "' does not exist; this server serves '", absl::StrJoin(served, "', '"), "'");
+  if (served.size() > 1) absl::StrAppend(&message, "; the nearest is '", Nearest(name, served), "'");
+  absl::Status status = absl::NotFoundError(message);
   status.SetPayload(kParam, absl::Cord("model"));
   status.SetPayload(kCode, absl::Cord("model_not_found"));
   return status;
@@ -107,8 +120,14 @@ std::string ErrorJson(const ErrorAnswer& error) {
                                          {"type", error.type},
                                          {"param", OrNull(error.param)},
                                          {"code", OrNull(error.code)}}}};
-  // A message may quote a client's bytes, cut anywhere: what is no UTF-8 is replaced.
-  return body.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return DumpJson(body);
+}
+
+std::string DumpJson(const nlohmann::ordered_json& json) {
+  std::string text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  // They can only stand in strings. Their first bytes are rare enough to look for alone.
+  if (text.find_first_of("\xC2\xE2") == std::string::npos) return text;
+  return absl::StrReplaceAll(text, {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}});
 }
 
 int GrpcCode(const absl::Status& status) { return Find(status).grpc; }

@@ -1,15 +1,20 @@
 // One table for what an error is to a client: absl::Status -> HTTP status, OpenAI error object, gRPC code. Thread safe.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 
 // InvalidArgument that names the request's field; code is OpenAI's (e.g. context_length_exceeded), empty: null.
 absl::Status BadParam(const std::string& param, const std::string& message, const std::string& code = "");
-// NotFound, code model_not_found. The name is cut before it is repeated to its sender.
-absl::Status ModelNotFound(const std::string& name);
+// What does not fit the context, in the words by which clients know it (they cut their messages, or take another model):
+// "This model's maximum context length is N tokens. However, you requested …".
+absl::Status ContextOverflow(const std::string& param, bool chat, int context, const std::string& requested);
+// NotFound, code model_not_found. The name is cut before it is repeated to its sender; those that are served are told.
+absl::Status ModelNotFound(const std::string& name, const std::vector<std::string>& served);
 
 // Marks a status as the doing of a limit, by the name that it has in the deployment file less `limits.`; for the
 // metrics.
@@ -30,6 +35,9 @@ struct ErrorAnswer {
   bool never_retry = false;  // x-should-retry: false (official clients retry 5xx)
 };
 ErrorAnswer ToErrorAnswer(const absl::Status& status);
+// As JSON of one line, whatever a client takes for the end of one: what is no UTF-8 becomes U+FFFD, and the line ends of
+// Unicode (U+0085, U+2028, U+2029), at which Python's str.splitlines cuts, are escaped.
+std::string DumpJson(const nlohmann::ordered_json& json);
 // {"error":{"message","type","param","code"}}
 std::string ErrorJson(const ErrorAnswer& error);
 // The grpc::StatusCode as an integer; the text is the status's message in both doors.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,7 @@
 #include "master/api/json_limits.h"
 #include "master/api/openai_request.h"
 #include "master/api/random_bits.h"
+#include "master/keys/keys.h"
 
 namespace pangea {
 namespace {
@@ -19,6 +21,7 @@ namespace pb = google::protobuf;
 
 constexpr float kGreedyBelow = 1e-5f;  // a temperature this small only overflows the logits: it is greedy
 constexpr int kStopIds = 1024;
+constexpr size_t kSaltBytes = 1024;
 constexpr int kMaxPriority = 1 << 30;
 
 // ---- numbers
@@ -40,34 +43,33 @@ absl::StatusOr<int> CheckTopLogprobs(const std::string& name, int64_t value, con
   return top.ok() || value < 0 ? top : OverLimit("top_logprobs", top.status());
 }
 
+// What a request may be sampled by; what it leaves open is the deployment's, the model's or OpenAI's.
 template <class M>
-absl::Status CheckFloats(const M& m, Sampling* s) {
-  s->temperature = 1;
-  if (m.has_temperature()) {
-    if (auto st = CheckRange("temperature", m.temperature(), 0, 2); !st.ok()) return st;
-    s->temperature = static_cast<float>(m.temperature());
-    if (s->temperature < kGreedyBelow) s->temperature = 0;
-  }
-  if (m.has_top_p()) {
-    if (!(m.top_p() > 0 && m.top_p() <= 1)) return BadParam("top_p", "'top_p' must be above 0 and at most 1");
-    s->top_p = std::max(static_cast<float>(m.top_p()), std::numeric_limits<float>::min());
-  }
-  if (m.has_min_p()) {
-    if (auto st = CheckRange("min_p", m.min_p(), 0, 1); !st.ok()) return st;
-    s->min_p = static_cast<float>(m.min_p());
-  }
-  if (m.has_presence_penalty()) {
-    if (auto st = CheckRange("presence_penalty", m.presence_penalty(), -2, 2); !st.ok()) return st;
-    s->presence_penalty = static_cast<float>(m.presence_penalty());
-  }
-  if (m.has_frequency_penalty()) {
-    if (auto st = CheckRange("frequency_penalty", m.frequency_penalty(), -2, 2); !st.ok()) return st;
-    s->frequency_penalty = static_cast<float>(m.frequency_penalty());
-  }
-  if (m.has_repetition_penalty()) {
-    if (auto st = CheckRange("repetition_penalty", m.repetition_penalty(), 0.01, 100); !st.ok()) return st;
-    s->repetition_penalty = static_cast<float>(m.repetition_penalty());
-  }
+absl::Status CheckSampling(const M& m, const ApiContext& context, Sampling* s) {
+  const auto number = [&](const char* name, std::optional<double> given, double low, double high, float* out) {
+    const double value = given ? *given : context.sampling.at(name).value;
+    *out = static_cast<float>(value);
+    return CheckRange(name, value, low, high);
+  };
+  const auto given = [](bool has, double value) { return has ? std::optional(value) : std::nullopt; };
+  absl::Status st = number("temperature", given(m.has_temperature(), m.temperature()), 0, 2, &s->temperature);
+  if (s->temperature < kGreedyBelow) s->temperature = 0;
+  st.Update(number("top_p", given(m.has_top_p(), m.top_p()), 0, 1, &s->top_p));
+  // 0 keeps what the least share keeps: the best id.
+  s->top_p = std::max(s->top_p, std::numeric_limits<float>::min());
+  st.Update(number("min_p", given(m.has_min_p(), m.min_p()), 0, 1, &s->min_p));
+  st.Update(
+      number("presence_penalty", given(m.has_presence_penalty(), m.presence_penalty()), -2, 2, &s->presence_penalty));
+  st.Update(number("frequency_penalty", given(m.has_frequency_penalty(), m.frequency_penalty()), -2, 2,
+                   &s->frequency_penalty));
+  st.Update(number("repetition_penalty", given(m.has_repetition_penalty(), m.repetition_penalty()), 0.01, 100,
+                   &s->repetition_penalty));
+  if (!st.ok()) return st;
+  s->top_k = static_cast<int>(context.sampling.at("top_k").value);
+  if (!m.has_top_k()) return absl::OkStatus();
+  auto top_k = CheckInteger("top_k", m.top_k(), -1, context.model->vocab);
+  if (!top_k.ok()) return top_k.status();
+  s->top_k = std::max(*top_k, 0);
   return absl::OkStatus();
 }
 
@@ -125,6 +127,13 @@ absl::Status CheckStops(const pb::Value& stop, const Deployment::Limits& limits,
   return absl::OkStatus();
 }
 
+// The special token that is spelled so. A stop string that is one means the token, which may have no text.
+std::optional<int32_t> SpecialId(const std::string& spelling, const Text& text) {
+  const auto ids = text.Encode(spelling, /*add_special=*/false, /*parse_special=*/true);
+  const bool one = ids.ok() && ids->size() == 1 && text.IsSpecial(ids->front()) && text.Bytes(ids->front()) == spelling;
+  return one ? std::optional(ids->front()) : std::nullopt;
+}
+
 // Ids that end a generation: those that the model and the tokenizer name, and the request's own.
 template <class M>
 absl::Status CheckStopIds(const M& m, const ApiContext& context, CheckedRequest* out) {
@@ -135,6 +144,9 @@ absl::Status CheckStopIds(const M& m, const ApiContext& context, CheckedRequest*
   auto ids = CheckIds(m.stop_token_ids(), "stop_token_ids", context);
   if (!ids.ok()) return ids.status();
   out->stop_ids = *std::move(ids);
+  for (const std::string& stop : out->stops) {
+    if (const auto id = SpecialId(stop, *context.text)) out->stop_ids.push_back(*id);
+  }
   if (!m.ignore_eos()) {
     for (const int id : context.model->eos) out->stop_ids.push_back(id);
     for (const int32_t id : context.text->end_ids()) out->stop_ids.push_back(id);
@@ -156,12 +168,7 @@ template <class M>
 absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* out) {
   const auto& limits = context.deployment->limits;
   Sampling& s = out->sampling;
-  if (auto st = CheckFloats(m, &s); !st.ok()) return st;
-  if (m.has_top_k()) {
-    auto top_k = CheckInteger("top_k", m.top_k(), -1, context.model->vocab);
-    if (!top_k.ok()) return top_k.status();
-    s.top_k = std::max(*top_k, 0);
-  }
+  if (auto st = CheckSampling(m, context, &s); !st.ok()) return st;
   if (m.has_n()) {
     auto n = CheckInteger("n", m.n(), 1, limits.n);
     if (!n.ok()) return m.n() > limits.n ? OverLimit("n", n.status()) : n.status();
@@ -181,16 +188,21 @@ absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* 
     if (!priority.ok()) return priority.status();
     out->priority = *priority;
   }
-  if (m.has_seed()) {
-    s.seed = static_cast<uint64_t>(m.seed());
-  } else {
-    s.seed = RandomBits();
+  // UIs that cannot leave the field out send -1, as to vLLM and llama.cpp.
+  s.seed = m.has_seed() && m.seed() != -1 ? static_cast<uint64_t>(m.seed()) : RandomBits();
+  if (m.has_cache_salt()) {
+    const size_t bytes = m.cache_salt().size();
+    if (bytes < 1 || bytes > kSaltBytes)
+      return BadParam("cache_salt", absl::StrCat("'cache_salt' must have 1 to ", kSaltBytes, " bytes, not ", bytes));
+    const auto digest = Sha256(m.cache_salt());
+    std::memcpy(out->cache_salt.data(), digest.data(), digest.size());
   }
   out->stream = m.stream();
   if (m.has_stream_options() && m.has_stream() && !m.stream()) {
     return BadParam("stream_options", "'stream_options' is only allowed when 'stream' is true");
   }
   out->include_usage = m.stream_options().include_usage();
+  out->continuous_usage = m.stream_options().continuous_usage_stats();
   out->return_token_ids = m.return_token_ids();
   out->skip_special_tokens = !m.has_skip_special_tokens() || m.skip_special_tokens();
   return absl::OkStatus();
@@ -203,9 +215,8 @@ absl::Status CheckMaxTokens(const std::string& name, int64_t value, int64_t low,
     return OverLimit("max_tokens",
                      BadParam(name, absl::StrCat("'", name, "' may be at most ", limit, ", not ", value)));
   if (value > context.context) {
-    return BadParam(
-        name, absl::StrCat("'", name, "' is ", value, " but this model's context has ", context.context, " tokens"),
-        "context_length_exceeded");
+    return ContextOverflow(name, out->chat, context.context,
+                           absl::StrCat("at least ", value, " tokens (", value, " in the completion)"));
   }
   auto tokens = CheckInteger(name, value, low, context.context);
   if (!tokens.ok()) return tokens.status();
@@ -258,10 +269,8 @@ absl::StatusOr<PromptInput> CheckIdList(const pb::ListValue& list, const ApiCont
   prompt.is_ids = true;
   if (list.values_size() == 0) return BadParam("prompt", "'prompt' must not be empty");
   if (list.values_size() > context.context) {
-    return BadParam(
-        "prompt",
-        absl::StrCat("'prompt' has ", list.values_size(), " tokens but this model's context has ", context.context),
-        "context_length_exceeded");
+    return ContextOverflow("prompt", false, context.context,
+                           absl::StrCat(list.values_size(), " tokens (", list.values_size(), " in the prompt)"));
   }
   for (const auto& value : list.values()) {
     auto id = CheckId(value, context.model->vocab);
@@ -323,8 +332,9 @@ absl::StatusOr<std::vector<PromptInput>> CheckPrompts(const pb::Value& value, co
 }  // namespace
 
 absl::Status CheckModel(const std::string& model, const ApiContext& context) {
-  if (model.empty()) return BadParam("model", "'model' is required");
-  return model == context.name ? absl::OkStatus() : ModelNotFound(model);
+  const auto& names = context.names;
+  const bool served = model.empty() || std::find(names.begin(), names.end(), model) != names.end();
+  return served ? absl::OkStatus() : ModelNotFound(model, names);
 }
 
 absl::StatusOr<std::vector<int32_t>> CheckIds(const pb::RepeatedField<int64_t>& ids, const std::string& name,
@@ -371,6 +381,7 @@ absl::StatusOr<nlohmann::json> CheckMessages(const pb::RepeatedPtrField<v1::Chat
 absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, const ApiContext& context) {
   if (auto s = CheckModel(request.model(), context); !s.ok()) return s;
   CheckedRequest out;
+  out.model = request.model().empty() ? context.names[0] : request.model();
   out.chat = true;
   auto messages = CheckMessages(request.messages(), context);
   if (!messages.ok()) return messages.status();
@@ -407,6 +418,7 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
 absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const ApiContext& context) {
   if (auto s = CheckModel(request.model(), context); !s.ok()) return s;
   CheckedRequest out;
+  out.model = request.model().empty() ? context.names[0] : request.model();
   auto prompts = CheckPrompts(request.prompt(), context);
   if (!prompts.ok()) return prompts.status();
   out.prompts = *std::move(prompts);

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "master/api/gate.h"
+#include "master/schedule/prefix_index.h"
 #include "master/text/text.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/step.h"
@@ -24,6 +25,7 @@ struct PromptInput {
 
 struct CheckedRequest {
   bool chat = false;
+  std::string model;        // the name that was asked for
   nlohmann::json messages;  // chat: for the template
   TemplateOptions options;
   std::vector<PromptInput> prompts;  // completion
@@ -38,13 +40,15 @@ struct CheckedRequest {
   int priority = 0;
   Caller caller;  // set by the door
 
+  CacheSalt cache_salt = {};
+  bool continuous_usage = false;  // in every chunk
   bool stream = false, include_usage = false, echo = false, return_token_ids = false, skip_special_tokens = true;
 };
 
 // Unavailable never; InvalidArgument naming the parameter; NotFound: the model. Thread safe.
 absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, const ApiContext& context);
 absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const ApiContext& context);
-absl::Status CheckModel(const std::string& model, const ApiContext& context);
+absl::Status CheckModel(const std::string& model, const ApiContext& context);  // empty: the one that is served
 // Messages as a template wants them: [{role, content: string, name?}, …]. Several text parts are joined by a newline;
 // `developer` is today's name of `system`, which is what published templates know.
 absl::StatusOr<nlohmann::json> CheckMessages(const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "master/api/api_error.h"
 #include "master/api/fakes.h"
@@ -73,7 +74,7 @@ const Bad kBadChats[] = {
     {R"({"top_k":1099511627776})", "top_k"},
     {R"({"top_k":301})", "top_k"},
     {R"({"top_k":1.5})", "top_k"},
-    {R"({"top_p":0})", "top_p"},
+    {R"({"top_p":-0.01})", "top_p"},
     {R"({"top_p":2})", "top_p"},
     {R"({"top_p":-1})", "top_p"},
     {R"({"min_p":2})", "min_p"},
@@ -101,7 +102,6 @@ const Bad kBadChats[] = {
     {R"({"stop":{}})", "stop"},
     {R"({"stop":["a",1]})", "stop"},
     {R"({"stop":["a",null]})", "stop"},
-    {R"({"stop":["a","b","c","d","e"]})", "stop"},
     {R"({"stop_token_ids":[-1]})", "stop_token_ids"},
     {R"({"stop_token_ids":[300]})", "stop_token_ids"},
     {R"({"stop_token_ids":[2147483648]})", "stop_token_ids"},
@@ -144,9 +144,10 @@ const Bad kBadChats[] = {
     {R"({"stream_options":5})", "stream_options"},
     {R"({"stream_options":{"include_usage":1}})", "stream_options.include_usage"},
     {R"({"stream":false,"stream_options":{"include_usage":true}})", "stream_options"},
-    {R"({"model":null})", "model"},
     {R"({"model":5})", "model"},
-    {R"({"model":""})", "model"},
+    {R"({"cache_salt":""})", "cache_salt"},
+    {R"({"cache_salt":5})", "cache_salt"},
+    {R"({"stream_options":{"continuous_usage_stats":1}})", "stream_options.continuous_usage_stats"},
     {R"({"min_tokens":-1})", "min_tokens"},
     {R"({"min_tokens":5,"max_tokens":4})", "min_tokens"},
     {R"({"priority":1e12})", "priority"},
@@ -260,7 +261,7 @@ TEST_F(CheckedTest, BodiesThatAreNoObject) {
 TEST_F(CheckedTest, WhatAChatBecomes) {
   const auto r = Chat(
       R"({"messages":[{"role":"developer","content":"d"},{"role":"user","name":"bob","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
-    "temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"seed":-1,"stop":"x","stop_token_ids":[9,5,9],"n":3,"logprobs":true,"top_logprobs":4,"logit_bias":{"9":-100,"3":1.5},
+    "temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"seed":-2,"stop":"x","stop_token_ids":[9,5,9],"n":3,"logprobs":true,"top_logprobs":4,"logit_bias":{"9":-100,"3":1.5},
     "presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"min_tokens":2,"max_completion_tokens":8,"return_token_ids":true,"skip_special_tokens":false,"priority":-3,
     "chat_template_kwargs":{"a":1,"b":[true,null,"x",0.5]}})");
   ASSERT_TRUE(r.ok()) << r.status();
@@ -270,7 +271,7 @@ TEST_F(CheckedTest, WhatAChatBecomes) {
   EXPECT_EQ(r->sampling.top_p, 0.25f);
   EXPECT_EQ(r->sampling.top_k, 7);
   EXPECT_EQ(r->sampling.min_p, 0.125f);
-  EXPECT_EQ(r->sampling.seed, UINT64_MAX);
+  EXPECT_EQ(r->sampling.seed, UINT64_MAX - 1);
   EXPECT_EQ(r->stops, std::vector<std::string>{"x"});
   EXPECT_EQ(r->stop_ids, (std::vector<int32_t>{5, 9, kFakeEnd}));
   EXPECT_EQ(r->sampling.end_ids, r->stop_ids);
@@ -305,9 +306,101 @@ TEST_F(CheckedTest, TinyTemperaturesAreGreedy) {
 }
 
 TEST_F(CheckedTest, SeedsWrap) {
-  EXPECT_EQ(Chat(R"({"seed":18446744073709551615})")->sampling.seed, UINT64_MAX);
+  EXPECT_EQ(Chat(R"({"seed":18446744073709551614})")->sampling.seed, UINT64_MAX - 1);
+  EXPECT_EQ(Chat(R"({"seed":-9223372036854775808})")->sampling.seed, 1ull << 63);
   EXPECT_EQ(Chat(R"({"seed":9223372036854775808})")->sampling.seed, 1ull << 63);
   EXPECT_FALSE(Chat(R"({"seed":18446744073709551616})").ok());
+}
+
+TEST_F(CheckedTest, SeedMinusOneDrawsANewOne) {
+  std::set<uint64_t> seeds;
+  for (int i = 0; i < 20; ++i) seeds.insert(Chat(R"({"seed":-1})")->sampling.seed);
+  EXPECT_EQ(seeds.size(), 20u);
+  EXPECT_EQ(Chat(R"({"seed":-3})")->sampling.seed, Chat(R"({"seed":-3})")->sampling.seed);
+}
+
+TEST_F(CheckedTest, TopPOfNothingKeepsTheBestIdAlone) {
+  for (const char* body : {R"({"top_p":0})", R"({"top_p":0.0})", R"({"top_p":1e-320})"}) {
+    const auto r = Chat(body);
+    ASSERT_TRUE(r.ok()) << body << r.status();
+    EXPECT_GT(r->sampling.top_p, 0) << body;
+    EXPECT_LT(r->sampling.top_p, 1e-30) << body;
+  }
+}
+
+TEST_F(CheckedTest, ManyStopStrings) {
+  Json stops = Json::array();
+  for (int i = 0; i < 256; ++i) stops.push_back("s" + std::to_string(i));
+  EXPECT_TRUE(Chat(Json{{"stop", stops}}.dump()).ok());
+  stops.push_back("one more");
+  EXPECT_EQ(Param(Chat(Json{{"stop", stops}}.dump())), "stop");
+}
+
+TEST_F(CheckedTest, AStopStringThatIsASpecialTokenStopsAtItsId) {
+  EXPECT_EQ(Chat(R"({"stop":["<s>"]})")->stop_ids, (std::vector<int32_t>{kFakeBos, kFakeEnd}));
+  EXPECT_EQ(Chat(R"({"stop":"<|end|>","ignore_eos":true})")->stop_ids, std::vector<int32_t>{kFakeEnd});
+  const auto r = Chat(R"({"stop":["<s>"],"min_tokens":3})");
+  EXPECT_EQ(r->sampling.end_ids, r->stop_ids) << "and is not drawn before min_tokens";
+  for (const char* stop : {"<s", "a<s>", "<s><s>", "a", "ab"})
+    EXPECT_EQ(Chat(Json{{"stop", stop}}.dump())->stop_ids, std::vector<int32_t>{kFakeEnd}) << stop;
+}
+
+TEST_F(CheckedTest, TheModelNeedNotBeNamed) {
+  for (const char* body : {R"({"model":null})", R"({"model":""})", R"({"model":"fake"})"}) {
+    ASSERT_TRUE(Chat(body).ok()) << body;
+    EXPECT_EQ(Chat(body)->model, "fake");
+    EXPECT_EQ(Completion(body)->model, "fake");
+  }
+  EXPECT_EQ(Chat(R"({"model":"also-fake"})")->model, "also-fake");
+  EXPECT_EQ(std::string(Chat(R"({"model":"fke"})").status().message()),
+            "the model 'fke' does not exist; this server serves 'fake', 'also-fake'; the nearest is 'fake'");
+  server.context.names = {"fake"};
+  EXPECT_EQ(std::string(Completion(R"({"model":"gpt-4o"})").status().message()),
+            "the model 'gpt-4o' does not exist; this server serves 'fake'");
+}
+
+TEST_F(CheckedTest, SaltsAreToldApart) {
+  EXPECT_EQ(Chat("{}")->cache_salt, CacheSalt());
+  EXPECT_EQ(Chat(R"({"cache_salt":null})")->cache_salt, CacheSalt());
+  const auto salt = Chat(R"({"cache_salt":"alice"})")->cache_salt;
+  EXPECT_NE(salt, CacheSalt());
+  EXPECT_EQ(Completion(R"({"cache_salt":"alice"})")->cache_salt, salt);
+  EXPECT_NE(Chat(R"({"cache_salt":"alicf"})")->cache_salt, salt);
+  EXPECT_NE(Chat(R"({"cache_salt":"alice\u0000"})")->cache_salt, salt);
+  EXPECT_TRUE(Chat(Json{{"cache_salt", std::string(1024, 'x')}}.dump()).ok());
+  EXPECT_EQ(Param(Chat(Json{{"cache_salt", std::string(1025, 'x')}}.dump())), "cache_salt");
+}
+
+TEST_F(CheckedTest, WhatARequestLeavesOpen) {
+  Deployment::Sampling set;
+  server.context.sampling =
+      MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}, {"top_p", 0.95}, {"min_p", 0.25}}, kFakeVocab);
+  auto r = Chat("{}");
+  EXPECT_EQ(r->sampling.temperature, 0.6f);
+  EXPECT_EQ(r->sampling.top_k, 20);
+  EXPECT_EQ(r->sampling.top_p, 0.95f);
+  EXPECT_EQ(r->sampling.min_p, 0.25f);
+  EXPECT_EQ(r->sampling.repetition_penalty, 1);
+  r = Completion(R"({"temperature":0,"top_k":-1,"top_p":1,"min_p":0})");
+  EXPECT_EQ(r->sampling.temperature, 0) << "what a request says counts";
+  EXPECT_EQ(r->sampling.top_k, 0);
+  EXPECT_EQ(r->sampling.top_p, 1);
+  EXPECT_EQ(r->sampling.min_p, 0);
+  EXPECT_EQ(Completion(R"({"temperature":null})")->sampling.temperature, 0.6f);
+  set.temperature = 0.2;
+  set.presence_penalty = -1;
+  set.top_k = -1;
+  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}}, kFakeVocab);
+  r = Chat("{}");
+  EXPECT_EQ(r->sampling.temperature, 0.2f) << "the deployment file comes before the model";
+  EXPECT_EQ(r->sampling.presence_penalty, -1);
+  EXPECT_EQ(r->sampling.top_k, 0);
+  set.defaults = "openai";
+  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_p", 0.5}}, kFakeVocab);
+  EXPECT_EQ(Chat("{}")->sampling.temperature, 0.2f);
+  EXPECT_EQ(Chat("{}")->sampling.top_p, 1);
+  // A model's file may name more candidates than this vocabulary has.
+  EXPECT_EQ(MakeSamplingDefaults({}, {{"top_k", 1e6}}, kFakeVocab).at("top_k").value, kFakeVocab);
 }
 
 TEST_F(CheckedTest, PromptForms) {

@@ -29,11 +29,16 @@ int Need(char c) {
 
 std::function<void()> on_fake_encode;
 
-absl::StatusOr<std::vector<int32_t>> Text::Encode(std::string_view text, bool add_special, bool) const {
+absl::StatusOr<std::vector<int32_t>> Text::Encode(std::string_view text, bool add_special, bool parse_special) const {
   if (on_fake_encode) on_fake_encode();
   std::vector<int32_t> ids;
   if (add_special) ids.push_back(kFakeBos);
-  for (const unsigned char c : text) ids.push_back(c);
+  for (size_t at = 0; at < text.size(); ++at) {
+    const std::string_view rest = text.substr(at);
+    const bool special = parse_special && (rest.starts_with("<s>") || rest.starts_with("<|end|>"));
+    ids.push_back(!special ? static_cast<unsigned char>(text[at]) : text[at + 1] == 's' ? kFakeBos : kFakeEnd);
+    if (special) at += FakeBytes(ids.back()).size() - 1;
+  }
   return ids;
 }
 absl::StatusOr<std::string> Text::RenderChat(const nlohmann::json& messages, const TemplateOptions& options) const {
@@ -166,7 +171,7 @@ FakeServer::FakeServer() {
   context.model = &model;
   context.text = text.get();
   context.engine = engine.get();
-  context.name = "fake";
+  context.names = {"fake", "also-fake"};
   context.context = kFakeContext;
   context.created = 1700000000;
   context.fingerprint = "f32-1x1-0";

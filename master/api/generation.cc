@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
+#include "master/api/echo_offsets.h"
 #include "master/api/json_limits.h"
 #include "master/api/random_bits.h"
 
@@ -40,16 +41,18 @@ int PromptLimit(const ApiContext& context) {
   return limit > 0 ? std::min(limit, context.context) : context.context;
 }
 
-absl::Status CheckBytes(uint64_t bytes, const char* param, const ApiContext& context) {
+absl::Status TooManyBytes(uint64_t bytes, const CheckedRequest& request, const ApiContext& context) {
+  const absl::Status status = ContextOverflow(
+      request.chat ? "messages" : "prompt", request.chat, context.context,
+      absl::StrCat("a prompt of ", bytes, " bytes, more than ", PromptLimit(context), " tokens can stand for"));
+  return OverLimit("max_prompt_tokens", status);
+}
+
+absl::Status CheckBytes(uint64_t bytes, const CheckedRequest& request, const ApiContext& context) {
   // Once a process: the vocabulary does not change while it serves.
   static const size_t longest = LongestPiece(*context.text);
   const uint64_t limit = static_cast<uint64_t>(PromptLimit(context)) * longest * kShrink;
-  if (bytes <= limit) return absl::OkStatus();
-  return OverLimit("max_prompt_tokens",
-                   BadParam(param,
-                            absl::StrCat("'", param, "' has ", bytes, " bytes, more than ", PromptLimit(context),
-                                         " tokens of this model can stand for"),
-                            "context_length_exceeded"));
+  return bytes <= limit ? absl::OkStatus() : TooManyBytes(bytes, request, context);
 }
 
 // InvalidArgument of the text library is about this parameter.
@@ -60,26 +63,40 @@ absl::Status Named(const absl::Status& status, const char* param) {
 absl::StatusOr<std::vector<int32_t>> EncodeMessages(const CheckedRequest& request, const ApiContext& context) {
   uint64_t bytes = 0;
   for (const auto& message : request.messages) bytes += message["content"].get_ref<const std::string&>().size();
-  if (auto s = CheckBytes(bytes, "messages", context); !s.ok()) return s;
+  if (auto s = CheckBytes(bytes, request, context); !s.ok()) return s;
   if (!context.text->has_template() && request.options.override_template.empty()) {
     return BadParam("messages", "this model has no chat template: use /v1/completions");
   }
   auto ids = context.text->EncodeChat(request.messages, request.options);
+  if (absl::IsOutOfRange(ids.status())) return TooManyBytes(bytes, request, context);
   if (!ids.ok()) return Named(ids.status(), "messages");
   return ids;
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text, bool add_special, const ApiContext& context) {
-  if (auto s = CheckBytes(text.size(), "prompt", context); !s.ok()) return s;
-  auto ids = context.text->Encode(text, add_special, /*parse_special=*/true);
+absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text, const CheckedRequest& request,
+                                                const ApiContext& context) {
+  if (auto s = CheckBytes(text.size(), request, context); !s.ok()) return s;
+  auto ids = context.text->Encode(text, request.add_special_tokens, /*parse_special=*/true);
+  if (absl::IsOutOfRange(ids.status())) return TooManyBytes(text.size(), request, context);
   if (!ids.ok()) return Named(ids.status(), "prompt");
   return ids;
+}
+
+// Of a request that does not say how many it wants.
+int DefaultTokens(const CheckedRequest& request, const ApiContext& context, int prompt) {
+  constexpr int kCompletion = 16;
+  int tokens = context.context - prompt;
+  if (const int cap = context.deployment->limits.max_tokens; cap > 0) tokens = std::min(tokens, cap);
+  // What the model's files say was meant for chats.
+  const auto set = context.sampling.find("max_tokens");
+  const bool counts = set != context.sampling.end() && (request.chat || set->second.from == kFromDeployment);
+  if (counts) return static_cast<int>(std::min<double>(tokens, set->second.value));
+  return request.chat ? tokens : std::min(tokens, kCompletion);
 }
 
 absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest& request, const ApiContext& context) {
   const char* param = request.chat ? "messages" : "prompt";
   const int count = static_cast<int>(std::min<size_t>(ids.size(), 1u << 30)), limit = PromptLimit(context);
-  constexpr char kTooLong[] = "context_length_exceeded";
   if (count == 0) return BadParam(param, absl::StrCat("'", param, "' has no tokens"));
   // A tokenizer may know more ids than the model has rows (tokens added for padding).
   for (const int32_t id : ids) {
@@ -88,29 +105,22 @@ absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest&
                                           ", which the tokenizer knows but the model's vocabulary of ",
                                           context.model->vocab, " does not"));
   }
-  const int least = request.max_tokens.value_or(1);
-  if (count > limit)
-    return OverLimit("max_prompt_tokens", BadParam(param,
-                                                   absl::StrCat("the prompt has ", count, " tokens, more than the ",
-                                                                limit, " that this server takes"),
-                                                   kTooLong));
-  if (count + std::min(least, 1) > context.context) {
-    return BadParam(param,
-                    absl::StrCat("the prompt has ", count, " tokens and leaves no room in this model's context of ",
-                                 context.context),
-                    kTooLong);
+  const int wanted = request.max_tokens.value_or(1);
+  const auto requested = [&] {
+    return absl::StrCat(request.max_tokens ? "" : "at least ", static_cast<int64_t>(count) + wanted, " tokens (", count,
+                        " in the ", param, ", ", wanted, " in the completion)");
+  };
+  if (count > limit) {
+    const std::string own = limit == context.context ? ""
+                                                     : absl::StrCat(", and this server takes at most ", limit,
+                                                                    " in the ", param, " (limits.max_prompt_tokens)");
+    return OverLimit("max_prompt_tokens", ContextOverflow(param, request.chat, context.context, requested() + own));
   }
-  if (request.max_tokens && count + *request.max_tokens > context.context) {
-    return BadParam(request.max_tokens_name,
-                    absl::StrCat("the prompt has ", count, " tokens and '", request.max_tokens_name, "' is ",
-                                 *request.max_tokens, ": together more than this model's context of ", context.context),
-                    kTooLong);
+  if (count + wanted > context.context) {
+    const bool prompt_alone = count + std::min(wanted, 1) > context.context;
+    return ContextOverflow(prompt_alone ? param : request.max_tokens_name, request.chat, context.context, requested());
   }
-  constexpr int kCompletionDefault = 16;
-  const int room = context.context - count, cap = context.deployment->limits.max_tokens;
-  PromptTokens tokens{std::move(ids),
-                      request.max_tokens.value_or(request.chat ? room : std::min(room, kCompletionDefault))};
-  if (!request.max_tokens && cap > 0) tokens.max_tokens = std::min(tokens.max_tokens, cap);
+  PromptTokens tokens{std::move(ids), request.max_tokens.value_or(DefaultTokens(request, context, count))};
   if (request.sampling.min_tokens > tokens.max_tokens) {
     return BadParam("min_tokens", absl::StrCat("'min_tokens' is ", request.sampling.min_tokens, ", more than the ",
                                                tokens.max_tokens, " tokens that may be generated"));
@@ -134,7 +144,7 @@ absl::StatusOr<std::vector<PromptTokens>> EncodePrompts(const CheckedRequest& re
     return prompts;
   }
   for (const PromptInput& input : request.prompts) {
-    const auto s = input.is_ids ? add(input.ids) : add(EncodeText(input.text, request.add_special_tokens, context));
+    const auto s = input.is_ids ? add(input.ids) : add(EncodeText(input.text, request, context));
     if (!s.ok()) return s;
   }
   return prompts;
@@ -150,6 +160,7 @@ Generation::Generation(CheckedRequest request, std::vector<PromptTokens> prompts
     if (request_.echo) PrepareEcho(prompts_.back());
   }
   for (int p = 0; p < this->prompts(); ++p) {
+    prompts_[p].open = request_.n;
     for (int c = 0; c < request_.n; ++c) choices_.push_back(MakeChoice(p, c));
   }
   Draw(TimelineMoment::kBegin, "request", born_, prompt_tokens());
@@ -162,19 +173,22 @@ Generation::~Generation() {
 }
 
 void Generation::PrepareEcho(Prompt& prompt) {
+  const PromptInput& input = request_.prompts[&prompt - prompts_.data()];
+  const std::vector<int32_t>& ids = prompt.tokens.ids;
+  if (!input.is_ids) {
+    prompt.echo = input.text;  // as it was sent, also where the tokenizer normalises or adds
+    if (WantsPromptSamples())
+      prompt.offsets = EchoOffsets(*context_.text, input.text, ids, request_.add_special_tokens);
+    return;
+  }
   Detokenizer detokenizer(*context_.text, request_.skip_special_tokens);
   int64_t offset = 0;
-  for (const int32_t id : prompt.tokens.ids) {
+  for (const int32_t id : ids) {
     prompt.offsets.push_back(offset);
-    const std::string text = detokenizer.Push(id);
+    const std::string text = detokenizer.Push(id);  // a broken tail is the beginning of the answer's text
     offset += CodePoints(text);
     prompt.echo += text;
   }
-  const PromptInput& input = request_.prompts[&prompt - prompts_.data()];
-  if (input.is_ids) return;  // a broken tail is the beginning of the answer's text
-  prompt.echo = input.text;  // as it was sent, also where the tokenizer normalises or adds
-  const int64_t end = CodePoints(prompt.echo);
-  for (int64_t& o : prompt.offsets) o = std::min(o, end);
 }
 
 Generation::Choice Generation::MakeChoice(int prompt, int choice) const {
@@ -203,6 +217,8 @@ std::vector<SequenceRequest> Generation::Sequences() const {
     s.account = request_.caller.account;
     s.weight = request_.caller.weight;
     s.deadline = request_.caller.deadline_seconds();
+    s.cache_salt = request_.cache_salt;
+    s.follows = p > 0;  // one request takes one place in the queue, however many prompts it has
   }
   return sequences;
 }
@@ -216,7 +232,11 @@ void Generation::OnOutput(Output output, Clock::time_point now) {
   Prompt& prompt = prompts_[choice.prompt];
   prompt.samples.insert(prompt.samples.end(), std::make_move_iterator(output.prompt.begin()),
                         std::make_move_iterator(output.prompt.end()));
-  if (output.choice == 0 && output.cached_tokens > 0) prompt.cached = output.cached_tokens;
+  if (output.choice == 0 && output.cached_tokens > 0) {
+    prompt.cached = output.cached_tokens;
+    context_.metrics.cached_tokens.Add(prompt.cached);
+  }
+  if (prompt.started == 0) prompt.started = output.started;
   if (!choice.finish.empty()) return;  // its text had ended; these ids were on their way
   const size_t before = choice.tokens_taken();
   Take(choice, std::move(output));
@@ -245,6 +265,7 @@ void Generation::Count(Choice& choice, size_t tokens, Clock::time_point now) {
     metrics.generated_tokens.Add(tokens);
     if (first) {
       if (!first_token_) first_token_ = Seconds(now - born_).count();
+      choice.first_token = now;
       metrics.first_token.Add(Seconds(now - born_).count());
       Draw(TimelineMoment::kMoment, "first token", now, 1);
     }
@@ -252,10 +273,31 @@ void Generation::Count(Choice& choice, size_t tokens, Clock::time_point now) {
     for (size_t i = first ? tokens : 0; i < tokens; ++i) metrics.inter_token.Add(each);
     choice.last_token = now;
   }
-  if (choice.finish.empty()) return;
+  if (!choice.finish.empty()) CountEnd(choice, now);
+}
+
+void Generation::CountEnd(const Choice& choice, Clock::time_point now) {
+  using Seconds = std::chrono::duration<double>;
+  ApiMetrics& metrics = context_.metrics;
+  Prompt& prompt = prompts_[choice.prompt];
+  const size_t tokens = choice.tokens_taken();
   metrics.finished.Add(choice.finish);
   metrics.request.Add(Seconds(now - born_).count());
-  metrics.generated_size.Add(choice.tokens_taken());
+  metrics.generated_size.Add(tokens);
+  if (prompt.started > 0) {
+    const double started = prompt.started, end = Seconds(now.time_since_epoch()).count();
+    const double first = tokens > 0 ? Seconds(choice.first_token.time_since_epoch()).count() : end;
+    metrics.queue_time.Add(started - Seconds(born_.time_since_epoch()).count());
+    metrics.prefill_time.Add(first - started);
+    metrics.decode_time.Add(end - first);
+    metrics.inference_time.Add(end - started);
+    metrics.token_time.Add(tokens > 1 ? (end - first) / (tokens - 1) : 0);
+  }
+  prompt.longest = std::max(prompt.longest, tokens);
+  if (--prompt.open > 0) return;
+  metrics.longest_choice.Add(prompt.longest);
+  metrics.asked_n.Add(request_.n);
+  metrics.asked_max_tokens.Add(prompt.tokens.max_tokens);
 }
 
 void Generation::CountUnfinished(const char* reason) {
@@ -285,7 +327,8 @@ void Generation::MakeText(Choice& choice, size_t limit) {
     if (KeepsTokens()) choice.tokens.push_back({sample, choice.offset});
     // The end token counts, but is no text.
     if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), sample.id)) continue;
-    AddText(choice, choice.detokenizer.Push(sample.id));
+    // Until min_tokens ids are there, stop strings are not looked for; one that has begun by then may end later.
+    AddText(choice, choice.detokenizer.Push(sample.id), choice.count > request_.sampling.min_tokens);
     if (choice.flushed) {
       choice.waiting.clear();
       if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice, choice.count);
@@ -293,15 +336,15 @@ void Generation::MakeText(Choice& choice, size_t limit) {
     }
   }
   if (!ended || !choice.waiting.empty()) return;
-  AddText(choice, choice.detokenizer.Flush());
+  AddText(choice, choice.detokenizer.Flush(), choice.count > request_.sampling.min_tokens);
   if (!choice.flushed) choice.text += choice.matcher.Flush();
   choice.flushed = true;
 }
 
-void Generation::AddText(Choice& choice, const std::string& text) {
+void Generation::AddText(Choice& choice, const std::string& text, bool may_stop) {
   if (text.empty()) return;
   choice.offset += CodePoints(text);
-  StopMatcher::Piece piece = choice.matcher.Push(text);
+  StopMatcher::Piece piece = choice.matcher.Push(text, may_stop);
   choice.text += piece.text;
   if (!piece.stopped) return;
   choice.flushed = true;
@@ -386,6 +429,12 @@ int64_t Generation::prompt_tokens() const {
 int64_t Generation::completion_tokens() const {
   int64_t sum = 0;
   for (const Choice& c : choices_) sum += c.count + c.waiting.size();
+  return sum;
+}
+
+int64_t Generation::told_tokens() const {
+  int64_t sum = 0;
+  for (const Choice& c : choices_) sum += c.count;
   return sum;
 }
 

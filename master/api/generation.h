@@ -85,6 +85,7 @@ class Generation {
   const std::vector<int64_t>& prompt_offsets(int prompt) const { return prompts_[prompt].offsets; }
   int64_t prompt_tokens() const;
   int64_t completion_tokens() const;
+  int64_t told_tokens() const;  // those of them that became text
   int64_t cached_tokens() const;
   GenerationUse Use() const;
   uint64_t first_id() const { return first_id_; }
@@ -100,6 +101,9 @@ class Generation {
     std::vector<Sample> samples;
     int cached = 0;
     bool counted = false;  // in the metrics
+    double started = 0;    // on the engine's clock: when it first ran; 0: not yet
+    int open = 0;          // choices that have not ended
+    size_t longest = 0;    // tokens of the longest choice that has
   };
   struct Choice {
     int prompt = 0, choice = 0;
@@ -112,7 +116,7 @@ class Generation {
     int count = 0;                      // ids that became text
     std::string finish;                 // set when no id will follow
     bool flushed = false, opened = false, closed = false;
-    Clock::time_point last_token;  // of the latest output; none yet: the epoch
+    Clock::time_point first_token, last_token;  // none yet: the epoch
 
     size_t tokens_taken() const { return count + waiting.size(); }
   };
@@ -120,11 +124,13 @@ class Generation {
   void PrepareEcho(Prompt& prompt);
   void Take(Choice& choice, Output output);
   void Count(Choice& choice, size_t tokens, Clock::time_point now);
+  void CountEnd(const Choice& choice, Clock::time_point now);
   void CountUnfinished(const char* reason);
   void Draw(TimelineMoment::Edge edge, const char* name, Clock::time_point now, int64_t tokens) const;
   Choice MakeChoice(int prompt, int choice) const;
   void MakeText(Choice& choice, size_t limit);
-  void AddText(Choice& choice, const std::string& text);
+  // may_stop: a stop string that ends in it ends the choice.
+  void AddText(Choice& choice, const std::string& text, bool may_stop);
   void StopAt(Choice& choice);
   bool CanOpen(const Choice& choice) const;
   bool Running(int prompt) const;

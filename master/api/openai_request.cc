@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
+#include "master/api/request_fields.h"
 
 namespace pangea {
 namespace {
@@ -17,65 +18,6 @@ using Json = nlohmann::json;
 
 constexpr size_t kIgnoredNames = 32, kNameBytes = 64;
 constexpr size_t kLargeBody = 1 << 20;
-
-// Fields that would change the answer and are not served: ignored they would fail open. `neutral` asks for nothing.
-struct Unserved {
-  const char* name;
-  const char* neutral;  // JSON; also null, false, "", [] and {} are
-};
-constexpr Unserved kUnserved[] = {
-    {"tools", "[]"},
-    {"tool_choice", "\"none\""},
-    {"functions", "[]"},
-    {"function_call", "\"none\""},
-    {"response_format", R"({"type":"text"})"},
-    {"modalities", "[\"text\"]"},
-    {"audio", "null"},
-    {"prediction", "null"},
-    {"web_search_options", "null"},
-    {"grammar", "\"\""},
-    {"json_schema", "null"},
-    {"structured_outputs", "null"},
-    {"regex", "null"},
-    {"suffix", "\"\""},
-    {"images", "[]"},
-    {"prompt_embeds", "null"},
-    {"prompt_logprobs", "null"},
-    {"use_beam_search", "false"},
-    {"length_penalty", "1"},
-    {"allowed_token_ids", "[]"},
-    {"bad_words", "[]"},
-    {"include_stop_str_in_output", "false"},
-    {"continue_final_message", "false"},
-    {"truncate_prompt_tokens", "null"},
-    {"documents", "[]"},
-    {"logits_processors", "[]"},
-    {"tool_calls", "[]"},
-    {"tool_call_id", "\"\""},
-};
-
-bool AsksForNothing(const Json& value) {
-  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
-         ((value.is_string() || value.is_structured()) && value.empty()) ||
-         (value.is_string() && value.get_ref<const std::string&>().empty());
-}
-
-absl::Status CheckUnserved(const std::string& name, const std::string& path, const Json& value, bool* known) {
-  *known = true;
-  if (name.rfind("guided_", 0) == 0) {
-    return AsksForNothing(value) ? absl::OkStatus() : BadParam(path, absl::StrCat("'", path, "' is not supported"));
-  }
-  for (const Unserved& u : kUnserved) {
-    if (name != u.name) continue;
-    if (AsksForNothing(value) || value == Json::parse(u.neutral)) return absl::OkStatus();
-    return BadParam(
-        path,
-        absl::StrCat("'", path, "' is not supported",
-                     std::string(u.neutral) == "null" ? "" : absl::StrCat(" (accepted: null or ", u.neutral, ")")));
-  }
-  *known = false;
-  return absl::OkStatus();
-}
 
 const char* TypeName(const Json& value) {
   if (value.is_number_integer()) return "an integer";
@@ -150,9 +92,9 @@ class Filler {
       const pb::FieldDescriptor* field = type->FindFieldByName(item.key());
       absl::Status status;
       if (field == nullptr) {
-        bool known = false;
-        status = CheckUnserved(item.key(), path, item.value(), &known);
-        if (!known) Ignore(item.key());
+        bool refusable = false;
+        status = CheckUnserved(item.key(), path, item.value(), &refusable);
+        if (!refusable) Ignore(item.key());
       } else if (!item.value().is_null()) {
         if (item.key() == "user" && prefix.empty()) Ignore("user");
         status = field->is_map()        ? Map(item.value(), path, field, message)

@@ -1,17 +1,16 @@
 #include "master/api/openai_response.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 
-#include "nlohmann/json.hpp"
+#include "master/api/api_error.h"
 
 namespace pangea {
 namespace {
 
 namespace pb = google::protobuf;
 using Json = nlohmann::ordered_json;
-
-// Texts are UTF-8 by construction; a broken one is our fault, and no reason to end a request with an exception.
-std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 template <class Ids>
 Json Integers(const Ids& ids) {
@@ -88,12 +87,39 @@ Json CompletionLogprobsJson(const v1::CompletionChoice& choice) {
           {"text_offset", Integers(logprobs.text_offset())}};
 }
 
+Json PermissionJson(const v1::ModelPermission& permission) {
+  return {{"id", permission.id()},
+          {"object", permission.object()},
+          {"created", permission.created()},
+          {"allow_create_engine", permission.allow_create_engine()},
+          {"allow_sampling", permission.allow_sampling()},
+          {"allow_logprobs", permission.allow_logprobs()},
+          {"allow_search_indices", permission.allow_search_indices()},
+          {"allow_view", permission.allow_view()},
+          {"allow_fine_tuning", permission.allow_fine_tuning()},
+          {"organization", permission.organization()},
+          {"group", permission.has_group() ? Json(permission.group()) : Json()},
+          {"is_blocking", permission.is_blocking()}};
+}
+
 Json ModelJson(const v1::Model& model) {
+  Json permissions = Json::array(), sampling = Json::object();
+  for (const auto& permission : model.permission()) permissions.push_back(PermissionJson(permission));
+  const std::map<std::string, v1::SamplingDefault> sorted(model.sampling().begin(), model.sampling().end());
+  for (const auto& [name, set] : sorted) {
+    const bool whole = set.value() == std::floor(set.value());
+    sampling[name] = {{"value", whole ? Json(static_cast<int64_t>(set.value())) : Json(set.value())},
+                      {"from", set.from()}};
+  }
   return {{"id", model.id()},
           {"object", model.object()},
           {"created", model.created()},
           {"owned_by", model.owned_by()},
-          {"max_model_len", model.max_model_len()}};
+          {"root", model.root()},
+          {"parent", model.has_parent() ? Json(model.parent()) : Json()},
+          {"max_model_len", model.max_model_len()},
+          {"permission", std::move(permissions)},
+          {"sampling", std::move(sampling)}};
 }
 
 template <class Choice>
@@ -117,7 +143,7 @@ std::string ToOpenAi(const v1::ChatCompletionResponse& answer, const AnswerShape
   }
   AddUsage(answer, false, &json);
   if (shape.token_ids) json["prompt_token_ids"] = Integers(answer.prompt_token_ids());
-  return Dump(json);
+  return DumpJson(json);
 }
 
 std::string ToOpenAi(const v1::ChatCompletionChunk& chunk, const AnswerShape& shape) {
@@ -136,7 +162,7 @@ std::string ToOpenAi(const v1::ChatCompletionChunk& chunk, const AnswerShape& sh
   }
   AddUsage(chunk, shape.usage_null, &json);
   if (chunk.prompt_token_ids_size() > 0) json["prompt_token_ids"] = Integers(chunk.prompt_token_ids());
-  return Dump(json);
+  return DumpJson(json);
 }
 
 std::string ToOpenAi(const v1::CompletionResponse& answer, const AnswerShape& shape, bool stream) {
@@ -155,23 +181,23 @@ std::string ToOpenAi(const v1::CompletionResponse& answer, const AnswerShape& sh
     json["choices"].push_back(std::move(entry));
   }
   AddUsage(answer, stream && shape.usage_null, &json);
-  return Dump(json);
+  return DumpJson(json);
 }
 
-std::string ToOpenAi(const v1::Model& model) { return Dump(ModelJson(model)); }
+std::string ToOpenAi(const v1::Model& model) { return DumpJson(ModelJson(model)); }
 
 std::string ToOpenAi(const v1::ListModelsResponse& models) {
   Json json = {{"object", models.object()}, {"data", Json::array()}};
   for (const v1::Model& model : models.data()) json["data"].push_back(ModelJson(model));
-  return Dump(json);
+  return DumpJson(json);
 }
 
 std::string ToOpenAi(const v1::TokenizeResponse& answer) {
-  return Dump(
+  return DumpJson(
       {{"count", answer.count()}, {"max_model_len", answer.max_model_len()}, {"tokens", Integers(answer.tokens())}});
 }
 
-std::string ToOpenAi(const v1::DetokenizeResponse& answer) { return Dump({{"prompt", answer.prompt()}}); }
+std::string ToOpenAi(const v1::DetokenizeResponse& answer) { return DumpJson({{"prompt", answer.prompt()}}); }
 
 void AppendJsonText(std::string_view text, std::string* out) {
   const bool plain =
@@ -180,7 +206,7 @@ void AppendJsonText(std::string_view text, std::string* out) {
     out->append(text);
     return;
   }
-  const std::string quoted = Dump(Json(std::string(text)));
+  const std::string quoted = DumpJson(Json(std::string(text)));
   out->append(quoted, 1, quoted.size() - 2);
 }
 

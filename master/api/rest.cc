@@ -6,6 +6,7 @@
 #include "configs/version.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
+#include "master/api/checked.h"
 #include "master/api/openai_request.h"
 #include "master/api/openai_response.h"
 #include "master/api/text_calls.h"
@@ -94,7 +95,7 @@ HttpReply HealthReply(const ApiContext& context) {
 
 HttpReply MetricsReply(const ApiContext& context) {
   std::optional<MetricLabels> vllm;
-  if (context.deployment->metrics.vllm_names) vllm = {{"model_name", context.name}, {"engine", "0"}};
+  if (context.deployment->metrics.vllm_names) vllm = {{"model_name", context.names[0]}, {"engine", "0"}};
   MetricsPage page(std::move(vllm));
   context.metrics.Write(page);
   if (context.more_metrics) context.more_metrics(page);
@@ -197,8 +198,9 @@ HttpReply GetReply(const RouteMatch& match, const ApiContext& context) {
     case Route::kModels:
       return {200, ToOpenAi(ListModels(context))};
     case Route::kModel:
-      if (match.argument != context.name) return ErrorReply(ModelNotFound(match.argument));
-      return {200, ToOpenAi(ServedModel(context))};
+      if (match.argument.empty()) return ErrorReply(ModelNotFound("", context.names));
+      if (auto s = CheckModel(match.argument, context); !s.ok()) return ErrorReply(s);
+      return {200, ToOpenAi(ServedModel(context, match.argument))};
     case Route::kHealth:
     case Route::kReady:
       return HealthReply(context);
@@ -232,6 +234,7 @@ std::string RestAnswer::StreamJson(const AnswerPiece& piece) const {
 // Most events differ from their neighbours in nothing but the text; false: this one is of another kind.
 bool RestAnswer::AddPlainText(const AnswerPiece& piece, std::string* out) {
   if (piece.first || !piece.finish.empty() || !piece.tokens.empty()) return false;
+  if (generation_->request().continuous_usage) return false;
   if (frames_.empty()) frames_.resize(generation_->prompts() * generation_->request().n);
   Frame& frame = frames_[piece.index];
   if (frame.before.empty()) {

@@ -159,10 +159,19 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
   auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;
   // From here on outputs may come, on the I/O thread: this thread only submits.
+  // Only the first takes a place in the queue, and is refused for want of one: nothing is begun in vain.
   for (SequenceRequest& sequence : (*generation)->Sequences()) {
+    const size_t size = sequence.prompt.size();
     const absl::Status s = context_->engine->Submit(std::move(sequence));
     if (s.ok()) continue;
     (*generation)->Refuse();  // its destructor cancels the others
+    if (absl::IsInvalidArgument(s)) {
+      const bool chat = (*generation)->request().chat;
+      const char* param = chat ? "messages" : "prompt";
+      return ContextOverflow(
+          param, chat, context_->context,
+          absl::StrCat(size, " tokens in the ", param, ", more than the KV cache of this server holds (cache.memory)"));
+    }
     if (absl::IsResourceExhausted(s))
       return Busy("queue", std::string(s.message()), context_->deployment->limits.queue);
     return s;

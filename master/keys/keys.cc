@@ -32,13 +32,6 @@ absl::string_view Bytes(const std::array<uint8_t, n>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), n};
 }
 
-std::array<uint8_t, 32> Sha256(std::string_view text) {
-  std::array<uint8_t, 32> digest{};
-  // Fails only for want of memory; all zeros are then no key's digest.
-  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
-  return digest;
-}
-
 bool ValidName(std::string_view name) {
   return !name.empty() && name.size() <= kMostNameBytes && std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '.' || c == '_' || c == '-';
@@ -66,6 +59,13 @@ constexpr char kNameRule[] = "a name has 1 to 64 letters, digits, '.', '_' or '-
 constexpr char kWeightRule[] = "a weight is a number from 0.001 to 1000";
 
 }  // namespace
+
+std::array<uint8_t, 32> Sha256(std::string_view text) {
+  std::array<uint8_t, 32> digest{};
+  // Fails only for want of memory; all zeros are then no key's digest.
+  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  return digest;
+}
 
 void KeyRing::ParseLine(std::string_view line, const std::string& place, std::vector<std::string>* faults) {
   const std::vector<std::string> words = absl::StrSplit(Absl(line), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());

@@ -12,7 +12,9 @@ Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
   if (!options_.prefix_cache) return cached;
   // The newest known row is always computed: it brings the next sample.
   const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
-  uint64_t before = PrefixIndex::Root(sequence.request->body.adapter);
+  const SequenceRequest& body = sequence.request->body;
+  const bool any = planted_bug == PlantedBug::kForgetSalt;
+  uint64_t before = index_.Root(body.adapter, any ? CacheSalt() : body.cache_salt);
   while (cached.rows + options_.block_tokens <= most) {
     const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(cached.blocks.size())));
     if (block < 0) break;
@@ -38,7 +40,8 @@ Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
 bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
   if (!options_.prefix_cache) return false;
   for (const Sequence* other : running_) {
-    if (other->decoding() || other->request->body.adapter != sequence.request->body.adapter) continue;
+    const SequenceRequest &theirs = other->request->body, &own = sequence.request->body;
+    if (other->decoding() || theirs.adapter != own.adapter || theirs.cache_salt != own.cache_salt) continue;
     const int most = std::min(sequence.known() - 1, other->known());
     int alike = 0;
     while (alike < most && other->IdAt(alike) == sequence.IdAt(alike)) ++alike;

@@ -22,7 +22,7 @@ struct Engine::State {
 
   absl::Status CheckRequest(const SequenceRequest& request) const;
   void Pump(double now);
-  void Started(Request* request);
+  void Started(double now, Request* request);
   void SetAlarm(Request* request, double when);
   void Flush();
   void CommitRun(const Run& run, SequenceResult* result);
@@ -76,8 +76,9 @@ void Engine::State::SetAlarm(Request* request, double when) {
 }
 
 // One of its choices runs for the first time.
-void Engine::State::Started(Request* request) {
+void Engine::State::Started(double now, Request* request) {
   request->counted = true;
+  request->started_at = now;
   counts.prompt += request->prompt_size();
   queued.erase({request->order, request});
   SetAlarm(request, request->body.deadline);
@@ -89,7 +90,7 @@ void Engine::State::Pump(double now) {
     counts.largest_batch = std::max<uint64_t>(counts.largest_batch, step->sequences.size());
     for (const Run& run : scheduler.flights().back().runs) {
       counts.rows += run.rows;
-      if (!run.sequence->request->counted) Started(run.sequence->request);
+      if (!run.sequence->request->counted) Started(now, run.sequence->request);
     }
     port->Send(*step);
   }
@@ -110,6 +111,7 @@ Output& Engine::State::NewOutput(const Sequence& sequence) {
   Output& output = outputs.emplace_back();
   output.request = request.body.request;
   output.choice = sequence.choice;
+  output.started = request.started_at;
   if (sequence.choice == 0 && !request.cached_delivered) {
     output.cached_tokens = request.cached;
     request.cached_delivered = true;
@@ -244,7 +246,7 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
   if (!state.failure.ok()) return state.failure;
   if (body.deadline <= now) return absl::DeadlineExceededError("the request's deadline has passed");
   if (absl::Status valid = state.CheckRequest(body); !valid.ok()) return valid;
-  if (static_cast<int>(state.queued.size()) >= state.options.queue) {
+  if (!body.follows && static_cast<int>(state.queued.size()) >= state.options.queue) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", state.options.queue, " requests are waiting (limits.queue)"));
   }
@@ -263,8 +265,10 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
     sequence.choice = choice;
     state.scheduler.Enqueue(&sequence);
   }
-  state.queued.emplace(request->order, request.get());
-  state.SetAlarm(request.get(), std::min(now + state.options.queue_seconds, request->body.deadline));
+  const bool follows = request->body.follows;
+  if (!follows) state.queued.emplace(request->order, request.get());
+  const double patience = follows ? std::numeric_limits<double>::infinity() : state.options.queue_seconds;
+  state.SetAlarm(request.get(), std::min(now + patience, request->body.deadline));
   const uint64_t number = request->body.request;
   state.open.emplace(number, std::move(request));
   state.Pump(now);
@@ -377,7 +381,7 @@ void Engine::CheckInvariants() const {
     }
     SCHEDULE_CHECK(any_open == is_open);
     SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) ==
-                   (is_open && !request.counted));
+                   (is_open && !request.counted && !request.body.follows));
   };
   for (const auto& [number, request] : state.open) check(*request, true);
   for (const auto& request : state.closing) check(*request, false);

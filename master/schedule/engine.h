@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "master/schedule/prefix_index.h"
 #include "master/schedule/step_port.h"
 #include "pipeline/step.h"
 
@@ -28,6 +29,10 @@ struct SequenceRequest {
   bool prompt_logprobs = false;   // echo with log-probabilities: once, of choice 0
   int priority = 0;               // lower is served earlier, as in vLLM
   int32_t adapter = 0;            // 0: none
+  CacheSalt cache_salt = {};      // cached beginnings are shared with requests of the same one alone
+  // It belongs to the request that was submitted just before: it takes no place in the queue, and may wait in it for as
+  // long as that one takes.
+  bool follows = false;
   // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the
   // same).
   uint32_t account = 0;
@@ -46,12 +51,13 @@ struct Output {
   FinishReason finish = FinishReason::kNone;
   absl::Status error;     // not OK: the whole request has ended
   int cached_tokens = 0;  // with the first output: prompt tokens that were not computed
+  double started = 0;     // on the clock of the events: when the request first ran
 };
 
 struct EngineOptions {
   uint64_t epoch = 1;  // of the steps; they are numbered from 1
   int blocks = 0, block_tokens = 16, context = 0, stages = 1;
-  // Rows and sequences of a step; queue: requests of which no choice has run yet.
+  // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
   int prefix_min_tokens = 0;  // a hit shorter than this is computed again
@@ -77,7 +83,7 @@ struct EngineStats {
   // step. prompt: ids of prompts that have been started, each prompt once. swapped: preemptions that kept their K/V.
   uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, swapped = 0, largest_batch = 0,
            prefix_queries = 0, prefix_hits = 0;
-  int queued = 0;             // requests of which no choice has run yet
+  int queued = 0;             // requests of which no choice has run yet, but for those that follow another
   double oldest_arrival = 0;  // of those, when the first of them came; 0: none
 };
 

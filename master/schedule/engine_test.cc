@@ -37,6 +37,44 @@ TEST(Engine, PromptIsReadInChunksBesideDecodingAndNothingIsComputedTwice) {
   EXPECT_EQ(stats.largest_batch, 2u);
 }
 
+TEST(Engine, APromptThatFollowsTakesNoPlaceInTheQueue) {
+  EngineOptions options = Options();
+  options.queue = 2;
+  options.max_sequences = 1;
+  options.queue_seconds = 10;
+  Bench bench(options);
+  for (int i = 1; i <= 30; ++i) {
+    SequenceRequest request = Ask(i, 5, 4);
+    request.follows = i > 1;
+    ASSERT_TRUE(bench.engine.Submit(0, request).ok()) << i;
+  }
+  EXPECT_EQ(bench.engine.stats().queued, 0) << "the first of them runs";
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(40, 5, 4)).ok());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(41, 5, 4)).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(bench.engine.Submit(0, Ask(42, 5, 4))));
+  EXPECT_EQ(bench.engine.stats().queued, 2);
+  // Those that follow wait for as long as it takes; the others have had their time.
+  bench.now = 11;
+  bench.engine.Tick(bench.now);
+  bench.Drain();
+  for (int i = 1; i <= 30; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 5, 4))) << i;
+  EXPECT_TRUE(absl::IsUnavailable(bench.OutputsOf(40).back().error));
+  EXPECT_TRUE(absl::IsUnavailable(bench.OutputsOf(41).back().error));
+}
+
+TEST(Engine, OutputsTellWhenTheirRequestFirstRan) {
+  EngineOptions options = Options();
+  options.max_sequences = 1;
+  Bench bench(options);
+  bench.now = 5;
+  ASSERT_TRUE(bench.engine.Submit(5, Ask(1, 5, 4)).ok());
+  ASSERT_TRUE(bench.engine.Submit(6, Ask(2, 5, 4)).ok());
+  bench.now = 9;
+  bench.Drain();
+  for (const Output& output : bench.OutputsOf(1)) EXPECT_EQ(output.started, 5);
+  for (const Output& output : bench.OutputsOf(2)) EXPECT_EQ(output.started, 9);
+}
+
 TEST(Engine, OneDeliveryAStep) {
   Bench bench(Options());
   for (int i = 1; i <= 5; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 2, 6)).ok());

@@ -29,6 +29,7 @@ enum class PlantedBug {
   kSwapLeak,         // swap blocks of a sequence that ends while it waits are lost
   kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back
+  kForgetSalt,       // the prefix cache gives a request the blocks of those without its salt
 };
 
 #ifdef PANGEA_PLANTED_BUGS

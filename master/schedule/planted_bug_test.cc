@@ -45,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
                                            PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
                                            PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
-                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble));
+                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt));
 
 TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
   EXPECT_EXIT(

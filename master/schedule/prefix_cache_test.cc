@@ -160,6 +160,36 @@ TEST(PrefixCache, ResumeTakesWhatIsLeftOfTheOldRun) {
   }
 }
 
+TEST(PrefixCache, BlocksAreSharedWithinASaltAlone) {
+  Bench bench(Options());
+  const auto ask = [&](uint64_t number, uint64_t salt) {
+    SequenceRequest request = AskWith(number, Prefix(30), 3);
+    request.cache_salt = {salt, 0, 0, salt};
+    EXPECT_TRUE(bench.engine.Submit(0, request).ok());
+    bench.Drain();
+    EXPECT_EQ(bench.IdsOf(number), ExpectedIds(request)) << "a salt does not change the answer";
+    return bench.OutputsOf(number)[0].cached_tokens;
+  };
+  EXPECT_EQ(ask(1, 0), 0);
+  EXPECT_EQ(ask(2, 7), 0) << "without a salt before";
+  EXPECT_EQ(ask(3, 8), 0) << "another salt before";
+  EXPECT_EQ(ask(4, 7), 29);
+  EXPECT_EQ(ask(5, 0), 29);
+  EXPECT_EQ(bench.engine.stats().prefix_hits, 58u);
+}
+
+TEST(PrefixCache, NobodyWaitsForThePrefixOfAnotherSalt) {
+  Bench bench(Options());
+  for (uint64_t number = 1; number <= 2; ++number) {  // at once: the same prompt is being read when the second comes
+    SequenceRequest request = AskWith(number, Prefix(40), 2);
+    request.cache_salt = {number};
+    ASSERT_TRUE(bench.engine.Submit(0, request).ok());
+  }
+  bench.Drain();
+  EXPECT_EQ(bench.OutputsOf(2)[0].cached_tokens, 0);
+  EXPECT_EQ(bench.engine.stats().rows, 2u * (40 + 1));
+}
+
 TEST(PrefixCache, AFailedSequenceLeavesNothing) {
   Bench bench(Options());
   SequenceRequest bad = AskWith(1, Prefix(30), 9);

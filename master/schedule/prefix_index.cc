@@ -20,6 +20,17 @@ uint64_t PrefixIndex::Key(uint64_t before, std::span<const int32_t> ids) {
   return hash;
 }
 
+uint64_t PrefixIndex::Root(int32_t adapter, const CacheSalt& salt) const {
+  const auto found = roots_.find({adapter, salt});
+  return found == roots_.end() ? 0 : found->second;
+}
+
+uint64_t PrefixIndex::MakeRoot(int32_t adapter, const CacheSalt& salt) {
+  const auto [root, added] = roots_.try_emplace({adapter, salt}, next_serial_);
+  if (added) root_of_[next_serial_++] = root;
+  return root->second;
+}
+
 int32_t PrefixIndex::Find(uint64_t before, std::span<const int32_t> ids) const {
   const auto [first, last] = by_key_.equal_range(Key(before, ids));
   for (auto it = first; it != last; ++it) {
@@ -61,7 +72,13 @@ void PrefixIndex::Erase(int32_t block) {
   by_key_.erase(it);
   const auto siblings = after_.find(entry.before);
   std::erase(siblings->second, block);
-  if (siblings->second.empty()) after_.erase(siblings);
+  if (siblings->second.empty()) {
+    after_.erase(siblings);
+    if (const auto root = root_of_.find(entry.before); root != root_of_.end()) {
+      roots_.erase(root->second);
+      root_of_.erase(root);
+    }
+  }
   entry = Entry();
 }
 

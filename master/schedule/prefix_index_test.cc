@@ -13,14 +13,14 @@ using Ids = std::vector<int32_t>;
 
 TEST(PrefixIndex, ABlockIsFoundOnlyAfterWhatItContinues) {
   PrefixIndex index(8);
-  const uint64_t root = PrefixIndex::Root(0);
+  const uint64_t root = index.MakeRoot(0);
   index.Insert(root, Ids{1, 2}, 3);
   index.Insert(index.serial(3), Ids{1, 2}, 5);
   EXPECT_EQ(index.Find(root, Ids{1, 2}), 3);
   EXPECT_EQ(index.Find(index.serial(3), Ids{1, 2}), 5);
   EXPECT_EQ(index.Find(index.serial(5), Ids{1, 2}), -1);
   EXPECT_EQ(index.Find(root, Ids{2, 1}), -1);
-  EXPECT_EQ(index.Find(PrefixIndex::Root(1), Ids{1, 2}), -1) << "another adapter";
+  EXPECT_EQ(index.Find(index.Root(1), Ids{1, 2}), -1) << "another adapter";
   const uint64_t old = index.serial(3);
   index.Erase(3);
   index.Insert(root, Ids{1, 2}, 3);
@@ -29,9 +29,25 @@ TEST(PrefixIndex, ABlockIsFoundOnlyAfterWhatItContinues) {
   EXPECT_EQ(index.size(), 2u);
 }
 
+TEST(PrefixIndex, EverySaltHasABeginningOfItsOwnForAsLongAsItHasBlocks) {
+  PrefixIndex index(8);
+  const CacheSalt red = {1}, blue = {0, 1};
+  EXPECT_EQ(index.Root(0, red), 0u);
+  index.Insert(index.MakeRoot(0, red), Ids{1, 2}, 3);
+  index.Insert(index.MakeRoot(0, blue), Ids{1, 2}, 4);
+  EXPECT_EQ(index.Find(index.Root(0, red), Ids{1, 2}), 3);
+  EXPECT_EQ(index.Find(index.Root(0, blue), Ids{1, 2}), 4);
+  EXPECT_EQ(index.Find(index.Root(0), Ids{1, 2}), -1);
+  EXPECT_EQ(index.Find(index.Root(1, red), Ids{1, 2}), -1);
+  EXPECT_EQ(index.MakeRoot(0, red), index.Root(0, red));
+  index.Erase(3);
+  EXPECT_EQ(index.Root(0, red), 0u) << "nothing is kept of a salt without blocks";
+  EXPECT_EQ(index.Find(index.Root(0, blue), Ids{1, 2}), 4);
+}
+
 TEST(PrefixIndex, TheBlockThatBeginsAlikeForLongest) {
   PrefixIndex index(8);
-  const uint64_t root = PrefixIndex::Root(0);
+  const uint64_t root = index.MakeRoot(0);
   index.Insert(root, Ids{1, 2, 3, 4}, 3);
   index.Insert(root, Ids{1, 2, 9, 9}, 5);
   index.Insert(index.serial(3), Ids{1, 2, 3, 5}, 6);
@@ -45,7 +61,7 @@ TEST(PrefixIndex, TheBlockThatBeginsAlikeForLongest) {
   EXPECT_EQ(find({}), std::pair(-1, 0));
   index.Erase(3);
   EXPECT_EQ(find({1, 2, 3, 5}), std::pair(5, 2));
-  EXPECT_EQ(index.FindBeginning(PrefixIndex::Root(1), Ids{1, 2}).alike, 0);
+  EXPECT_EQ(index.FindBeginning(index.Root(1), Ids{1, 2}).alike, 0);
 }
 
 // Against a map keyed by the whole prefix.
@@ -58,7 +74,7 @@ TEST(PrefixIndex, EqualsAMapOfWholePrefixes) {
     std::map<int32_t, Ids> prefix_of;  // block -> prefix
     for (int event = 0; event < 300; ++event) {
       Ids all;
-      uint64_t before = PrefixIndex::Root(0);
+      uint64_t before = index.MakeRoot(0);
       bool whole = true;
       for (int depth = 0; depth < 5; ++depth) {
         const Ids ids = {static_cast<int32_t>(random() % 2), static_cast<int32_t>(random() % 2)};

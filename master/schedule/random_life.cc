@@ -61,6 +61,7 @@ class Life : public StepPort {
   void Result();
   void Deliver(const std::vector<Output>& outputs);
   void Take(const Output& output);
+  bool MayShare(const SequenceRequest& request, int cached) const;
   void CloseIfDone(Client* client);
   void ClientEvent(int dice);
   int64_t PassesOf(const SequenceRequest& request) const;
@@ -83,6 +84,7 @@ class Life : public StepPort {
   double slowest_pass_ = 0;  // from a step's sending to its result
   int64_t passes_ = 0;       // of all requests so far
   std::map<uint64_t, Client> clients_;
+  std::map<CacheSalt, std::vector<std::vector<int32_t>>> prompts_;  // of all requests so far
   int open_ = 0, delivered_calls_ = 0;
   uint64_t next_request_ = 1;
   double now_ = 1000;
@@ -129,6 +131,8 @@ SequenceRequest Life::RandomRequest() {
     request.prompt[i] =
         static_cast<int>(i) < alike ? static_cast<int32_t>(family * (i + 1) % 5) : Uniform(0, kFakeVocab - 1);
   }
+  if (OneIn(3)) request.cache_salt[Uniform(0, 3)] = Uniform(1, 2);
+  request.follows = OneIn(6);
   request.n = OneIn(3) ? Uniform(2, 5) : 1;
   request.max_tokens = OneIn(8) ? 0 : OneIn(3) ? Uniform(1, 3) : Uniform(1, 40);
   for (int i = Uniform(0, 2); i > 0; --i) request.stop_ids.push_back(Uniform(0, kFakeVocab - 1));
@@ -157,10 +161,12 @@ void Life::Submit() {
   if (status.ok() != (fits && !in_use && !late && status.code() != absl::StatusCode::kResourceExhausted)) {
     return Fault(absl::StrCat("Submit answered ", status.ToString()));
   }
+  if (absl::IsResourceExhausted(status) && request.follows) Fault("no place for one that needs none");
   if (!status.ok()) {
     if (counts_) ++counts_->refused;
     return;
   }
+  prompts_[request.cache_salt].push_back(request.prompt);
   if (used != clients_.end()) {
     CheckClient(used->second);
     clients_.erase(used);
@@ -205,6 +211,17 @@ void Life::StopString() {
   if (counts_) ++counts_->stopped;
   CloseIfDone(client);
   engine_.Finish(now_, client->request.request, index, tokens);
+}
+
+// Whether a request of the same salt, other than this one, began as it does: for all of the cached tokens, or with its
+// whole prompt (an answer followed).
+bool Life::MayShare(const SequenceRequest& request, int cached) const {
+  int alike = 0;
+  for (const std::vector<int32_t>& prompt : prompts_.at(request.cache_salt)) {
+    const size_t wanted = std::min(static_cast<size_t>(cached), prompt.size());
+    alike += std::equal(prompt.begin(), prompt.begin() + wanted, request.prompt.begin());
+  }
+  return alike > 1;
 }
 
 void Life::CloseIfDone(Client* client) {
@@ -261,6 +278,7 @@ void Life::Take(const Output& output) {
         output.cached_tokens < options_.prefix_min_tokens) {
       return Fault(absl::StrCat("cached_tokens is ", output.cached_tokens));
     }
+    if (!MayShare(request, output.cached_tokens)) return Fault("cached tokens of another salt");
     if (counts_) ++counts_->hits;
   }
   if (!output.prompt.empty()) {

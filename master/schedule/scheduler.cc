@@ -323,8 +323,8 @@ void Scheduler::Index(Sequence* sequence, uint64_t step) {
   const int early = planted_bug == PlantedBug::kIndexPartial ? options_.block_tokens - 1 : 0;
   const int rows = std::min(sequence->sent + early, sequence->known());
   for (; (sequence->indexed + 1) * options_.block_tokens <= rows; ++sequence->indexed) {
-    const uint64_t before =
-        sequence->indexed == 0 ? PrefixIndex::Root(sequence->request->body.adapter) : sequence->index_serial;
+    const SequenceRequest& body = sequence->request->body;
+    uint64_t before = sequence->indexed == 0 ? index_.Root(body.adapter, body.cache_salt) : sequence->index_serial;
     const std::vector<int32_t> ids = IdsOf(*sequence, sequence->indexed);
     int32_t block = index_.Find(before, ids);
     if (block < 0) {  // otherwise another sequence was first; this one's block is an ordinary one
@@ -335,6 +335,7 @@ void Scheduler::Index(Sequence* sequence, uint64_t step) {
         return;
       }
       if (index_.Has(block)) index_.Erase(block);  // what it continued has been given up: it could not be found
+      if (sequence->indexed == 0) before = index_.MakeRoot(body.adapter, body.cache_salt);
       index_.Insert(before, ids, block);
       indexed_step_[block] = step;
       pool_.Cache(block);

@@ -51,6 +51,7 @@ struct Sequence {
 struct Request {
   SequenceRequest body;
   double arrival = 0;
+  double started_at = 0;            // when the first of its choices ran
   uint64_t order = 0;               // of arrival
   int limit = 0;                    // ids that a choice may generate: max_tokens or the context, whichever is first
   bool started = false;             // a choice has run: it no longer counts as queued

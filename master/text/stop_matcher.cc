@@ -61,13 +61,13 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
   automaton_ = std::move(automaton);
 }
 
-StopMatcher::Piece StopMatcher::Push(std::string_view text) {
+StopMatcher::Piece StopMatcher::Push(std::string_view text, bool may_stop) {
   if (!automaton_) return {std::string(text), false};
   if (stopped_) return {"", true};
   for (size_t i = 0; i < text.size(); ++i) {
     state_ = automaton_->Step(state_, static_cast<unsigned char>(text[i]));
     const int longest = automaton_->states[state_].longest;
-    if (longest == 0) continue;
+    if (longest == 0 || !may_stop) continue;
     stopped_ = true;
     held_.append(text.substr(0, i + 1));
     Piece out{held_.substr(done_, held_.size() - done_ - longest), true};

@@ -103,6 +103,19 @@ TEST(StopMatcher, LinearOnItsWorstText) {
   EXPECT_EQ(last.text, "");
 }
 
+TEST(StopMatcher, WhatMayNotStopIsPassedOverButWhatItBeginsMayEndLater) {
+  StopMatcher matcher({"STOP", "end"});
+  EXPECT_EQ(matcher.Push("a STOP b end", false).text, "a STOP b ");  // "end" may be the beginning of more
+  EXPECT_EQ(matcher.Push(" ST", false).text, "end ");
+  const auto last = matcher.Push("OPz", true);
+  EXPECT_TRUE(last.stopped);
+  EXPECT_EQ(last.text, "");
+  StopMatcher never({"ab"});
+  std::string text;
+  for (int i = 0; i < 5; ++i) text += never.Push("xab", false).text;
+  EXPECT_EQ(text + never.Flush(), "xabxabxabxabxab");
+}
+
 TEST(StopMatcher, CopiesAreApart) {
   StopMatcher first({"xyz"});
   StopMatcher second = first;

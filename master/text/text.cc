@@ -14,12 +14,12 @@ constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 
 absl::Status CheckLength(const Text::State& state, size_t bytes) {
   if (bytes > kMaxTextBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the text has ", bytes, " bytes; the limit is ", kMaxTextBytes));
+    return absl::OutOfRangeError(absl::StrCat("the text has ", bytes, " bytes; the limit is ", kMaxTextBytes));
   }
   // Cheaper than encoding megabytes only to find out that they do not fit.
   if (state.max_bytes && bytes > *state.max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the text has ", bytes, " bytes; no more than ", *state.max_bytes,
-                                                   " can fit the model's context of ", state.max_positions, " tokens"));
+    return absl::OutOfRangeError(absl::StrCat("the text has ", bytes, " bytes; no more than ", *state.max_bytes,
+                                              " can fit the model's context of ", state.max_positions, " tokens"));
   }
   return absl::OkStatus();
 }

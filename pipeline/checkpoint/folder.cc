@@ -12,6 +12,7 @@
 #include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
 #include "pipeline/checkpoint/safetensors.h"
+#include "pipeline/checkpoint/sampling.h"
 #include "pipeline/checkpoint/tensor_table.h"
 
 namespace pangea {
@@ -165,6 +166,9 @@ absl::StatusOr<CheckpointHeader> ReadFolderHeader(const std::string& path, bool 
     return absl::InvalidArgumentError(absl::StrCat(config.status().message(), "\n", files.message()));
   if (!config.ok()) return config.status();
   if (!files.ok()) return files;
+  if (generation.ok()) {
+    if (absl::Status status = ReadGenerationConfig(generation_text, &header); !status.ok()) return status;
+  }
   if (!header.config.wrapper.empty()) {
     header.warnings.push_back(absl::StrCat("config.json: model_type: of ", header.config.wrapper,
                                            " only the language model (", header.config.architecture_name,

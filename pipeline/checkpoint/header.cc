@@ -11,6 +11,7 @@
 #include "pipeline/checkpoint/gguf.h"
 #include "pipeline/checkpoint/hash.h"
 #include "pipeline/checkpoint/mapped_file.h"
+#include "pipeline/checkpoint/sampling.h"
 
 namespace pangea {
 namespace {
@@ -41,6 +42,7 @@ absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
   auto config = ConfigFromGguf(header, bytes);
   if (!config.ok()) return config.status();
   header.config = *std::move(config);
+  ReadGgufSampling(&header);
   Sha256 hash;
   hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
   // The factors are data, but they shape the plan's model as metadata do.

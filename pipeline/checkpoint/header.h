@@ -41,7 +41,8 @@ struct CheckpointHeader {
   std::map<std::string, std::string> odd_types;  // tensors of a type that nothing here reads -> the type; safetensors
   std::map<std::string, GgufValue> metadata;     // GGUF only
   ModelConfig config;
-  std::vector<std::string> warnings;  // what is odd and stops nothing; each names file and field
+  std::map<std::string, double> sampling;  // what the model's own files ask for, by a request's names for it
+  std::vector<std::string> warnings;       // what is odd and stops nothing; each names file and field
   std::string hash;  // hex, of headers and sizes: equal hashes mean the same checkpoint for planning and joining
 };
 
