@@ -15,9 +15,7 @@ void SetLogLevel(std::string_view level);
 // What this process calls itself in its lines: "master", "agent 3 (stage 1, rank 1)".
 void SetLogProcess(std::string name);
 bool LogEnabled(LogLevel level);
-// The text with `\xNN` for every byte that could end a line, act on a terminal or is no UTF-8: control characters, what
-// Unicode calls a line end, and what turns the direction of writing. As every line is written.
-std::string Printable(std::string_view text);
+// Written as Printable (values.h) shows it.
 void LogLine(LogLevel level, std::string_view text);
 
 template <typename... Args>

@@ -1,10 +1,12 @@
 #include "configs/log.h"
 
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
 #include "configs/log_testing.h"
+#include "configs/values.h"
 
 namespace pangea {
 namespace {

@@ -159,14 +159,18 @@ bool WellFormedUtf8(std::string_view text) {
 
 std::string Printable(std::string_view text) {
   std::string out;
-  while (!text.empty()) {
+  for (size_t bytes; !text.empty(); text.remove_prefix(bytes)) {
     const size_t length = Utf8Length(text);
-    const unsigned char first = text.front();
-    if (length == 0 || (first < 0x20 && first != '\n' && first != '\t') || first == 0x7F)
-      out += absl::StrFormat("\\x%02x", first);
-    else
-      out += text.substr(0, length);
-    text.remove_prefix(std::max<size_t>(length, 1));
+    bytes = std::max<size_t>(length, 1);
+    uint32_t code = static_cast<unsigned char>(text[0]) & (0xFFu >> (length > 1 ? length + 1 : 0));
+    for (size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3F);
+    const auto within = [&](uint32_t first, uint32_t last) { return code >= first && code <= last; };
+    if (length == 0 || within(0, 0x1F) || within(0x7F, 0x9F) || within(0x200E, 0x200F) || within(0x2028, 0x202E) ||
+        within(0x2066, 0x2069)) {
+      for (size_t i = 0; i < bytes; ++i) out += absl::StrFormat("\\x%02x", static_cast<unsigned char>(text[i]));
+    } else {
+      out += text.substr(0, bytes);
+    }
   }
   return out;
 }

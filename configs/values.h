@@ -26,7 +26,8 @@ std::string QuoteYaml(std::string_view text);  // double-quoted YAML scalar
 // Bytes of the well-formed UTF-8 sequence at the start of text; 0: there is none (overlong forms and surrogates too).
 size_t Utf8Length(std::string_view text);
 bool WellFormedUtf8(std::string_view text);
-// The text for a message: what is not UTF-8 and control characters (but line ends and tabs) as \x and two digits.
+// The text with `\xNN` for every byte that could end a line, act on a terminal or is no UTF-8: control characters, what
+// Unicode calls a line end, and what turns the direction of writing.
 std::string Printable(std::string_view text);
 
 // ${NAME} -> the environment's value, $$ -> $. A lone $ stands for itself. NotFound names the first missing variable.

@@ -1,6 +1,7 @@
 // The REST routes: what a path is, and every answer that is no generation. I/O thread; TextReply in a text thread.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,12 @@ enum class Route {
   kVersion,
   kMetrics
 };
+struct RouteRow {
+  std::string_view path;
+  Route route;
+  bool post;
+};
+std::span<const RouteRow> Routes();  // all but /v1/models/{id}
 struct RouteMatch {
   Route route = Route::kNone;
   std::string_view label = "other";  // the path, as metrics and the log name it
