@@ -21,18 +21,16 @@ class Stream(threading.Thread):
 
     def __init__(self, server, body=LONG):
         super().__init__(daemon=True)
-        self.server, self.body, self.text, self.error, self.done, self.finish, self.times, self.ended = (
-            server,
-            body,
-            "",
-            None,
-            False,
-            None,
-            [],
-            None,
-        )
+        self.server, self.body = server, body
+        self.texts, self.times = {}, []  # text by choice; when events came
+        self.error = self.finish = self.ended = None
+        self.done = False
         self.begun = threading.Event()
         self.start()
+
+    @property
+    def text(self):
+        return "".join(self.texts.values())
 
     def run(self):
         try:
@@ -44,7 +42,7 @@ class Stream(threading.Thread):
                     self.error = e["error"]
                 else:
                     for c in e["choices"]:
-                        self.text += c["text"]
+                        self.texts[c["index"]] = self.texts.get(c["index"], "") + c["text"]
                         self.finish = c["finish_reason"] or self.finish
                 self.begun.set()
         except Refused as e:  # it had not begun
@@ -95,45 +93,39 @@ def test_killed_master_leaves_nothing():
         slow_streams(s, 4)
         s.proc.send_signal(signal.SIGKILL)
         s.proc.wait(10)
-        start = time.monotonic()
-        until(lambda: not any(map(alive, agents)), 5)
-        assert time.monotonic() - start < 2.5, "agents notice within a second"
+        assert until(lambda: not any(map(alive, agents)), 30), "agents end by themselves; how fast is not asked of a busy machine"
         assert s.leftovers() == []
 
 
 def test_readiness_goes_first():
     """draining: not ready and no new work, while what runs is finished"""
-    with serve(STORIES, *layout("1x1"), "--set", "schedule.max_batch_tokens=1", "--set", "schedule.max_sequences=1", clean_exit=False) as s:
-        streams = [Stream(s, {**LONG, "prompt": [1] * 100, "max_tokens": 400}) for _ in range(3)]
-        time.sleep(0.05)
+    with serve(STORIES, *layout("1x1"), *TWO_AT_A_TIME, clean_exit=False) as s:
+        streams = [Stream(s, ENDLESS) for _ in range(3)]
+        assert until(lambda: any(x.begun.is_set() for x in streams), 30)
         s.proc.send_signal(signal.SIGTERM)
-        refused = None
-        while s.proc.poll() is None and refused is None:
-            try:
-                status, _ = s.call("GET", "/health/ready", timeout=5)
-                refused = status if status != 200 else None
-            except OSError:
-                refused = "closed"
-        assert refused in (503, "closed")
+        assert until(lambda: s.call("GET", "/health/ready", timeout=30)[0] == 503, 30), "not ready, and it says so"
+        status, body = s.post("/v1/completions", LONG)
+        assert status == 503 and body["error"]["message"], (status, body)
+        assert not any(x.ended for x in streams), "what runs goes on meanwhile"
+        s.proc.send_signal(signal.SIGTERM)  # they would take minutes
         assert s.wait() == 0
         for stream in streams:
-            stream.join(10)
-            assert stream.finish == "length" or stream.error, "a stream that ended without a word"
+            stream.join(30)
+            assert isinstance(stream.error, dict) and stream.error["message"], f"{stream.error}: a stream that ended without a word"
 
 
 def test_a_second_signal_means_now():
-    with serve(STORIES, *layout("2x1"), "--set", "schedule.max_batch_tokens=1", "--set", "schedule.max_sequences=1", clean_exit=False) as s:
-        streams = [Stream(s, {**LONG, "prompt": [1] * 300, "max_tokens": 200}) for _ in range(12)]
-        time.sleep(0.1)
+    with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, "--set", "drain_seconds=3600", clean_exit=False) as s:
+        streams = [Stream(s, ENDLESS) for _ in range(12)]
+        assert until(lambda: any(x.begun.is_set() for x in streams), 30)
         s.proc.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        assert until(lambda: s.call("GET", "/health/ready", timeout=30)[0] == 503, 30)
+        assert s.proc.poll() is None and not any(x.ended for x in streams), "the first signal lets them run"
         s.proc.send_signal(signal.SIGTERM)
-        start = time.monotonic()
-        s.wait(20)
-        assert time.monotonic() - start < 5
+        assert s.wait(60) == 0, "an hour early"
         for stream in streams:
-            stream.join(5)
-            assert not stream.is_alive() and (stream.error or stream.done)
+            stream.join(30)
+            assert not stream.done and isinstance(stream.error, dict) and stream.error["message"], (stream.error, stream.text[-40:])
         assert s.leftovers() == []
 
 
@@ -193,21 +185,26 @@ def test_unary_and_grpc_requests_are_told_too():
 @pytest.mark.parametrize("rank", range(4))
 def test_every_rank_is_needed(rank):
     """a stopped rank stalls the stream: nobody computes in its place; let go, the stream ends as if nothing had been"""
-    with serve(STORIES, *layout("2x2"), "--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2") as s:
-        (whole,), _ = s.complete(**{k: v for k, v in LONG.items() if k != "model"})
-        (stream,) = slow_streams(s, 1)
+    request = {**LONG, "n": 12}  # two of the twelve at a time: far from its end when the rank is stopped
+    with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME) as s:
+        whole, _ = s.complete(**{k: v for k, v in request.items() if k != "model"})
+        stream = Stream(s, request)
+        assert stream.begun.wait(30)
         pid = s.agents()[rank]
         os.kill(pid, signal.SIGSTOP)
-        stopped = time.monotonic()
         try:
-            time.sleep(1)
-            during = [t for t in stream.times if stopped + 0.3 < t < stopped + 1]
-            assert stream.ended is None or stream.ended < stopped, "the stream ended without this rank"
-            assert not during, f"{len(during)} tokens came without this rank"
+            # What was under way still arrives; then nothing does.
+            def silent():
+                before = len(stream.times)
+                time.sleep(1)
+                return len(stream.times) == before
+
+            assert until(silent, 30), "tokens go on coming without this rank"
+            assert stream.ended is None, "the stream ended without this rank"
         finally:
             os.kill(pid, signal.SIGCONT)
-        stream.join(60)
-        assert stream.done and stream.text == whole["text"]
+        stream.join(120)
+        assert stream.done and sorted(stream.texts.values()) == sorted(c["text"] for c in whole)
 
 
 def test_stopping_while_it_starts():

@@ -311,6 +311,53 @@ TEST(Engine, WrongAnswersOfAgents) {
   }
 }
 
+// Two sequences in one step, and an answer that names one twice, or one that nobody knows, in place of the other.
+TEST(Engine, AnAnswerForTheWrongSequenceFailsTheOneThatGotNone) {
+  for (const bool twice : {true, false}) {
+    Bench bench(Options());
+    ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 9)).ok());
+    bench.Next();  // the first alone; from now on both share a step
+    ASSERT_TRUE(bench.engine.Submit(0, Ask(2, 5, 9)).ok());
+    StepResult result;
+    do {
+      result = bench.agents.TakeResult();
+      if (result.sequences.size() < 2) bench.engine.OnResult(0, result);
+    } while (result.sequences.size() < 2);
+    result.sequences[1].id = twice ? result.sequences[0].id : 4711;
+    bench.engine.OnResult(0, result);
+    bench.engine.CheckInvariants();
+    bench.Drain();
+    int failed = 0;
+    for (const uint64_t request : {1, 2}) {
+      const absl::Status& error = bench.OutputsOf(request).back().error;
+      if (error.ok()) {
+        EXPECT_EQ(bench.IdsOf(request), ExpectedIds(Ask(request, 5, 9))) << "the neighbour gets what it gets alone";
+      } else {
+        EXPECT_TRUE(absl::IsInternal(error)) << error;
+        ++failed;
+      }
+    }
+    EXPECT_EQ(failed, 1);
+    EXPECT_EQ(bench.engine.stats().blocks_free, 64);
+  }
+}
+
+TEST(Engine, AResultOfAnotherEpochIsNoResult) {
+  Bench bench(Options());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 5)).ok());
+  const StepResult result = bench.agents.TakeResult();
+  for (const uint64_t epoch : {uint64_t{0}, result.epoch + 1}) {
+    StepResult late = result;
+    late.epoch = epoch;
+    late.sequences[0].samples[0].id = 7;  // would be seen
+    bench.engine.OnResult(0, late);
+    EXPECT_TRUE(bench.deliveries.empty());
+  }
+  bench.engine.OnResult(0, result);
+  bench.Drain();
+  EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 5, 5)));
+}
+
 TEST(Engine, FailAllEndsEveryRequestOnceAndForGood) {
   EngineOptions options = Options();
   options.stages = 3;

@@ -1,3 +1,4 @@
+// Every run explores other lives: half of the seeds are new ones each time. A failure prints its seed;
 // PANGEA_LIFE_SEED=N runs that life alone; PANGEA_LIVES=N sets how many are run.
 #include "master/schedule/random_life.h"
 
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <iostream>
+#include <random>
 
 #include "master/schedule/fair_life.h"
 
@@ -19,6 +21,14 @@ volatile std::sig_atomic_t running_seed = 0;
 // A broken invariant aborts: the seed is needed all the same.
 void SayTheSeed(int) { std::fprintf(stderr, "reproduce with PANGEA_LIFE_SEED=%d\n", static_cast<int>(running_seed)); }
 
+// The i-th of a run's seeds, from 1: the first half are 1, 2, 3, ...; the others start at random.
+uint64_t SeedOf(uint64_t i, uint64_t lives) {
+  static const uint64_t start = (std::random_device{}() >> 2) + 1'000'000;
+  if (i <= lives / 2) return i;
+  if (i == lives / 2 + 1) std::cout << "new seeds from " << start + i << "\n";
+  return start + i;
+}
+
 // Runs one kind of life over many seeds, or over the one that the environment names.
 LifeCounts RunMany(std::string (*run)(uint64_t, LifeCounts*), uint64_t lives) {
   LifeCounts counts;
@@ -28,7 +38,8 @@ LifeCounts RunMany(std::string (*run)(uint64_t, LifeCounts*), uint64_t lives) {
   }
   std::signal(SIGABRT, SayTheSeed);
   const std::clock_t begin = std::clock();  // processor time: others may have the cores
-  for (uint64_t seed = 1; seed <= lives; ++seed) {
+  for (uint64_t i = 1; i <= lives; ++i) {
+    const uint64_t seed = SeedOf(i, lives);
     running_seed = static_cast<std::sig_atomic_t>(seed);
     const std::string fault = run(seed, &counts);
     EXPECT_EQ(fault, "") << "reproduce with PANGEA_LIFE_SEED=" << seed;
@@ -71,7 +82,8 @@ TEST(RandomLife, AccountsThatWaitAreServedByWeight) {
   std::signal(SIGABRT, SayTheSeed);
   FairCounts counts;
   const uint64_t lives = Lives(1000);
-  for (uint64_t seed = 1; seed <= lives; ++seed) {
+  for (uint64_t i = 1; i <= lives; ++i) {
+    const uint64_t seed = SeedOf(i, lives);
     running_seed = static_cast<std::sig_atomic_t>(seed);
     ASSERT_EQ(RunFairLife(seed, &counts), "") << "reproduce with PANGEA_LIFE_SEED=" << seed;
   }
