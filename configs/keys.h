@@ -52,8 +52,8 @@ const ConfigKey* FindKey(std::string_view name);
 bool IsSection(std::string_view name);
 std::vector<std::string> KeyNames();
 
-// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not. kTexts: one more entry
-// of the list.
+// Text of a scalar -> the field. quoted: it stood in quotes, which numbers and booleans must not. kTexts: one more
+// entry of the list.
 absl::Status SetKey(const ConfigKey& key, const std::string& text, bool quoted, KeyField field);
 std::string GetKey(const ConfigKey& key, KeyField field);  // a YAML scalar that SetKey reads back
 // The rule of the key alone: "" or what is wrong with the field's value.

@@ -10,7 +10,7 @@ namespace pangea {
 
 // InvalidArgument that names the request's field; code is OpenAI's (e.g. context_length_exceeded), empty: null.
 absl::Status BadParam(const std::string& param, const std::string& message, const std::string& code = "");
-// What does not fit the context, in the words by which clients know it (they cut their messages, or take another model):
+// What does not fit the context, in the words by which clients know it (they cut messages, or take another model):
 // "This model's maximum context length is N tokens. However, you requested …".
 absl::Status ContextOverflow(const std::string& param, bool chat, int context, const std::string& requested);
 // NotFound, code model_not_found. The name is cut before it is repeated to its sender; those that are served are told.
@@ -35,8 +35,8 @@ struct ErrorAnswer {
   bool never_retry = false;  // x-should-retry: false (official clients retry 5xx)
 };
 ErrorAnswer ToErrorAnswer(const absl::Status& status);
-// As JSON of one line, whatever a client takes for the end of one: what is no UTF-8 becomes U+FFFD, and the line ends of
-// Unicode (U+0085, U+2028, U+2029), at which Python's str.splitlines cuts, are escaped.
+// As JSON of one line, whatever a client takes for the end of one: what is no UTF-8 becomes U+FFFD, and the line ends
+// of Unicode (U+0085, U+2028, U+2029), at which Python's str.splitlines cuts, are escaped.
 std::string DumpJson(const nlohmann::ordered_json& json);
 // {"error":{"message","type","param","code"}}
 std::string ErrorJson(const ErrorAnswer& error);

@@ -87,7 +87,8 @@ TEST(EchoOffsets, FollowANormaliser) {
   folder.Write("tokenizer.json", R"({"version":"1.0","added_tokens":[],
     "normalizer":{"type":"Sequence","normalizers":[{"type":"NFD"},{"type":"StripAccents"},{"type":"Lowercase"}]},
     "pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,
-    "decoder":{"type":"Metaspace","replacement":"\u2581","add_prefix_space":false,"prepend_scheme":"never","split":true},
+    "decoder":{"type":"Metaspace","replacement":"\u2581","add_prefix_space":false,"prepend_scheme":"never",
+      "split":true},
     "model":{"type":"WordLevel","unk_token":"?","vocab":{"?":0,"hello":1,"world":2,"cafe":3,"a":4}}})");
   const auto text = MustLoad(Folder(folder.path(), Architecture::kLlama));
   EXPECT_EQ(OffsetsOf(*text, "H\xC3\xA9llo   WORLD"), (Offsets{0, 8}));

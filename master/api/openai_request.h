@@ -15,8 +15,8 @@
 namespace pangea {
 
 // Names that no field has: those that would change the answer are refused (request_fields.h), the others are listed in
-// `ignored`. InvalidArgument names the field. `seed` may be any integer of 64 bits, signed or not: what is above 2^63 - 1
-// wraps. -1 draws a new one, and so does what wraps to it.
+// `ignored`. InvalidArgument names the field. `seed` may be any integer of 64 bits, signed or not: what is above
+// 2^63 - 1 wraps. -1 draws a new one, and so does what wraps to it.
 absl::Status ParseOpenAi(std::string_view body, const JsonLimits& limits, google::protobuf::Message* message,
                          std::vector<std::string>* ignored);
 

@@ -29,7 +29,7 @@ struct HarmlessField {
 };
 std::span<const HarmlessField> HarmlessFields();
 
-// InvalidArgument naming `path` when the field is refused and asks for something. *refusable: the name is a refused one.
+// InvalidArgument naming `path` when the field is refused and asks for something. *refusable: it is a refused one.
 absl::Status CheckUnserved(const std::string& name, const std::string& path, const nlohmann::json& value,
                            bool* refusable);
 

@@ -15,8 +15,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-// The parameters of the same two routes in other servers, and those of llama.cpp's, TGI's and Ollama's own routes, whose
-// clients send them here too. Read off their sources: vLLM vllm/entrypoints/openai/{chat_completion,completion}/
+// The parameters of the same two routes in other servers, and those of llama.cpp's, TGI's and Ollama's own routes,
+// whose clients send them here too. Read off their sources: vLLM vllm/entrypoints/openai/{chat_completion,completion}/
 // protocol.py; SGLang srt/entrypoints/openai/protocol.py; llama.cpp tools/server/server-task.cpp and README.md; TGI
 // router/src/lib.rs; Ollama openai/openai.go and api/types.go.
 struct Server {

@@ -12,7 +12,7 @@
 
 namespace pangea {
 
-// Sequences share blocks with those of the same salt alone. All zero: none was asked for, which is a salt like any other.
+// Sequences share blocks with those of the same salt alone. All zero: none was asked for, a salt like any other.
 using CacheSalt = std::array<uint64_t, 4>;
 
 // Bookkeeping only: the caller keeps users and eviction (BlockPool). Not thread safe.
