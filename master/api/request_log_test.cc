@@ -124,25 +124,32 @@ TEST_F(RequestLogTest, NeverAPromptOrAnAnswer) {
 
 TEST_F(RequestLogTest, GoneClientsAndFailedStreamsAreTold) {
   Open();
-  Socket gone(doors->rest_url()), stream(doors->rest_url());
+  Socket gone(doors->rest_url()), left(doors->rest_url()), failed(doors->rest_url());
   gone.Send(Post(kChat, ChatBody(), "X-Request-Id: gone\r\n"));
   server.fake.WaitSubmitted(1);
   gone.Close();
-  const std::string line = log.WaitLine("id=gone");
-  EXPECT_NE(line.find(" 499 id=gone key=- prompt=10 cached=0 generated=0 duration="), std::string::npos) << line;
-  EXPECT_TRUE(absl::EndsWith(line, " end=abort: the client has gone")) << line;
-  stream.Send(Post(kChat, ChatBody({{"stream", true}}), "X-Request-Id: failed\r\n"));
-  const uint64_t id = server.fake.WaitSubmitted(2).request;
-  doors->Deliver({Ids(id, 0, "some")});
-  ASSERT_TRUE(stream.ReadUntil("some"));
+  std::string line = log.WaitLine("id=gone");
+  EXPECT_NE(line.find(" 499 id=gone key=- "), std::string::npos) << line;
+  EXPECT_TRUE(absl::EndsWith(line, ": the client has gone")) << line;
+  const auto begin = [&](Socket& s, size_t count, const std::string& id) {
+    s.Send(Post(kChat, ChatBody({{"stream", true}}), "X-Request-Id: " + id + "\r\n"));
+    const uint64_t request = server.fake.WaitSubmitted(count).request;
+    doors->Deliver({Ids(request, 0, "some")});
+    EXPECT_TRUE(s.ReadUntil("some"));
+    return request;
+  };
+  begin(left, 2, "left");
+  left.Close();
+  line = log.WaitLine("id=left");
+  EXPECT_NE(line.find(" 200 id=left key=- prompt=10 cached=0 generated=4 first_token="), std::string::npos) << line;
+  EXPECT_TRUE(absl::EndsWith(line, " end=abort")) << line;
   Output error;
-  error.request = id;
+  error.request = begin(failed, 3, "failed");
   error.error = absl::InternalError("no numbers");
   doors->Deliver({error});
-  const std::string failed = log.WaitLine("id=failed");
-  EXPECT_NE(failed.find(" 200 id=failed key=- prompt=10 cached=0 generated=4 first_token="), std::string::npos)
-      << failed;
-  EXPECT_TRUE(absl::EndsWith(failed, " end=error: no numbers")) << failed;
+  line = log.WaitLine("id=failed");
+  EXPECT_NE(line.find(" 200 id=failed key=- prompt=10 cached=0 generated=4 first_token="), std::string::npos) << line;
+  EXPECT_TRUE(absl::EndsWith(line, " end=error: no numbers")) << line;
 }
 
 TEST_F(RequestLogTest, TheGrpcDoorLogsLikewise) {
