@@ -56,13 +56,11 @@ absl::Status Named(const absl::Status& status, const char* param) {
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeMessages(const CheckedRequest& request, const ApiContext& context) {
-  uint64_t bytes = 0;
-  for (const auto& message : request.messages) bytes += message["content"].get_ref<const std::string&>().size();
-  if (auto s = CheckBytes(bytes, "messages", context); !s.ok()) return s;
+  if (auto s = CheckBytes(request.messages.content_bytes, "messages", context); !s.ok()) return s;
   if (!context.text->has_template() && request.options.override_template.empty()) {
     return BadParam("messages", "this model has no chat template: use /v1/completions");
   }
-  auto ids = context.text->EncodeChat(request.messages, request.options);
+  auto ids = context.text->EncodeChat(request.messages.json, request.options);
   if (!ids.ok()) return Named(ids.status(), "messages");
   return ids;
 }

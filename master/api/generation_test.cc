@@ -9,6 +9,7 @@
 #include "master/api/fakes.h"
 #include "master/api/openai_request.h"
 #include "master/api/openai_response.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
