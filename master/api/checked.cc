@@ -225,35 +225,7 @@ absl::Status CheckMaxTokens(const std::string& name, int64_t value, int64_t low,
   return absl::OkStatus();
 }
 
-// ---- messages and prompts
-
-absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::string& path) {
-  if (content.kind_case() == pb::Value::kStringValue) return content.string_value();
-  if (content.kind_case() != pb::Value::kListValue)
-    return BadParam(path, absl::StrCat("'", path, "' must be a string or a list of text parts"));
-  if (content.list_value().values_size() == 0)
-    return BadParam(path, absl::StrCat("'", path, "' must not be an empty list"));
-  std::string text;
-  for (int i = 0; i < content.list_value().values_size(); ++i) {
-    const pb::Value& part = content.list_value().values(i);
-    const std::string at = absl::StrCat(path, "[", i, "]");
-    if (part.kind_case() != pb::Value::kStructValue)
-      return BadParam(at, absl::StrCat("'", at, "' must be an object with 'type' and 'text'"));
-    const auto& fields = part.struct_value().fields();
-    const auto type = fields.find("type");
-    if (type == fields.end() || type->second.kind_case() != pb::Value::kStringValue)
-      return BadParam(at + ".type", absl::StrCat("'", at, ".type' must be a string"));
-    if (type->second.string_value() != "text") {
-      return BadParam(at + ".type", absl::StrCat("content parts of type '", type->second.string_value().substr(0, 32),
-                                                 "' are not supported: only 'text'"));
-    }
-    const auto value = fields.find("text");
-    if (value == fields.end() || value->second.kind_case() != pb::Value::kStringValue)
-      return BadParam(at + ".text", absl::StrCat("'", at, ".text' must be a string"));
-    absl::StrAppend(&text, i > 0 ? "\n" : "", value->second.string_value());
-  }
-  return text;
-}
+// ---- prompts
 
 absl::StatusOr<int32_t> CheckId(const pb::Value& value, int vocab) {
   const double d = value.number_value();
@@ -350,34 +322,6 @@ absl::StatusOr<std::vector<int32_t>> CheckIds(const pb::RepeatedField<int64_t>& 
   return checked;
 }
 
-absl::StatusOr<nlohmann::json> CheckMessages(const pb::RepeatedPtrField<v1::ChatMessage>& messages,
-                                             const ApiContext& context) {
-  if (messages.empty()) return BadParam("messages", "'messages' must have at least one message");
-  const int limit = context.deployment->limits.messages;
-  if (messages.size() > limit)
-    return OverLimit("messages", BadParam("messages", absl::StrCat("'messages' may have at most ", limit,
-                                                                   " messages, not ", messages.size())));
-  nlohmann::json out = nlohmann::json::array();
-  for (int i = 0; i < messages.size(); ++i) {
-    const v1::ChatMessage& message = messages[i];
-    const std::string path = absl::StrCat("messages[", i, "]");
-    const std::string& role = message.role();
-    if (role != "system" && role != "developer" && role != "user" && role != "assistant") {
-      return BadParam(path + ".role",
-                      role.empty()
-                          ? absl::StrCat("'", path, ".role' is required")
-                          : absl::StrCat("'", path, ".role' must be system, developer, user or assistant, not '",
-                                         role.substr(0, 32), "'"));
-    }
-    auto content = CheckContent(message.content(), path + ".content");
-    if (!content.ok()) return content.status();
-    nlohmann::json entry = {{"role", role == "developer" ? "system" : role}, {"content", *std::move(content)}};
-    if (message.has_name()) entry["name"] = message.name();
-    out.push_back(std::move(entry));
-  }
-  return out;
-}
-
 absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, const ApiContext& context) {
   if (auto s = CheckModel(request.model(), context); !s.ok()) return s;
   CheckedRequest out;
@@ -387,7 +331,9 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
   if (!messages.ok()) return messages.status();
   out.messages = *std::move(messages);
   out.options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
-  out.options.kwargs = ToJson(request.chat_template_kwargs());
+  auto kwargs = CheckTemplateArguments(request, context);
+  if (!kwargs.ok()) return kwargs.status();
+  out.options.kwargs = *std::move(kwargs);
   if (!request.chat_template().empty()) {
     if (!context.deployment->chat.allow_request_template)
       return BadParam("chat_template", "'chat_template' in a request is not allowed by this server");

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "master/api/chat_input.h"
 #include "master/api/gate.h"
 #include "master/schedule/prefix_index.h"
 #include "master/text/text.h"
-#include "nlohmann/json.hpp"
 #include "pipeline/step.h"
 #include "protos/generation.pb.h"
 
@@ -25,8 +25,8 @@ struct PromptInput {
 
 struct CheckedRequest {
   bool chat = false;
-  std::string model;        // the name that was asked for
-  nlohmann::json messages;  // chat: for the template
+  std::string model;      // the name that was asked for
+  ChatMessages messages;  // chat: for the template
   TemplateOptions options;
   std::vector<PromptInput> prompts;  // completion
   bool add_special_tokens = true;
@@ -49,10 +49,6 @@ struct CheckedRequest {
 absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, const ApiContext& context);
 absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const ApiContext& context);
 absl::Status CheckModel(const std::string& model, const ApiContext& context);  // empty: the one that is served
-// Messages as a template wants them: [{role, content: string, name?}, …]. Several text parts are joined by a newline;
-// `developer` is today's name of `system`, which is what published templates know.
-absl::StatusOr<nlohmann::json> CheckMessages(const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages,
-                                             const ApiContext& context);
 // Ids in the model's vocabulary, or the element that is not.
 absl::StatusOr<std::vector<int32_t>> CheckIds(const google::protobuf::RepeatedField<int64_t>& ids,
                                               const std::string& name, const ApiContext& context);

@@ -6,9 +6,11 @@
 #include <cmath>
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
 #include "master/api/fakes.h"
 #include "master/api/openai_request.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
@@ -265,8 +267,8 @@ TEST_F(CheckedTest, WhatAChatBecomes) {
     "presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"min_tokens":2,"max_completion_tokens":8,"return_token_ids":true,"skip_special_tokens":false,"priority":-3,
     "chat_template_kwargs":{"a":1,"b":[true,null,"x",0.5]}})");
   ASSERT_TRUE(r.ok()) << r.status();
-  EXPECT_EQ(r->messages,
-            Json::parse(R"([{"role":"system","content":"d"},{"role":"user","name":"bob","content":"a\nb"}])"));
+  EXPECT_EQ(r->messages.json, R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb","name":"bob"}])");
+  EXPECT_EQ(r->messages.content_bytes, 4u);
   EXPECT_EQ(r->sampling.temperature, 0.5f);
   EXPECT_EQ(r->sampling.top_p, 0.25f);
   EXPECT_EQ(r->sampling.top_k, 7);
@@ -283,7 +285,59 @@ TEST_F(CheckedTest, WhatAChatBecomes) {
   EXPECT_TRUE(r->return_token_ids);
   EXPECT_FALSE(r->skip_special_tokens);
   EXPECT_EQ(r->priority, -3);
-  EXPECT_EQ(r->options.kwargs, Json::parse(R"({"a":1,"b":[true,null,"x",0.5]})"));
+  EXPECT_EQ(r->options.kwargs, R"({"a":1,"b":[true,null,"x",0.5]})");
+}
+
+// Whatever order and whatever kinds of numbers a client sends: its own text goes to the template.
+TEST_F(CheckedTest, TemplateArgumentsAreKeptAsTheyWereSent) {
+  const auto kwargs = [&](const std::string& members) {
+    const auto r = Run<v1::ChatCompletionRequest>(R"({"model":"fake","messages":[{"role":"user","content":"hi"}])" +
+                                                  members + "}");
+    return r.ok() ? r->options.kwargs : absl::StrCat("refused: ", r.status().message());
+  };
+  EXPECT_EQ(kwargs(R"(, "chat_template_kwargs": {"z": 1.0, "a": {"y": 1, "b": 1e2}, "big": 123456789012345678901} )"),
+            R"({"z": 1.0, "a": {"y": 1, "b": 1e2}, "big": 123456789012345678901})");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs":{"b":"}]\"\\","a":[{"x":"]"}]},"seed":1)"),
+            R"({"b":"}]\"\\","a":[{"x":"]"}]})");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs":{"a":1},"chat_template_kwargs":{"b":2})"), R"({"b":2})");
+  EXPECT_EQ(kwargs(R"(,"chat\u005ftemplate_kwargs":{"b":2,"a":1})"), R"({"b":2,"a":1})");
+  EXPECT_EQ(kwargs(""), "{}");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs":null)"), "{}");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs_json":"{\"b\": 1.0, \"a\": 2}")"), R"({"b": 1.0, "a": 2})");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs":{},"chat_template_kwargs_json":"{}")"),
+            "refused: 'chat_template_kwargs' is given twice");
+  EXPECT_EQ(kwargs(R"(,"chat_template_kwargs_json":"[]")"), "refused: 'chat_template_kwargs_json' must be an object");
+  EXPECT_TRUE(
+      kwargs(R"(,"chat_template_kwargs_json":"{\"a\":}")").starts_with("refused: 'chat_template_kwargs_json':"));
+}
+
+// What is refused at the top of a request does not come in by the template's arguments either.
+TEST_F(CheckedTest, TemplateArgumentsCanNotAskForWhatIsRefused) {
+  for (const char* name : {"tools", "documents", "functions", "chat_template"}) {
+    const auto r = Chat(absl::StrCat(R"({"chat_template_kwargs":{"x":1,")", name, R"(":[{"type":"function"}]}})"));
+    const std::string path = absl::StrCat("chat_template_kwargs.", name);
+    EXPECT_EQ(r.status().message(), absl::StrCat("'", path, "' is not supported"));
+    EXPECT_EQ(Param(r), path);
+    for (const char* nothing : {"null", "[]", "{}", "\"\"", "false"}) {
+      EXPECT_TRUE(Chat(absl::StrCat(R"({"chat_template_kwargs":{")", name, "\":", nothing, "}}")).ok()) << nothing;
+    }
+  }
+}
+
+// As in vLLM: either name of an earlier answer's reasoning stands for both.
+TEST_F(CheckedTest, ReasoningOfMessages) {
+  const auto messages = [&](const std::string& member) {
+    const auto r = Chat(absl::StrCat(R"({"messages":[{"role":"assistant",)", member, R"(,"content":"c"}]})"));
+    return r.ok() ? r->messages.json : std::string(r.status().message());
+  };
+  const std::string both = R"([{"role":"assistant","content":"c","reasoning":"r","reasoning_content":"r"}])";
+  EXPECT_EQ(messages(R"("reasoning_content":"r")"), both);
+  EXPECT_EQ(messages(R"("reasoning":"r")"), both);
+  EXPECT_EQ(messages(R"("reasoning":"r","reasoning_content":"q")"),
+            R"([{"role":"assistant","content":"c","reasoning":"r","reasoning_content":"q"}])");
+  EXPECT_EQ(messages(R"("reasoning":null,"reasoning_content":null)"), R"([{"role":"assistant","content":"c"}])");
+  EXPECT_EQ(messages(R"("reasoning":1)"), "'messages[0].reasoning' must be a string, not an integer");
+  EXPECT_EQ(messages(R"("reasoning_content":["r"])"), "'messages[0].reasoning_content' must be a string, not an array");
 }
 
 TEST_F(CheckedTest, Defaults) {

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "master/api/fakes.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 

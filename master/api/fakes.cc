@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "nlohmann/json.hpp"
+
 namespace pangea {
 
 // ---- text
@@ -41,15 +43,15 @@ absl::StatusOr<std::vector<int32_t>> Text::Encode(std::string_view text, bool ad
   }
   return ids;
 }
-absl::StatusOr<std::string> Text::RenderChat(const nlohmann::json& messages, const TemplateOptions& options) const {
-  if (options.kwargs.contains("refuse"))
+absl::StatusOr<std::string> Text::RenderChat(std::string_view messages, const TemplateOptions& options) const {
+  if (nlohmann::json::parse(options.kwargs).contains("refuse"))
     return absl::InvalidArgumentError("the template refused: roles must alternate");
   std::string text;
-  for (const auto& m : messages) text += m["role"].get<std::string>() + ":" + m["content"].get<std::string>() + "\n";
+  for (const auto& m : nlohmann::json::parse(messages))
+    text += m["role"].get<std::string>() + ":" + m["content"].get<std::string>() + "\n";
   return options.add_generation_prompt ? text + ">" : text;
 }
-absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(const nlohmann::json& messages,
-                                                      const TemplateOptions& options) const {
+absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(std::string_view messages, const TemplateOptions& options) const {
   auto text = RenderChat(messages, options);
   if (!text.ok()) return text.status();
   return Encode(*text, true, false);

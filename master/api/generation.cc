@@ -61,13 +61,12 @@ absl::Status Named(const absl::Status& status, const char* param) {
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeMessages(const CheckedRequest& request, const ApiContext& context) {
-  uint64_t bytes = 0;
-  for (const auto& message : request.messages) bytes += message["content"].get_ref<const std::string&>().size();
+  const size_t bytes = request.messages.content_bytes;
   if (auto s = CheckBytes(bytes, request, context); !s.ok()) return s;
   if (!context.text->has_template() && request.options.override_template.empty()) {
     return BadParam("messages", "this model has no chat template: use /v1/completions");
   }
-  auto ids = context.text->EncodeChat(request.messages, request.options);
+  auto ids = context.text->EncodeChat(request.messages.json, request.options);
   if (absl::IsOutOfRange(ids.status())) return TooManyBytes(bytes, request, context);
   if (!ids.ok()) return Named(ids.status(), "messages");
   return ids;

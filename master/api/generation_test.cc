@@ -6,6 +6,7 @@
 
 #include "master/api/api_error.h"
 #include "master/api/generation_fixture.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {

@@ -1,9 +1,11 @@
 #include "master/api/json_limits.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
@@ -207,6 +209,50 @@ class Scanner {
 };
 
 }  // namespace
+
+std::string_view JsonMember(std::string_view object, std::string_view name) {
+  size_t at = 0;
+  const auto space = [&] { at = std::min(object.find_first_not_of(" \t\n\r", at), object.size()); };
+  // To the end of the value or name that begins at `at`.
+  const auto pass = [&] {
+    const size_t begin = at;
+    int open = 0;
+    bool quoted = false;
+    for (; at < object.size(); ++at) {
+      const char c = object[at];
+      if (quoted) {
+        at += c == '\\';
+        quoted = c != '"';
+        if (!quoted && open == 0) return object.substr(begin, ++at - begin);
+      } else if (c == '"') {
+        quoted = true;
+      } else if (c == '{' || c == '[') {
+        ++open;
+      } else if (open == 0 && std::string_view(",:}] \t\n\r").find(c) != std::string_view::npos) {
+        break;
+      } else if ((c == '}' || c == ']') && --open == 0) {
+        return object.substr(begin, ++at - begin);
+      }
+    }
+    return object.substr(begin, at - begin);
+  };
+  std::string_view found;
+  for (space(), ++at; at < object.size(); ++at) {
+    space();
+    const std::string_view key = pass();
+    space();
+    ++at;  // the colon
+    space();
+    const std::string_view value = pass();
+    const bool escaped = key.find('\\') != std::string_view::npos;
+    if (key.size() >= 2 &&
+        (escaped ? nlohmann::json::parse(key).get<std::string>() == name : key.substr(1, key.size() - 2) == name)) {
+      found = value;
+    }
+    space();  // a comma, or the end
+  }
+  return found;
+}
 
 absl::Status CheckJson(std::string_view text, const JsonLimits& limits) { return Scanner(text, limits).Run(); }
 

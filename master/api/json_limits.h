@@ -19,6 +19,9 @@ struct JsonLimits {
 // InvalidArgument naming the byte offset and the rule.
 absl::Status CheckJson(std::string_view text, const JsonLimits& limits);
 
+// The text of an object's member; of two with the name the last; empty: there is none. REQUIRES CheckJson, an object.
+std::string_view JsonMember(std::string_view object, std::string_view name);
+
 // Bytes of the UTF-8 character that starts at text[at]; 0: none does (overlong, surrogate, beyond U+10FFFF, cut).
 int Utf8CharBytes(std::string_view text, size_t at);
 int64_t CodePoints(std::string_view utf8);

@@ -193,13 +193,27 @@ class Filler {
 
 namespace {
 
+// A template sees the members of its arguments in the order in which they came: their text goes on as it is.
+absl::Status TakeTemplateArguments(std::string_view body, Json* json, pb::Message* message) {
+  const std::string name = "chat_template_kwargs";
+  const auto* field = message->GetDescriptor()->FindFieldByName(name + "_json");
+  const auto it = json->find(name);
+  if (field == nullptr || it == json->end() || it->is_null()) return absl::OkStatus();
+  if (!it->is_object()) return WrongType(name, "an object", *it);
+  if (json->contains(name + "_json")) return BadParam(name, absl::StrCat("'", name, "' is given twice"));
+  message->GetReflection()->SetString(message, field, std::string(JsonMember(body, name)));
+  json->erase(it);
+  return absl::OkStatus();
+}
+
 absl::Status ParseChecked(std::string_view body, const JsonLimits& limits, pb::Message* message,
                           std::vector<std::string>* ignored) {
   if (auto s = CheckJson(body, limits); !s.ok()) return s;
-  const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError("the body is not valid JSON: a number is out of range");
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", TypeName(json)));
+  if (auto s = TakeTemplateArguments(body, &json, message); !s.ok()) return s;
   return Filler(ignored).Fill(json, "", message);
 }
 

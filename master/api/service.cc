@@ -154,7 +154,7 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
   auto prompts = EncodePrompts(request, *context_);
   if (!prompts.ok()) return prompts.status();
   // The ids are what counts from here on.
-  request.messages = nullptr;
+  request.messages = {};
   if (!request.echo) request.prompts = {};
   auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;

@@ -3,8 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "master/api/api.h"
 #include "master/api/api_error.h"
+#include "master/api/chat_input.h"
 #include "master/api/checked.h"
-#include "master/api/openai_request.h"
 
 namespace pangea {
 namespace {
@@ -26,8 +26,10 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   if (!context.text->has_template()) return BadParam("messages", "this model has no chat template");
   TemplateOptions options;
   options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
-  options.kwargs = ToJson(request.chat_template_kwargs());
-  auto ids = context.text->EncodeChat(*messages, options);
+  auto kwargs = CheckTemplateArguments(request, context);
+  if (!kwargs.ok()) return kwargs.status();
+  options.kwargs = *std::move(kwargs);
+  auto ids = context.text->EncodeChat(messages->json, options);
   return ids.ok() ? std::move(ids) : Named(ids.status(), "messages");
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "master/text/rust_text.h"
@@ -24,18 +25,12 @@ namespace pangea {
 struct ChatRequest {
   const ChatTemplate& chat_template;
   const std::map<std::string, std::string>& names;  // bos_token, …
-  const nlohmann::json& messages;
+  std::string_view messages;                        // a JSON array
   const TemplateOptions& options;
 };
 
-struct MarkedPrompt {
-  std::string text;
-  std::string
-      mark;  // to be removed from text; a special token's spelling right before it, or with it inside, is plain text
-};
-
-// As the template writes it. InvalidArgument: messages are no array, not UTF-8, too deep, or the template refused.
-absl::StatusOr<std::string> Render(const ChatRequest& request);
-absl::StatusOr<MarkedPrompt> RenderMarked(const ChatRequest& request, const SpecialTokens& special);
+// As the template writes it; with `special`, marked: a special token's spelling right before the mark, or with it
+// inside, is plain text, and the marks are to be removed. InvalidArgument: see ChatTemplate::Render.
+absl::StatusOr<ChatTemplate::Rendered> RenderChatTemplate(const ChatRequest& request, const SpecialTokens* special);
 
 }  // namespace pangea

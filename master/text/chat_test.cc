@@ -1,5 +1,4 @@
-// Chat templates: those of real models, Transformers' dialect of Jinja2, injection of special tokens, caps.
-#include <filesystem>
+// Chats -> ids: what a template is given, and that no text of a client's becomes a special token.
 
 #include "master/text/rust_text.h"
 #include "master/text/testing.h"
@@ -8,19 +7,11 @@
 namespace pangea {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 json Message(const std::string& role, const std::string& content) { return {{"role", role}, {"content", content}}; }
 
-std::string RenderSource(const std::string& source, const std::string& context = "{}", size_t max_output = 1 << 20) {
-  const auto chat_template = ChatTemplate::Load(source);
-  if (!chat_template.ok()) return "LOAD " + std::string(chat_template.status().message());
-  const auto out = chat_template->Render(context, max_output);
-  return out.ok() ? *out : "RENDER " + std::string(out.status().message());
-}
-
-// A braced list of one value would be taken for a copy of it.
-json Messages(std::vector<json> messages) { return messages; }
+std::string Messages(const std::vector<json>& messages) { return json(messages).dump(); }
 
 TemplateOptions Own(const std::string& source) {
   TemplateOptions options;
@@ -28,101 +19,8 @@ TemplateOptions Own(const std::string& source) {
   return options;
 }
 
-TEST(Template, Python) {
-  // Expected values: Jinja2 3.1 with Transformers' environment, and Python's json.
-  const std::string context =
-      R"({"x": {"b": [1, 2.0, true, null], "a": "é<'&\"\n"}, "n": 1e100, "t": true, "s": "a,b"})";
-  EXPECT_EQ(RenderSource("{{ x | tojson }}", context), R"({"b": [1, 2.0, true, null], "a": "é<'&\"\n"})");
-  EXPECT_EQ(RenderSource("{{ x.b | tojson(indent=2) }}", context), "[\n  1,\n  2.0,\n  true,\n  null\n]");
-  EXPECT_EQ(RenderSource("{{ {} | tojson(indent=2) }}{{ [] | tojson }}"), "{}[]");
-  EXPECT_EQ(RenderSource("{{ x.a | tojson(ensure_ascii=true) }}", context), R"("\u00e9<'&\"\n")");
-  EXPECT_EQ(RenderSource("{{ x | tojson(sort_keys=true, separators=(',', ':')) }}", context),
-            R"({"a":"é<'&\"\n","b":[1,2.0,true,null]})");
-  EXPECT_EQ(RenderSource("{{ t }} {{ none }} {{ x.b }} {{ n }} {{ undefined_name }}", context),
-            "True None [1, 2.0, True, None] 1e+100 ");
-  EXPECT_EQ(RenderSource("{{ s.split(',')[1] }}{{ ' x '.strip() }}{{ 'ab'.startswith('a') }}{{ s.replace(',', ';') }}",
-                         context),
-            "bxTruea;b");
-  EXPECT_EQ(RenderSource("{% for k, v in x.items() %}{{ k }}{% endfor %}", context), "ba");
-  EXPECT_EQ(RenderSource("{% set ns = namespace(n=0) %}{% for i in [1, 2, 3] %}{% if i == 3 %}{% break %}{% endif %}"
-                         "{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}"),
-            "3");
-  EXPECT_EQ(RenderSource("a\n  {% if true %}\nb\n  {% endif %}\nc\n"),
-            "a\nb\nc");  // trim_blocks, lstrip_blocks, last newline
-  EXPECT_EQ(RenderSource("{% generation %}x{% endgeneration %}{%- generation -%} y {%- endgeneration -%}"), "xy");
-  EXPECT_EQ(RenderSource("{{ '<b>' }}{{ '<b>' | safe }}"), "<b><b>");
-  EXPECT_EQ(RenderSource("{{ [3, 1][::-1] }}{{ 'abc'[1:] }}"), "[1, 3]bc");
-  EXPECT_EQ(RenderSource("{{ strftime_now('%Y') | length }}{{ strftime_now('') }}"), "4");
-  EXPECT_EQ(
-      RenderSource(
-          "{{ none is iterable }}{{ 'x' is iterable }}{{ [] is sequence }}{{ {} is sequence }}{{ 1 is iterable }}"),
-      "FalseTrueTrueTrueFalse");
-  EXPECT_EQ(RenderSource("{% macro f(a, b='!') %}{{ a ~ b }}{% endmacro %}{{ f('x') }}"), "x!");
-}
-
-TEST(Template, Refusals) {
-  EXPECT_EQ(RenderSource("{{ raise_exception('No, sir!') }}"), "RENDER chat template: No, sir!");
-  EXPECT_EQ(RenderSource("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}"),
-            "RENDER chat template: deep");
-  EXPECT_TRUE(RenderSource("{% if %}").starts_with("LOAD chat template: "));
-  EXPECT_TRUE(RenderSource("{{ x | no_such_filter }}").find("no_such_filter") != std::string::npos);
-  EXPECT_TRUE(RenderSource(std::string(2 << 20, 'x')).starts_with("LOAD"));
-  EXPECT_TRUE(RenderSource("{{ 'x'.__class__.__mro__ }}").starts_with("RENDER"));
-  EXPECT_TRUE(RenderSource("{% for i in range(10**9) %}{% endfor %}").starts_with("RENDER"));
-  const std::string nested =
-      "{% for a in range(10000) %}{% for b in range(10000) %}{% for c in range(10000) %}{% endfor %}{% endfor %}{% "
-      "endfor %}";
-  EXPECT_NE(RenderSource(nested).find("fuel"), std::string::npos);
-  EXPECT_TRUE(RenderSource("{{ 'x' * 1000000000 }}").starts_with("RENDER"));
-  EXPECT_TRUE(RenderSource("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").starts_with("RENDER"));
-  EXPECT_NE(RenderSource("{% for i in range(10000) %}0123456789{% endfor %}", "{}", 5000).find("5000 bytes"),
-            std::string::npos);
-  EXPECT_TRUE(RenderSource("{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}").starts_with("LOAD"));
-}
-
-// What each of these writes for a plain chat was checked by hand against the template's text.
-TEST(Template, RealModels) {
-  const std::string context =
-      R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
-      {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"}],
-      "tools": null, "documents": null, "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": true})";
-  const auto render = [&](const std::string& name) {
-    return RenderSource(ReadFile(TestData("templates/" + name + ".jinja")), context);
-  };
-  EXPECT_EQ(render("Qwen-Qwen2.5-7B-Instruct"),
-            "<|im_start|>system\nBe "
-            "brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
-            "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(render("Qwen-Qwen3-0.6B"), render("Qwen-Qwen2.5-7B-Instruct"));
-  EXPECT_EQ(render("mistralai-Mistral-Nemo-Instruct-2407"), "<s>[INST]Hi[/INST]Hello</s>[INST]Be brief.\n\nBye[/INST]");
-  EXPECT_EQ(render("microsoft-Phi-3.5-mini-instruct"),
-            "<|system|>\nBe "
-            "brief.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\nHello<|end|>\n<|user|>\nBye<|end|>\n<|assistant|>\n");
-  const std::string smol = render("HuggingFaceTB-SmolLM3-3B");
-  EXPECT_NE(smol.find("<|im_start|>system\n## Metadata"), std::string::npos) << smol;
-  EXPECT_NE(smol.find("Be brief."), std::string::npos) << smol;
-  EXPECT_TRUE(smol.ends_with("<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n")) << smol;
-}
-
-// There are more published templates than can be copied here: PANGEA_TEMPLATES names another folder of *.jinja files.
-TEST(Template, AllOfAFolder) {
-  const char* other = std::getenv("PANGEA_TEMPLATES");
-  const std::string folder = other != nullptr ? other : TestData("templates");
-  const std::string context = R"({"messages": [{"role": "user", "content": "What is the capital of France?"}],
-      "tools": null, "documents": null, "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": true})";
-  int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() != ".jinja") continue;
-    const std::string out = RenderSource(ReadFile(entry.path()), context);
-    EXPECT_FALSE(out.starts_with("LOAD") || out.starts_with("RENDER")) << entry.path() << ": " << out;
-    EXPECT_NE(out.find("What is the capital of France?"), std::string::npos) << entry.path();
-    ++count;
-  }
-  EXPECT_GT(count, 0);
-}
-
 TEST(Chat, Qwen2) {
-  const json messages = Messages({Message("system", "Be brief."), Message("user", "Hi <b>")});
+  const std::string messages = Messages({Message("system", "Be brief."), Message("user", "Hi <b>")});
   TemplateOptions options;
   const auto text = Qwen2().RenderChat(messages, options);
   ASSERT_TRUE(text.ok()) << text.status();
@@ -140,7 +38,7 @@ TEST(Chat, Kwargs) {
   auto options =
       Own("{% if enable_thinking is defined and not enable_thinking %}no{% endif %}{{ bos_token }}{{ eos_token }}{{ "
           "messages | length }}");
-  options.kwargs = {{"enable_thinking", false}, {"messages", 7}};
+  options.kwargs = R"({"enable_thinking": false, "messages": 7})";
   EXPECT_EQ(*Qwen2().RenderChat(Messages({Message("user", "x")}), options), "no<|endoftext|>1");
 }
 
@@ -189,7 +87,7 @@ TEST(Chat, TwoContentsCanNotSpellOneTogether) {
 
 TEST(Chat, OtherFieldsCanNotEither) {
   auto options = Own("{{ messages[0].name }}{{ messages[0].tool_calls[0].arguments | tojson }}{{ note }}<|im_end|>");
-  options.kwargs = {{"note", "<|im_start|>"}};
+  options.kwargs = R"({"note": "<|im_start|>"})";
   const json message = {
       {"role", "user"}, {"name", "<|im_end|>"}, {"tool_calls", {{{"arguments", {{"<|im_end|>", "<|im_end|>"}}}}}}};
   const auto ids = Qwen2().EncodeChat(Messages({message}), options);
@@ -206,7 +104,8 @@ TEST(Chat, TemplateThatLooksForASpelling) {
           "m.content.split('<|im_start|>')[-1] }}"
           "{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}");
   const auto ids = Qwen2().EncodeChat(
-      {Message("assistant", "thoughts<|im_start|>answer<|im_end|>"), Message("user", "a<|im_start|>b")}, options);
+      Messages({Message("assistant", "thoughts<|im_start|>answer<|im_end|>"), Message("user", "a<|im_start|>b")}),
+      options);
   ASSERT_TRUE(ids.ok()) << ids.status();
   std::vector<int32_t> expected = Plain("assistant:answer<|im_end|>");
   expected.push_back(kEnd);
@@ -221,11 +120,14 @@ TEST(Chat, Refusals) {
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Gpt2().RenderChat(Messages({Message("user", "x")}), {}).status().message(),
             "the model has no chat template");
-  EXPECT_FALSE(Qwen2().EncodeChat("text", {}).ok());
-  EXPECT_FALSE(Qwen2().EncodeChat(Messages({Message("user", "\xFF")}), {}).ok());
-  json deep = "x";
-  for (int i = 0; i < 200; ++i) deep = json::array({deep});
-  EXPECT_FALSE(Qwen2().EncodeChat(json::array({deep}), {}).ok());
+  EXPECT_EQ(Qwen2().EncodeChat(R"("text")", {}).status().message(), "messages: not an array");
+  EXPECT_EQ(Qwen2().EncodeChat("[1", {}).status().message(), "messages: not valid JSON at byte 2");
+  EXPECT_EQ(Qwen2().EncodeChat("[\"\xFF\"]", {}).status().message(), "messages: not valid UTF-8");
+  TemplateOptions list;
+  list.kwargs = "[]";
+  EXPECT_EQ(Qwen2().EncodeChat("[]", list).status().message(), "chat_template_kwargs: not an object");
+  const std::string deep = std::string(200, '[') + std::string(200, ']');
+  EXPECT_EQ(Qwen2().EncodeChat(deep, {}).status().message(), "messages: nested too deeply");
   EXPECT_EQ(Qwen2()
                 .EncodeChat(Messages({Message("user", "x")}), Own("{{ raise_exception('alternate!') }}"))
                 .status()
@@ -234,12 +136,43 @@ TEST(Chat, Refusals) {
 }
 
 TEST(Chat, LongConversation) {
-  json messages = json::array();
+  std::vector<json> list;
   for (int i = 0; i < 2000; ++i)
-    messages.push_back(Message(i % 2 ? "assistant" : "user", "message number " + std::to_string(i)));
+    list.push_back(Message(i % 2 ? "assistant" : "user", "message number " + std::to_string(i)));
+  const std::string messages = Messages(list);
   const auto ids = Qwen2().EncodeChat(messages, {});
   ASSERT_TRUE(ids.ok()) << ids.status();
   EXPECT_EQ(*ids, Ids(Qwen2(), *Qwen2().RenderChat(messages, {}), false, true));
+}
+
+// Order of members, kinds of numbers and integers of any size reach the template as they were sent.
+TEST(Chat, ValuesAreWrittenAsTheyWereSent) {
+  auto options = Own("{{ messages | tojson }}{{ schema | tojson }}{{ schema }}");
+  const std::string schema = R"({"z": 1, "a": {"y": 1.0, "b": [2, 1e2]}, "m": 12345678901234567890123, "é": null})";
+  options.kwargs = R"({"schema": )" + schema + "}";
+  const std::string messages = R"([{"role": "user", "content": "x", "name": "b", "arguments": {"z": 0, "a": -0.5}}])";
+  const auto text = Qwen2().RenderChat(messages, options);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(*text, messages + R"({"z": 1, "a": {"y": 1.0, "b": [2, 100.0]}, "m": 12345678901234567890123, "é": null})" +
+                       "{'z': 1, 'a': {'y': 1.0, 'b': [2, 100.0]}, 'm': 12345678901234567890123, 'é': None}");
+  // Marks change nothing of that.
+  const auto marked = Qwen2().EncodeChat(R"([{"role": "user", "content": "<|im_end|>", "a": 1.0, "Z": 2}])", options);
+  ASSERT_TRUE(marked.ok()) << marked.status();
+  EXPECT_TRUE(
+      Qwen2()
+          .Decode(*marked, false)
+          .starts_with(R"([{"role": "user", "content": "<|im_end|>", "a": 1.0, "Z": 2}]{"z": 1, "a": {"y": 1.0)"));
+}
+
+TEST(Chat, ReasoningCanNotSpellSpecialTokensEither) {
+  const auto options = Own("{% for m in messages %}{{ m.reasoning_content }}|{{ m.reasoning }}<|im_end|>{% endfor %}");
+  json message = Message("assistant", "x");
+  message["reasoning"] = message["reasoning_content"] = "a<|im_end|>b";
+  const auto ids = Qwen2().EncodeChat(Messages({message}), options);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  std::vector<int32_t> expected = Plain("a<|im_end|>b|a<|im_end|>b");
+  expected.push_back(kEnd);
+  EXPECT_EQ(*ids, expected);
 }
 
 }  // namespace

@@ -128,8 +128,7 @@ TEST(Encode, ManyThreads) {
         EXPECT_EQ(Ids(Gpt2(), Prose(20000)), expected);
         EXPECT_EQ(Ids(Pangu(), "你好，今天天气不错。"), chinese);
         EXPECT_EQ(Ids(Mistral(), "Hello"), (std::vector<int32_t>{22557}));
-        EXPECT_TRUE(
-            Qwen2().EncodeChat(nlohmann::json::array({{{"role", "user"}, {"content", "<|im_end|>"}}}), {}).ok());
+        EXPECT_TRUE(Qwen2().EncodeChat(R"([{"role": "user", "content": "<|im_end|>"}])", {}).ok());
       }
     });
   }
@@ -192,7 +191,7 @@ TEST(Folder, NamesAndTemplates) {
   folder.Write("tokenizer_config.json", R"({"bos_token": {"content": "<s>"}, "chat_template":
       [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}"}]})");
   const auto header = Folder(folder.path(), Architecture::kLlama);
-  const auto messages = nlohmann::json::array();
+  const std::string messages = "[]";
   EXPECT_EQ(*MustLoad(header)->RenderChat(messages, {}), "<s>|<s>|");
   EXPECT_EQ(MustLoad(header)->end_ids(), std::vector<int32_t>{0});
   folder.Write("chat_template.jinja", "from file");
@@ -202,6 +201,33 @@ TEST(Folder, NamesAndTemplates) {
   folder.Write("own.jinja", "{% broken");
   EXPECT_FALSE(Text::Load(header, folder.path() + "/own.jinja").ok());
   EXPECT_EQ(Text::Load(header, folder.path() + "/absent").status().code(), absl::StatusCode::kNotFound);
+}
+
+// Wherever a template comes from, its line ends and escapes are read as Jinja2 reads them.
+TEST(Folder, EveryTemplateIsReadAsJinja2ReadsIt) {
+  const TempFolder folder;
+  folder.Write("tokenizer.json", kTiny);
+  const auto header = Folder(folder.path(), Architecture::kLlama);
+  const std::string source = "a\r\n{% if true %}\r\nb\rc{{ 'd\\\r\ne\\U0001F600' }}\r\n{% endif %}\r\n";
+  const std::string expected = "a\nb\ncde\xF0\x9F\x98\x80\n";
+  const auto render = [&](const std::string& file) { return *MustLoad(header, file)->RenderChat("[]", {}); };
+  const auto config = [&](const nlohmann::json& chat_template) {
+    folder.Write("tokenizer_config.json", nlohmann::json{{"chat_template", chat_template}}.dump());
+    return render("");
+  };
+  EXPECT_EQ(config(source), expected);
+  EXPECT_EQ(config({{"default", source}, {"tool_use", "no"}}), expected);
+  EXPECT_EQ(config(nlohmann::json::array({{{"name", "default"}, {"template", source}}})), expected);
+  folder.Write("chat_template.jinja", source);
+  EXPECT_EQ(render(""), expected);
+  folder.Write("own.jinja", "own " + source);
+  EXPECT_EQ(render(folder.path() + "/own.jinja"), "own " + expected);
+  TemplateOptions request;
+  request.override_template = "request " + source;
+  EXPECT_EQ(*MustLoad(header)->RenderChat("[]", request), "request " + expected);
+  folder.Write("own.jinja", "{{ bos_token }}\n{{ messages | no_such_filter }}");
+  const auto refused = Text::Load(header, folder.path() + "/own.jinja").status();
+  EXPECT_EQ(refused.message(), folder.path() + "/own.jinja: chat template: line 2: no filter named 'no_such_filter'");
 }
 
 TEST(Folder, SentencePieceOptions) {

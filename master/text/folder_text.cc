@@ -209,11 +209,12 @@ absl::StatusOr<FolderTokens> ReadFolderTokens(const CheckpointHeader& header, co
   return ResolveTokens(files);
 }
 
-// A string, or a list of {name, template} of which `default` is meant.
+// A string, or several by name, of which `default` is meant: an object, or a list of {name, template}.
 std::string TemplateOf(const json& config) {
   const auto it = config.find("chat_template");
   if (it == config.end()) return "";
   if (it->is_string()) return it->get<std::string>();
+  if (it->is_object()) return TextOf(*it, "default");
   if (!it->is_array()) return "";
   for (const auto& entry : *it) {
     if (entry.is_object() && TextOf(entry, "name") == "default") return TextOf(entry, "template");

@@ -77,7 +77,7 @@ TEST(GgufText, ByteLevel) {
   }
   EXPECT_EQ(text->end_ids(), (std::vector<int32_t>{50256}));
   EXPECT_TRUE(text->IsSpecial(50256));
-  EXPECT_EQ(*text->RenderChat({{{"role", "user"}, {"content", "x"}}}, {}), "<|endoftext|>x<|endoftext|>");
+  EXPECT_EQ(*text->RenderChat(R"([{"role": "user", "content": "x"}])", {}), "<|endoftext|>x<|endoftext|>");
 }
 
 TEST(GgufText, DigitsOfSmolLm) {

@@ -27,6 +27,14 @@ std::string Take(PangeaBuffer buffer) {
   return out;
 }
 
+size_t SpellingAt(const void* tokens, const uint8_t* text, size_t size, size_t at) {
+  return static_cast<const SpecialTokens*>(tokens)->SpecialAt({reinterpret_cast<const char*>(text), size}, at);
+}
+
+size_t OpenEnd(const void* tokens, const uint8_t* text, size_t size) {
+  return static_cast<const SpecialTokens*>(tokens)->OpenEnd({reinterpret_cast<const char*>(text), size});
+}
+
 }  // namespace
 
 absl::StatusOr<JsonTokenizer> JsonTokenizer::Load(std::string_view json) {
@@ -76,20 +84,23 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Load(std::string_view source) {
   PangeaTemplate* handle = nullptr;
   PangeaBuffer error{};
   if (pangea_template_load(Data(source), source.size(), &handle, &error) != 0) {
-    return absl::InvalidArgumentError("chat template: " + Take(error));
+    return absl::InvalidArgumentError(Take(error));
   }
   ChatTemplate out;
   out.handle_.reset(handle);
   return out;
 }
 
-absl::StatusOr<std::string> ChatTemplate::Render(std::string_view context, size_t max_output) const {
+absl::StatusOr<ChatTemplate::Rendered> ChatTemplate::Render(const PangeaChat& chat,
+                                                            const SpecialTokens* special) const {
   [[maybe_unused]] const InsideRust inside;
-  PangeaBuffer out{}, error{};
-  if (pangea_template_render(handle_.get(), Data(context), context.size(), max_output, &out, &error) != 0) {
-    return absl::InvalidArgumentError("chat template: " + Take(error));
+  const PangeaSpellings spellings = {special, &SpellingAt, &OpenEnd};
+  PangeaBuffer out[2]{}, error{};
+  const auto* marked = special == nullptr ? nullptr : &spellings;
+  if (pangea_template_render(handle_.get(), &chat, marked, out, &error) != 0) {
+    return absl::InvalidArgumentError(Take(error));
   }
-  return Take(out);
+  return Rendered{Take(out[0]), Take(out[1])};
 }
 
 absl::StatusOr<Jieba> Jieba::Load() {

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "master/text/rust/pangea_text.h"
+#include "master/text/special_tokens.h"
 
 namespace pangea {
 
@@ -34,10 +35,14 @@ class JsonTokenizer {
 // A compiled chat template.
 class ChatTemplate {
  public:
+  // InvalidArgument naming the line and what is wrong there.
   static absl::StatusOr<ChatTemplate> Load(std::string_view source);
-  // context: a JSON object. InvalidArgument with the template's own words when it raises, or when it takes too many
-  // instructions or writes more than max_output bytes.
-  absl::StatusOr<std::string> Render(std::string_view context, size_t max_output) const;
+  struct Rendered {
+    std::string text, mark;
+  };
+  // `special` (may be null): the tokens whose spellings are marked, as chat.h says. InvalidArgument with the template's
+  // own words when it raises, when it takes too much, or when a text is no JSON, not UTF-8 or nested too deeply.
+  absl::StatusOr<Rendered> Render(const PangeaChat& chat, const SpecialTokens* special) const;
 
  private:
   struct Free {

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "master/text/text.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 

@@ -93,23 +93,25 @@ absl::StatusOr<std::vector<int32_t>> Text::Encode(std::string_view text, bool ad
   return ids;
 }
 
-absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(const nlohmann::json& messages,
-                                                      const TemplateOptions& options) const {
+absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(std::string_view messages, const TemplateOptions& options) const {
   const auto own = state_->OwnTemplate(options);
   if (!own.ok()) return own.status();
   const auto& chat_template = *own ? **own : *state_->chat_template;
   const Tokenizer& tokenizer = *state_->tokenizer;
-  const auto prompt = RenderMarked({chat_template, state_->names, messages, options}, tokenizer.special_tokens());
+  const auto prompt =
+      RenderChatTemplate({chat_template, state_->names, messages, options}, &tokenizer.special_tokens());
   if (!prompt.ok()) return prompt.status();
   if (auto status = CheckLength(*state_, prompt->text.size()); !status.ok()) return status;
   const auto stretches = tokenizer.special_tokens().Split(prompt->text, true, tokenizer.splits_added(), prompt->mark);
   return EncodeStretches(tokenizer, prompt->text, stretches, prompt->mark);
 }
 
-absl::StatusOr<std::string> Text::RenderChat(const nlohmann::json& messages, const TemplateOptions& options) const {
+absl::StatusOr<std::string> Text::RenderChat(std::string_view messages, const TemplateOptions& options) const {
   const auto own = state_->OwnTemplate(options);
   if (!own.ok()) return own.status();
-  return Render({*own ? **own : *state_->chat_template, state_->names, messages, options});
+  auto out = RenderChatTemplate({*own ? **own : *state_->chat_template, state_->names, messages, options}, nullptr);
+  if (!out.ok()) return out.status();
+  return std::move(out->text);
 }
 
 absl::StatusOr<std::optional<ChatTemplate>> Text::State::OwnTemplate(const TemplateOptions& options) const {

@@ -9,15 +9,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "nlohmann/json.hpp"
 #include "pipeline/checkpoint/header.h"
 
 namespace pangea {
 
 struct TemplateOptions {
   bool add_generation_prompt = true;
-  nlohmann::json kwargs = nlohmann::json::object();  // chat_template_kwargs
-  std::string override_template;                     // a request's own, when the operator allows it
+  std::string kwargs = "{}";      // chat_template_kwargs: a JSON object
+  std::string override_template;  // a request's own, when the operator allows it
 };
 
 class Tokenizer;  // one of: tokenizer.json (also made from GGUF or vocab+merges), SentencePiece, PanGu
@@ -32,11 +31,11 @@ class Text {
   // Text as a client gave it. add_special: what the tokenizer adds (BOS, as its files say). Special tokens spelled out
   // in the text are recognised when parse_special. InvalidArgument: not UTF-8. OutOfRange: too long. Linear.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const;
-  // Messages (array of {role, content: string, …}) -> template -> ids. What spells a special token inside a message's
+  // Messages (a JSON array of {role, content: string, …}) -> template -> ids. What spells a special token inside a message's
   // content is encoded as plain text. InvalidArgument: no template, or the template refused (its own words). Bounded by
   // fuel and size.
-  absl::StatusOr<std::vector<int32_t>> EncodeChat(const nlohmann::json& messages, const TemplateOptions& options) const;
-  absl::StatusOr<std::string> RenderChat(const nlohmann::json& messages, const TemplateOptions& options) const;
+  absl::StatusOr<std::vector<int32_t>> EncodeChat(std::string_view messages, const TemplateOptions& options) const;
+  absl::StatusOr<std::string> RenderChat(std::string_view messages, const TemplateOptions& options) const;
   bool has_template() const;
 
   int vocab() const;  // ids the tokenizer knows; a model may have more

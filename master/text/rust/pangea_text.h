@@ -1,4 +1,4 @@
-/* The C ABI of the Rust text libraries (tokenizers, minijinja, jieba-rs). Strings are pointer + length, UTF-8, not
+/* The C ABI of the Rust text libraries (tokenizers, chat templates, jieba-rs). Strings are pointer + length, UTF-8, not
  * terminated. Functions that return int: 0 = done, 1 = failed and *error says why (free it). A panic inside becomes
  * such a failure. What is handed out is owned by the caller and given back to the free function of its kind. Handles
  * may be used by many threads. */
@@ -45,10 +45,29 @@ int pangea_tokenizer_pieces(const PangeaTokenizer* tokenizer, PangeaBuffer* out,
 typedef struct PangeaTemplate PangeaTemplate;
 int pangea_template_load(const uint8_t* source, size_t size, PangeaTemplate** out, PangeaBuffer* error);
 void pangea_template_free(PangeaTemplate* chat_template);
-/* context: a JSON object. fuel is set when the template is loaded (a fixed number of instructions); max_output in
- * bytes. */
-int pangea_template_render(const PangeaTemplate* chat_template, const uint8_t* context, size_t size, size_t max_output,
-                           PangeaBuffer* out, PangeaBuffer* error);
+/* What a template is rendered with. Bounded by a fixed number of steps and bytes. */
+typedef struct {
+  const uint8_t* data;
+  size_t size;
+} PangeaText;
+typedef struct {
+  PangeaText messages; /* a JSON array; members keep their order, numbers their kind */
+  PangeaText kwargs;   /* a JSON object: chat_template_kwargs */
+  PangeaText names;    /* a JSON object: bos_token, ... */
+  int add_generation_prompt;
+  size_t max_output; /* bytes */
+} PangeaChat;
+/* The special tokens that a text may spell. `at`: the length of the longest that begins at text[at], 0: none.
+ * `open_end`: the length of the longest end of text that begins one. */
+typedef struct {
+  const void* tokens;
+  size_t (*at)(const void* tokens, const uint8_t* text, size_t size, size_t at);
+  size_t (*open_end)(const void* tokens, const uint8_t* text, size_t size);
+} PangeaSpellings;
+/* out[0]: the text. With spellings (may be null) every spelling in messages and kwargs carries the mark out[1], as
+ * chat.h says. */
+int pangea_template_render(const PangeaTemplate* chat_template, const PangeaChat* chat,
+                           const PangeaSpellings* spellings, PangeaBuffer out[2], PangeaBuffer* error);
 
 /* --- jieba --- */
 typedef struct PangeaJieba PangeaJieba;

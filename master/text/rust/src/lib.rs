@@ -1,6 +1,6 @@
 //! The text libraries behind a C ABI; the contract is in pangea_text.h.
 mod boundary;
-mod python;
+mod jinja;
 mod segment;
 mod template;
 mod tokenizer;

@@ -1,203 +1,248 @@
-//! Chat templates: minijinja made to behave as Transformers' Jinja2 environment (trim_blocks, lstrip_blocks, loop controls, Python's
-//! methods, raise_exception, strftime_now, tojson), under an instruction budget and an output cap.
-use crate::boundary::{bytes, free_handle, guard, text, Buffer};
-use crate::python::{to_json, to_str, JsonStyle};
-use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use std::io::{self, Write};
+//! Chat templates behind the C ABI, and the marks that keep a client's text from being taken for special tokens (chat.h).
+use crate::boundary::{free_handle, guard, text, Buffer};
+use crate::jinja::value::Value;
+use crate::jinja::{budget, json, Dict, Fault, Res, Template};
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
-pub struct Handle(Environment<'static>);
+/// Nesting of messages and template arguments.
+const MAX_DEPTH: usize = 65;
+const MAX_PROBES: usize = 8;
+/// Where the mark is looked for: private-use characters.
+const MARKS: std::ops::Range<u32> = 0xf0000..0xf1000;
 
-const NAME: &str = "chat_template";
-/// Instructions of one rendering. A conversation of a thousand messages takes about 10^5.
-const FUEL: u64 = 5_000_000;
-const MAX_SOURCE: usize = 1 << 20;
-const MAX_INDENT: usize = 16;
-/// Marks an error that the template itself raised, so that its words go out alone.
-const RAISED: &str = "\u{1}raised:";
-
-struct Capped {
-    out: Vec<u8>,
-    limit: usize,
+#[repr(C)]
+pub struct Text {
+    data: *const u8,
+    size: usize,
 }
 
-impl Write for Capped {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if data.len() > self.limit - self.out.len() {
-            return Err(io::Error::other(format!(
-                "the output is longer than {} bytes",
-                self.limit
-            )));
-        }
-        self.out.extend_from_slice(data);
-        Ok(data.len())
+#[repr(C)]
+pub struct Spellings {
+    tokens: *const std::ffi::c_void,
+    at: unsafe extern "C" fn(*const std::ffi::c_void, *const u8, usize, usize) -> usize,
+    open_end: unsafe extern "C" fn(*const std::ffi::c_void, *const u8, usize) -> usize,
+}
+
+#[repr(C)]
+pub struct Chat {
+    messages: Text,
+    kwargs: Text,
+    names: Text,
+    add_generation_prompt: i32,
+    max_output: usize,
+}
+
+// Many threads render one template.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Template>();
+};
+
+/// A request's values, parsed once.
+struct Conversation {
+    messages: Vec<Value>,
+    kwargs: Value,
+    names: Rc<Dict>,
+    add_generation_prompt: bool,
+    max_output: usize,
+}
+
+unsafe fn parsed(name: &str, json: &Text) -> Result<Value, String> {
+    let said = |why: String| format!("{name}: {why}");
+    json::parse(text(json.data, json.size).map_err(said)?, MAX_DEPTH).map_err(said)
+}
+
+fn object(name: &str, value: Value) -> Result<Rc<Dict>, String> {
+    match value {
+        Value::Dict(dict) => Ok(dict),
+        _ => Err(format!("{name}: not an object")),
     }
-    fn flush(&mut self) -> io::Result<()> {
+}
+
+impl Conversation {
+    unsafe fn new(chat: &Chat) -> Result<Conversation, String> {
+        let Value::List(messages) = parsed("messages", &chat.messages)? else {
+            return Err("messages: not an array".into());
+        };
+        let kwargs = object("chat_template_kwargs", parsed("chat_template_kwargs", &chat.kwargs)?)?;
+        Ok(Conversation {
+            messages: messages.items.clone(),
+            kwargs: Value::Dict(kwargs),
+            names: object("names", parsed("names", &chat.names)?)?,
+            add_generation_prompt: chat.add_generation_prompt != 0,
+            max_output: chat.max_output,
+        })
+    }
+
+    /// The variables that Transformers' apply_chat_template gives.
+    fn render(&self, template: &Template, messages: Vec<Value>, kwargs: &Value) -> Result<String, String> {
+        let prepared = || {
+            let mut context = (*self.names).clone();
+            for name in ["tools", "documents"] {
+                context.insert(Value::text(name), Value::None)?;
+            }
+            if let Value::Dict(kwargs) = kwargs {
+                for (name, value) in kwargs.iter() {
+                    context.insert(name.clone(), value.clone())?;
+                }
+            }
+            context.insert(Value::text("messages"), Value::list(messages)?)?;
+            let prompt = Value::Bool(self.add_generation_prompt);
+            context.insert(Value::text("add_generation_prompt"), prompt)?;
+            Ok(Rc::new(context))
+        };
+        let rendered = template.render(prepared, self.max_output);
+        rendered.map_err(|why| format!("chat template: {why}"))
+    }
+}
+
+/// Every string of a value, names of members included, through `change`.
+fn walk(value: &Value, change: &mut dyn FnMut(&str) -> Option<String>) -> Res<Value> {
+    Ok(match value {
+        Value::Str(text) => change(text).map_or_else(|| value.clone(), Value::text),
+        Value::List(seq) => Value::list(seq.items.iter().map(|i| walk(i, change)).collect::<Res<_>>()?)?,
+        Value::Dict(dict) => {
+            let mut out = Dict::default();
+            for (key, value) in dict.iter() {
+                out.insert(walk(key, change)?, walk(value, change)?)?;
+            }
+            Value::Dict(Rc::new(out))
+        }
+        other => other.clone(),
+    })
+}
+
+fn from_assistant(message: &Value) -> bool {
+    matches!(message, Value::Dict(dict) if dict.text("role").and_then(Value::as_str) == Some("assistant"))
+}
+
+impl Spellings {
+    /// The length of the longest special token that begins at text[at]; 0: none.
+    fn at(&self, text: &str, at: usize) -> usize {
+        // SAFETY: pointer and length are of one text; the caller's function only reads it.
+        unsafe { (self.at)(self.tokens, text.as_ptr(), text.len(), at) }
+    }
+
+    fn open_end(&self, text: &str) -> bool {
+        // SAFETY: as above.
+        unsafe { (self.open_end)(self.tokens, text.as_ptr(), text.len()) > 0 }
+    }
+
+    /// Where a mark belongs: after the first character of each spelling (but of those in `keep`), and behind an end that
+    /// begins one. What a template may trim does not keep a beginning from meeting its end.
+    fn mark(&self, text: &str, mark: char, keep: &BTreeSet<String>) -> Option<String> {
+        let mut out = String::new();
+        let mut done = 0;
+        for (at, c) in text.char_indices() {
+            let length = self.at(text, at);
+            if length == 0 || text.get(at..at + length).is_some_and(|s| keep.contains(s)) {
+                continue;
+            }
+            let end = at + c.len_utf8();
+            out.push_str(&text[done..end]);
+            out.push(mark);
+            done = end;
+        }
+        let end = text.trim_end_matches([' ', '\t', '\r', '\n', '\x0c', '\x0b']).len();
+        if end > done && self.open_end(&text[..end]) {
+            out.push_str(&text[done..end]);
+            out.push(mark);
+            done = end;
+        }
+        (done > 0).then(|| out + &text[done..])
+    }
+}
+
+/// A conversation whose texts carry marks.
+struct Marker<'a> {
+    conversation: &'a Conversation,
+    spellings: &'a Spellings,
+    mark: char,
+}
+
+impl Marker<'_> {
+    /// `look` at every text of the messages, or of the assistant's alone, and of the arguments.
+    fn look(&self, assistant: bool, look: &mut dyn FnMut(&str)) -> Result<(), String> {
+        let _budget = budget::start(usize::MAX);
+        let mut change = |text: &str| {
+            look(text);
+            None
+        };
+        let messages = self
+            .conversation
+            .messages
+            .iter()
+            .filter(|m| !assistant || from_assistant(m));
+        for value in messages.chain((!assistant).then_some(&self.conversation.kwargs)) {
+            walk(value, &mut change).map_err(|f| f.to_string())?;
+        }
         Ok(())
     }
+
+    /// A private-use character that occurs nowhere in the input.
+    fn unused_mark(&self) -> Result<char, String> {
+        let mut used = BTreeSet::new();
+        self.look(false, &mut |text| {
+            used.extend(text.chars().filter(|c| MARKS.contains(&(*c as u32))))
+        })?;
+        let unused = MARKS.filter_map(char::from_u32).find(|c| !used.contains(c));
+        unused.ok_or("messages: every one of the characters U+F0000 to U+F0FFF is in use".into())
+    }
+
+    /// `keep`: spellings that stay as they are in what the assistant said.
+    fn render(&self, template: &Template, keep: &BTreeSet<String>) -> Result<String, String> {
+        let _budget = budget::start(usize::MAX);
+        let none = BTreeSet::new();
+        let marked = |value: &Value, keep| walk(value, &mut |text| self.spellings.mark(text, self.mark, keep));
+        let message = |m| marked(m, if from_assistant(m) { keep } else { &none });
+        let messages = self.conversation.messages.iter().map(message).collect::<Res<_>>();
+        let kwargs = marked(&self.conversation.kwargs, &none);
+        let said = |f: Box<Fault>| f.to_string();
+        self.conversation
+            .render(template, messages.map_err(said)?, &kwargs.map_err(said)?)
+    }
+
+    fn spelled_by_assistant(&self) -> Result<BTreeSet<String>, String> {
+        let mut out = BTreeSet::new();
+        self.look(true, &mut |text| {
+            for (at, _) in text.char_indices() {
+                let length = self.spellings.at(text, at);
+                out.extend(text.get(at..at + length).filter(|s| !s.is_empty()).map(String::from));
+            }
+        })?;
+        Ok(out)
+    }
 }
 
-fn raise_exception(message: &Value) -> Result<Value, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        format!("{RAISED}{}", to_str(message)?),
-    ))
-}
-
-/// strftime of the local time, as Transformers' `datetime.now().strftime(format)`.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    let refused = |why: &str| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {why}"));
-    if format.len() > 256 {
-        return Err(refused("the format is longer than 256 bytes"));
-    }
-    if format.is_empty() {
-        return Ok(String::new());
-    }
-    let format = std::ffi::CString::new(format).map_err(|_| refused("the format contains a zero byte"))?;
-    let mut out = [0u8; 4096];
-    // SAFETY: all pointers are to live local values of the right sizes.
-    let size = unsafe {
-        let now = libc::time(std::ptr::null_mut());
-        let mut parts: libc::tm = std::mem::zeroed();
-        if libc::localtime_r(&now, &mut parts).is_null() {
-            return Err(refused("no local time"));
-        }
-        libc::strftime(out.as_mut_ptr().cast(), out.len(), format.as_ptr(), &parts)
+fn render_marked(
+    template: &Template,
+    conversation: &Conversation,
+    spellings: &Spellings,
+) -> Result<(String, char), String> {
+    let mut marker = Marker {
+        conversation,
+        spellings,
+        mark: '\0',
     };
-    Ok(String::from_utf8_lossy(&out[..size]).into_owned())
-}
-
-fn tojson(value: &Value, positional: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
-    if positional.len() > 1 {
-        return Err(Error::from(ErrorKind::TooManyArguments));
-    }
-    let ensure_ascii = match positional.first() {
-        Some(first) => first.is_true(),
-        None => kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-    };
-    let indent: Option<usize> = kwargs.get("indent")?;
-    if indent.is_some_and(|i| i > MAX_INDENT) {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("tojson: indent is above {MAX_INDENT}"),
-        ));
-    }
-    let separators: Option<Vec<String>> = kwargs.get("separators")?;
-    let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    kwargs.assert_all_used()?;
-    let (item_separator, key_separator) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "tojson: separators takes two strings",
-            ))
-        }
-        None => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
-    };
-    to_json(
-        value,
-        &JsonStyle {
-            indent,
-            ensure_ascii,
-            sort_keys,
-            item_separator,
-            key_separator,
-        },
-    )
-}
-
-/// Transformers' `{% generation %}` marks what a trainer learns from; a server writes what is inside.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let inside = &rest[start + 2..start + length];
-        let bare = inside.trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
-        let replacement = match bare {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => "",
-        };
-        if replacement.is_empty() {
-            // Only the opening is passed over: a string inside the tag may contain "%}".
-            out.push_str(&rest[..start + 2]);
-            rest = &rest[start + 2..];
-            continue;
-        }
-        out.push_str(&rest[..start + 2]);
-        out.push_str(&inside.replace(bare, &format!(" {replacement} ")));
-        out.push_str("%}");
-        rest = &rest[start + length + 2..];
-    }
-    out.push_str(rest);
-    out
-}
-
-fn environment() -> Environment<'static> {
-    let mut env = Environment::new();
-    env.set_trim_blocks(true);
-    env.set_lstrip_blocks(true);
-    env.set_auto_escape_callback(|_| AutoEscape::None);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    env.set_formatter(|out, _, value| match value.as_str() {
-        Some(text) => out.write_str(text).map_err(Error::from),
-        None => out.write_str(&to_str(value)?).map_err(Error::from),
-    });
-    env.set_fuel(Some(FUEL));
-    env.add_function("raise_exception", |message: &Value| raise_exception(message));
-    env.add_function("strftime_now", strftime_now);
-    env.add_filter("tojson", tojson);
-    // As Jinja2 has it: a string and a mapping are sequences, too; none is not iterable.
-    let sequence = |kind: ValueKind| matches!(kind, ValueKind::String | ValueKind::Seq | ValueKind::Map);
-    env.add_test("sequence", move |value: &Value| sequence(value.kind()));
-    env.add_test("iterable", move |value: &Value| {
-        sequence(value.kind()) || value.kind() == ValueKind::Iterable
-    });
-    env.add_filter("string", |value: &Value| to_str(value));
-    env
-}
-
-/// The template's own words when it raised, else what the engine says and where.
-fn describe(error: &Error) -> String {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut last_io = None;
-    while let Some(current) = cause {
-        if let Some(detail) = current.downcast_ref::<Error>().and_then(Error::detail) {
-            if let Some(message) = detail.strip_prefix(RAISED) {
-                return message.to_string();
+    marker.mark = marker.unused_mark()?;
+    let text = marker.render(template, &BTreeSet::new())?;
+    let spelled = marker.spelled_by_assistant()?;
+    let mut whole = BTreeSet::new();
+    if spelled.len() <= MAX_PROBES {
+        // A template that looks for a spelling writes something else when it finds it whole.
+        let plain = text.replace(marker.mark, "");
+        for spelling in spelled {
+            let probe = marker.render(template, &BTreeSet::from([spelling.clone()]))?;
+            if probe.replace(marker.mark, "") != plain {
+                whole.insert(spelling);
             }
         }
-        if let Some(failure) = current.downcast_ref::<io::Error>() {
-            last_io = Some(failure.to_string());
-        }
-        cause = current.source();
     }
-    last_io.unwrap_or_else(|| error.to_string())
-}
-
-fn load(source: &str) -> Result<Handle, String> {
-    if source.len() > MAX_SOURCE {
-        return Err(format!("the template is longer than {MAX_SOURCE} bytes"));
+    match whole.is_empty() {
+        true => Ok((text, marker.mark)),
+        false => Ok((marker.render(template, &whole)?, marker.mark)),
     }
-    let mut env = environment();
-    env.add_template_owned(NAME, without_generation_tags(source))
-        .map_err(|e| describe(&e))?;
-    Ok(Handle(env))
-}
-
-fn render(env: &Environment<'static>, context: &[u8], max_output: usize) -> Result<Vec<u8>, String> {
-    let context: serde_json::Value = serde_json::from_slice(context).map_err(|e| format!("context: {e}"))?;
-    let template = env.get_template(NAME).map_err(|e| describe(&e))?;
-    let mut sink = Capped {
-        out: Vec::new(),
-        limit: max_output,
-    };
-    template
-        .render_captured_to(Value::from_serialize(&context), &mut sink)
-        .map_err(|e| describe(&e))?;
-    Ok(sink.out)
 }
 
 /// # Safety
@@ -206,16 +251,21 @@ fn render(env: &Environment<'static>, context: &[u8], max_output: usize) -> Resu
 pub unsafe extern "C" fn pangea_template_load(
     source: *const u8,
     size: usize,
-    out: *mut *mut Handle,
+    out: *mut *mut Template,
     error: *mut Buffer,
 ) -> i32 {
-    guard(out, error, || Ok(Box::into_raw(Box::new(load(text(source, size)?)?))))
+    guard(out, error, || {
+        let template = text(source, size).and_then(Template::load);
+        Ok(Box::into_raw(Box::new(
+            template.map_err(|why| format!("chat template: {why}"))?,
+        )))
+    })
 }
 
 /// # Safety
 /// See pangea_text.h.
 #[no_mangle]
-pub unsafe extern "C" fn pangea_template_free(template: *mut Handle) {
+pub unsafe extern "C" fn pangea_template_free(template: *mut Template) {
     free_handle(template);
 }
 
@@ -223,14 +273,27 @@ pub unsafe extern "C" fn pangea_template_free(template: *mut Handle) {
 /// See pangea_text.h.
 #[no_mangle]
 pub unsafe extern "C" fn pangea_template_render(
-    template: *const Handle,
-    context: *const u8,
-    size: usize,
-    max_output: usize,
-    out: *mut Buffer,
+    template: *const Template,
+    chat: *const Chat,
+    spellings: *const Spellings,
+    out: *mut [Buffer; 2],
     error: *mut Buffer,
 ) -> i32 {
     guard(out, error, || {
-        Ok(Buffer::from(render(&(*template).0, bytes(context, size), max_output)?))
+        let conversation = Conversation::new(&*chat)?;
+        let (text, mark) = match spellings.as_ref() {
+            Some(spellings) => {
+                let (text, mark) = render_marked(&*template, &conversation, spellings)?;
+                (text, mark.to_string())
+            }
+            None => {
+                let messages = conversation.messages.clone();
+                (
+                    conversation.render(&*template, messages, &conversation.kwargs)?,
+                    String::new(),
+                )
+            }
+        };
+        Ok([text, mark].map(|t| Buffer::from(t.into_bytes())))
     })
 }
