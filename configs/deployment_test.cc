@@ -201,6 +201,17 @@ TEST_F(LoadTest, NamesByDefault) {
   EXPECT_EQ(LoadDeployment(Write("d.yaml", "model: a/b.gguf\nname: c\n"), {})->name, "c");
 }
 
+TEST_F(LoadTest, AGgufFileUnderAnyName) {
+  for (const char* name : {"sha256-6a0746a1ec1a", "model.bin", "model.GGUF", "gguf"}) {
+    const std::string path = Write(name, std::string("GGUF\3\0\0\0", 8));
+    const auto d = LoadDeployment(path, {});
+    ASSERT_TRUE(d.ok()) << d.status();
+    EXPECT_EQ(d->model, path);
+    EXPECT_EQ(d->name, name);
+  }
+  EXPECT_FALSE(LoadDeployment(Write("short", "GGU"), {}).ok());
+}
+
 TEST_F(LoadTest, TargetsThatAreNone) {
   EXPECT_NE(Error(LoadDeployment((path_ / "none.yaml").string(), {})).find("no such file"), std::string::npos);
   EXPECT_NE(Error(LoadDeployment(Write("x.txt", "model: m"), {})).find("expected a deployment file"),

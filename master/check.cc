@@ -22,10 +22,13 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   const bool serves = purpose == PlanFor::kServe;
   auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
   if (!header.ok()) {
-    planned.faults.push_back(planned.deployment.model + ": " + std::string(header.status().message()));
+    const std::string fault(header.status().message());
+    const bool named = fault.starts_with(planned.deployment.model);
+    planned.faults.push_back(named ? fault : planned.deployment.model + ": " + fault);
     return planned;
   }
   planned.header = *std::move(header);
+  planned.warnings.insert(planned.warnings.end(), planned.header.warnings.begin(), planned.header.warnings.end());
   if (serves) {
     auto text = Text::Load(planned.header, planned.deployment.chat.template_file);
     if (text.ok())

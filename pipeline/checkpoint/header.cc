@@ -16,7 +16,7 @@ namespace {
 
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
 
-// "SmolLM2.gguf: version: …": the file before what is wrong in it.
+// The path before what is wrong in it.
 absl::Status In(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
 }
@@ -31,29 +31,6 @@ DType MostBytes(const CheckpointHeader& header) {
     if (sum > bytes[most]) most = dtype;
   }
   return most;
-}
-
-absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
-  CheckpointHeader header;
-  header.format = CheckpointFormat::kGguf;
-  header.path = path;
-  auto mapped = MappedFile::Open(path);
-  if (!mapped.ok()) return mapped.status();
-  const auto bytes = mapped->bytes();
-  const std::string name = std::filesystem::path(path).filename().string();
-  const auto length = ParseGguf(bytes, &header);
-  if (!length.ok()) return In(name, length.status());
-  header.files = {path};
-  header.file_bytes = {bytes.size()};
-  auto config = ConfigFromGguf(header, bytes);
-  if (!config.ok()) return In(name, config.status());
-  header.config = *std::move(config);
-  Sha256 hash;
-  hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
-  // The factors are data, but they shape the plan's model as metadata do.
-  for (const float factor : header.config.rope.factors) hash.AddRaw(&factor, sizeof factor);
-  header.hash = hash.Hex();
-  return header;
 }
 
 bool HasWeights(const std::string& folder) {
@@ -104,8 +81,8 @@ absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_need
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status))
     return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
-  auto header =
-      std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path)) : ReadGguf(path);
+  auto header = std::filesystem::is_directory(status) ? ReadFolder(path, weights_needed || HasWeights(path))
+                                                      : ReadGgufHeader(path);
   if (header.ok()) header->config.dtype = MostBytes(*header);
   return header;
 }
