@@ -15,6 +15,24 @@ bool Flag(const CheckpointHeader& header, std::string_view key, bool otherwise) 
   return v == nullptr ? otherwise : *v;
 }
 
+// Why the library refused: the first merge that the vocabulary does not bear out, or else in the library's words.
+absl::Status FaultOfMerges(const BpeVocabulary& bpe, const absl::Status& refusal) {
+  const std::set<std::string_view> known(bpe.tokens.begin(), bpe.tokens.end());
+  for (size_t i = 0; i < bpe.merges.size(); ++i) {
+    const std::string& merge = bpe.merges[i];
+    const auto fault = [&](auto&&... what) {
+      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.merges: ", i, " is \"", merge, "\", ", what...));
+    };
+    const size_t space = merge.find(' ', 1);
+    if (space == std::string::npos || space + 1 == merge.size()) return fault("not two tokens with a space between");
+    const std::string left = merge.substr(0, space), right = merge.substr(space + 1);
+    for (const std::string& token : {left, right, left + right}) {
+      if (!known.contains(token)) return fault("but there is no token ", token);
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens: ", refusal.message()));
+}
+
 // "gpt2": byte-level BPE by merges.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadBpe(const CheckpointHeader& header, const GgufVocabulary& vocabulary) {
   const auto* merges = GgufValueOf<std::vector<std::string>>(header, "tokenizer.ggml.merges");
@@ -35,8 +53,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadBpe(const CheckpointHeader& heade
     bpe.tokens[id] = absl::StrCat("[EMPTY_", id, "]");
     nameless.push_back(id);
   }
+  if (const auto pre = PreTokenizerByName(bpe.pre); !pre.ok()) return pre.status();
   auto tokenizer = MakeBpe(bpe);
-  if (!tokenizer.ok()) return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.", tokenizer.status().message()));
+  if (!tokenizer.ok()) return FaultOfMerges(bpe, tokenizer.status());
   for (const size_t id : nameless) {
     const bool added = vocabulary.types[id] == PieceType::kControl || vocabulary.types[id] == PieceType::kUserDefined;
     (*tokenizer)

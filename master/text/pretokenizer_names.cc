@@ -27,12 +27,12 @@ constexpr std::string_view kTekken =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|)"
     R"( ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-// o200k_base, and Cohere's, whose digits are split before.
+// o200k_base; Youtu's reads digits one by one.
 constexpr std::string_view kGpt4o =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
     R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kAya =
+constexpr std::string_view kYoutu =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -112,8 +112,8 @@ const std::vector<Row>& Table() {
       {{"tekken"}, {kTekken}, kIgnoreMerges | kAddBos},
       {{"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, {kGpt4o}},
       {{"granite-embed-multi-97m"}, {kGpt4o}, kIgnoreMerges},
-      {{"tiny_aya", "cohere2moe"}, {R"(\d{1,3}(?=(?:\d{3})*\b))", kAya}},
-      {{"youtu"}, {kYoutuScripts, kAya}, kIgnoreMerges},
+      {{"tiny_aya", "cohere2moe"}, {R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4o}},
+      {{"youtu"}, {kYoutuScripts, kYoutu}, kIgnoreMerges},
       {{"deepseek-llm"}, {kLine, kCased, kMarks, R"(\s+$)", kHan, R"(\p{N}+)"}},
       {{"deepseek-coder"}, {kLine, R"(\s?\p{L}+)", R"(\s?\p{P}+)", kHan, kDigit}},
       {{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}, {kDigits3, kKana, kDeepSeek3}},
@@ -163,8 +163,8 @@ absl::StatusOr<PreTokenizer> PreTokenizerByName(std::string_view name) {
     all.insert(all.end(), row.names.begin(), row.names.end());
   }
   std::erase(all, "");
-  return absl::InvalidArgumentError(
-      absl::StrCat("pre: is \"", std::string(name.substr(0, 80)), "\"; supported: ", absl::StrJoin(all, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.pre: is \"", std::string(name.substr(0, 80)),
+                                                 "\"; supported: ", absl::StrJoin(all, ", ")));
 }
 
 }  // namespace pangea
