@@ -44,6 +44,8 @@ std::optional<uint64_t> Number(const GgufContent& content, const char* key) {
   return number != nullptr && *number >= 0 ? std::optional(static_cast<uint64_t>(*number)) : std::nullopt;
 }
 
+std::string FileName(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
 std::string Shown(const std::optional<uint64_t>& number) { return number ? absl::StrCat(*number) : "missing"; }
 
 std::string Ending(uint64_t no, uint64_t count) {
@@ -74,7 +76,8 @@ absl::StatusOr<std::vector<std::string>> Paths(const Part& part, uint64_t count)
 void CheckPart(const Part& part, uint64_t no, uint64_t count, std::vector<std::string>* faults) {
   for (const auto& [key, want] : {std::pair{kNo, no}, {kCount, count}}) {
     const auto number = Number(part.content, key);
-    if (number != want) faults->push_back(absl::StrCat(part.path, ": ", key, ": is ", Shown(number), ", not ", want));
+    if (number != want)
+      faults->push_back(absl::StrCat(FileName(part.path), ": ", key, ": is ", Shown(number), ", not ", want));
   }
 }
 
@@ -95,7 +98,7 @@ absl::StatusOr<std::vector<Part>> ReadParts(const std::string& path) {
   for (uint64_t i = 0; i < count; ++i) {
     auto part = (*paths)[i] == path ? std::move(given) : ReadPart((*paths)[i]);
     if (absl::IsNotFound(part.status())) {
-      faults.push_back(absl::StrCat((*paths)[i], ": no such file: it is part ", i + 1, " of ", count));
+      faults.push_back(absl::StrCat(FileName((*paths)[i]), ": no such file: it is part ", i + 1, " of ", count));
     } else if (!part.ok()) {
       faults.emplace_back(part.status().message());
     } else {
@@ -105,12 +108,15 @@ absl::StatusOr<std::vector<Part>> ReadParts(const std::string& path) {
     }
   }
   if (faults.empty() && tensors && found != *tensors)
-    faults.push_back(absl::StrCat(path, ": ", kTensors, ": is ", *tensors, ", but the parts hold ", found));
+    faults.push_back(absl::StrCat(kTensors, ": is ", *tensors, ", but the parts hold ", found));
   if (faults.empty()) return parts;
   if (faults.size() > kMostNamed) {
     const size_t more = faults.size() - kMostNamed;
     faults.resize(kMostNamed);
     faults.push_back(absl::StrCat("… and ", more, " faults more of other parts"));
+  }
+  for (std::string& fault : faults) {
+    if (!fault.starts_with(path)) fault = absl::StrCat(path, ": ", fault);
   }
   return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 }
@@ -154,7 +160,7 @@ void WarnOfSurplus(CheckpointHeader* header) {
 absl::StatusOr<CheckpointHeader> ReadGgufHeader(const std::string& path) {
   auto parts = ReadParts(path);
   if (!parts.ok()) return parts.status();
-  if (absl::Status joined = Join(&*parts); !joined.ok()) return joined;
+  if (absl::Status joined = Join(&*parts); !joined.ok()) return In(path, joined);
   CheckpointHeader header;
   header.format = CheckpointFormat::kGguf;
   header.path = path;
