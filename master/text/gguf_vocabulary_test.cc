@@ -81,7 +81,6 @@ TEST(GgufVocabulary, WhatATrainerWouldNotWriteLoads) {
   EXPECT_EQ(Ids(*MustLoad(header), "Hello\xF0\x9F\xA6\x84 world", true), (IdList{1, 22557, 0, 1526}))
       << "a byte is missing";
   header = MistralMetadata();
-  types = std::get<std::vector<int64_t>>(header.metadata[kPrefix + "token_type"].value);
   std::get<std::vector<int64_t>>(header.metadata[kPrefix + "token_type"].value)[500] = 77;
   EXPECT_EQ(Ids(*MustLoad(header), "Hello world", true), hello) << "a type that nobody knows";
   header.metadata.erase(kPrefix + "token_type");
@@ -230,6 +229,21 @@ TEST(GgufVocabulary, ByteLevelVocabulariesWithHolesAndTwins) {
   EXPECT_EQ(text->Bytes(2), "");
   EXPECT_EQ(text->Bytes(4), "a");
   EXPECT_EQ(text->Bytes(7), "<|x|>");
+}
+
+TEST(GgufVocabulary, NoMessageSpellsAControlTokenOfAByteLevelVocabulary) {
+  auto header = Bytes({"<", "|", "x", ">", "u", "<|x|>", "<|im_end|>", "[t]", "[", "t", "]"},
+                      {1, 1, 1, 1, 1, 4, 4, 4, 1, 1, 1}, {});
+  header.metadata["tokenizer.chat_template"] = {
+      std::string("{% for m in messages %}<|x|>{{ m.content }}<|im_end|>{% endfor %}")};
+  const auto text = MustLoad(header);
+  ASSERT_NE(text, nullptr);
+  const auto ids = text->EncodeChat({{{"role", "user"}, {"content", "u<|x|>[t]"}}}, TemplateOptions());
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(*ids, (IdList{5, 4, 0, 1, 2, 1, 3, 7, 6})) << "a plain user's token is still one";
+  EXPECT_TRUE(text->IsSpecial(5));
+  EXPECT_TRUE(text->IsSpecial(6));
+  EXPECT_FALSE(text->IsSpecial(7));
 }
 
 TEST(GgufVocabulary, FaultsOfTheMergesNameFileAndKey) {

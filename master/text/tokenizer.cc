@@ -202,7 +202,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromSentencePiece(std::str
 
 void Tokenizer::ReadSentencePieces(const SentencePieceProto& proto, const SentencePieceOptions& options) {
   std::vector<AddedToken> added;
-  int32_t bos = options.bos, eos = options.eos;
+  int32_t bos = -1, eos = -1;
   for (size_t id = 0; id < proto.pieces.size(); ++id) {
     const auto& from = proto.pieces[id];
     Piece& piece = pieces_.pieces.emplace_back();

@@ -23,8 +23,7 @@
 namespace pangea {
 
 struct SentencePieceOptions {
-  bool add_bos = true, add_eos = false;
-  int32_t bos = -1, eos = -1;        // by the piece names <s> and </s> when negative
+  bool add_bos = true, add_eos = false;  // the pieces <s> and </s>
   bool prefix_after_special = true;  // Transformers' `legacy`: text after a special token gets the leading space, too
   std::vector<AddedToken> added;     // beyond the model's own pieces
 };
