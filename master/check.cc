@@ -25,6 +25,11 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
     const std::string fault(header.status().message());
     const bool named = fault.starts_with(planned.deployment.model);
     planned.faults.push_back(named ? fault : planned.deployment.model + ": " + fault);
+    // Who gets another file for the tensors' sake should not learn only then what its text lacks.
+    if (const auto metadata = ReadGgufMetadata(planned.deployment.model); serves && metadata.ok()) {
+      if (auto text = Text::Load(*metadata, planned.deployment.chat.template_file); !text.ok())
+        planned.faults.emplace_back(text.status().message());
+    }
     return planned;
   }
   planned.header = *std::move(header);

@@ -2,8 +2,8 @@
 #include "master/text/gguf_vocabulary.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
+#include <unordered_map>
 
 #include "absl/strings/str_cat.h"
 
@@ -160,13 +160,14 @@ class Reader {
       const auto id = Spelled(text);
       return id && ends.contains(*id);
     };
-    const auto spare = [&](std::string_view text) {
-      if (const auto id = Spelled(text)) ends.erase(*id);
+    const auto spare = [&](std::string_view text, PieceType type) {
+      const auto id = Spelled(text);
+      if (id && ends.erase(*id) > 0) out_.types[*id] = type;
     };
     // Where an answer has several messages, the end of one is not the end of the answer.
     const bool calls = has("<|call|>") || has("<|calls|>");
-    if (calls && (has("<|return|>") || has("<|flush|>"))) spare("<|end|>");
-    if (has("<|tool_response>") || has("<|plamo:eos|>")) spare("</s>");
+    if (calls && (has("<|return|>") || has("<|flush|>"))) spare("<|end|>", PieceType::kUserDefined);
+    if (has("<|tool_response>") || has("<|plamo:eos|>")) spare("</s>", PieceType::kNormal);
     out_.ends.assign(ends.begin(), ends.end());
   }
 
@@ -189,7 +190,7 @@ class Reader {
   const CheckpointHeader& header_;
   const bool pieces_;  // SentencePiece's, by scores
   GgufVocabulary out_;
-  std::map<std::string_view, int32_t> ids_;  // of equal tokens the first
+  std::unordered_map<std::string_view, int32_t> ids_;  // of equal tokens the first
 };
 
 }  // namespace

@@ -180,6 +180,9 @@ TEST(GgufVocabulary, EndsByKeyAndExceptions) {
   EXPECT_EQ(ends({"<|calls|>", "<|flush|>", "<|end|>"}), (IdList{2, 32000, 32001}));
   EXPECT_EQ(ends({"<|call|>", "<|end|>"}), (IdList{2, 32000, 32001}));
   EXPECT_EQ(ends({"<|tool_response>"}), IdList{32000}) << "there </s> is a word like others";
+  const auto harmony = ReadGgufVocabulary(
+      MistralWith({{"<|return|>", Type::kControl}, {"<|call|>", Type::kControl}, {"<|end|>", Type::kControl}}));
+  EXPECT_EQ(harmony->types[32002], Type::kUserDefined) << "printed, so that a client sees where a message ends";
 }
 
 TEST(GgufVocabulary, SpecialTokensOfPhi3TakeTheSpacesBehindThem) {

@@ -157,6 +157,16 @@ void WarnOfSurplus(CheckpointHeader* header) {
 
 }  // namespace
 
+absl::StatusOr<CheckpointHeader> ReadGgufMetadata(const std::string& path) {
+  auto parts = ReadParts(path);
+  if (!parts.ok()) return parts.status();
+  CheckpointHeader header;
+  header.format = CheckpointFormat::kGguf;
+  header.path = path;
+  header.metadata = std::move(parts->front().content.metadata);
+  return header;
+}
+
 absl::StatusOr<CheckpointHeader> ReadGgufHeader(const std::string& path) {
   auto parts = ReadParts(path);
   if (!parts.ok()) return parts.status();

@@ -53,4 +53,7 @@ absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path);
 // config.json declares: enough to plan and to simulate, not to serve. `files` is then empty.
 absl::StatusOr<CheckpointHeader> DescribeCheckpoint(const std::string& path);
 
+// Format, path and metadata of a GGUF file, even of one whose tensors or keys are refused above: what its text needs.
+absl::StatusOr<CheckpointHeader> ReadGgufMetadata(const std::string& path);
+
 }  // namespace pangea
