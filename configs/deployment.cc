@@ -23,9 +23,15 @@ namespace fs = std::filesystem;
 
 enum class TargetKind { kYaml, kModel };
 
+// GGUF files go by other names too, such as the digests in Ollama's store.
+bool BeginsAsGguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  return std::string_view(magic, sizeof magic) == "GGUF";
+}
+
 absl::StatusOr<TargetKind> Classify(const std::string& target) {
   const bool yaml = target.ends_with(".yaml") || target.ends_with(".yml");
-  const bool gguf = target.ends_with(".gguf");
   std::error_code error;
   const fs::file_status status = fs::status(target, error);
   if (!fs::status_known(status)) return absl::InvalidArgumentError(Cat(Printable(target), ": ", error.message()));
@@ -36,9 +42,9 @@ absl::StatusOr<TargetKind> Classify(const std::string& target) {
   }
   if (!fs::is_regular_file(status)) return absl::InvalidArgumentError(Cat(Printable(target), ": not a file"));
   if (yaml) return TargetKind::kYaml;
-  if (gguf) return TargetKind::kModel;
+  if (target.ends_with(".gguf") || BeginsAsGguf(target)) return TargetKind::kModel;
   return absl::InvalidArgumentError(Cat(
-      Printable(target), ": expected a deployment file (.yaml, .yml), a model folder or a .gguf file",
+      Printable(target), ": expected a deployment file (.yaml, .yml), a model folder or a GGUF file",
       fs::exists(fs::path(target).parent_path() / "config.json", error) ? "; give the folder that this lies in" : ""));
 }
 

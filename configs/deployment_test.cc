@@ -245,6 +245,17 @@ TEST(Parse, SamplingParametersOrAuto) {
             "f.yaml:2:22: sampling.defaults: \"me\" is none of model, openai");
 }
 
+TEST_F(LoadTest, AGgufFileUnderAnyName) {
+  for (const char* name : {"sha256-6a0746a1ec1a", "model.bin", "model.GGUF", "gguf"}) {
+    const std::string path = Write(name, std::string("GGUF\3\0\0\0", 8));
+    const auto d = LoadDeployment(path, {});
+    ASSERT_TRUE(d.ok()) << d.status();
+    EXPECT_EQ(d->model, path);
+    EXPECT_EQ(d->name, name);
+  }
+  EXPECT_FALSE(LoadDeployment(Write("short", "GGU"), {}).ok());
+}
+
 TEST_F(LoadTest, TargetsThatAreNone) {
   EXPECT_NE(Error(LoadDeployment((path_ / "none.yaml").string(), {})).find("no such file"), std::string::npos);
   EXPECT_NE(Error(LoadDeployment(Write("x.txt", "model: m"), {})).find("expected a deployment file"),

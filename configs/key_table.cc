@@ -8,8 +8,8 @@ const ConfigKey kKeys[] = {
     {.name = "model",
      .kind = KeyKind::kText,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.model; },
-     .doc = "Checkpoint: a folder in the Hugging Face layout or a `.gguf` file. A relative path is relative to "
-            "the directory in which `pangea` is started. The only key without a default."},
+     .doc = "Checkpoint: a folder in the Hugging Face layout or a GGUF file (of a split one any part). A relative path "
+            "is relative to the directory in which `pangea` is started. The only key without a default."},
     {.name = "name",
      .kind = KeyKind::kText,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.name; },

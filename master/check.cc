@@ -15,8 +15,14 @@
 namespace pangea {
 namespace {
 
-// What is wrong with the tokenizer of a folder whose model can not be read: both are told at once.
+// What is wrong with the tokenizer of a model that can not be read: both are told at once, so that who gets another file
+// for the tensors' sake does not learn only then what its text lacks.
 void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* faults) {
+  if (const auto metadata = ReadGgufMetadata(deployment.model); metadata.ok()) {
+    const auto text = Text::Load(*metadata, deployment.chat.template_file);
+    if (!text.ok()) faults->emplace_back(text.status().message());
+    return;
+  }
   std::error_code ignored;
   const std::filesystem::path folder(deployment.model);
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, ignored); };

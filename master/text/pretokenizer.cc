@@ -1,35 +1,11 @@
 #include "master/text/pretokenizer.h"
 
-#include <array>
-
 #include "absl/strings/str_cat.h"
 
 namespace pangea {
 namespace {
 
 using nlohmann::json;
-
-// openai/gpt-2 encoder.py; the tokenizers library's ByteLevel with use_regex is the same.
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-// Qwen2's and Llama 3's tokenizer.json.
-constexpr std::string_view kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-// Mistral-Nemo's.
-constexpr std::string_view kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
-                                     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
-                                     R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-json ByteLevel(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
-}
-
-json Split(std::string_view regex) {
-  return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
-}
-
-json Sequence(std::vector<json> parts) { return {{"type", "Sequence"}, {"pretokenizers", std::move(parts)}}; }
 
 std::string TypeOf(const json& part) {
   const auto it = part.find("type");
@@ -132,11 +108,10 @@ bool KeepsEveryByte(const json& tokenizer) {
     const std::string type = TypeOf(part);
     if (type == "Digits") continue;
     if (type == "ByteLevel" && !part.value("add_prefix_space", true)) continue;
-    bool known = false;
-    for (const std::string_view regex : {kGpt2, kQwen2, kLlama3, kTekken, std::string_view(R"(\p{N})")}) {
-      known |= type == "Split" && PatternIs(part, "Regex", regex) && IsString(part, "behavior", "Isolated");
-    }
-    if (!known) return false;
+    const auto pattern = part.find("pattern");
+    const bool regex = type == "Split" && IsString(part, "behavior", "Isolated") && pattern != part.end() &&
+                       pattern->is_object() && pattern->contains("Regex") && (*pattern)["Regex"].is_string();
+    if (!regex || !KnownSplit((*pattern)["Regex"].get_ref<const std::string&>())) return false;
   }
   return true;
 }
@@ -158,29 +133,6 @@ size_t SafeCut(std::string_view text, const CutPlaces& places) {
     }
   }
   return text.size();
-}
-
-absl::StatusOr<PreTokenizer> PreTokenizerByName(std::string_view name) {
-  if (name == "gpt-2") return PreTokenizer{ByteLevel(true), nullptr};
-  if (name == "smollm")
-    return PreTokenizer{Sequence({{{"type", "Digits"}, {"individual_digits", true}}, ByteLevel(true)}), nullptr};
-  if (name == "qwen2" || name == "deepseek-r1-qwen") {
-    return PreTokenizer{Sequence({Split(kQwen2), ByteLevel(false)}), {{"type", "NFC"}}};
-  }
-  if (name == "llama-bpe" || name == "llama3" || name == "llama-v3") {
-    return PreTokenizer{Sequence({Split(kLlama3), ByteLevel(false)}), nullptr, true};
-  }
-  if (name == "tekken") return PreTokenizer{Sequence({Split(kTekken), ByteLevel(false)}), nullptr, true};
-  if (name == "default" || name.empty()) {
-    // llama.cpp's fallback: four splits, one after the other (llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_DEFAULT).
-    return PreTokenizer{Sequence({Split(R"([\p{P}\$\+<=>\^~\|]+)"),
-                                  Split(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))"),
-                                  Split(R"(\p{N}+)"), Split("[0-9][0-9][0-9]"), ByteLevel(false)}),
-                        nullptr};
-  }
-  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.pre \"", std::string(name),
-                                                 "\" is not supported (default, gpt-2, smollm, qwen2, "
-                                                 "deepseek-r1-qwen, llama-bpe, llama3, llama-v3, tekken are)"));
 }
 
 }  // namespace pangea

@@ -34,15 +34,19 @@ struct CutPlaces {
   bool ideographs = false;  // after a CJK ideograph before a full-width comma or stop
   bool spaces = false;      // before any space, and any newline that does not end \r\n
 };
+// A regular expression that keeps every byte and cuts at every place that SafeCut chooses.
+bool KnownSplit(std::string_view regex);
 // The first such place after 256 KiB; text.size() when there is none.
 size_t SafeCut(std::string_view text, const CutPlaces& places);
 
-// A pre-tokenizer and normalizer by the name that GGUF gives (tokenizer.ggml.pre), from Transformers' files of the same
-// models.
+// A pre-tokenizer and normalizer by the name that GGUF gives (tokenizer.ggml.pre; "" when it gives none), from
+// Transformers' files of the same models.
 struct PreTokenizer {
   nlohmann::json pre_tokenizer, normalizer;
   bool ignore_merges = false;
+  bool add_bos = false;  // where the file does not say
 };
+// InvalidArgument with all names when it is none of them.
 absl::StatusOr<PreTokenizer> PreTokenizerByName(std::string_view name);
 
 }  // namespace pangea

@@ -99,13 +99,6 @@ void PutBytes(std::string* out, int field, std::string_view bytes) {
   out->append(bytes);
 }
 
-void PutFloat(std::string* out, int field, float value) {
-  PutVarint(out, static_cast<uint64_t>(field) << 3 | 5);
-  char raw[4];
-  std::memcpy(raw, &value, 4);
-  out->append(raw, 4);
-}
-
 }  // namespace
 
 absl::StatusOr<SentencePieceProto> ParseSentencePiece(std::string_view model) {
@@ -133,26 +126,6 @@ absl::StatusOr<SentencePieceProto> ParseSentencePiece(std::string_view model) {
   }
   if (proto.pieces.empty()) return NotAModel();
   return proto;
-}
-
-std::string SerializeSentencePiece(const SentencePieceProto& proto) {
-  std::string out;
-  for (const auto& piece : proto.pieces) {
-    std::string bytes;
-    PutBytes(&bytes, kPieceText, piece.text);
-    PutFloat(&bytes, kPieceScore, piece.score);
-    PutInteger(&bytes, kPieceType, static_cast<uint64_t>(piece.type));
-    PutBytes(&out, kModelPieces, bytes);
-  }
-  std::string trainer, normalizer;
-  PutInteger(&trainer, kTrainerModelType, static_cast<uint64_t>(proto.model_type));
-  PutInteger(&trainer, kTrainerByteFallback, proto.byte_fallback);
-  PutBytes(&normalizer, kNormalizerName, proto.normalizer);
-  PutInteger(&normalizer, kNormalizerDummyPrefix, proto.add_dummy_prefix);
-  PutInteger(&normalizer, kNormalizerExtraWhitespaces, proto.remove_extra_whitespaces);
-  PutBytes(&out, kModelTrainer, trainer);
-  PutBytes(&out, kModelNormalizer, normalizer);
-  return out;
 }
 
 std::string WithDummyPrefix(std::string model, bool prefix) {

@@ -30,8 +30,6 @@ struct SentencePieceProto {
 };
 // InvalidArgument: not a ModelProto, or more pieces than 2^22.
 absl::StatusOr<SentencePieceProto> ParseSentencePiece(std::string_view model);
-// The reverse, for vocabularies that come from elsewhere (GGUF). No character map: the normalizer is identity.
-std::string SerializeSentencePiece(const SentencePieceProto& proto);
 // The same model with or without the space that stands before the text (Protobuf merges what is appended).
 std::string WithDummyPrefix(std::string model, bool prefix);
 

@@ -10,15 +10,18 @@ namespace {
 constexpr int32_t kMaxId = 1 << 22;
 constexpr size_t kBigText = size_t{1} << 20;
 
-// No piece goes on over a space or newline, and none of these is dropped: text may be cut before one that follows a
-// letter.
+// The piece goes on over a space or newline. Where none does, and none of these is dropped, text may be cut before one
+// that follows a letter.
+bool JoinsWords(std::string_view piece) {
+  const std::string text = ReplaceAll(piece, "\xE2\x96\x81", " ");
+  const size_t word = text.find_first_not_of(" \n");
+  return word != std::string::npos && text.find_first_of(" \n", word) != std::string::npos;
+}
+
 bool KeepsWordsApart(const SentencePieceProto& proto) {
-  for (const auto& piece : proto.pieces) {
-    const std::string text = ReplaceAll(piece.text, "\xE2\x96\x81", " ");
-    const size_t word = text.find_first_not_of(" \n");
-    if (word != std::string::npos && text.find_first_of(" \n", word) != std::string::npos) return false;
-  }
-  return !proto.remove_extra_whitespaces;
+  const auto& pieces = proto.pieces;
+  return !proto.remove_extra_whitespaces &&
+         std::none_of(pieces.begin(), pieces.end(), [](const auto& piece) { return JoinsWords(piece.text); });
 }
 
 }  // namespace
@@ -36,6 +39,13 @@ absl::Status Tokenizer::EncodeStretch(std::string_view text, bool first, std::ve
       const bool spaced = part.starts_with(' ') || part.starts_with("\xE2\x96\x81");
       const bool bare = pieces->bare && (!begins || (pieces->bare_later && (!first || spaced)));
       return (bare ? *pieces->bare : pieces->first).Encode(part, ids);
+    });
+  }
+  if (const auto* scores = std::get_if<Scores>(&backend_)) {
+    const auto places = scores->cut ? std::optional(CutPlaces{}) : std::nullopt;
+    return EncodeParts(text, places, [&](std::string_view part, bool begins) {
+      scores->bpe.Encode(part, scores->space_prefix && begins, ids);
+      return absl::OkStatus();
     });
   }
   // jieba never joins white space with anything, and segments reach SentencePiece with a space between them: the dummy
@@ -200,7 +210,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromSentencePiece(std::str
 
 void Tokenizer::ReadSentencePieces(const SentencePieceProto& proto, const SentencePieceOptions& options) {
   std::vector<AddedToken> added;
-  int32_t bos = options.bos, eos = options.eos;
+  int32_t bos = -1, eos = -1;
   for (size_t id = 0; id < proto.pieces.size(); ++id) {
     const auto& from = proto.pieces[id];
     Piece& piece = pieces_.pieces.emplace_back();
@@ -226,6 +236,29 @@ void Tokenizer::ReadSentencePieces(const SentencePieceProto& proto, const Senten
   if (options.add_eos && eos >= 0) suffix_.push_back(eos);
   complete_ = proto.byte_fallback && !proto.remove_extra_whitespaces && options.added.empty();
   shrink_ = proto.normalizer == "identity" ? 1 : 4;
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::FromScores(ScoreVocabulary vocabulary) {
+  const auto& types = vocabulary.types;
+  std::vector<ScoreBpe::Piece> list;
+  PieceTable table;
+  bool apart = true;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const std::string& text = vocabulary.tokens[id];
+    const bool special = types[id] == PieceType::kControl || types[id] == PieceType::kUnknown;
+    table.pieces.push_back({special ? text : BytesOfSentencePiece(text, types[id] == PieceType::kByte), special});
+    list.push_back({text, vocabulary.scores[id], !special && types[id] != PieceType::kByte});
+    apart &= special || !JoinsWords(text);
+  }
+  table.strip_first_space = vocabulary.space_prefix;
+  ScoreBpe bpe(std::move(list), vocabulary.unknown);
+  const auto drops = [](const AddedToken& token) { return token.lstrip || token.rstrip; };
+  const bool complete = bpe.has_all_bytes() && std::none_of(vocabulary.added.begin(), vocabulary.added.end(), drops);
+  std::unique_ptr<Tokenizer> out(new Tokenizer(Scores{std::move(bpe), vocabulary.space_prefix, apart}));
+  out->pieces_ = std::move(table);
+  out->special_ = SpecialTokens(std::move(vocabulary.added));
+  out->complete_ = complete;
+  return out;
 }
 
 // --- PanGu-alpha

@@ -15,6 +15,7 @@
 #include "master/text/pieces.h"
 #include "master/text/pretokenizer.h"
 #include "master/text/rust_text.h"
+#include "master/text/score_bpe.h"
 #include "master/text/sentencepiece_model.h"
 #include "master/text/special_tokens.h"
 #include "nlohmann/json.hpp"
@@ -22,11 +23,20 @@
 namespace pangea {
 
 struct SentencePieceOptions {
-  bool add_bos = true, add_eos = false;
-  int32_t bos = -1, eos = -1;        // by the piece names <s> and </s> when negative
+  bool add_bos = true, add_eos = false;  // the pieces <s> and </s>
   bool prefix_after_special = true;  // Transformers' `legacy`: text after a special token gets the leading space, too
   std::optional<bool> prefix_space;  // whether text gets it at all; nothing: as the model says
   std::vector<AddedToken> added;     // beyond the model's own pieces
+};
+
+// A SentencePiece vocabulary without the model that it came from (GGUF).
+struct ScoreVocabulary {
+  std::vector<std::string> tokens;  // by id; these three are as long as each other
+  std::vector<float> scores;
+  std::vector<PieceType> types;
+  bool space_prefix = true;        // a space before every text that is not right behind another
+  std::optional<int32_t> unknown;  // see ScoreBpe
+  std::vector<AddedToken> added;   // found in the text before anything else
 };
 
 // Immutable, thread-safe.
@@ -37,6 +47,7 @@ class Tokenizer {
                                                              std::string_view text);  // parsed, and as text
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromSentencePiece(std::string model,
                                                                       const SentencePieceOptions& options);
+  static std::unique_ptr<Tokenizer> FromScores(ScoreVocabulary vocabulary);
   // jieba + SentencePiece (docs: mindspore models r1.3, official/nlp/pangu_alpha, tokenization_jieba.py).
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromPangu(std::string model);
 
@@ -50,7 +61,7 @@ class Tokenizer {
   const std::vector<int32_t>& suffix() const { return suffix_; }
   // Where other files than the tokenizer's own say so; before the tokenizer is shared.
   void SetPrefixAndSuffix(std::optional<int32_t> prefix, std::optional<int32_t> suffix);
-  void SetBytes(int32_t id, std::string bytes) { pieces_.pieces[id].bytes = std::move(bytes); }
+  void SetBytes(int32_t id, std::string bytes) { pieces_.pieces[id].bytes = std::move(bytes); }  // likewise; id: known
   std::optional<int32_t> Find(std::string_view token) const;  // special, added, or a piece of these bytes
   // No text of more bytes encodes to `positions` ids or fewer; nullopt: not known.
   std::optional<size_t> MaxBytes(int64_t positions) const;
@@ -71,7 +82,13 @@ class Tokenizer {
     SentencePiece pieces;
     Jieba jieba;
   };
-  Tokenizer(std::variant<Json, Pieces, Pangu> backend) : backend_(std::move(backend)) {}
+  struct Scores {
+    ScoreBpe bpe;
+    bool space_prefix = true;
+    bool cut = false;
+  };
+  using Backend = std::variant<Json, Pieces, Pangu, Scores>;
+  Tokenizer(Backend backend) : backend_(std::move(backend)) {}
   template <typename Encode>
   absl::Status EncodeParts(std::string_view text, const std::optional<CutPlaces>& places, const Encode& encode) const;
   absl::Status ReadJsonPieces(const nlohmann::json& json);
@@ -79,7 +96,7 @@ class Tokenizer {
   void ReadSentencePieces(const SentencePieceProto& proto, const SentencePieceOptions& options);
   void ReadPanguPieces(const SentencePieceProto& proto);
 
-  std::variant<Json, Pieces, Pangu> backend_;
+  Backend backend_;
   PieceTable pieces_;
   SpecialTokens special_;
   std::vector<int32_t> prefix_, suffix_;

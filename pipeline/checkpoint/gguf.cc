@@ -11,8 +11,8 @@
 namespace pangea {
 namespace {
 
-constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kMagic = 0x46554747;       // "GGUF"
+constexpr uint32_t kOldest = 2, kNewest = 3;  // one layout
 constexpr uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 20, kMaxNameBytes = 1 << 16, kMaxTensorName = 255;
 constexpr uint64_t kMaxArray = 1 << 26, kMaxAlignment = 1 << 20;
 constexpr uint32_t kMaxDims = 4;
@@ -238,7 +238,7 @@ std::string TypeName(uint32_t type) {
   return absl::StrCat(type);
 }
 
-absl::Status ReadTensor(Reader& reader, uint64_t alignment, TensorInfo* info) {
+absl::Status ReadTensor(Reader& reader, uint64_t alignment, TensorInfo* info, GgufContent* content) {
   if (absl::Status s = reader.ReadString("a tensor's name", kMaxTensorName, &info->name); !s.ok()) return s;
   const std::string what = absl::StrCat("tensor ", info->name);
   const auto fault = [&](auto&&... text) { return absl::InvalidArgumentError(absl::StrCat(what, ": ", text...)); };
@@ -256,8 +256,15 @@ absl::Status ReadTensor(Reader& reader, uint64_t alignment, TensorInfo* info) {
   }
   if (absl::Status s = reader.Read(absl::StrCat(what, ": type"), &type); !s.ok()) return s;
   if (absl::Status s = reader.Read(absl::StrCat(what, ": offset"), &info->offset); !s.ok()) return s;
+  if (info->offset % alignment != 0)
+    return fault("offset ", info->offset, " is not a multiple of the alignment ", alignment);
   const auto dtype = DTypeOf(type);
-  if (!dtype) return fault("type ", TypeName(type), " is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1");
+  if (!dtype) {
+    info->dtype = DType::kU8;
+    auto& unsupported = content->unsupported[TypeName(type)];
+    if (unsupported.tensors++ == 0) unsupported.first = info->name;
+    return absl::OkStatus();
+  }
   info->dtype = *dtype;
   const DTypeInfo layout = Info(*dtype);
   if (first % layout.block != 0)
@@ -265,14 +272,12 @@ absl::Status ReadTensor(Reader& reader, uint64_t alignment, TensorInfo* info) {
                  layout.block);
   if (__builtin_mul_overflow(elements / layout.block, static_cast<uint64_t>(layout.bytes), &info->bytes))
     return fault("the product of ne overflows");
-  if (info->offset % alignment != 0)
-    return fault("offset ", info->offset, " is not a multiple of the alignment ", alignment);
   return absl::OkStatus();
 }
 
-absl::Status PlaceTensors(uint64_t data, uint64_t size, CheckpointHeader* header) {
+absl::Status PlaceTensors(uint64_t data, uint64_t size, GgufContent* content) {
   std::vector<const TensorInfo*> placed;
-  for (auto& [name, info] : header->tensors) {
+  for (auto& [name, info] : content->tensors) {
     uint64_t end = 0;
     if (__builtin_add_overflow(info.offset, data, &info.offset) ||
         __builtin_add_overflow(info.offset, info.bytes, &end) || end > size) {
@@ -292,9 +297,9 @@ absl::Status PlaceTensors(uint64_t data, uint64_t size, CheckpointHeader* header
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> AlignmentOf(const CheckpointHeader& header) {
-  const auto it = header.metadata.find("general.alignment");
-  if (it == header.metadata.end()) return 32;
+absl::StatusOr<uint64_t> AlignmentOf(const GgufContent& content) {
+  const auto it = content.metadata.find("general.alignment");
+  if (it == content.metadata.end()) return 32;
   const auto* value = std::get_if<uint64_t>(&it->second.value);
   if (value == nullptr || *value > kMaxAlignment || *value < 8 || !std::has_single_bit(*value)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -306,7 +311,8 @@ absl::StatusOr<uint64_t> AlignmentOf(const CheckpointHeader& header) {
 
 }  // namespace
 
-absl::StatusOr<uint64_t> ParseGguf(std::span<const std::byte> bytes, CheckpointHeader* header) {
+absl::StatusOr<GgufContent> ParseGguf(std::span<const std::byte> bytes) {
+  GgufContent content;
   Reader reader(bytes);
   uint32_t magic = 0, version = 0;
   uint64_t tensors = 0, keys = 0;
@@ -314,10 +320,10 @@ absl::StatusOr<uint64_t> ParseGguf(std::span<const std::byte> bytes, CheckpointH
   if (!s.ok()) return s;
   if (magic != kMagic) return absl::InvalidArgumentError("magic: not a GGUF file");
   if (s = reader.Read("the version", &version); !s.ok()) return s;
-  if (__builtin_bswap32(version) == kVersion)
+  const auto known = [](uint32_t number) { return number >= kOldest && number <= kNewest; };
+  if (known(__builtin_bswap32(version)))
     return absl::InvalidArgumentError("version: the file is big-endian, only little-endian is supported");
-  if (version != kVersion)
-    return absl::InvalidArgumentError(absl::StrCat("version: is ", version, ", supported: ", kVersion));
+  if (!known(version)) return absl::InvalidArgumentError(absl::StrCat("version: is ", version, ", supported: 2, 3"));
   if (s = reader.Read("the number of tensors", &tensors); !s.ok()) return s;
   if (s = reader.Read("the number of keys", &keys); !s.ok()) return s;
   if (tensors > kMaxTensors)
@@ -329,21 +335,22 @@ absl::StatusOr<uint64_t> ParseGguf(std::span<const std::byte> bytes, CheckpointH
     if (s = reader.ReadString(absl::StrCat("the name of key ", i), kMaxNameBytes, &key); !s.ok()) return s;
     GgufValue value;
     if (s = ReadValue(reader, key, &value); !s.ok()) return s;
-    if (!header->metadata.emplace(key, std::move(value)).second)
+    if (!content.metadata.emplace(key, std::move(value)).second)
       return absl::InvalidArgumentError(absl::StrCat("key ", key, ": occurs twice"));
   }
-  const auto alignment = AlignmentOf(*header);
+  const auto alignment = AlignmentOf(content);
   if (!alignment.ok()) return alignment.status();
   for (uint64_t i = 0; i < tensors; ++i) {
     TensorInfo info;
-    if (s = ReadTensor(reader, *alignment, &info); !s.ok()) return s;
+    if (s = ReadTensor(reader, *alignment, &info, &content); !s.ok()) return s;
     const std::string name = info.name;
-    if (!header->tensors.emplace(name, std::move(info)).second)
+    if (!content.tensors.emplace(name, std::move(info)).second)
       return absl::InvalidArgumentError(absl::StrCat("tensor ", name, ": occurs twice"));
   }
   const uint64_t data = (reader.position() + *alignment - 1) / *alignment * *alignment;
-  if (s = PlaceTensors(data, bytes.size(), header); !s.ok()) return s;
-  return reader.position();
+  if (s = PlaceTensors(data, bytes.size(), &content); !s.ok()) return s;
+  content.header_bytes = reader.position();
+  return content;
 }
 
 }  // namespace pangea

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "pipeline/checkpoint/fields.h"
@@ -19,9 +19,9 @@ constexpr double kHuge = 1e12;
 
 // The scalars as a JSON object, so that one set of checks serves both formats; arrays stand as empty arrays: the wrong
 // type wherever a scalar is wanted.
-json Scalars(const CheckpointHeader& header) {
+json Scalars(const GgufContent& content) {
   json object = json::object();
-  for (const auto& [key, value] : header.metadata) {
+  for (const auto& [key, value] : content.metadata) {
     std::visit(
         [&](const auto& item) {
           using T = std::decay_t<decltype(item)>;
@@ -58,6 +58,14 @@ class Keys {
   std::string prefix_;
 };
 
+std::optional<Architecture> ArchitectureOf(const std::string& name) {
+  if (name == "llama") return Architecture::kLlama;
+  if (name == "qwen2") return Architecture::kQwen2;
+  if (name == "qwen3") return Architecture::kQwen3;
+  if (name == "gpt2") return Architecture::kGpt2;
+  return std::nullopt;
+}
+
 void ReadRope(Keys& keys, ModelConfig* config) {
   RopeConfig& rope = config->rope;
   rope.rot = keys.Int("rope.dimension_count", kMaxHeadDim, config->head_dim);
@@ -72,8 +80,7 @@ void ReadRope(Keys& keys, ModelConfig* config) {
   const bool old = !keys.Has("rope.scaling.type") && keys.Has("rope.scale_linear");
   if (type == "none" && !old) return;
   if (old) type = "linear";
-  rope.factor =
-      keys.Real(old ? "rope.scale_linear" : "rope.scaling.factor", 0, kHuge, old ? 1.0 : std::optional<double>());
+  rope.factor = keys.Real(old ? "rope.scale_linear" : "rope.scaling.factor", 0, kHuge, 1.0);
   if (rope.factor < 1) keys.Fault("rope.scaling.factor", absl::StrCat("is ", rope.factor, ", must be at least 1"));
   if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
@@ -97,10 +104,10 @@ void ReadRope(Keys& keys, ModelConfig* config) {
 }
 
 // Llama 3's scaling comes as a tensor of divisors.
-void ReadRopeFactors(const CheckpointHeader& header, std::span<const std::byte> bytes, Fields& fields,
+void ReadRopeFactors(const GgufContent& content, std::span<const std::byte> bytes, Fields& fields,
                      ModelConfig* config) {
-  const auto it = header.tensors.find("rope_freqs.weight");
-  if (it == header.tensors.end()) return;
+  const auto it = content.tensors.find("rope_freqs.weight");
+  if (it == content.tensors.end()) return;
   const TensorInfo& info = it->second;
   const size_t half = static_cast<size_t>(config->rope.rot) / 2;
   if (info.dtype != DType::kF32 || info.shape.size() != 1 || static_cast<size_t>(info.shape[0]) != half ||
@@ -108,29 +115,26 @@ void ReadRopeFactors(const CheckpointHeader& header, std::span<const std::byte> 
     return fields.Fault("rope_freqs.weight", absl::StrCat("must be f32 of ", half, " elements"));
   }
   config->rope.factors.resize(half);
-  std::memcpy(config->rope.factors.data(), bytes.data() + info.offset, info.bytes);
+  std::memcpy(config->rope.factors.data(), bytes.data(), info.bytes);
   for (const float factor : config->rope.factors) {
     if (!std::isfinite(factor) || factor <= 0)
       return fields.Fault("rope_freqs.weight", "every factor must be finite and above 0");
   }
 }
 
-// The vocabulary is what the embedding has rows for; every other statement of it must agree.
-void ReadVocabulary(const CheckpointHeader& header, Fields& fields, Keys& keys, ModelConfig* config) {
-  const auto it = header.tensors.find("token_embd.weight");
+// The vocabulary is what the embedding has rows for.
+void ReadVocabulary(const GgufContent& content, Fields& fields, ModelConfig* config) {
+  const auto it = content.tensors.find("token_embd.weight");
   config->vocab = 1;
-  if (it == header.tensors.end() || it->second.shape.size() != 2)
+  if (it == content.tensors.end() || it->second.shape.size() != 2)
     return fields.Fault("token_embd.weight", "is missing or has not two dimensions");
   const int64_t rows = it->second.shape[0];
   if (rows > kMaxVocab)
     return fields.Fault("token_embd.weight",
                         absl::StrCat("has ", rows, " rows, at most ", kMaxVocab, " are supported"));
   config->vocab = static_cast<int>(rows);
-  if (keys.Has("vocab_size") && keys.Int("vocab_size", INT64_MAX) != config->vocab) {
-    keys.Fault("vocab_size", absl::StrCat("differs from token_embd.weight's ", rows, " rows"));
-  }
-  const auto tokens = header.metadata.find("tokenizer.ggml.tokens");
-  if (tokens == header.metadata.end()) return;
+  const auto tokens = content.metadata.find("tokenizer.ggml.tokens");
+  if (tokens == content.metadata.end()) return;
   const auto* list = std::get_if<std::vector<std::string>>(&tokens->second.value);
   if (list == nullptr) return fields.Fault("tokenizer.ggml.tokens", "must be an array of strings");
   if (static_cast<int64_t>(list->size()) != rows) {
@@ -139,43 +143,51 @@ void ReadVocabulary(const CheckpointHeader& header, Fields& fields, Keys& keys, 
   }
 }
 
-void ReadSpecialIds(Fields& fields, ModelConfig* config) {
-  const auto id = [&](const char* name) -> std::optional<int> {
-    if (!fields.Has({name})) return std::nullopt;
-    return static_cast<int>(fields.Int({name}, 0, config->vocab - 1));
+bool IsId(const json& value, int vocab) {
+  return value.is_number_unsigned() ? value.get<uint64_t>() < static_cast<uint64_t>(vocab)
+                                    : value.is_number_integer() && value >= 0 && value < vocab;
+}
+
+// What is written wrong often, and is no reason to refuse a model: nothing is computed from it.
+void WarnOfIdleKeys(const json& scalars, const std::string& where, const ModelConfig& config,
+                    std::vector<std::string>* warnings) {
+  const auto warn = [&](const std::string& key, auto&&... what) {
+    warnings->push_back(absl::StrCat(where, ": ", key, ": is ",
+                                     scalars[key].dump(-1, ' ', false, json::error_handler_t::replace), ", ", what...));
   };
-  config->bos = id("tokenizer.ggml.bos_token_id");
-  config->pad = id("tokenizer.ggml.padding_token_id");
-  std::set<int> once;
-  for (const char* name :
-       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    const auto end = id(name);
-    if (end && once.insert(*end).second) config->eos.push_back(*end);
+  const std::string size = config.architecture_name + ".vocab_size";
+  if (scalars.contains(size) && scalars[size] != config.vocab) {
+    warn(size, "but token_embd.weight has ", config.vocab, " rows, which count");
+  }
+  for (const auto& [key, value] : scalars.items()) {
+    if (!key.starts_with("tokenizer.ggml.") || !key.ends_with("_token_id")) continue;
+    if (!IsId(value, config.vocab)) warn(key, "not an id from 0 to ", config.vocab - 1, ": the key is passed over");
   }
 }
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ConfigFromGguf(const CheckpointHeader& header, std::span<const std::byte> bytes) {
-  const json scalars = Scalars(header);
+absl::StatusOr<ModelConfig> ConfigFromGguf(const std::string& where, const GgufContent& content,
+                                           std::span<const std::byte> rope_freqs, std::vector<std::string>* warnings) {
+  const json scalars = Scalars(content);
   std::vector<std::string> faults;
-  Fields fields(scalars, "GGUF", &faults);
+  Fields fields(scalars, where, &faults);
   ModelConfig config;
   config.architecture_name = fields.String({"general.architecture"});
   const std::string& name = config.architecture_name;
-  if (name == "llama") {
-    config.architecture = Architecture::kLlama;
-  } else if (name == "qwen2") {
-    config.architecture = Architecture::kQwen2;
-  } else if (name == "qwen3") {
-    config.architecture = Architecture::kQwen3;
-  } else if (name == "gpt2") {
-    config.architecture = Architecture::kGpt2;
-  } else {
+  const auto architecture = ArchitectureOf(name);
+  if (!architecture && faults.empty()) {
     fields.Fault("general.architecture",
                  absl::StrCat("\"", name.substr(0, 80), "\" is not known; supported: ", kArchitectures));
-    return FaultsToStatus(faults);
   }
+  for (const auto& [type, found] : content.unsupported) {
+    fields.Fault(
+        absl::StrCat("tensors of type ", type),
+        absl::StrCat("not supported; there ", found.tensors == 1 ? "is 1" : absl::StrCat("are ", found.tensors), ", ",
+                     found.first, " first; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1"));
+  }
+  if (!architecture) return FaultsToStatus(faults);
+  config.architecture = *architecture;
   const bool gpt2 = config.architecture == Architecture::kGpt2;
   Keys keys(fields, name);
   config.layers = keys.Int("block_count", kMaxLayers);
@@ -203,23 +215,25 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const CheckpointHeader& header, std::
       static_cast<float>(keys.Real(gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 0, 1));
   config.activation = gpt2 ? Gate::kGeluTanh : Gate::kSilu;
   config.gated = !gpt2;
-  config.tied = !header.tensors.contains("output.weight");
+  config.tied = !content.tensors.contains("output.weight");
   config.learned_positions = gpt2;
   config.qk_norm = config.architecture == Architecture::kQwen3;
-  config.qkv_bias = header.tensors.contains("blk.0.attn_q.bias") || gpt2;
-  config.o_bias = header.tensors.contains("blk.0.attn_output.bias") || gpt2;
-  config.mlp_bias = header.tensors.contains("blk.0.ffn_down.bias") || gpt2;
+  config.qkv_bias = content.tensors.contains("blk.0.attn_q.bias") || gpt2;
+  config.o_bias = content.tensors.contains("blk.0.attn_output.bias") || gpt2;
+  config.mlp_bias = content.tensors.contains("blk.0.ffn_down.bias") || gpt2;
   const int window =
       keys.Has("attention.sliding_window")
           ? static_cast<int>(fields.Int({keys.Name("attention.sliding_window").c_str()}, 0, kMaxPositions))
           : 0;
   config.window.assign(config.layers, window);
   if (!gpt2) ReadRope(keys, &config);
-  ReadRopeFactors(header, bytes, fields, &config);
-  ReadVocabulary(header, fields, keys, &config);
-  ReadSpecialIds(fields, &config);
-  if (faults.empty()) CheckConfig(config, "GGUF", &faults);
+  ReadRopeFactors(content, rope_freqs, fields, &config);
+  ReadVocabulary(content, fields, &config);
+  if (faults.empty()) CheckConfig(config, where, &faults);
   if (!faults.empty()) return FaultsToStatus(faults);
+  const json* eos = fields.Find({"tokenizer.ggml.eos_token_id"});
+  if (eos != nullptr && IsId(*eos, config.vocab)) config.eos.push_back(eos->get<int>());
+  WarnOfIdleKeys(scalars, where, config, warnings);
   return config;
 }
 

@@ -8,6 +8,7 @@
 
 #include "pipeline/checkpoint/tensor_table.h"
 #include "pipeline/checkpoint/test_files.h"
+#include "pipeline/checkpoint/weights.h"
 
 namespace pangea {
 namespace {
@@ -41,18 +42,23 @@ TEST(Gguf, HashFollowsHeaderAndSize) {
 }
 
 // Without a file: metadata, tensors and configuration.
-absl::Status ReadInMemory(std::string_view bytes) {
+absl::StatusOr<CheckpointHeader> ReadInMemory(std::string_view bytes) {
+  auto content = ParseGguf(std::as_bytes(std::span(bytes)));
+  if (!content.ok()) return content.status();
   CheckpointHeader header;
-  const auto span = std::as_bytes(std::span(bytes));
-  const auto length = ParseGguf(span, &header);
-  return length.ok() ? ConfigFromGguf(header, span).status() : length.status();
+  header.format = CheckpointFormat::kGguf;
+  auto config = ConfigFromGguf("tiny.gguf", *content, {}, &header.warnings);
+  if (!config.ok()) return config.status();
+  header.config = *std::move(config);
+  header.tensors = std::move(content->tensors);
+  return header;
 }
 
 TEST(Gguf, TruncationAtEveryByte) {
   const std::string whole = TinyLlama().Bytes();
   ASSERT_TRUE(ReadInMemory(whole).ok());
   for (size_t size = 0; size < whole.size(); ++size) {
-    const absl::Status status = ReadInMemory(std::string_view(whole).substr(0, size));
+    const absl::Status status = ReadInMemory(std::string_view(whole).substr(0, size)).status();
     ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << "at byte " << size;
     ASSERT_FALSE(status.message().empty());
     if (size % 101 == 0) {
@@ -70,14 +76,7 @@ TEST(Gguf, EveryByteOfTheHeaderChanged) {
     for (const char change : {'\x01', '\x80', '\xff'}) {
       std::string bytes = whole;
       bytes[i] = static_cast<char>(bytes[i] ^ change);
-      CheckpointHeader header;
-      const auto span = std::as_bytes(std::span(bytes));
-      if (ParseGguf(span, &header).ok()) {
-        if (auto config = ConfigFromGguf(header, span); config.ok()) {
-          header.config = *config;
-          (void)CheckTensors(header, TensorTable(header));
-        }
-      }
+      if (const auto header = ReadInMemory(bytes); header.ok()) (void)CheckTensors(*header, TensorTable(*header));
     }
   }
 }
@@ -155,8 +154,10 @@ TEST(Gguf, AttacksOnTheTensors) {
       {"overflows", [=] { return tensor([=](auto& t) { t.ne = {kHuge}; }); }},
       {"overflows", [=] { return tensor([](auto& t) { t.ne = {uint64_t{1} << 62}; }); }},
       {"zero", [=] { return tensor([](auto& t) { t.ne = {8, 0}; }); }},
-      {"type 255 is not supported; supported: F32", [=] { return tensor([](auto& t) { t.type = 255; }); }},
-      {"type Q4_K (12) is not supported", [=] { return tensor([](auto& t) { t.type = 12; }); }},
+      {"tensors of type 255: not supported; there is 1, blk.0.attn_q.weight first; supported: F32",
+       [=] { return tensor([](auto& t) { t.type = 255; }); }},
+      {"tensors of type Q4_K (12): not supported; there is 1, blk.0.attn_q.weight first",
+       [=] { return tensor([](auto& t) { t.type = 12; }); }},
       {"no multiple of q8_0's block of 32", [=] { return tensor([](auto& t) { t.type = 8; }); }},
       {"alignment", [=] { return tensor([](auto& t) { t.offset += 4; }); }},
       {"beyond the end", [=] { return tensor([](auto& t) { t.offset = 1 << 20; }); }},
@@ -205,14 +206,12 @@ TEST(Gguf, AttacksOnTheHyperparameters) {
       {"llama.attention.layer_norm_rms_epsilon", f32("llama.attention.layer_norm_rms_epsilon", 0)},
       {"llama.attention.layer_norm_rms_epsilon", f32("llama.attention.layer_norm_rms_epsilon", -1)},
       {"llama.attention.layer_norm_rms_epsilon", text("llama.attention.layer_norm_rms_epsilon", "1e-5")},
-      {"llama.vocab_size", u32("llama.vocab_size", 5)},
       {"tokenizer.ggml.tokens",
        [] {
          return With([](GgufFile& f) {
            f.Set("tokenizer.ggml.tokens", Raw<uint32_t>(9) + Raw<uint32_t>(8) + Raw<uint64_t>(0));
          });
        }},
-      {"tokenizer.ggml.eos_token_id", u32("tokenizer.ggml.eos_token_id", 4)},
       {"llama.expert_count", u32("llama.expert_count", 8)},
       {"supported: none, linear, yarn",
        [] {
@@ -221,9 +220,132 @@ TEST(Gguf, AttacksOnTheHyperparameters) {
            f.F32("llama.rope.scaling.factor", 2);
          });
        }},
-      {"llama.rope.scaling.factor: is missing", text("llama.rope.scaling.type", "linear")},
       {"rope_freqs.weight", [] { return With([](GgufFile& f) { f.Add("rope_freqs.weight", {3}); }); }},
   });
+}
+
+TEST(Gguf, Version2HasTheLayoutOfVersion3) {
+  GgufFile f = TinyLlama();
+  const auto three = Read(f.Bytes());
+  f.version = 2;
+  const auto two = Read(f.Bytes());
+  ASSERT_TRUE(two.ok()) << two.status();
+  EXPECT_EQ(two->tensors.at("output_norm.weight").offset, three->tensors.at("output_norm.weight").offset);
+  EXPECT_EQ(two->config.hidden, 8);
+}
+
+// What llama.cpp warns of and serves: ids that are not there, a vocab_size that is not that of the embedding.
+TEST(Gguf, WrongNumbersThatNothingNeedsAreWarnings) {
+  for (const uint32_t id : {UINT32_MAX, 4u, 1u << 31}) {
+    for (const char* name : {"bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "mask", "fim_pad"}) {
+      GgufFile f = TinyLlama();
+      const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
+      f.Set(key, Raw<uint32_t>(4) + Raw(id));
+      const auto header = Read(f.Bytes());
+      ASSERT_TRUE(header.ok()) << header.status();
+      ASSERT_EQ(header->warnings.size(), 1u) << key;
+      EXPECT_NE(header->warnings[0].find("tiny.gguf: " + key + ": is " + std::to_string(id)), std::string::npos)
+          << header->warnings[0];
+      EXPECT_EQ(header->config.eos, name == std::string("eos") ? std::vector<int>{} : std::vector<int>{2});
+    }
+  }
+  GgufFile f = TinyLlama();
+  f.Set("tokenizer.ggml.padding_token_id", Raw<uint32_t>(5) + Raw<int32_t>(-1));
+  f.U32("llama.vocab_size", 5);
+  const auto header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->config.vocab, 4);
+  ASSERT_EQ(header->warnings.size(), 2u);
+  EXPECT_NE(header->warnings[0].find("llama.vocab_size: is 5, but token_embd.weight has 4 rows"), std::string::npos);
+  EXPECT_NE(header->warnings[1].find("padding_token_id: is -1"), std::string::npos);
+  EXPECT_TRUE(Read(TinyLlama().Bytes())->warnings.empty());
+}
+
+TEST(Gguf, EveryFaultAtOnce) {
+  GgufFile f = TinyLlama();
+  f.tensors[2].type = 12;
+  f.tensors[3].type = 12;
+  f.tensors[4].type = 14;
+  f.U32("llama.expert_count", 8);
+  f.Set("llama.block_count", Raw<uint32_t>(4) + Raw<uint32_t>(0));
+  const auto lines = [](const std::string& bytes) {
+    std::vector<std::string> out = {""};
+    for (const char c : std::string(Read(bytes).status().message())) {
+      if (c == '\n') {
+        out.emplace_back();
+      } else {
+        out.back().push_back(c);
+      }
+    }
+    for (std::string& line : out) line = line.substr(std::min(line.find("tiny.gguf: "), line.size()));
+    return out;
+  };
+  EXPECT_EQ(lines(f.Bytes()),
+            (std::vector<std::string>{
+                "tiny.gguf: tensors of type Q4_K (12): not supported; there are 2, blk.0.attn_q.weight first; "
+                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
+                "tiny.gguf: tensors of type Q6_K (14): not supported; there is 1, blk.0.attn_v.weight first; "
+                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
+                "tiny.gguf: llama.block_count: is 0, must be a whole number from 1 to 4096",
+                "tiny.gguf: llama.expert_count: mixtures of experts are not supported"}));
+  f.Set("general.architecture", Raw<uint32_t>(8) + GgufFile::Text("gemma3"));
+  const auto foreign = lines(f.Bytes());
+  ASSERT_EQ(foreign.size(), 3u) << "an unknown architecture's keys mean nothing";
+  EXPECT_EQ(foreign[0],
+            "tiny.gguf: general.architecture: \"gemma3\" is not known; supported: llama (Mistral too), qwen2, qwen3, "
+            "gpt2");
+  EXPECT_NE(foreign[2].find("Q6_K"), std::string::npos);
+}
+
+TEST(Gguf, ScalingsWithoutAFactorScaleNothing) {
+  for (const char* type : {"linear", "yarn"}) {
+    GgufFile f = TinyLlama();
+    f.String("llama.rope.scaling.type", type);
+    const auto header = Read(f.Bytes());
+    ASSERT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->config.rope.factor, 1);
+    EXPECT_EQ(header->config.max_positions, 32);
+  }
+}
+
+TEST(Gguf, AVectorMayBeAMatrixOfOneRow) {
+  GgufFile f = TinyLlama();
+  f.tensors[1].ne = {8, 1};
+  f.tensors[10].ne = {8, 1, 1};
+  const auto header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(CheckTensors(*header, TensorTable(*header)), std::vector<std::string>{});
+  std::string bytes = f.Bytes();
+  const std::vector<float> norm = {1, 2, 3, 4, 5, 6, 7, 8};
+  std::memcpy(bytes.data() + header->tensors.at("output_norm.weight").offset, norm.data(), 8 * sizeof(float));
+  const TempFolder folder;
+  const auto weights = Weights::Map(*ReadCheckpointHeader(folder.Write("tiny.gguf", bytes)));
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ(weights->Vector(Role::kFinalNorm, -1, 0, 8), norm);
+  f.tensors[1].ne = {1, 8};
+  const auto column = Read(f.Bytes());
+  ASSERT_TRUE(column.ok()) << column.status();
+  EXPECT_EQ(CheckTensors(*column, TensorTable(*column)).size(), 1u) << "ne[0] is the row's length";
+}
+
+TEST(Gguf, TensorsOfOtherUsesAreWarnedOf) {
+  GgufFile f = TinyLlama();
+  for (const char* name : {"cls.weight", "v.patch_embd.weight", "blk.0.attn_k.scale", "blk.1.nextn.eh_proj.weight",
+                           "blk.0.attn_rot_embd.weight", "blk.0.ffn_up.weight.lora_a"}) {
+    f.Add(name, {8});
+  }
+  auto header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(CheckTensors(*header, TensorTable(*header)), std::vector<std::string>{});
+  ASSERT_EQ(header->warnings.size(), 1u);
+  EXPECT_NE(
+      header->warnings[0].find("6 tensors that the model (llama) does not use are passed over: blk.0.attn_k.scale"),
+      std::string::npos)
+      << header->warnings[0];
+  f.Add("blk.1.attn_q.weight", {8, 8});
+  header = Read(f.Bytes());
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(CheckTensors(*header, TensorTable(*header)).size(), 1u) << "a layer too many is a fault";
 }
 
 TEST(Gguf, FaultsOfTheTable) {

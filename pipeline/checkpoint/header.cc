@@ -9,9 +9,6 @@
 #include "absl/strings/strip.h"
 #include "pipeline/checkpoint/folder.h"
 #include "pipeline/checkpoint/gguf.h"
-#include "pipeline/checkpoint/hash.h"
-#include "pipeline/checkpoint/mapped_file.h"
-#include "pipeline/checkpoint/sampling.h"
 
 namespace pangea {
 namespace {
@@ -26,29 +23,6 @@ DType MostBytes(const CheckpointHeader& header) {
     if (sum > bytes[most]) most = dtype;
   }
   return most;
-}
-
-absl::StatusOr<CheckpointHeader> ReadGguf(const std::string& path) {
-  CheckpointHeader header;
-  header.format = CheckpointFormat::kGguf;
-  header.path = path;
-  auto mapped = MappedFile::Open(path);
-  if (!mapped.ok()) return mapped.status();
-  const auto bytes = mapped->bytes();
-  const auto length = ParseGguf(bytes, &header);
-  if (!length.ok()) return length.status();
-  header.files = {path};
-  header.file_bytes = {bytes.size()};
-  auto config = ConfigFromGguf(header, bytes);
-  if (!config.ok()) return config.status();
-  header.config = *std::move(config);
-  ReadGgufSampling(&header);
-  Sha256 hash;
-  hash.Add("gguf").Add(bytes.size()).Add(bytes.first(*length));
-  // The factors are data, but they shape the plan's model as metadata do.
-  for (const float factor : header.config.rope.factors) hash.AddRaw(&factor, sizeof factor);
-  header.hash = hash.Hex();
-  return header;
 }
 
 bool HasWeights(const std::string& folder) {
@@ -73,8 +47,8 @@ absl::StatusOr<CheckpointHeader> Read(const std::string& path, bool weights_need
   if (!std::filesystem::exists(status))
     return absl::NotFoundError(absl::StrCat("model: ", path, ": no such file or folder"));
   const bool folder = std::filesystem::is_directory(status);
-  auto header = folder ? ReadFolderHeader(path, weights_needed || HasWeights(path)) : ReadGguf(path);
-  if (!header.ok()) return WithPath(path, header.status());
+  auto header = folder ? ReadFolderHeader(path, weights_needed || HasWeights(path)) : ReadGgufHeader(path);
+  if (!header.ok()) return folder ? WithPath(path, header.status()) : header.status();
   header->config.dtype = MostBytes(*header);
   return header;
 }

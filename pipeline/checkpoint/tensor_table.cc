@@ -19,6 +19,19 @@ bool IsBuffer(std::string_view name) {
   return false;
 }
 
+bool IsGgufSurplus(std::string_view name) {
+  for (const char* prefix : {"cls.", "score.", "v_head.", "v.", "a.", "mm.", "rope_factors_"}) {
+    if (name.starts_with(prefix)) return true;
+  }
+  for (const char* part : {".nextn.", ".attn_rot_embd", ".lora_a", ".lora_b"}) {
+    if (name.find(part) != std::string_view::npos) return true;
+  }
+  for (const char* suffix : {"_scale", ".scale", ".inv_freq"}) {
+    if (name.ends_with(suffix)) return true;
+  }
+  return false;
+}
+
 namespace {
 
 constexpr size_t kMostFaults = 64;  // of one kind: a wrong file would otherwise answer with thousands
@@ -191,6 +204,12 @@ class TableBuilder {
 
 std::string ShapeText(const std::vector<int64_t>& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
+// GGUF files may store a vector as a matrix of one row.
+std::vector<int64_t> WithoutLeadingOnes(const std::vector<int64_t>& shape) {
+  const auto first = std::find_if(shape.begin(), shape.end(), [](int64_t n) { return n != 1; });
+  return {first, shape.end()};
+}
+
 // What the checkpoint must store under each name: fused tensors hold several roles.
 struct Stored {
   int64_t n = 0, k = 0;
@@ -211,7 +230,7 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
   const TensorInfo& info = it->second;
   std::vector<int64_t> shape = {want.n};
   if (want.k > 0) shape = want.transposed ? std::vector<int64_t>{want.k, want.n} : std::vector<int64_t>{want.n, want.k};
-  if (info.shape != shape)
+  if (WithoutLeadingOnes(info.shape) != WithoutLeadingOnes(shape))
     faults->push_back(
         absl::StrCat("tensor ", name, ": shape is ", ShapeText(info.shape), ", the model needs ", ShapeText(shape)));
   const bool fits = IsWeightType(info.dtype) && !(IsQuantised(info.dtype) && (want.k == 0 || want.transposed));
@@ -225,7 +244,7 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
 // A stored head beside a tied one (exporters write both), or GGUF's RoPE factors, which the header has read.
 bool IsKnownSurplus(const std::string& name, const TensorInfo& info, const CheckpointHeader& header,
                     const std::string& head) {
-  if (header.format == CheckpointFormat::kGguf) return name == "rope_freqs.weight";
+  if (header.format == CheckpointFormat::kGguf) return name == "rope_freqs.weight" || IsGgufSurplus(name);
   if (IsBuffer(name)) return true;
   return name == head && header.config.tied &&
          info.shape == std::vector<int64_t>{header.config.vocab, header.config.hidden};

@@ -50,7 +50,7 @@ absl::StatusOr<Weights> Weights::Map(const CheckpointHeader& header) {
     view.n = row.n;
     view.k = row.k;
     view.transposed = row.transposed;
-    view.pitch = RowBytes(info.dtype, info.shape.size() == 1 ? 1 : info.shape.back());
+    view.pitch = RowBytes(info.dtype, row.k == 0 ? 1 : info.shape.back());
     const auto bytes = weights.state_->files[info.file].bytes();
     view.data =
         bytes.data() + info.offset + (row.transposed ? RowBytes(info.dtype, row.first) : row.first * view.pitch);
