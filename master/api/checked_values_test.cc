@@ -84,6 +84,8 @@ TEST_F(CheckedTest, ReasoningOfMessages) {
   EXPECT_EQ(messages(R"("reasoning":"r","reasoning_content":"q")"),
             R"([{"role":"assistant","content":"c","reasoning":"r","reasoning_content":"q"}])");
   EXPECT_EQ(messages(R"("reasoning":null,"reasoning_content":null)"), R"([{"role":"assistant","content":"c"}])");
+  EXPECT_EQ(messages(R"("thoughts":"r")"), R"([{"role":"assistant","content":"c"}])");
+  EXPECT_EQ(IgnoredHeader(ignored), "thoughts");
   EXPECT_EQ(messages(R"("reasoning":1)"), "'messages[0].reasoning' must be a string, not an integer");
   EXPECT_EQ(messages(R"("reasoning_content":["r"])"), "'messages[0].reasoning_content' must be a string, not an array");
 }

@@ -19,7 +19,7 @@ struct Ran {
   std::string wrote, end;
   bool by_signal = false;
 };
-Ran Run(const std::string& script, const std::string& token = "a-token-of-the-test") {
+Ran RunChild(const std::string& script, const std::string& token = "a-token-of-the-test") {
   const std::string out = testing::TempDir() + "launcher_test." + std::to_string(getpid());
   setenv("OUT", out.c_str(), 1);
   auto child = Launch({"/bin/sh", "-c", script}, token);
@@ -35,9 +35,9 @@ Ran Run(const std::string& script, const std::string& token = "a-token-of-the-te
 }
 
 TEST(Launcher, TellsHowAChildEnded) {
-  EXPECT_EQ(Run("exit 0").end, "exited with code 0");
-  EXPECT_EQ(Run("exit 3").end, "exited with code 3");
-  const Ran killed = Run("kill -9 $$");
+  EXPECT_EQ(RunChild("exit 0").end, "exited with code 0");
+  EXPECT_EQ(RunChild("exit 3").end, "exited with code 3");
+  const Ran killed = RunChild("kill -9 $$");
   EXPECT_TRUE(killed.by_signal);
   EXPECT_EQ(killed.end, "was killed by signal 9 (Killed)");
   EXPECT_FALSE(Launch({"/no/such/program"}, "token").ok());
@@ -45,7 +45,7 @@ TEST(Launcher, TellsHowAChildEnded) {
 
 TEST(Launcher, TheTokenIsInTheEnvironmentAndNotOnTheCommandLine) {
   setenv("PANGEA_AGENT_TOKEN", "of-somebody-else", 1);
-  const Ran ran = Run("echo \"$PANGEA_AGENT_TOKEN\" >$OUT; tr '\\0' ' ' </proc/$$/cmdline >>$OUT");
+  const Ran ran = RunChild("echo \"$PANGEA_AGENT_TOKEN\" >$OUT; tr '\\0' ' ' </proc/$$/cmdline >>$OUT");
   unsetenv("PANGEA_AGENT_TOKEN");
   EXPECT_EQ(ran.wrote.substr(0, ran.wrote.find('\n')), "a-token-of-the-test");
   EXPECT_EQ(ran.wrote.find("a-token-of-the-test", 20), std::string::npos) << ran.wrote;
@@ -58,15 +58,15 @@ TEST(Launcher, AChildInheritsNoDescriptorAndNoBlockedSignal) {
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &term, &before);
-  const Ran ran = Run("(test -e /proc/self/fd/" + std::to_string(secret) +
-                      " && echo inherited || echo none) >$OUT; grep SigBlk /proc/self/status >>$OUT");
+  const Ran ran = RunChild("(test -e /proc/self/fd/" + std::to_string(secret) +
+                           " && echo inherited || echo none) >$OUT; grep SigBlk /proc/self/status >>$OUT");
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   close(secret);
   EXPECT_EQ(ran.wrote, "none\nSigBlk:\t0000000000000000\n");
 }
 
 TEST(Launcher, StandardOutputIsTheMastersOwn) {
-  const Ran ran = Run("readlink /proc/$$/fd/0 >$OUT; [ /proc/$$/fd/1 -ef /proc/$$/fd/2 ] && echo same >>$OUT");
+  const Ran ran = RunChild("readlink /proc/$$/fd/0 >$OUT; [ /proc/$$/fd/1 -ef /proc/$$/fd/2 ] && echo same >>$OUT");
   EXPECT_EQ(ran.wrote, "/dev/null\nsame\n");
 }
 

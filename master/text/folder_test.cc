@@ -290,7 +290,7 @@ TEST(Names, OfTheTemplate) {
     Files files = {{"tokenizer.json", kTiny},
                    {"chat_template.jinja", "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ image_token }}"}};
     files.insert(files.end(), more.begin(), more.end());
-    return *Load(files)->RenderChat(nlohmann::json::array(), {});
+    return *Load(files)->RenderChat("[]", {});
   };
   EXPECT_EQ(render({}), "<s>|||") << "of the class's own names those that the vocabulary has";
   EXPECT_EQ(render({{"special_tokens_map.json", R"({"bos_token": "<s>", "eos_token": {"content": "<tool>"}})"}}),

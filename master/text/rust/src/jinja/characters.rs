@@ -36,6 +36,9 @@ pub fn title(c: char) -> String {
     if let Some(title) = title_of_digraph(c) {
         return title.to_string();
     }
+    if c == 'ŉ' {
+        return "ʼN".to_string();
+    }
     let greek = match c {
         '\u{1f80}'..='\u{1faf}' => Some(c as u32 | 8),
         '\u{1fb3}' | '\u{1fbc}' => Some(0x1fbc),
@@ -54,7 +57,7 @@ pub fn title(c: char) -> String {
 }
 
 pub fn swap_case(c: char) -> String {
-    if c.is_uppercase() || title_of_digraph(c) == Some(c) {
+    if c.is_uppercase() {
         c.to_lowercase().collect()
     } else if c.is_lowercase() {
         c.to_uppercase().collect()

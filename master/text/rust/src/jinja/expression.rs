@@ -2,7 +2,8 @@
 use super::ast::*;
 use super::lexer::Token;
 use super::parser::Parser;
-use super::{fault_at, methods, Res};
+use super::value::Value;
+use super::{fault_at, methods, ops, Res};
 
 fn boxed(line: u32, kind: ExprKind) -> Box<Expr> {
     Box::new(Expr { line, kind })
@@ -107,7 +108,14 @@ impl Parser {
         while let Some((_, op)) = ops.iter().find(|(op, _)| self.is_op(op)) {
             self.next();
             self.longer()?;
-            let kind = ExprKind::Binary(*op, Box::new(left), Box::new(operand(self)?));
+            let right = operand(self)?;
+            if let (ExprKind::Const(Const::Int(a)), ExprKind::Const(Const::Int(b))) = (&left.kind, &right.kind) {
+                // What two numbers make is known now: too large an integer is refused before the first request.
+                if b.is_positive() {
+                    ops::binary(*op, &Value::Int(*a), &Value::Int(*b)).map_err(|f| f.at(line))?;
+                }
+            }
+            let kind = ExprKind::Binary(*op, Box::new(left), Box::new(right));
             left = Expr { line, kind };
         }
         self.nesting = nesting;
