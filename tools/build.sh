@@ -18,7 +18,7 @@ mkdir -p build
 if ! cmake --preset "$preset" >"build/configure-$preset.log" 2>&1; then cat "build/configure-$preset.log" >&2; die "configuring $preset failed"; fi
 
 # ninja's own status line when a person watches; a line every half minute in a log.
-say "building $dir with $jobs jobs (the first build compiles 144 Rust crates and takes minutes; later ones only what changed)"
+say "building $dir with $jobs jobs (the first build takes minutes; later ones only what changed)"
 if [ -t 2 ]; then
   ninja -C "$dir" -j "$jobs" "$@" >&2 || die "the build failed"
 else

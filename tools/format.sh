@@ -16,11 +16,11 @@ mapfile -t python < <(git ls-files '*.py')
 broken=()
 build/venv/bin/clang-format ${check:+--dry-run --Werror} ${check:---i} "${cpp[@]}" || broken+=("C++")
 build/venv/bin/ruff format --quiet ${check:+--check} "${python[@]}" || broken+=("Python")
-cargo fmt --manifest-path master/text/rust/Cargo.toml ${check:+--check} || broken+=("Rust")
+cargo fmt --all ${check:+--check} || broken+=("Rust")
 # What the formatters leave alone: comments.
 git ls-files '*.cc' '*.h' '*.rs' '*.proto' | python3 -c '
 import sys
 long = [f"{f}:{n}" for f in sys.stdin.read().split() for n, l in enumerate(open(f, encoding="utf-8"), 1) if l.lstrip().startswith("//") and len(l) > 121]
 sys.exit("comments over 120 columns: " + " ".join(long) if long else 0)' || broken+=("comments")
 [ ${#broken[@]} -eq 0 ] || die "not formatted: ${broken[*]}; run tools/format.sh"
-say "formatted: ${#cpp[@]} C++ files, ${#python[@]} Python files, the Rust crate"
+say "formatted: ${#cpp[@]} C++ files, ${#python[@]} Python files, the Rust crates"
