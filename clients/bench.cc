@@ -65,7 +65,7 @@ absl::Status Check(Options& o) {
 
 int Serve(Options& o) {
   Canceller canceller;
-  InterruptWatcher watcher([&](int) { canceller.Cancel(); });
+  InterruptWatcher watcher([&](int, bool) { canceller.Cancel(); });
   if (o.load.model.empty()) {
     const auto models = RestModels(o.load.endpoint, 10);
     if (!models.ok()) return std::cerr << "pangea bench: " << models.status().message() << "\n", 1;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <istream>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -15,7 +16,7 @@ namespace pangea::clients {
 struct ChatOptions {
   std::string system;            // first message, when not empty
   bool interactive = true;       // commands (/help), notes after answers; errors end only the answer, not the chat
-  bool terminal = true;          // the output is a terminal: control characters are taken out
+  bool terminal = true;          // the output is a terminal: control characters are taken out; false: answers alone
   bool colour = false;           // notes are dim
   std::function<int()> columns;  // of the terminal, to break lines between words; none, or 0: they are not broken
 };
@@ -24,15 +25,19 @@ struct ChatOptions {
 using ReadMessage = std::function<LineRead(std::string&)>;
 ReadMessage LinesOf(std::istream& in);
 
+// What is told after an answer: tokens, speed, and why it was cut; empty: nothing. max_tokens: what was asked for.
+std::string Ending(const Answer& answer, std::optional<int64_t> max_tokens);
+
 class Chat {
  public:
   // request: model, sampling and timeout of every turn.
   Chat(Client* client, GenerateRequest request, ChatOptions options);
-  // Reads messages until the end, /exit, an interrupt, or (not interactive) the first error or cancellation. Returns
-  // the exit status. Answers go to out, notes and errors to err. canceller is reset before each turn.
+  // Reads messages until the end, /exit, an interrupt, a failed read, or (not interactive) the first error or
+  // cancellation. Returns the exit status. Answers go to out, notes and errors to err. canceller is reset before each turn.
   int Run(const ReadMessage& read, std::ostream& out, std::ostream& err, Canceller* canceller);
   // True while an answer is under way: then an interrupt cancels it, otherwise it ends the chat. Any thread.
   bool answering() const { return answering_; }
+  bool interactive() const { return options_.interactive; }
   const std::vector<Message>& history() const { return history_; }
 
  private:
@@ -51,8 +56,9 @@ class Chat {
   absl::StatusOr<Answer> Stream(int dropped, std::string& said, const Streams& to);
   // The oldest turn goes, but never the system message nor the last message. False: nothing is left to go.
   static bool DropOldest(std::vector<Message>& messages);
+  // So many of them, but no more than half of all, or one; returns how many went.
+  static int DropOldest(std::vector<Message>& messages, int turns);
   void Note(const std::string& text, std::ostream& err) const;
-  std::string Ending(const Answer& answer, double seconds) const;
 
   bool RunCommand(const std::string& line, const Streams& to);  // false: the line is a message after all
   void Help(const std::string& argument, const Streams& to);
@@ -69,7 +75,8 @@ class Chat {
   GenerateRequest request_;
   ChatOptions options_;
   std::vector<Message> history_;
-  std::string last_;  // what was asked last, answered or not
+  std::string last_;      // what was asked last, answered or not
+  size_t last_turn_ = 0;  // messages at the history's end that are it and its answer; 0: none, it got no answer
   bool leaving_ = false;
   std::atomic<bool> answering_{false};
 };

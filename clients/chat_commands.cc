@@ -34,7 +34,8 @@ const std::vector<Chat::Command>& Chat::Commands() {
       {"/system", "[TEXT | -]", "show, set or (-) remove the system message", &Chat::System},
       {"/set", "[KEY VALUE]", "show the settings, or change one; VALUE default leaves it to the server", &Chat::Set},
       {"/retry", "", "ask the last question again, without the answer it got", &Chat::Retry},
-      {"/save", "FILE", "write the conversation as JSON, a body for /v1/chat/completions", &Chat::Save},
+      {"/save", "FILE",
+       "write the conversation as JSON, a body for /v1/chat/completions; replaces no other kind of file", &Chat::Save},
       {"/load", "FILE", "go on with a conversation that /save wrote", &Chat::Load},
       {"/exit", "", "leave, as does Ctrl-D", &Chat::Exit},
       {"/quit", "", "the same", &Chat::Exit},
@@ -65,18 +66,23 @@ bool Chat::RunCommand(const std::string& line, const Streams& to) {
 }
 
 void Chat::Help(const std::string&, const Streams& to) {
+  std::ostream& shown = options_.terminal ? to.out : to.err;
   for (const Command& command : Commands())
-    to.out << absl::StrFormat("%-20s %s\n", absl::StrCat(command.name, " ", command.argument), command.help);
-  to.out << "//TEXT               a message that begins with one slash\n"
-            "\\ then Enter, or Alt-Enter: a new line in the same message; a paste of several lines is one message\n"
-            "Up, Down, Ctrl-R: earlier messages. Ctrl-C: stop the answer; at the prompt drop the line, or leave\n"
-         << "settings: " << absl::StrJoin(SettingNames(), " ") << "\n"
-         << std::flush;
+    shown << absl::StrFormat("%-20s %s\n", absl::StrCat(command.name, " ", command.argument), command.help);
+  shown << "//TEXT               a message that begins with one slash\n"
+           "\\ then Enter, or Alt-Enter: a new line in the same message; a paste of several lines is one message\n"
+           "\\ then a space and Enter: a message that ends in \\\n"
+           "Up, Down, Ctrl-R: earlier messages. Ctrl-C: stop the answer; at the prompt drop the line, or leave\n"
+           "Ctrl-Z: suspend, at the prompt. What is typed during an answer waits for the prompt; once 4095 bytes wait\n"
+           "there, the terminal takes no more keys, Ctrl-C neither, until the answer ends\n"
+        << "settings: " << absl::StrJoin(SettingNames(), " ") << "\n"
+        << std::flush;
 }
 
 void Chat::Reset(const std::string&, const Streams& to) {
   history_.clear();
   last_.clear();
+  last_turn_ = 0;
   SetSystem(options_.system);
   Note("The conversation starts anew.", to.err);
 }
@@ -114,9 +120,11 @@ void Chat::Retry(const std::string&, const Streams& to) {
     to.err << "nothing was asked yet\n" << std::flush;
     return;
   }
-  const size_t n = history_.size();
-  if (n >= 2 && history_[n - 1].role == "assistant" && history_[n - 2].content == last_) history_.resize(n - 2);
+  const std::vector<Message> before = history_;
+  const size_t turn = last_turn_;
+  history_.resize(history_.size() - turn);
   Ask(std::string(last_), to);
+  if (last_turn_ == 0) history_ = before, last_turn_ = turn;  // no new answer: the old one stays
 }
 
 void Chat::Save(const std::string& argument, const Streams& to) {
@@ -138,8 +146,9 @@ void Chat::Load(const std::string& argument, const Streams& to) {
   history_ = *std::move(messages);
   options_.system = !history_.empty() && history_.front().role == "system" ? history_.front().content : "";
   last_.clear();
-  for (const Message& message : history_) {
-    if (message.role == "user") last_ = message.content;
+  last_turn_ = 0;
+  for (size_t i = 0; i < history_.size(); ++i) {
+    if (history_[i].role == "user") last_ = history_[i].content, last_turn_ = history_.size() - i;
   }
   Note(absl::StrCat("a conversation of ", history_.size(), " messages"), to.err);
 }

@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <optional>
 #include <utility>
 
 #include "clients/chat.h"
@@ -42,12 +43,14 @@ absl::Status Read(Flags& flags, Options& o, int argc, char** argv) {
 }
 
 // A terminal without an editor (its output goes elsewhere, or it knows no escape sequences) still sees prompts. There
-// the kernel gathers lines, and drops what is too long for it.
-ReadMessage Prompted(ReadMessage read) {
-  return [read = std::move(read)](std::string& line) {
-    std::cout << "> " << std::flush;
+// the kernel gathers lines, and drops what is too long for it. reading: true while it does.
+ReadMessage Prompted(ReadMessage read, std::ostream& shown, std::atomic<bool>& reading) {
+  return [read = std::move(read), &shown, &reading](std::string& line) {
+    reading = true;
+    shown << "> " << std::flush;
     const LineRead got = read(line);
-    if (got == LineRead::kEnd) std::cout << "\n" << std::flush;
+    reading = false;
+    if (got == LineRead::kEnd) shown << "\n" << std::flush;
     if (line.size() >= kKernelLine) {
       std::cerr << "[not sent: this terminal cuts lines at " << kKernelLine << " bytes; a pipe does not]\n";
       line.clear();
@@ -56,43 +59,50 @@ ReadMessage Prompted(ReadMessage read) {
   };
 }
 
-int Talk(Options& o, Client& client) {
+// What the watcher's thread and the chat's own share.
+struct Shared {
+  Canceller canceller;
+  std::atomic<const Chat*> chat{nullptr};
+  std::atomic<const LineEditor*> editor{nullptr};
+  std::atomic<bool> reading{false};  // a line from a terminal without an editor
+
+  void OnSignal(int signal, bool from_terminal) {
+    const Chat* talk = chat;
+    const bool answering = talk != nullptr && talk->answering();
+    // The second Ctrl-C, while the first is still being obeyed, leaves.
+    if (signal == SIGINT && answering && !canceller.cancelled()) return canceller.Cancel();
+    // Ctrl-C for an answer that had just ended: at an editor's prompt that key is no signal.
+    if (signal == SIGINT && from_terminal && talk != nullptr && talk->interactive() && !answering && !reading) return;
+    if (const LineEditor* found = editor; found != nullptr) found->Restore();
+    _exit(128 + signal);  // the main thread may sit in a read that nothing else ends
+  }
+};
+
+int Talk(Options& o, Client& client, Shared& shared, std::optional<InterruptWatcher>& watcher) {
+  auto model = client.Model(o.request.model);
+  if (!model.ok()) return std::cerr << "pangea chat: " << ForTerminal(std::string(model.status().message())) << "\n", 1;
+  o.request.model = *model;
   o.chat.interactive = isatty(STDIN_FILENO);
   o.chat.terminal = isatty(STDOUT_FILENO);
   o.chat.colour = WantsColour(STDERR_FILENO);
   o.chat.columns = [] { return TerminalColumns(STDOUT_FILENO); };
-  Canceller canceller;
-  std::atomic<const Chat*> running{nullptr};
-  std::atomic<const LineEditor*> editing{nullptr};
-  InterruptWatcher watcher(
-      [&](int signal) {
-        const Chat* chat = running;
-        // The second Ctrl-C, while the first is still being obeyed, leaves.
-        if (signal == SIGINT && chat != nullptr && chat->answering() && !canceller.cancelled())
-          return canceller.Cancel();
-        if (const LineEditor* editor = editing; editor != nullptr) editor->Restore();
-        _exit(128 + signal);  // the main thread may sit in a read that nothing else ends
-      },
-      {SIGINT, SIGTERM, SIGHUP});
-  auto model = client.Model(o.request.model);
-  if (!model.ok()) return std::cerr << "pangea chat: " << ForTerminal(std::string(model.status().message())) << "\n", 1;
-  o.request.model = *model;
+  std::ostream& shown = o.chat.terminal ? std::cout : std::cerr;  // an output that goes elsewhere gets answers alone
   if (o.chat.interactive)
-    std::cout << "Talking with " << ForTerminal(*model) << ". /help shows the commands.\n" << std::flush;
+    shown << "Talking with " << ForTerminal(*model) << ". /help shows the commands.\n" << std::flush;
   std::unique_ptr<LineEditor> editor;
   ReadMessage read = LinesOf(std::cin);
   if (CanEdit()) editor = LineEditor::Create(o.no_history ? "" : HistoryFile());
   if (editor != nullptr) {
-    editing = editor.get();
+    shared.editor = editor.get();
     read = [&editor](std::string& line) { return editor->Read(line); };
   } else if (o.chat.interactive) {
-    read = Prompted(std::move(read));
+    read = Prompted(std::move(read), shown, shared.reading);
   }
   Chat chat(&client, std::move(o.request), o.chat);
-  running = &chat;
-  const int status = chat.Run(read, std::cout, std::cerr, &canceller);
-  running = nullptr;
-  editing = nullptr;
+  shared.chat = &chat;
+  const int status = chat.Run(read, std::cout, std::cerr, &shared.canceller);
+  if (editor != nullptr) editor->Restore();
+  watcher.reset();  // before what it looks at goes
   return status;
 }
 
@@ -110,9 +120,14 @@ int ChatMain(int argc, char** argv) {
   const absl::Status status = Read(flags, options, argc, argv);
   if (status.ok() && flags.help()) return std::cout << flags.Help(), 0;
   if (!status.ok()) return std::cerr << "pangea chat: " << status.message() << "\n", kExitUsage;
+  Shared shared;
+  // Before the client: its threads must not be ones that the signals reach.
+  std::optional<InterruptWatcher> watcher;
+  watcher.emplace([&shared](int signal, bool from_terminal) { shared.OnSignal(signal, from_terminal); },
+                  std::initializer_list<int>{SIGINT, SIGTERM, SIGHUP, SIGQUIT});
   auto client = Client::Create(options.endpoint);
   if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kExitUsage;
-  return Talk(options, **client);
+  return Talk(options, **client, shared, watcher);
 }
 
 }  // namespace pangea::clients

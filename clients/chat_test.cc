@@ -2,8 +2,11 @@
 #include "clients/chat.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -17,7 +20,8 @@ namespace {
 using nlohmann::json;
 using Connection = FakeHttpServer::Connection;
 
-// A server that answers a chat with the number of messages it was sent and the last one's text.
+// A server that answers a chat with the number of messages it was sent and the last one's text. It fails for the
+// message "fail" and the seed 13.
 void Echo(const FakeHttpServer::Request& request, Connection& connection) {
   const json body = json::parse(request.body);
   const std::string last = body["messages"].back()["content"];
@@ -27,13 +31,13 @@ void Echo(const FakeHttpServer::Request& request, Connection& connection) {
     connection.Write(FakeHttpServer::Json(400, error));
     return;
   }
-  if (last == "fail") {
+  if (last == "fail" || body.value("seed", 0) == 13) {
     connection.Write(FakeHttpServer::Json(400, R"({"error":{"message":"no \u001b[2J"}})"));
     return;
   }
   connection.Write(Connection::kEventStream);
   const std::string text = std::to_string(body["messages"].size()) + ":" + last;
-  connection.Event(json({{"choices", {{{"delta", {{"content", text}}}}}}}).dump());
+  if (last != "say nothing") connection.Event(json({{"choices", {{{"delta", {{"content", text}}}}}}}).dump());
   if (last == "wait") connection.WaitForClose();
   connection.Event("[DONE]");
   connection.Chunk("");
@@ -43,6 +47,7 @@ struct ChatRun {
   int status = 0;
   std::string out, err;
   std::vector<Message> history;
+  size_t requests = 0;
 };
 ChatRun Talk(const std::string& lines, ChatOptions options) {
   FakeHttpServer server(Echo);
@@ -59,6 +64,7 @@ ChatRun Talk(const std::string& lines, ChatOptions options) {
   ChatRun run;
   run.status = chat.Run(LinesOf(in), out, err, &canceller);
   run.out = out.str(), run.err = err.str(), run.history = chat.history();
+  run.requests = server.requests().size();
   EXPECT_FALSE(chat.answering());
   return run;
 }
@@ -137,10 +143,38 @@ TEST(Chat, TheOldestTurnsGoWhenTheContextIsFull) {
   EXPECT_EQ(Contents(none.history), Texts{"at most 1"});
 }
 
+TEST(Chat, WhatWasDroppedIsToldAlsoWhenTheAnswerIsEmpty) {
+  const ChatRun run = Talk("a\nsay nothing\n", {.system = "at most 3", .interactive = false, .terminal = false});
+  EXPECT_EQ(run.out, "2:a\n\n");
+  EXPECT_EQ(run.err, "[the context is full: the oldest turn was dropped]\n");
+}
+
+TEST(Chat, ALongConversationIsDroppedInFewRequests) {
+  const std::string file = testing::TempDir() + "/long_conversation.json";
+  std::vector<Message> messages = {{"system", "at most 20"}};
+  for (int i = 0; i < 100; ++i) {
+    messages.push_back({"user", "question " + std::to_string(i)});
+    messages.push_back({"assistant", "answer"});
+  }
+  ASSERT_TRUE(SaveConversation(file, "m", messages).ok());
+  const ChatRun run = Talk("/load " + file + "\nlast\n", {.interactive = true, .terminal = false});
+  // 1, 2, 4, 8, 16 and 32 turns go, then half of the 37 that are left, of 19, of 10: five can stay.
+  EXPECT_EQ(run.requests, 10u);
+  EXPECT_NE(run.err.find("[the context is full: the oldest 95 turns were dropped]"), std::string::npos) << run.err;
+  ASSERT_EQ(run.history.size(), 13u);
+  EXPECT_EQ(run.history[0].content, "at most 20") << "the system message stays";
+  EXPECT_EQ(run.history[1].content, "question 95");
+  EXPECT_EQ(run.history[12].content, "12:last");
+  std::remove(file.c_str());
+}
+
 TEST(Chat, OverflowIsRecognisedInTheWordsOfOtherServers) {
   const char* const kFull[] = {
-      "This model's maximum context length is 8192 tokens, but the request has 9031",  // vLLM, OpenAI
-      "the request exceeds the available context size",                                // llama-server
+      "This model's maximum context length is 8192 tokens, but the request has 9031",   // vLLM, OpenAI
+      "the request exceeds the available context size",                                 // llama-server
+      "the prompt has 9031 tokens and leaves no room in this model's context of 8192",  // Pangea without a code
+      "'messages' has 99999 bytes, more than 8192 tokens of this model can stand for",
+      "the prompt has 9031 tokens, more than the 4096 that this server takes",
   };
   for (const char* text : kFull) {
     EXPECT_TRUE(IsContextFull(absl::InvalidArgumentError(text))) << text;
@@ -157,6 +191,66 @@ TEST(Chat, RetryAsksAgainWithoutTheAnswer) {
   EXPECT_EQ(Talk("/retry\n", {.interactive = true}).err, "nothing was asked yet\n");
   const ChatRun failed = Talk("fail\n/retry\n", {.interactive = true});
   EXPECT_EQ(failed.err, "error: no \uFFFD[2J\nerror: no \uFFFD[2J\n") << "what failed can be tried again too";
+}
+
+TEST(Chat, ARetryThatFailsLosesNothing) {
+  const ChatRun run = Talk("a\n/set seed 13\n/retry\n/set seed default\nb\n/retry\n", {.terminal = false});
+  EXPECT_EQ(run.out, "1:a\n3:b\n3:b\n");
+  EXPECT_EQ(Contents(run.history), (Texts{"a", "1:a", "b", "3:b"}));
+}
+
+TEST(Chat, ARetryOfWhatFailedKeepsAnEarlierTurnOfTheSameText) {
+  const ChatRun run = Talk("a\n/set seed 13\na\n/set seed default\n/retry\n", {.terminal = false});
+  EXPECT_EQ(run.out, "1:a\n3:a\n");
+  EXPECT_EQ(Contents(run.history), (Texts{"a", "1:a", "a", "3:a"}));
+}
+
+TEST(Chat, ALoadedConversationThatEndsInAQuestionIsRetried) {
+  const std::string file = testing::TempDir() + "/question.json";
+  std::ofstream(file) << R"([{"role":"user","content":"q"}])";
+  const ChatRun run = Talk("/load " + file + "\n/retry\n/retry\n", {.terminal = false});
+  EXPECT_EQ(run.out, "1:q\n1:q\n");
+  EXPECT_EQ(Contents(run.history), (Texts{"q", "1:q"}));
+  std::remove(file.c_str());
+}
+
+TEST(Chat, AReadThatFailsIsAnError) {
+  Chat chat(nullptr, {}, {});
+  std::ostringstream out, err;
+  Canceller canceller;
+  EXPECT_EQ(chat.Run([](std::string&) { return LineRead::kFailed; }, out, err, &canceller), 1);
+  EXPECT_EQ(err.str(), "error: no more can be read from the terminal\n");
+}
+
+TEST(Chat, WhatIsToldAfterAnAnswer) {
+  const auto answer = [](int64_t tokens, double seconds, const char* reason, int64_t hidden = 0) {
+    return Answer{.finish_reason = reason, .completion_tokens = tokens, .hidden_tokens = hidden, .seconds = seconds};
+  };
+  constexpr char kServer[] = "cut off by length: the server's limit, or the context is full";
+  const struct {
+    Answer answer;
+    std::optional<int64_t> max_tokens;
+    std::string said;
+  } kCases[] = {
+      {answer(0, 0, ""), std::nullopt, ""},
+      {answer(0, 2, "stop"), 5, ""},
+      {answer(1, 0, "stop"), std::nullopt, "[1 token]"},
+      {answer(11, 2, "stop"), std::nullopt, "[11 tokens, 5.0 tokens/s]"},
+      {answer(11, 0, "stop"), std::nullopt, "[11 tokens]"},            // it came whole
+      {answer(1011, 2, "stop", 1000), std::nullopt, "[1011 tokens]"},  // most of them before the first event
+      {answer(11, 2, "length"), 11, "[11 tokens, 5.0 tokens/s, cut off by length: max_tokens = 11]"},
+      {answer(11, 2, "length"), 20, std::string("[11 tokens, 5.0 tokens/s, ") + kServer + "]"},
+      {answer(11, 2, "length"), std::nullopt, std::string("[11 tokens, 5.0 tokens/s, ") + kServer + "]"},
+      {answer(0, 2, "length"), 20, "[cut off by length: max_tokens = 20]"},  // a server that counts nothing
+      {answer(0, 2, "length"), std::nullopt, std::string("[") + kServer + "]"},
+  };
+  for (const auto& c : kCases) EXPECT_EQ(Ending(c.answer, c.max_tokens), c.said);
+}
+
+TEST(Chat, HelpGoesToTheTerminalAlone) {
+  const ChatRun run = Talk("/help\n", {.interactive = true, .terminal = false});
+  EXPECT_EQ(run.out, "");
+  EXPECT_NE(run.err.find("/retry"), std::string::npos);
 }
 
 TEST(Chat, TheSystemMessageIsSetAndTakenAway) {
@@ -200,6 +294,46 @@ TEST(Conversation, WhatIsSavedIsLoaded) {
     EXPECT_EQ(read.ok() ? read->size() : 0, f.messages) << f.text;
   }
   std::remove(file.c_str());
+}
+
+TEST(Conversation, WhatIsNoFileOfAConversationIsRefused) {
+  const std::string folder = testing::TempDir();
+  EXPECT_EQ(LoadConversation(folder).status(), absl::NotFoundError("cannot read " + folder + ": Is a directory"));
+  EXPECT_EQ(SaveConversation(folder, "m", {}), absl::UnavailableError("cannot write " + folder + ": Is a directory"));
+  const std::string file = folder + "/large.json";
+  std::ofstream(file) << "[]";
+  EXPECT_TRUE(LoadConversation(file).ok());
+  std::ofstream(file, std::ios::app) << std::string((64 << 20) - 1, ' ');  // one byte too many
+  EXPECT_EQ(LoadConversation(file).status(), absl::InvalidArgumentError(file + " is larger than 64 MiB"));
+  std::remove(file.c_str());
+}
+
+TEST(Conversation, OnlyConversationsAreReplaced) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "only_conversations";
+  std::filesystem::create_directory(folder);
+  const std::string file = folder / "file", link = folder / "link";
+  const std::vector<Message> messages = {{"user", "a"}};
+  const auto read = [](const std::string& name) {
+    std::ifstream in(name);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  std::ofstream(file) << "precious";
+  EXPECT_EQ(SaveConversation(file, "m", messages).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(read(file), "precious");
+  EXPECT_EQ(SaveConversation("/dev/null", "m", messages).code(), absl::StatusCode::kFailedPrecondition);
+  std::ofstream(file).close();  // empty
+  ASSERT_TRUE(SaveConversation(file, "m", messages).ok());
+  ASSERT_EQ(symlink("file", link.c_str()), 0);
+  ASSERT_TRUE(SaveConversation(link, "m", {{"user", "b"}}).ok());
+  EXPECT_EQ(Contents(*LoadConversation(file)), Texts{"b"});
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  struct stat status;
+  ASSERT_EQ(stat(file.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600u) << "what was said is nobody else's business";
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) files += !entry.path().empty();
+  EXPECT_EQ(files, 2u) << "nothing half written is left";
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "clients/client.h"
 
-#include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -31,6 +31,15 @@ absl::Status CheckGrpcAddress(const std::string& address) {
   return absl::OkStatus();
 }
 
+// "llama3" is "llama3:latest", and "gemini-2.0" is "models/gemini-2.0": servers list the one and accept both.
+bool SameModel(std::string_view a, std::string_view b) {
+  constexpr std::string_view kLatest = ":latest";
+  if (a.ends_with(kLatest)) a.remove_suffix(kLatest.size());
+  if (b.ends_with(kLatest)) b.remove_suffix(kLatest.size());
+  if (a.size() < b.size()) std::swap(a, b);
+  return a == b || (!b.empty() && a.ends_with(b) && a[a.size() - b.size() - 1] == '/');
+}
+
 }  // namespace
 
 bool IsContextFull(const absl::Status& status) {
@@ -38,7 +47,9 @@ bool IsContextFull(const absl::Status& status) {
   const auto code = status.GetPayload(kErrorCode);
   if (code && *code == "context_length_exceeded") return true;
   const std::string text(status.message());
-  for (const char* words : {"context_length_exceeded", "context length", "context size"}) {
+  // The last three: of Pangea's doors, where the code did not come along.
+  for (const char* words : {"context_length_exceeded", "context length", "context size", "model's context",
+                            "of this model can stand for", "that this server takes"}) {
     if (text.find(words) != text.npos) return true;
   }
   return false;
@@ -82,7 +93,9 @@ absl::StatusOr<std::string> Client::Model(const std::string& wanted) {
   if (!models.ok()) return wanted;
   if (models->empty()) return absl::NotFoundError("the server has no model");
   if (wanted.empty()) return models->front();
-  if (std::find(models->begin(), models->end(), wanted) != models->end()) return wanted;
+  for (const std::string& name : *models) {
+    if (SameModel(name, wanted)) return wanted;
+  }
   return absl::NotFoundError("the server has no model '" + wanted + "'; it serves " + absl::StrJoin(*models, ", "));
 }
 

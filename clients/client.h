@@ -37,7 +37,8 @@ class Client {
                                   Canceller* canceller = nullptr);
   absl::StatusOr<std::vector<std::string>> Models(double timeout_seconds = 10);
   // `wanted`, or when that is empty the first model that the server has. NotFound, which names what is served, when
-  // `wanted` is not in the server's list; a server without such a list is not asked again.
+  // `wanted` is not in the server's list, as it is or up to ":latest" or a prefix "…/"; a server without such a list is
+  // not asked again.
   absl::StatusOr<std::string> Model(const std::string& wanted);
 
  private:

@@ -1,12 +1,15 @@
 #include "clients/client.h"
 
 #include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include <future>
 #include <thread>
 
 #include "clients/fake_http_server.h"
 #include "clients/rest_client.h"
+#include "clients/tls.h"
 #include "grpcpp/grpcpp.h"
 #include "nlohmann/json.hpp"
 #include "protos/generation.grpc.pb.h"
@@ -58,11 +61,16 @@ struct FakeGeneration : v1::Generation::Service {
     const auto at = context->client_metadata().find("authorization");
     if (at != context->client_metadata().end()) authorization = std::string(at->second.data(), at->second.size());
   }
+  static grpc::Status Full(grpc::ServerContext* context) {
+    context->AddTrailingMetadata("error-code", "context_length_exceeded");
+    return {grpc::StatusCode::INVALID_ARGUMENT, "too much"};
+  }
   grpc::Status ChatCompletion(grpc::ServerContext* context, const v1::ChatCompletionRequest* request,
                               v1::ChatCompletionResponse* response) override {
     Note(context);
     chat = *request;
     if (request->model() == "none") return {grpc::StatusCode::NOT_FOUND, "no such model"};
+    if (request->model() == "full") return Full(context);
     response->set_model("m");
     response->set_system_fingerprint("f");
     v1::ChatChoice* choice = response->add_choices();
@@ -76,6 +84,7 @@ struct FakeGeneration : v1::Generation::Service {
                                     grpc::ServerWriter<v1::ChatCompletionChunk>* writer) override {
     Note(context);
     chat = *request;
+    if (request->model() == "full") return Full(context);
     auto text = [&](const char* piece, const char* reason) {
       v1::ChatCompletionChunk chunk;
       chunk.set_model("m");
@@ -184,6 +193,17 @@ TEST_F(GrpcTest, ErrorsKeepTheirCodeAndText) {
   EXPECT_EQ(text, "Hello");
   request.prompt = "\xff";
   EXPECT_EQ(client_->Generate(request).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(GrpcTest, AFullContextIsKnownByItsCode) {
+  GenerateRequest request = ChatRequest();
+  request.model = "full";
+  const absl::Status whole = client_->Generate(request).status();
+  EXPECT_EQ(whole.message(), "too much");
+  EXPECT_TRUE(IsContextFull(whole));
+  EXPECT_TRUE(IsContextFull(client_->Generate(request, [](const std::string&) {}).status()));
+  request.model = "none";
+  EXPECT_FALSE(IsContextFull(client_->Generate(request).status()));
 }
 
 TEST_F(GrpcTest, CancelEndsTheCallOnBothSides) {
@@ -374,14 +394,64 @@ TEST(Rest, Models) {
   EXPECT_EQ(*RestClientOf(server.url())->Model(""), "a");
 }
 
+TEST(Rest, ModelsMayBeListedByLongerNames) {
+  FakeHttpServer server([](const FakeHttpServer::Request&, Connection& c) {
+    c.Write(FakeHttpServer::Json(200, R"({"data":[{"id":"llama3:latest"},{"id":"models/gemini-2.0"},{"id":"tiny"}]})"));
+  });
+  const auto client = RestClientOf(server.url());
+  for (const char* taken :
+       {"llama3", "llama3:latest", "gemini-2.0", "models/gemini-2.0", "tiny", "tiny:latest", "o/tiny"})
+    EXPECT_EQ(client->Model(taken).value_or("refused"), taken);
+  for (const char* refused : {"llama", "llama3:8b", "gemini", "emini-2.0", "odels/gemini-2.0", "other/gemini-2.0", "/"})
+    EXPECT_EQ(client->Model(refused).status().code(), absl::StatusCode::kNotFound) << refused;
+}
+
 TEST(Rest, AServerWithoutAListOfModelsIsBelieved) {
   FakeHttpServer server(
       [](const FakeHttpServer::Request&, Connection& c) { c.Write(FakeHttpServer::Json(404, R"({"error":"no"})")); });
   EXPECT_EQ(*RestClientOf(server.url())->Model("mine"), "mine");
   EXPECT_EQ(RestClientOf(server.url())->Model("").status().code(), absl::StatusCode::kNotFound);
+  for (const int status : {405, 501}) {
+    FakeHttpServer other(
+        [&](const FakeHttpServer::Request&, Connection& c) { c.Write(FakeHttpServer::Json(status, "")); });
+    EXPECT_EQ(RestClientOf(other.url())->Model("mine").value_or("refused"), "mine") << status;
+  }
   FakeHttpServer locked(
       [](const FakeHttpServer::Request&, Connection& c) { c.Write(FakeHttpServer::Json(401, R"({"error":"key"})")); });
   EXPECT_EQ(RestClientOf(locked.url())->Model("mine").status(), absl::UnauthenticatedError("key"));
+}
+
+TEST(Rest, ReasoningThatIsNotStreamedIsCounted) {
+  constexpr char kUsage[] =
+      R"({"choices":[],"usage":{"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":6}}})";
+  RestStream hidden, shown;
+  for (RestStream* stream : {&hidden, &shown}) {
+    if (stream == &shown) {
+      EXPECT_EQ(*stream->Push(R"({"choices":[{"delta":{"reasoning_content":"hm"}}]})"), "");
+    }
+    ASSERT_EQ(*stream->Push(R"({"choices":[{"delta":{"content":"a"}}]})"), "a");
+    EXPECT_EQ(stream->answer().seconds > 0, stream == &shown) << "from the first event on";
+    ASSERT_TRUE(stream->Push(kUsage).ok());
+  }
+  EXPECT_EQ(hidden.answer().hidden_tokens, 6);
+  EXPECT_EQ(shown.answer().hidden_tokens, 0);
+}
+
+TEST(Tls, ACertificateForAPartOfALabelIsNotTaken) {  // f*.example.org
+  auto context = MakeTlsContext("");
+  ASSERT_TRUE(context.ok());
+  SSL* ssl = SSL_new(context->native_handle());
+  ASSERT_TRUE(ExpectHost(ssl, "f.example.org").ok());
+  EXPECT_TRUE(X509_VERIFY_PARAM_get_hostflags(SSL_get0_param(ssl)) & X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  SSL_free(ssl);
+}
+
+TEST(Url, TheHostHeaderLeavesTheSchemesPortOut) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {"http://h", "h"},           {"http://h:80/v1", "h"},      {"http://h:443", "h:443"},
+      {"https://h", "h"},          {"https://h:443", "h"},       {"https://h:80", "h:80"},
+      {"http://h:8000", "h:8000"}, {"http://[::1]:80", "[::1]"}, {"https://[::1]:8443", "[::1]:8443"}};
+  for (const auto& [url, host] : kCases) EXPECT_EQ(HostHeader(*ParseHttpUrl(url)), host) << url;
 }
 
 TEST(Url, AcceptsAndRefuses) {

@@ -1,10 +1,13 @@
 #include "clients/conversation.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <system_error>
 
 #include "nlohmann/json.hpp"
 
@@ -16,23 +19,64 @@ std::string Expand(const std::string& file) {
   return file.starts_with("~/") && home != nullptr ? home + file.substr(1) : file;
 }
 
+absl::Status CannotWrite(const std::string& file, int error) {
+  return absl::UnavailableError("cannot write " + file + ": " + std::strerror(error));
+}
+
+// What /save may replace: nothing, an empty file, a conversation; and never a device or a pipe.
+absl::Status MayReplace(const std::string& file) {
+  std::error_code error;
+  const auto status = std::filesystem::status(Expand(file), error);
+  if (!std::filesystem::exists(status)) return absl::OkStatus();
+  if (std::filesystem::is_directory(status)) return CannotWrite(file, EISDIR);
+  if (std::filesystem::is_regular_file(status)) {
+    if (std::filesystem::file_size(Expand(file), error) == 0 || LoadConversation(file).ok()) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(file + " exists and holds no conversation: it is left as it is");
+}
+
+// The file is the old one or the new one, never half of it; for this user alone. Returns errno's value.
+int Replace(const std::string& file, const std::string& text) {
+  std::string made = file + ".XXXXXX";
+  const int fd = mkstemp(made.data());  // mode 0600
+  if (fd < 0) return errno;
+  size_t done = 0;
+  ssize_t n = 0;
+  while (done < text.size() && (n = write(fd, text.data() + done, text.size() - done)) > 0) done += n;
+  int error = done < text.size() ? errno : 0;
+  if (close(fd) != 0 && error == 0) error = errno;
+  if (error == 0 && rename(made.c_str(), file.c_str()) != 0) error = errno;
+  if (error != 0) unlink(made.c_str());
+  return error;
+}
+
 }  // namespace
 
 absl::Status SaveConversation(const std::string& file, const std::string& model, const std::vector<Message>& messages) {
+  const absl::Status may = MayReplace(file);
+  if (!may.ok()) return may;
   nlohmann::ordered_json json = {{"model", model}, {"messages", nlohmann::ordered_json::array()}};
   for (const Message& m : messages) json["messages"].push_back({{"role", m.role}, {"content", m.content}});
-  std::ofstream out(Expand(file), std::ios::trunc);
-  out << json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n" << std::flush;
-  if (!out) return absl::UnavailableError("cannot write " + file + ": " + std::strerror(errno));
-  return absl::OkStatus();
+  // Through a link, what it points at is replaced.
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::canonical(Expand(file), error);
+  const int failed = Replace(error ? Expand(file) : target.string(),
+                             json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  return failed == 0 ? absl::OkStatus() : CannotWrite(file, failed);
 }
 
 absl::StatusOr<std::vector<Message>> LoadConversation(const std::string& file) {
   constexpr size_t kMostBytes = 64 << 20;
-  std::ifstream in(Expand(file));
-  if (!in) return absl::NotFoundError("cannot read " + file + ": " + std::strerror(errno));
+  std::ifstream in(Expand(file), std::ios::binary);
   std::string text;
-  for (std::istreambuf_iterator<char> at(in), end; at != end && text.size() < kMostBytes; ++at) text += *at;
+  char chunk[65536];
+  while (in && text.size() <= kMostBytes) {
+    in.read(chunk, sizeof(chunk));
+    text.append(chunk, static_cast<size_t>(in.gcount()));
+  }
+  if (!in.eof() && text.size() <= kMostBytes)  // a folder can be opened too
+    return absl::NotFoundError("cannot read " + file + ": " + std::strerror(errno));
+  if (text.size() > kMostBytes) return absl::InvalidArgumentError(file + " is larger than 64 MiB");
   nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_object() && json.contains("messages")) json = json["messages"];
   std::vector<Message> messages;

@@ -8,9 +8,11 @@
 
 namespace pangea::clients {
 
-// Replaces the file. A name that begins with ~/ is in the home directory, here and below.
+// A new file of this user alone (0600), whole or not at all. Replaces an empty file or another conversation;
+// FailedPrecondition: there is something else. A name that begins with ~/ is in the home directory, here and below.
 absl::Status SaveConversation(const std::string& file, const std::string& model, const std::vector<Message>& messages);
-// Also reads a bare list of messages. InvalidArgument: the file holds neither; NotFound: it cannot be read.
+// Also reads a bare list of messages. InvalidArgument: the file holds neither, or more than 64 MiB; NotFound: it cannot
+// be read.
 absl::StatusOr<std::vector<Message>> LoadConversation(const std::string& file);
 
 }  // namespace pangea::clients

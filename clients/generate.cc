@@ -50,7 +50,7 @@ std::string ToJson(const Answer& answer) {
 
 int Run(Options& options) {
   Canceller canceller;
-  InterruptWatcher watcher([&](int) { canceller.Cancel(); });
+  InterruptWatcher watcher([&](int, bool) { canceller.Cancel(); });
   auto client = Client::Create(options.endpoint);
   if (!client.ok()) return std::cerr << "pangea generate: " << client.status().message() << "\n", kExitUsage;
   auto model = (*client)->Model(options.request.model);

@@ -10,8 +10,8 @@ namespace pangea::clients {
 namespace {
 
 // The codes are the same numbers, and the texts are the server's; but what the library says of a connection that does
-// not come about is put in a user's words.
-absl::Status ToStatus(const grpc::Status& status, const std::string& address) {
+// not come about is put in a user's words. The trailing metadata `error-code` is REST's error.code.
+absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context, const std::string& address) {
   const std::string& text = status.error_message();
   const auto says = [&](const char* words) { return text.find(words) != std::string::npos; };
   std::string own = text;
@@ -24,7 +24,11 @@ absl::Status ToStatus(const grpc::Status& status, const std::string& address) {
       own = address + ": no such host (expected HOST:PORT)";
     }
   }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), own);
+  absl::Status made(static_cast<absl::StatusCode>(status.error_code()), own);
+  const auto code = context.GetServerTrailingMetadata().find("error-code");
+  if (code != context.GetServerTrailingMetadata().end())
+    made.SetPayload(kErrorCode, absl::Cord(std::string(code->second.data(), code->second.size())));
+  return made;
 }
 
 template <typename T, typename Set>
@@ -98,7 +102,8 @@ std::string Take(const Proto& proto, Answer& answer) {
 // Registers the context with the canceller for as long as the call runs.
 class Call {
  public:
-  Call(double timeout_seconds, const std::string& api_key, Canceller* canceller) : canceller_(canceller) {
+  Call(const std::string& to, double timeout_seconds, const std::string& api_key, Canceller* canceller)
+      : address(to), canceller_(canceller) {
     context.set_deadline(std::chrono::system_clock::now() +
                          std::chrono::microseconds(static_cast<int64_t>(timeout_seconds * 1e6)));
     if (!api_key.empty()) context.AddMetadata("authorization", "Bearer " + api_key);
@@ -108,28 +113,31 @@ class Call {
     if (canceller_ != nullptr) canceller_->Clear();
   }
   grpc::ClientContext context;
+  const std::string& address;
 
  private:
   Canceller* canceller_;
 };
 
 template <typename Chunk>
-absl::StatusOr<Answer> Collect(std::unique_ptr<grpc::ClientReader<Chunk>> reader, const OnText& on_text,
-                               const std::string& address) {
+absl::StatusOr<Answer> Collect(std::unique_ptr<grpc::ClientReader<Chunk>> reader, const Call& call,
+                               const OnText& on_text) {
   Answer answer;
+  StreamClock clock;
   Chunk chunk;
   while (reader->Read(&chunk)) {
+    if (chunk.choices_size() > 0) clock.Arrived(answer);
     const std::string text = Take(chunk, answer);
     if (!text.empty()) on_text(text);
   }
   const grpc::Status status = reader->Finish();
-  if (!status.ok()) return ToStatus(status, address);
+  if (!status.ok()) return ToStatus(status, call.context, call.address);
   return answer;
 }
 
 template <typename Response>
-absl::StatusOr<Answer> Whole(const grpc::Status& status, const Response& response, const std::string& address) {
-  if (!status.ok()) return ToStatus(status, address);
+absl::StatusOr<Answer> Whole(const grpc::Status& status, const Response& response, const Call& call) {
+  if (!status.ok()) return ToStatus(status, call.context, call.address);
   Answer answer;
   Take(response, answer);
   return answer;
@@ -154,33 +162,33 @@ GrpcClient::~GrpcClient() = default;
 
 absl::StatusOr<Answer> GrpcClient::Generate(const GenerateRequest& request, const OnText& on_text,
                                             Canceller* canceller) {
-  Call call(request.timeout_seconds, state_->api_key, canceller);
+  Call call(state_->address, request.timeout_seconds, state_->api_key, canceller);
   v1::Generation::Stub& stub = *state_->stub;
   if (request.chat()) {
     v1::ChatCompletionRequest message = ChatProto(request);
     if (on_text == nullptr) {
       v1::ChatCompletionResponse response;
       const grpc::Status status = stub.ChatCompletion(&call.context, message, &response);
-      return Whole(status, response, state_->address);
+      return Whole(status, response, call);
     }
     message.mutable_stream_options()->set_include_usage(true);
-    return Collect(stub.ChatCompletionStream(&call.context, message), on_text, state_->address);
+    return Collect(stub.ChatCompletionStream(&call.context, message), call, on_text);
   }
   v1::CompletionRequest message = CompletionProto(request);
   if (on_text == nullptr) {
     v1::CompletionResponse response;
     const grpc::Status status = stub.Completion(&call.context, message, &response);
-    return Whole(status, response, state_->address);
+    return Whole(status, response, call);
   }
   message.mutable_stream_options()->set_include_usage(true);
-  return Collect(stub.CompletionStream(&call.context, message), on_text, state_->address);
+  return Collect(stub.CompletionStream(&call.context, message), call, on_text);
 }
 
 absl::StatusOr<std::vector<std::string>> GrpcClient::Models(double timeout_seconds) {
-  Call call(timeout_seconds, state_->api_key, nullptr);
+  Call call(state_->address, timeout_seconds, state_->api_key, nullptr);
   v1::ListModelsResponse response;
   const grpc::Status status = state_->stub->ListModels(&call.context, v1::ListModelsRequest(), &response);
-  if (!status.ok()) return ToStatus(status, state_->address);
+  if (!status.ok()) return ToStatus(status, call.context, call.address);
   std::vector<std::string> names;
   for (const v1::Model& model : response.data()) names.push_back(model.id());
   return names;

@@ -92,8 +92,7 @@ template <typename Stream>
 asio::awaitable<absl::Status> Send(Exchange& x, Stream& stream) {
   const HttpUrl& url = x.request.url;
   http::request<http::string_body> message(http::string_to_verb(x.request.method), url.path + x.request.target, 11);
-  const bool v6 = url.host.find(':') != std::string::npos;
-  message.set(http::field::host, (v6 ? "[" + url.host + "]" : url.host) + ":" + url.port);
+  message.set(http::field::host, HostHeader(url));
   message.set(http::field::user_agent, "pangea");
   message.set(http::field::accept, "application/json, text/event-stream");
   message.set(http::field::connection, "close");

@@ -21,6 +21,8 @@ bool IsPath(std::string_view path) {
   return true;
 }
 
+const char* DefaultPort(bool tls) { return tls ? "443" : "80"; }
+
 }  // namespace
 
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
@@ -31,7 +33,7 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   std::string_view rest = std::string_view(url).substr(tls ? 8 : 7);
   const std::string_view authority = rest.substr(0, rest.find('/'));
   std::string_view path = rest.substr(authority.size());
-  std::string_view host = authority, port = tls ? "443" : "80";
+  std::string_view host = authority, port = DefaultPort(tls);
   const size_t colon = authority.rfind(':');
   if (colon != authority.npos && authority.find(']', colon) == authority.npos) {
     host = authority.substr(0, colon);
@@ -53,6 +55,11 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   if (path.ends_with("/v1")) path.remove_suffix(3);
   trim();
   return HttpUrl{std::string(host), std::string(port), std::string(path), tls};
+}
+
+std::string HostHeader(const HttpUrl& url) {
+  const std::string host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
+  return url.port == DefaultPort(url.tls) ? host : host + ":" + url.port;
 }
 
 }  // namespace pangea::clients

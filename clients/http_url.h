@@ -15,5 +15,7 @@ struct HttpUrl {
 // "http://HOST[:PORT][/PATH]", or https. A final "/v1" is dropped: clients of the OpenAI API are given it with the base
 // URL. InvalidArgument: anything else.
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url);
+// What the header `Host` says (RFC 9110, 7.2): the scheme's own port is left out.
+std::string HostHeader(const HttpUrl& url);
 
 }  // namespace pangea::clients

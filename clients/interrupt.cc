@@ -8,10 +8,20 @@
 #include <utility>
 
 namespace pangea::clients {
+namespace {
 
-InterruptWatcher::InterruptWatcher(std::function<void(int signal)> on_signal, std::initializer_list<int> signals) {
+bool Ignored(int signal) {
+  struct sigaction action;
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+}  // namespace
+
+InterruptWatcher::InterruptWatcher(OnSignal on_signal, std::initializer_list<int> signals) {
   sigemptyset(&set_);
-  for (int signal : signals) sigaddset(&set_, signal);
+  for (int signal : signals) {
+    if (!Ignored(signal)) sigaddset(&set_, signal);
+  }
   pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   stop_ = eventfd(0, EFD_CLOEXEC);
   signals_ = signalfd(-1, &set_, SFD_CLOEXEC);
@@ -22,7 +32,7 @@ InterruptWatcher::InterruptWatcher(std::function<void(int signal)> on_signal, st
       if (fds[0].revents != 0) return;
       signalfd_siginfo info;
       if (fds[1].revents != 0 && read(signals_, &info, sizeof(info)) == sizeof(info))
-        on_signal(static_cast<int>(info.ssi_signo));
+        on_signal(static_cast<int>(info.ssi_signo), info.ssi_code == SI_KERNEL);
     }
   });
 }

@@ -9,11 +9,13 @@
 namespace pangea::clients {
 
 // One at a time. Make it before any other thread: the signals are blocked in the calling thread and in those it starts
-// later.
+// later. Signals that the process was started to ignore (as nohup does) stay ignored.
 class InterruptWatcher {
  public:
-  explicit InterruptWatcher(std::function<void(int signal)> on_signal, std::initializer_list<int> signals = {SIGINT});
-  ~InterruptWatcher();  // restores the calling thread's mask
+  // from_terminal: the kernel sent it for a key, such as Ctrl-C; false: another process did.
+  using OnSignal = std::function<void(int signal, bool from_terminal)>;
+  explicit InterruptWatcher(OnSignal on_signal, std::initializer_list<int> signals = {SIGINT});
+  ~InterruptWatcher();  // restores the calling thread's mask; no callback runs after it
   InterruptWatcher(const InterruptWatcher&) = delete;
 
  private:

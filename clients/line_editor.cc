@@ -1,5 +1,7 @@
 #include "clients/line_editor.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -11,7 +13,7 @@
 
 // clients/rust/src/lib.rs
 extern "C" {
-void* pangea_editor_new(const char* path, size_t length);
+void* pangea_editor_new(const char* path, size_t length, void (*suspend)(const void*), const void* owner);
 int32_t pangea_editor_read(void* editor, const char** text, size_t* length);
 void pangea_editor_free(void* editor);
 }
@@ -25,6 +27,15 @@ constexpr std::string_view kPasteOn = "\x1b[?2004h", kPasteOff = "\x1b[?2004l";
 
 void Put(std::string_view text) {
   if (write(STDOUT_FILENO, text.data(), text.size()) < 0) return;  // the terminal has gone: the next read says so
+}
+
+// The rest of a paste may still be on its way: all of it goes, or its lines would be sent as messages.
+void DropInput() {
+  constexpr int kQuietMilliseconds = 50;
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  do {
+    tcflush(STDIN_FILENO, TCIFLUSH);
+  } while (poll(&input, 1, kQuietMilliseconds) > 0 && (input.revents & (POLLHUP | POLLERR | POLLNVAL)) == 0);
 }
 
 std::string_view Variable(const char* name) {
@@ -48,14 +59,16 @@ std::unique_ptr<LineEditor> LineEditor::Create(const std::string& history_file) 
     if (std::filesystem::create_directories(folder, error))
       std::filesystem::permissions(folder, std::filesystem::perms::owner_all, error);
   }
-  void* editor = pangea_editor_new(history_file.data(), history_file.size());
-  if (editor == nullptr) return nullptr;
-  std::unique_ptr<LineEditor> made(new LineEditor(editor, found));
+  std::unique_ptr<LineEditor> made(new LineEditor(found));
+  const auto suspend = [](const void* editor) { static_cast<const LineEditor*>(editor)->Suspend(); };
+  made->editor_ = pangea_editor_new(history_file.data(), history_file.size(), suspend, made.get());
+  if (made->editor_ == nullptr) return nullptr;
   made->Quiet();
   return made;
 }
 
 LineEditor::~LineEditor() {
+  if (editor_ == nullptr) return;
   Restore();
   pangea_editor_free(editor_);
 }
@@ -65,6 +78,7 @@ void LineEditor::Quiet() const {
   quiet.c_iflag &= ~static_cast<tcflag_t>(ICRNL);
   // Without ICANON a line has no limit of 4095 bytes, and NOFLSH keeps what was typed when Ctrl-C ends an answer.
   quiet.c_lflag = (quiet.c_lflag & ~static_cast<tcflag_t>(ECHO | ICANON | IEXTEN)) | ISIG | NOFLSH;
+  quiet.c_cc[VSUSP] = _POSIX_VDISABLE;  // Ctrl-Z waits for Read, which gives the terminal back first
   tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
   Put(kPasteOn);
 }
@@ -74,15 +88,38 @@ void LineEditor::Restore() const {
   tcsetattr(STDIN_FILENO, TCSANOW, &found_);
 }
 
+void LineEditor::Suspend() const {
+  if (found_.c_cc[VSUSP] == _POSIX_VDISABLE) return;
+  termios now;
+  tcgetattr(STDIN_FILENO, &now);
+  Restore();
+  kill(0, SIGTSTP);  // the whole job, as the key does; returns when it goes on
+  tcsetattr(STDIN_FILENO, TCSADRAIN, &now);
+  Put(kPasteOn);
+}
+
 LineRead LineEditor::Read(std::string& line) {
-  const char* text = nullptr;
-  size_t length = 0;
-  const int32_t outcome = pangea_editor_read(editor_, &text, &length);
-  Quiet();
-  if (outcome == 2) return LineRead::kInterrupted;
-  if (outcome != 0) return LineRead::kEnd;
-  line.assign(text, length);
-  return LineRead::kLine;
+  for (;;) {
+    const char* text = nullptr;
+    size_t length = 0;
+    const int32_t outcome = pangea_editor_read(editor_, &text, &length);
+    Quiet();
+    switch (outcome) {
+      case 0:
+        line.assign(text, length);
+        return LineRead::kLine;
+      case 1:
+        return LineRead::kEnd;
+      case 2:
+        return LineRead::kInterrupted;
+      case 4:
+        DropInput();
+        Put("[dropped: what came from the terminal is not UTF-8]\n");
+        break;
+      default:
+        return LineRead::kFailed;
+    }
+  }
 }
 
 bool CanEdit() { return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && KnowsEscapes(); }

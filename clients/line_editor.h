@@ -7,24 +7,26 @@
 
 namespace pangea::clients {
 
-enum class LineRead { kLine, kEnd, kInterrupted };
+enum class LineRead { kLine, kEnd, kInterrupted, kFailed };
 
 // Standard input and output must be a terminal that knows escape sequences (CanEdit). While one exists, the terminal
-// does not echo: what is typed during an answer waits unseen until the next Read, interrupts or not.
+// does not echo: what is typed during an answer waits unseen until the next Read, interrupts or not. It waits in the
+// kernel, which takes no more keys once 4095 bytes are there, the interrupt's neither.
 class LineEditor {
  public:
   // history_file: empty, or a file that is read now and grows by each message; made for this user alone. Null: failed.
   static std::unique_ptr<LineEditor> Create(const std::string& history_file);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
-  LineRead Read(std::string& line);
+  LineRead Read(std::string& line);  // what is not UTF-8 is dropped, and says so
   // Gives the terminal back as it was found. Any thread, also during Read: for a process that is about to end.
   void Restore() const;
 
  private:
-  LineEditor(void* editor, const termios& found) : editor_(editor), found_(found) {}
+  explicit LineEditor(const termios& found) : found_(found) {}
   void Quiet() const;
-  void* editor_;
+  void Suspend() const;  // stops the process, the terminal as it was found
+  void* editor_ = nullptr;
   termios found_;
 };
 

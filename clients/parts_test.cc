@@ -1,13 +1,16 @@
 // The parts of the clients that need no server: SSE, flags, statistics, text, prompts of the load generator.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <random>
 
 #include "clients/commands.h"
 #include "clients/fake_http_server.h"
 #include "clients/flags.h"
+#include "clients/interrupt.h"
 #include "clients/load.h"
 #include "clients/sampling_flags.h"
 #include "clients/sse.h"
@@ -180,6 +183,27 @@ TEST(Text, WordsAreWrappedWhereverThePiecesAreCut) {
     }
     EXPECT_EQ(Shown(printed), c.shown);
   }
+}
+
+TEST(Interrupt, WhatIsIgnoredStaysIgnored) {
+  signal(SIGUSR1, SIG_IGN);  // as nohup does with SIGHUP
+  std::mutex mutex;
+  std::vector<std::pair<int, bool>> seen;
+  std::promise<void> got;
+  {
+    InterruptWatcher watcher(
+        [&](int signal, bool from_terminal) {
+          std::lock_guard lock(mutex);
+          seen.emplace_back(signal, from_terminal);
+          if (signal == SIGUSR2) got.set_value();
+        },
+        {SIGUSR1, SIGUSR2});
+    kill(getpid(), SIGUSR1);
+    kill(getpid(), SIGUSR2);
+    got.get_future().wait();
+  }
+  EXPECT_EQ(seen, (std::vector<std::pair<int, bool>>{{SIGUSR2, false}}));
+  signal(SIGUSR1, SIG_DFL);
 }
 
 TEST(Text, TheNearestName) {

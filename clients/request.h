@@ -1,5 +1,6 @@
 // What a client asks and gets, whatever the transport.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -35,7 +36,22 @@ struct Answer {
   std::string text;
   std::string finish_reason;  // stop, length; empty: the server named none
   int64_t prompt_tokens = 0, completion_tokens = 0;
+  int64_t hidden_tokens = 0;  // of completion_tokens: reasoning that the server counted but did not stream
+  double seconds = 0;         // from a stream's first event to its last; 0: the answer came whole
   std::string model, fingerprint;
+};
+
+// Measures Answer::seconds.
+class StreamClock {
+ public:
+  void Arrived(Answer& answer) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!first_) first_ = now;
+    answer.seconds = std::chrono::duration<double>(now - *first_).count();
+  }
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> first_;
 };
 
 // The payload of a Status that holds the error's `code` of the OpenAI API, when the server named one.

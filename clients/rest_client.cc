@@ -30,6 +30,7 @@ void ReadCommon(const json& root, Answer& answer) {
   if (usage.is_object()) {
     answer.prompt_tokens = Count(Member(usage, "prompt_tokens"));
     answer.completion_tokens = Count(Member(usage, "completion_tokens"));
+    answer.hidden_tokens = Count(Member(Member(usage, "completion_tokens_details"), "reasoning_tokens"));
   }
   if (Member(root, "model").is_string()) answer.model = Text(Member(root, "model"));
   if (Member(root, "system_fingerprint").is_string()) answer.fingerprint = Text(Member(root, "system_fingerprint"));
@@ -92,6 +93,9 @@ absl::StatusCode CodeOf(int http_status) {
       return absl::StatusCode::kPermissionDenied;
     case 404:
       return absl::StatusCode::kNotFound;
+    case 405:
+    case 501:
+      return absl::StatusCode::kUnimplemented;
     case 408:
     case 504:
       return absl::StatusCode::kDeadlineExceeded;
@@ -144,7 +148,11 @@ absl::StatusOr<std::string> RestStream::Push(const std::string& data) {
   if (!error.is_null()) return ErrorObject(absl::StatusCode::kInternal, error, "the server reported an error");
   ReadCommon(root, answer_);
   const json& choice = FirstChoice(root);
+  if (choice.is_object()) clock_.Arrived(answer_);
   const json& delta = Member(choice, "delta");
+  for (const char* name : {"reasoning_content", "reasoning"})
+    thought_aloud_ = thought_aloud_ || !Text(Member(delta, name)).empty();
+  if (thought_aloud_) answer_.hidden_tokens = 0;
   const std::string text = Text(delta.is_object() ? Member(delta, "content") : Member(choice, "text"));
   answer_.text += text;
   return text;

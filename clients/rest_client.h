@@ -30,7 +30,8 @@ class RestStream {
 
  private:
   Answer answer_;
-  bool done_ = false;
+  StreamClock clock_;
+  bool done_ = false, thought_aloud_ = false;  // its reasoning is in the stream too
 };
 
 absl::StatusOr<Answer> ParseRestAnswer(const std::string& body);

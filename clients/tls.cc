@@ -48,6 +48,7 @@ absl::StatusOr<ssl::context> MakeTlsContext(const std::string& ca_file) {
 absl::Status ExpectHost(SSL* ssl, const std::string& host) {
   if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host.c_str()) == 1) return absl::OkStatus();
   ERR_clear_error();
+  SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);  // no f*.example.org (RFC 9525, 6.3)
   // The name also goes into the handshake: a server of several hosts picks its certificate by it.
   if (SSL_set1_host(ssl, host.c_str()) != 1 || SSL_set_tlsext_host_name(ssl, host.c_str()) != 1)
     return absl::InvalidArgumentError("\"" + host + "\" is no host name that a certificate can be checked for");

@@ -1,17 +1,19 @@
 """`pangea chat` at a terminal: editing, pastes, history, commands, interrupts; and what it prints where there is none."""
 
 import json
+import shlex
 import signal
 import stat
 import termios
 
 import pytest
+from fake_grpc import FakeGrpc
 from fake_openai import FakeOpenAI
 from harness import PANGEA, run, until
 from terminal import Terminal, columns_of
 
 UP, DOWN, RIGHT, LEFT, HOME, END = ("\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[H", "\x1b[F")
-CTRL_A, CTRL_C, CTRL_D, CTRL_U, CTRL_W = "\x01", "\x03", "\x04", "\x15", "\x17"
+CTRL_A, CTRL_C, CTRL_D, CTRL_U, CTRL_W, CTRL_Z, CTRL_BACKSLASH = "\x01", "\x03", "\x04", "\x15", "\x17", "\x1a", "\x1c"
 
 
 @pytest.fixture
@@ -20,14 +22,27 @@ def fake():
         yield server
 
 
+@pytest.fixture(params=["grpc", "rest"])
+def door(request, fake):
+    """flags that name a server which answers "wait" by "waiting", and goes on only when it is told to"""
+    if request.param == "rest":
+        yield ["--rest", fake.url]
+        return
+    with FakeGrpc() as server:
+        yield ["--grpc", server.address]
+
+
 @pytest.fixture
 def chat(fake, tmp_path):
-    """-> start(*flags, **of_terminal): a chat at its first prompt; the history of a test is its own"""
+    """-> start(*flags, **of_terminal): a chat at its first prompt; the history of a test is its own. before: words of a shell"""
     opened = []
 
-    def start(*flags, env=None, **kw):
+    def start(*flags, env=None, address=None, before="", after="", **kw):
         environment = {"XDG_STATE_HOME": str(tmp_path / "state"), "NO_COLOR": None, **(env or {})}
-        terminal = Terminal(PANGEA, "chat", "--rest", fake.url, *flags, env=environment, **kw)
+        command = [PANGEA, "chat", *(address or ["--rest", fake.url]), *flags]
+        if before or after:
+            command = ["sh", "-c", f"{before} exec {shlex.join(map(str, command))} {after}"]
+        terminal = Terminal(*command, env=environment, **kw)
         opened.append(terminal)
         terminal.wait("> ")
         return terminal
@@ -71,6 +86,23 @@ def test_several_lines_can_be_typed(fake, chat):
     assert fake.asked() == ["one\ntwo\nthree", "a\\b"]
 
 
+def test_a_message_can_end_in_a_backslash(fake, chat):
+    terminal = chat()
+    ask(terminal, "C:\\new\\ \r", "1:C:")
+    ask(terminal, "1 & 2 \\\\\r", "3:1 & 2")
+    assert fake.asked() == ["C:\\new\\", "1 & 2 \\\\"]
+
+
+def test_what_is_not_utf8_is_dropped_and_the_chat_goes_on(fake, chat):
+    terminal = chat()
+    for keys in (b"caf\xe9 in Latin-1\r", b"\xff\xfe\r", b"one\x80\rtwo\rthree\r"):
+        terminal.type(keys)
+        terminal.wait("[dropped: what came from the terminal is not UTF-8]")
+        terminal.wait("> ")
+    ask(terminal, "caf\u00e9\r", "1:caf\u00e9")
+    assert fake.asked() == ["caf\u00e9"]
+
+
 def test_editing_keys(fake, chat):
     terminal = chat()
     for keys, sent in [
@@ -109,7 +141,7 @@ def test_the_cursor_stands_where_the_text_ends(fake, chat, text):
 def test_wide_text_wraps_at_the_margin(fake, chat):
     terminal = chat(columns=20)
     terminal.type("漢" * 25 + LEFT * 3 + "x")
-    until(lambda: "x" in terminal.screen.text, 10)
+    assert until(lambda: "x" in terminal.screen.text, 10)
     assert terminal.screen.text.split("\n")[-3:] == ["> " + "漢" * 9, "漢" * 10, "漢" * 3 + "x" + "漢" * 3], terminal.screen.text
     ask(terminal, "\r", "1:")
     assert fake.asked() == ["漢" * 22 + "x" + "漢" * 3]
@@ -162,6 +194,103 @@ def test_an_interrupt_ends_the_answer_and_a_second_one_the_chat(fake, chat):
     terminal.type(CTRL_C)
     assert terminal.ends() == 130
     assert fake.asked() == ["wait for it", "go on", "other"]
+
+
+def test_an_interrupt_ends_an_answer_at_either_door(chat, door):
+    terminal = chat(address=door)
+    for _ in range(2):
+        terminal.type("wait\r")
+        terminal.wait("waiting")
+        terminal.type(CTRL_C)
+        terminal.wait("[stopped]")
+        terminal.wait("> ")
+    terminal.type(CTRL_C)
+    assert terminal.ends() == 130
+
+
+@pytest.mark.parametrize("end", ["terminate", "hang up", "quit key"])
+def test_an_answer_under_way_is_ended_and_the_terminal_given_back(chat, door, end):
+    terminal = chat(address=door)
+    terminal.type("wait\r")
+    terminal.wait("waiting")
+    which = {"terminate": signal.SIGTERM, "hang up": signal.SIGHUP, "quit key": signal.SIGQUIT}[end]
+    if end == "quit key":
+        terminal.type(CTRL_BACKSLASH)
+    else:
+        terminal.interrupt_process(which)
+    assert terminal.ends() == 128 + which
+    assert termios.tcgetattr(terminal.child) == terminal.modes
+
+
+def test_an_interrupt_for_an_answer_that_just_ended_does_not_end_the_chat(fake, chat):
+    """the key was pressed while the terminal still made a signal of it, and the signal comes when the prompt is there"""
+    terminal = chat()
+    ask(terminal, "hello\r", "1:hello")
+    modes = termios.tcgetattr(terminal.child)
+    late = modes[:3] + [modes[3] | termios.ISIG] + modes[4:]
+    termios.tcsetattr(terminal.child, termios.TCSANOW, late)
+    terminal.type(CTRL_C + "x")
+    assert until(lambda: terminal.screen.cursor[0] == "> x", 10)
+    termios.tcsetattr(terminal.child, termios.TCSANOW, modes)
+    ask(terminal, "yz\r", "3:xyz")
+
+
+def test_a_hang_up_that_nohup_ignores_is_ignored(fake, chat):
+    terminal = chat(before="trap '' HUP;")
+    terminal.interrupt_process(signal.SIGHUP)
+    ask(terminal, "hello\r", "1:hello")
+    terminal.type("wait\r")
+    terminal.wait("waiting")
+    terminal.interrupt_process(signal.SIGHUP)
+    fake.go.set()
+    terminal.wait("3:wait")
+    terminal.wait("> ")
+    terminal.type(CTRL_D)
+    assert terminal.ends() == 0
+
+
+def test_suspending_gives_the_terminal_back(fake, tmp_path):
+    """in a shell that leaves the terminal as its jobs do; Ctrl-Z during an answer waits for the prompt"""
+    with Terminal("sh", "-i", env={"PS1": "shell: ", "ENV": None, "XDG_STATE_HOME": str(tmp_path)}, columns=200) as terminal:
+        terminal.wait("shell: ")
+        terminal.type(f"{PANGEA} chat --rest {fake.url}\r")
+        terminal.wait("/help")
+        terminal.wait("> ")
+        terminal.type("half a ")
+        terminal.wait("half a ")
+        terminal.type(CTRL_Z)
+        terminal.wait("shell: ")
+        assert termios.tcgetattr(terminal.child) == terminal.modes
+        terminal.type("fg\r")
+        terminal.wait("half a ")
+        ask(terminal, "message\r", "1:half a message")
+        terminal.type("wait\r")
+        terminal.wait("waiting")
+        terminal.type(CTRL_Z)
+        fake.go.set()
+        terminal.wait("3:wait")
+        terminal.wait("shell: ")
+        assert termios.tcgetattr(terminal.child) == terminal.modes
+        terminal.type("fg\r")
+        terminal.wait("> ")
+        ask(terminal, "more\r", "5:more")
+        terminal.type(CTRL_D)
+        terminal.wait("shell: ")
+        assert termios.tcgetattr(terminal.child) == terminal.modes
+        assert fake.asked() == ["half a message", "wait", "more"]
+
+
+def test_an_output_that_goes_to_a_file_gets_answers_alone(fake, chat, tmp_path):
+    terminal = chat(after=f"> {tmp_path}/answers")
+    terminal.type("hello\r")
+    assert until(lambda: (tmp_path / "answers").read_text() == "1:hello\n", 10)
+    terminal.wait("> ")
+    terminal.type("/help\r")
+    terminal.wait("/retry")
+    terminal.wait("> ")
+    terminal.type(CTRL_D)
+    assert terminal.ends() == 0 and b"Talking with fake" in terminal.raw
+    assert (tmp_path / "answers").read_text() == "1:hello\n"
 
 
 def test_what_is_typed_during_an_answer_waits_unseen(fake, chat):
@@ -354,8 +483,10 @@ def test_a_real_server_answers(stories, door, tmp_path):
         assert terminal.ends() == 0
 
 
-def test_a_real_server_whose_context_is_full(stories):
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+def test_a_real_server_whose_context_is_full(stories, door):
     """long turns until the oldest ones must go: the conversation goes on"""
     story = "Once upon a time there was a little girl. " * 8
-    r = run("chat", "--rest", stories.rest, "--temperature", "0", "--max-tokens", "20", stdin=(story + "\n") * 6)
+    address = ["--grpc", stories.grpc] if door == "grpc" else ["--rest", stories.rest]
+    r = run("chat", *address, "--temperature", "0", "--max-tokens", "20", stdin=(story + "\n") * 6)
     assert r.returncode == 0 and "the context is full" in r.stderr, r

@@ -15,10 +15,12 @@
 
 namespace pangea {
 
-// Also tells the client, in the trailing metadata, when to come back: as HTTP does, and as gRPC's own retries read it.
+// Also tells the client, in the trailing metadata: the error's code as REST's error object has it (`error-code`), and
+// when to come back, as HTTP does and as gRPC's own retries read it.
 inline grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext* context) {
   if (status.ok()) return grpc::Status::OK;
   const ErrorAnswer error = ToErrorAnswer(status);
+  if (!error.code.empty()) context->AddTrailingMetadata("error-code", error.code);
   if (error.retry_after > 0) {
     context->AddTrailingMetadata("retry-after", std::to_string(error.retry_after));
     context->AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(error.retry_after * 1000));

@@ -64,7 +64,12 @@ TEST_F(GrpcTest, ErrorsAreRestsOwn) {
     v1::ChatCompletionResponse response;
     const auto status = stub->ChatCompletion(&context, request, &response);
     EXPECT_EQ(status.error_code(), code);
-    EXPECT_EQ(status.error_message(), Call(Post(kChat, ChatBody(change))).json()["error"]["message"]);
+    const Json error = Call(Post(kChat, ChatBody(change))).json()["error"];
+    EXPECT_EQ(status.error_message(), error["message"]);
+    const auto& metadata = context.GetServerTrailingMetadata();
+    const auto sent = metadata.find("error-code");
+    const Json named = sent == metadata.end() ? Json() : Json(std::string(sent->second.data(), sent->second.size()));
+    EXPECT_EQ(named, error["code"]);
   };
   auto hot = Request(), unknown = Request(), empty = Request();
   hot.set_temperature(9);
@@ -73,6 +78,9 @@ TEST_F(GrpcTest, ErrorsAreRestsOwn) {
   same(hot, {{"temperature", 9}}, grpc::StatusCode::INVALID_ARGUMENT);
   same(unknown, {{"model", "nope"}}, grpc::StatusCode::NOT_FOUND);
   same(empty, {{"messages", Json::array()}}, grpc::StatusCode::INVALID_ARGUMENT);
+  auto endless = Request();
+  endless.set_max_tokens(1 << 20);
+  same(endless, {{"max_tokens", 1 << 20}}, grpc::StatusCode::INVALID_ARGUMENT);
   server.fake.on_submit = [](const SequenceRequest&) { return absl::ResourceExhaustedError("full"); };
   same(Request(), Json::object(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   server.context.health = Health::kLoading;

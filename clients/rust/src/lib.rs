@@ -1,6 +1,8 @@
 //! The line editor of `pangea chat` behind a C ABI; clients/line_editor.cc is its only caller. Lines are UTF-8 of any
-//! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and a backslash before Enter begin
+//! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and one backslash before Enter begin
 //! a new line. A panic is caught and reads as a failure.
+use std::ffi::c_void;
+use std::io::ErrorKind;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 
@@ -24,12 +26,13 @@ pub struct LineEditor {
     line: String,
 }
 
-/// A backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A
+/// One backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A
 /// binding can give only one command, and of those only completion replaces text before the cursor and moves past it.
 struct Continuation;
 impl ConditionalEventHandler for Continuation {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
-        (at.line().ends_with('\\') && at.pos() == at.line().len()).then_some(Cmd::Complete)
+        let one = at.line().ends_with('\\') && !at.line().ends_with("\\\\");
+        (one && at.pos() == at.line().len()).then_some(Cmd::Complete)
     }
 }
 impl Completer for Continuation {
@@ -56,7 +59,19 @@ impl ConditionalEventHandler for Interrupt {
     }
 }
 
-fn make(history: Option<PathBuf>) -> Result<LineEditor, ReadlineError> {
+/// Ctrl-Z. rustyline's own way would leave the modes that this editor was begun in, where the user's are wanted.
+struct Suspend {
+    call: extern "C" fn(*const c_void),
+    owner: usize,
+}
+impl ConditionalEventHandler for Suspend {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext) -> Option<Cmd> {
+        (self.call)(self.owner as *const c_void);
+        Some(Cmd::Repaint)
+    }
+}
+
+fn make(history: Option<PathBuf>, suspend: Suspend) -> Result<LineEditor, ReadlineError> {
     let config = Config::builder()
         .max_history_size(HISTORY_ENTRIES)?
         .history_ignore_dups(true)?
@@ -82,6 +97,9 @@ fn make(history: Option<PathBuf>) -> Result<LineEditor, ReadlineError> {
         EventHandler::Simple(Cmd::SelfInsert(1, '\t')),
     );
     editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(Interrupt)));
+    editor.bind_sequence(KeyEvent::ctrl('Z'), EventHandler::Conditional(Box::new(suspend)));
+    // The terminal's suspend key is off (clients/line_editor.cc), which rustyline takes for a key of code 0.
+    editor.bind_sequence(KeyEvent::ctrl('@'), EventHandler::Simple(Cmd::Noop));
     if let Some(file) = &history {
         let _ = editor.load_history(file); // none yet, or none that can be read: an empty one
     }
@@ -92,12 +110,18 @@ fn make(history: Option<PathBuf>) -> Result<LineEditor, ReadlineError> {
     })
 }
 
-/// `path`: the history's file, made when it is missing; empty: history only in memory. Null: no editor here.
+/// `path`: the history's file, made when it is missing; empty: history only in memory. Null: no editor here. `suspend`
+/// is called with `owner` for Ctrl-Z, and returns when the process goes on.
 ///
 /// # Safety
-/// `path` points at `length` bytes.
+/// `path` points at `length` bytes; `owner` outlives the editor.
 #[no_mangle]
-pub unsafe extern "C" fn pangea_editor_new(path: *const u8, length: usize) -> *mut LineEditor {
+pub unsafe extern "C" fn pangea_editor_new(
+    path: *const u8,
+    length: usize,
+    suspend: extern "C" fn(*const c_void),
+    owner: *const c_void,
+) -> *mut LineEditor {
     let bytes = if length == 0 {
         &[]
     } else {
@@ -107,14 +131,18 @@ pub unsafe extern "C" fn pangea_editor_new(path: *const u8, length: usize) -> *m
         .ok()
         .filter(|text| !text.is_empty())
         .map(PathBuf::from);
-    match catch_unwind(|| make(history)) {
+    let suspend = Suspend {
+        call: suspend,
+        owner: owner as usize,
+    };
+    match catch_unwind(|| make(history, suspend)) {
         Ok(Ok(editor)) => Box::into_raw(Box::new(editor)),
         _ => std::ptr::null_mut(),
     }
 }
 
 /// Reads one message from the terminal. 0: it lies at `text` until the next call; 1: the end; 2: interrupted; 3:
-/// failed.
+/// failed; 4: something came that is not UTF-8, and the line is lost.
 ///
 /// # Safety
 /// `editor` is of `pangea_editor_new`, and used by one thread at a time.
@@ -125,6 +153,7 @@ pub unsafe extern "C" fn pangea_editor_read(editor: *mut LineEditor, text: *mut 
         Ok(Ok(line)) => this.line = line,
         Ok(Err(ReadlineError::Eof)) => return 1,
         Ok(Err(ReadlineError::Interrupted)) => return 2,
+        Ok(Err(ReadlineError::Io(error))) if error.kind() == ErrorKind::InvalidData => return 4,
         _ => return 3,
     }
     if !this.line.trim().is_empty() && this.line.len() <= HISTORY_ENTRY_BYTES {
@@ -135,6 +164,9 @@ pub unsafe extern "C" fn pangea_editor_read(editor: *mut LineEditor, text: *mut 
                 let _ = this.editor.append_history(file);
             }
         }));
+    }
+    if this.line.ends_with("\\ ") {
+        this.line.pop(); // the space only kept Enter from continuing the line
     }
     *text = this.line.as_ptr();
     *length = this.line.len();
