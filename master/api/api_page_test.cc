@@ -42,7 +42,7 @@ TEST(ApiPage, Routes) {
   std::vector<std::string> want;
   const auto add = [&](std::string_view path) {
     const RouteMatch match = FindRoute(path);
-    want.push_back(absl::StrCat("| `", match.post ? "POST" : "GET", " ", match.label, "` | ",
+    want.push_back(absl::StrCat("| `", match.post ? "POST" : "GET", " ", std::string(match.label), "` | ",
                                 NeedsKey(match.route) ? "yes" : "no", " |"));
   };
   for (const RouteRow& row : Routes()) {
@@ -102,8 +102,8 @@ TEST(ApiPage, FieldsThatAreRefused) {
     std::vector<std::string> accepted = {"null"};
     for (const json& value : json::parse(field.neutral)) accepted.push_back(value.dump());
     if (field.empty_is_neutral) accepted.push_back("what is empty or false");
-    want.push_back(absl::StrCat("| `", field.name, "`", field.in_messages ? ", also in a message" : "", " | ",
-                                absl::StrJoin(accepted, ", "), " |"));
+    want.push_back(absl::StrCat("| `", std::string(field.name), "`", field.in_messages ? ", also in a message" : "",
+                                " | ", absl::StrJoin(accepted, ", "), " |"));
   }
   ExpectRows("refused", want);
 }
@@ -111,7 +111,7 @@ TEST(ApiPage, FieldsThatAreRefused) {
 TEST(ApiPage, FieldsThatAreIgnored) {
   std::vector<std::string> want;
   for (const HarmlessField& field : HarmlessFields())
-    want.push_back(absl::StrCat("| `", field.name, "` | ", field.why, " |"));
+    want.push_back(absl::StrCat("| `", std::string(field.name), "` | ", std::string(field.why), " |"));
   ExpectRows("ignored", want);
 }
 
