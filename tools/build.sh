@@ -17,7 +17,7 @@ say "configuring $dir"
 mkdir -p build
 if ! cmake --preset "$preset" >"build/configure-$preset.log" 2>&1; then cat "build/configure-$preset.log" >&2; die "configuring $preset failed"; fi
 
-# ninja's own status line when a person watches; a line every half minute in a log.
+# ninja's own status line when a person watches; a line every ten seconds in a log.
 say "building $dir with $jobs jobs (the first build takes minutes; later ones only what changed)"
 if [ -t 2 ]; then
   ninja -C "$dir" -j "$jobs" "$@" >&2 || die "the build failed"
@@ -30,7 +30,7 @@ else
   while kill -0 $ninja 2>/dev/null; do
     sleep 1
     seconds=$((seconds + 1))
-    [ $((seconds % 30)) -eq 0 ] && say "$(tail -c 200 "$log" | tr '\r' '\n' | tail -n 1 | cut -c1-120)"
+    [ $((seconds % 10)) -eq 0 ] && say "$(tail -c 200 "$log" | tr '\r' '\n' | tail -n 1 | cut -c1-120)"
   done
   if ! wait $ninja; then grep -E -A 12 'FAILED:|error:' "$log" | tail -n 80 >&2 || tail -n 80 "$log" >&2; die "the build failed; the whole log is $log"; fi
 fi
