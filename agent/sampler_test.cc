@@ -204,8 +204,8 @@ TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
   EXPECT_LT(borders * 100, draws) << "borders are met by chance only";
 }
 
-// Four ids with the probabilities 0.1, 0.2, 0.3, 0.4, drawn at 4000 positions: chi-square against what the filters should
-// leave, worked out by hand. 16.27 is the 0.999 quantile for 3 degrees of freedom.
+// Four ids with the probabilities 0.1, 0.2, 0.3, 0.4, drawn at 4000 positions: chi-square against what the filters
+// should leave, worked out by hand. 16.27 is the 0.999 quantile for 3 degrees of freedom.
 TEST(Sampler, DrawsFollowTheDistributionThatTheFiltersLeave) {
   SetComputeFloatMode();
   struct Filtered {
