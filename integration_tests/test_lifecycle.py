@@ -62,7 +62,7 @@ def slow_streams(server, n):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
-def test_told_to_stop_under_load(sig):
+def test_a_signal_under_load_lets_requests_finish(sig):
     with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
         agents = s.agents()
         assert len(agents) == 4, agents
@@ -75,7 +75,7 @@ def test_told_to_stop_under_load(sig):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
-def test_a_terminal_tells_every_process(sig):
+def test_a_signal_to_the_whole_process_group(sig):
     """Ctrl-C reaches the agents too; it is the master that says when they end, so running requests finish all the same"""
     with serve(STORIES, *layout("2x2"), clean_exit=False) as s:
         streams = slow_streams(s, 2)

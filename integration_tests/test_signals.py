@@ -42,7 +42,7 @@ def test_a_closed_terminal_ends_serving_in_order(whole_group):
         assert "stopping now" not in s.log and s.leftovers() == []
 
 
-def test_nohup_keeps_it():
+def test_under_nohup_a_closed_terminal_changes_nothing():
     with serve(STORIES, *layout("2x1"), prefix=("nohup",)) as s:
         (stream,) = slow_streams(s, 1)
         os.killpg(s.proc.pid, signal.SIGHUP)
@@ -76,7 +76,7 @@ def test_a_timeline_that_has_reached_its_limit(tmp_path):
         assert s.complete(prompt=[1], max_tokens=20, ignore_eos=True)[1]["completion_tokens"] == 20
 
 
-def test_agents_outlive_it_too():
+def test_agents_ignore_the_file_size_limit_too():
     """they write to the same log; several stages, whose shared memory counts as a file of its own"""
     with serve(STORIES, *layout("2x1"), "--set", "log=debug", prefix=(*LIMITED, str(64 * 1024))) as s:
         for pid in [s.proc.pid, *s.agents()]:
