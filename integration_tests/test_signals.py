@@ -8,7 +8,7 @@ import time
 
 import pytest
 from harness import PANGEA, STORIES, free_port, layout, serve, until
-from test_lifecycle import LONG, Stream, slow_streams
+from test_lifecycle import AS_LONG_AS_IT_TAKES, LONG, Stream, slow_streams
 
 
 def mask(pid, field):
@@ -30,7 +30,7 @@ def minds(pid, sig):
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["master", "terminal"])
 def test_a_closed_terminal_ends_serving_in_order(whole_group):
-    with serve(STORIES, *layout("2x1"), clean_exit=False) as s:
+    with serve(STORIES, *layout("2x1"), *AS_LONG_AS_IT_TAKES, clean_exit=False) as s:
         streams = slow_streams(s, 2)
         for _ in range(2):  # the shell and the kernel may both say it: that is not "once more to stop now"
             os.killpg(s.proc.pid, signal.SIGHUP) if whole_group else s.proc.send_signal(signal.SIGHUP)
