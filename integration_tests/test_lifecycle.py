@@ -62,6 +62,16 @@ def slow_streams(server, n):
     return streams
 
 
+def have_arrived(server, requests):
+    """all of so many ENDLESS requests have reached the server's queue"""
+
+    def choices():  # that run, wait or have ended
+        page = server.call("GET", "/metrics")[1].decode()
+        return sum(float(x) for x in re.findall(r"^pangea_requests_(?:running|waiting|total\{.*?\}) (\S+)$", page, re.MULTILINE))
+
+    return until(lambda: choices() == requests * ENDLESS["n"], 60)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
 def test_a_signal_under_load_lets_requests_finish(sig):
@@ -103,7 +113,7 @@ def test_readiness_goes_first():
     """draining: not ready and no new work, while what runs is finished"""
     with serve(STORIES, *layout("1x1"), *TWO_AT_A_TIME, *AS_LONG_AS_IT_TAKES, clean_exit=False) as s:
         streams = [Stream(s, ENDLESS) for _ in range(3)]
-        assert until(lambda: any(x.begun.is_set() for x in streams), 30)
+        assert have_arrived(s, len(streams)) and until(lambda: any(x.begun.is_set() for x in streams), 30)
         s.proc.send_signal(signal.SIGTERM)
         assert until(lambda: s.call("GET", "/health/ready", timeout=30)[0] == 503, 30), "not ready, and it says so"
         status, body = s.post("/v1/completions", LONG)
@@ -119,7 +129,7 @@ def test_readiness_goes_first():
 def test_a_second_signal_means_now():
     with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, *AS_LONG_AS_IT_TAKES, clean_exit=False) as s:
         streams = [Stream(s, ENDLESS) for _ in range(12)]
-        assert until(lambda: any(x.begun.is_set() for x in streams), 30)
+        assert have_arrived(s, len(streams)) and until(lambda: any(x.begun.is_set() for x in streams), 30)
         s.proc.send_signal(signal.SIGTERM)
         assert until(lambda: s.call("GET", "/health/ready", timeout=30)[0] == 503, 30)
         assert s.proc.poll() is None and not any(x.ended for x in streams), "the first signal lets them run"
@@ -136,8 +146,7 @@ def test_a_killed_agent_ends_every_stream_with_an_error(victim):
     """recovery is not there yet; hanging or lying is not allowed"""
     with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME, clean_exit=False) as s:
         streams = [Stream(s, ENDLESS) for _ in range(8)]
-        assert until(lambda: any(x.begun.is_set() for x in streams), 30)
-        time.sleep(0.1)  # those behind the first wait in the queue
+        assert have_arrived(s, len(streams)) and until(lambda: any(x.begun.is_set() for x in streams), 30)
         assert not any(x.ended for x in streams)
         os.kill(s.agents()[victim], signal.SIGKILL)
         killed = time.monotonic()
@@ -152,12 +161,6 @@ def test_a_killed_agent_ends_every_stream_with_an_error(victim):
             assert not stream.done and stream.ended - killed < 50, f"told after {stream.ended - killed:.2f} s"
         assert s.leftovers() == []
         assert "agent" in s.log
-
-
-def open_sequences(server):
-    """choices that run or wait"""
-    page = server.call("GET", "/metrics")[1].decode()
-    return sum(int(float(line.split()[1])) for line in page.splitlines() if re.match("pangea_requests_(running|waiting) ", line))
 
 
 def test_unary_and_grpc_requests_are_told_too():
@@ -182,7 +185,7 @@ def test_unary_and_grpc_requests_are_told_too():
         threads = [threading.Thread(target=f) for f in (rest, rpc, rest, rpc)]
         for t in threads:
             t.start()
-        assert until(lambda: open_sequences(s) == len(threads) * ENDLESS["n"], 60), "all of them have arrived"
+        assert have_arrived(s, len(threads))
         os.kill(s.agents()[1], signal.SIGKILL)
         for t in threads:
             t.join(60)
