@@ -96,7 +96,7 @@ std::vector<std::string> Unreadable() {
           std::string("\xfa\x01\x00", 3)};
 }
 
-TEST(ControlStream, WhatCannotBeReadIsHandedOverAndTheNextMessageIsRead) {
+TEST(ControlStream, AnUnreadableMessageIsReportedAndTheNextOneIsRead) {
   wire::FromMaster stop;
   stop.mutable_stop()->set_reason("caf\xe9");  // a reason may quote a path
   std::vector<std::string> answers = Unreadable();
@@ -133,7 +133,7 @@ TEST(AgentSession, AMessageThatItCannotReadEndsItAndTheMasterIsToldWhy) {
   }
 }
 
-TEST(ControlStream, ReportsThatNobodyReadsBlockNothing) {
+TEST(ControlStream, ProgressReportsDoNotBlockWhenTheMasterDoesNotReadThem) {
   FakeMaster master({});
   ControlStream stream(master.address(), "token");
   std::future<absl::Status> run = std::async(std::launch::async, [&] {

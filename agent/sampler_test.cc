@@ -162,7 +162,7 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
   return results[0];
 }
 
-TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
+TEST(Sampler, EqualsThePlainSamplerHoweverTheVocabularyIsCut) {
   SetComputeFloatMode();
   std::mt19937 rng(7);
   int draws = 0, borders = 0;
@@ -249,7 +249,7 @@ TEST(Sampler, DrawsFollowTheDistributionThatTheFiltersLeave) {
   }
 }
 
-TEST(Sampler, NotFiniteIsToldAndHarmsNoOtherRow) {
+TEST(Sampler, ARowWithNanIsMarkedAndChangesNoOtherRow) {
   SetComputeFloatMode();
   std::mt19937 rng(3);
   Case c = RandomCase(rng, 600, 3);

@@ -7,7 +7,7 @@
 namespace pangea {
 namespace {
 
-TEST(BlockPool, EveryBlockIsTakenOnceAndComesHome) {
+TEST(BlockPool, EveryBlockIsTakenOnceAndGivenBack) {
   BlockPool pool(5);
   std::set<int32_t> taken;
   while (pool.free() > 0) taken.insert(pool.Take());
