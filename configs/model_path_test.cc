@@ -130,7 +130,7 @@ TEST_F(ModelPath, AddressesAndNamesOfModelsAreNotFetched) {
 }
 
 TEST_F(ModelPath, MessagesArePlainText) {
-  EXPECT_EQ(MissingText("caf\xe9/x\n.yaml"), "caf\\xe9/x\n.yaml: no such file or folder (there is no caf\\xe9)");
+  EXPECT_EQ(MissingText("caf\xe9/x\n.yaml"), "caf\\xe9/x\\x0a.yaml: no such file or folder (there is no caf\\xe9)");
   Touch("m/caf\xe9.gguf");
   Touch("m/b.gguf");
   EXPECT_EQ(Error("m"), "m: this folder has several models; give one of them: b.gguf, caf\\xe9.gguf");
