@@ -65,7 +65,7 @@ pub fn bytes(count: usize) -> Res<()> {
 /// Room for a list of so many values, and for what a list takes beside them.
 pub fn items(count: usize) -> Res<()> {
     steps(1 + count / 4)?;
-    bytes(count.saturating_add(3).saturating_mul(32))
+    bytes(count.saturating_add(3).saturating_mul(size_of::<super::value::Value>()))
 }
 
 /// Whether a text of so many bytes may be written.
