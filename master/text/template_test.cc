@@ -190,7 +190,7 @@ TEST(Template, BackslashAtTheEndOfALineGoesOn) {
   EXPECT_EQ(RenderSource(windows), expected);
 }
 
-TEST(Template, Python) {
+TEST(Template, ValuesAndMethodsAreThoseOfPython) {
   // Expected values: Jinja2 3.1 with Transformers' environment, and Python's json.
   const std::string context =
       R"({"x": {"b": [1, 2.0, true, null], "a": "é<'&\"\n"}, "n": 1e100, "t": true, "s": "a,b"})";
@@ -225,7 +225,7 @@ TEST(Template, Python) {
   EXPECT_EQ(RenderSource("{% macro f(a, b='!') %}{{ a ~ b }}{% endmacro %}{{ f('x') }}"), "x!");
 }
 
-TEST(Template, Refusals) {
+TEST(Template, WhatATemplateRefusesAndWhatIsRefusedOfIt) {
   EXPECT_EQ(RenderSource("{{ raise_exception('No, sir!') }}"), "RENDER chat template: No, sir!");
   EXPECT_EQ(RenderSource("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}"),
             "RENDER chat template: deep");
@@ -245,7 +245,7 @@ TEST(Template, Refusals) {
 }
 
 // What each of these writes for a plain chat was checked by hand against the template's text.
-TEST(Template, RealModels) {
+TEST(Template, TemplatesOfRealModels) {
   const std::string context =
       R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
       {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"}],
@@ -269,7 +269,7 @@ TEST(Template, RealModels) {
 }
 
 // There are more published templates than can be copied here: PANGEA_TEMPLATES names another folder of *.jinja files.
-TEST(Template, AllOfAFolder) {
+TEST(Template, EveryPublishedTemplateOfAFolderRenders) {
   const char* other = std::getenv("PANGEA_TEMPLATES");
   const std::string folder = other != nullptr ? other : TestData("templates");
   const std::string context = R"({"messages": [{"role": "user", "content": "What is the capital of France?"}],
