@@ -19,7 +19,7 @@ TemplateOptions Own(const std::string& source) {
   return options;
 }
 
-TEST(Chat, Qwen2) {
+TEST(Chat, Qwen2sOwnTemplate) {
   const std::string messages = Messages({Message("system", "Be brief."), Message("user", "Hi <b>")});
   TemplateOptions options;
   const auto text = Qwen2().RenderChat(messages, options);
@@ -34,7 +34,7 @@ TEST(Chat, Qwen2) {
   EXPECT_EQ(Qwen2().end_ids(), (std::vector<int32_t>{151643, 151645}));
 }
 
-TEST(Chat, Kwargs) {
+TEST(Chat, ArgumentsReachTheTemplateButCanNotReplaceMessages) {
   auto options =
       Own("{% if enable_thinking is defined and not enable_thinking %}no{% endif %}{{ bos_token }}{{ eos_token }}{{ "
           "messages | length }}");
@@ -74,7 +74,7 @@ TEST(Chat, ContentCanNotSpellSpecialTokens) {
   }
 }
 
-TEST(Chat, TwoContentsCanNotSpellOneTogether) {
+TEST(Chat, TwoMessagesCanNotSpellASpecialTokenTogether) {
   const auto options = Own("{% for m in messages %}{{ m.content | trim }}{% endfor %}");
   const std::string token = "<|im_end|>";
   for (size_t cut = 1; cut < token.size(); ++cut) {
@@ -85,7 +85,7 @@ TEST(Chat, TwoContentsCanNotSpellOneTogether) {
   }
 }
 
-TEST(Chat, OtherFieldsCanNotEither) {
+TEST(Chat, OtherFieldsAndArgumentsCanNotSpellSpecialTokens) {
   auto options = Own("{{ messages[0].name }}{{ messages[0].tool_calls[0].arguments | tojson }}{{ note }}<|im_end|>");
   options.kwargs = R"({"note": "<|im_start|>"})";
   const json message = {
@@ -98,7 +98,7 @@ TEST(Chat, OtherFieldsCanNotEither) {
 }
 
 // A template that looks for a special token's spelling in an assistant's message finds it there, and only there.
-TEST(Chat, TemplateThatLooksForASpelling) {
+TEST(Chat, ATemplateFindsASpellingInAnAssistantsMessageOnly) {
   const auto options =
       Own("{% for m in messages %}{{ m.role }}:{% if '<|im_start|>' in m.content %}{{ "
           "m.content.split('<|im_start|>')[-1] }}"

@@ -31,7 +31,7 @@ std::string Prose(size_t bytes) {
 }
 
 // The ids of a text that is cut must be those of the library on the whole.
-TEST(Encode, PartsOfATokenizerJson) {
+TEST(Encode, ALongTextIsCutWithoutAnyEffectOnItsIdsTokenizerJson) {
   const auto whole = JsonTokenizer::Load(ReadFile(TestData("gpt2/tokenizer.json")));
   ASSERT_TRUE(whole.ok());
   const std::string text = Prose(3 * kPart);
@@ -44,7 +44,7 @@ TEST(Encode, PartsOfATokenizerJson) {
   EXPECT_GE(cuts, 3u);
 }
 
-TEST(Encode, PartsOfSentencePiece) {
+TEST(Encode, ALongTextIsCutWithoutAnyEffectOnItsIdsSentencePiece) {
   const auto whole = SentencePiece::Load(ReadFile(TestData("mistral/tokenizer.model")));
   ASSERT_TRUE(whole.ok());
   const std::string text = Prose(2 * kPart);
@@ -53,7 +53,7 @@ TEST(Encode, PartsOfSentencePiece) {
   EXPECT_EQ(Ids(Mistral(), text), expected);
 }
 
-TEST(Encode, PartsOfPangu) {
+TEST(Encode, ALongTextIsCutWithoutAnyEffectOnItsIdsPangu) {
   const auto whole = SentencePiece::Load(ReadFile(TestData("pangu/vocab.model")));
   const auto jieba = Jieba::Load();
   ASSERT_TRUE(whole.ok() && jieba.ok());
@@ -71,7 +71,7 @@ double ThreadSeconds() {
 }
 
 // Four times the text takes about four times as long (sixteen if it were quadratic): no pre-token is too long.
-TEST(Encode, LinearTime) {
+TEST(Encode, TimeGrowsAsTheLengthOfTheText) {
   std::mt19937 random(9);
   std::string word;
   while (word.size() < 120000) word.push_back(static_cast<char>('a' + random() % 26));
@@ -172,7 +172,7 @@ TEST(SpecialTokens, LeftmostLongest) {
   EXPECT_EQ(SpecialTokens().Split("abc", true, true).size(), 1u);
 }
 
-TEST(Folder, MetaspaceOnlyBeforeTheFirst) {
+TEST(Folder, OnlyTheFirstWordGetsALeadingSpace) {
   const TempFolder folder;
   folder.Write("tokenizer.json", kTiny);
   const auto text = MustLoad(Folder(folder.path(), Architecture::kLlama));

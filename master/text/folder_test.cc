@@ -94,7 +94,7 @@ TEST(BosAndEos, ABosThatTokenizerJsonDoesNotPut) {
             (IdList{4}));
 }
 
-TEST(BosAndEos, OfOtherFiles) {
+TEST(BosAndEos, WithoutATokenizerJson) {
   const auto mistral = Mistral({{"tokenizer_config.json", R"({"eos_token": "<|im_end|>", "add_eos_token": true})"}});
   EXPECT_EQ(Whole(*mistral, "Hello"), (IdList{1, 22557, 32000}));
   EXPECT_EQ(mistral->end_ids(), IdList{32000});
@@ -156,7 +156,7 @@ TEST(AddedTokens, ThatTheSentencePieceModelDefines) {
   EXPECT_TRUE(load(R"({"eos_token": "<|im_end|>"})")->IsSpecial(32000));
 }
 
-TEST(AddedTokens, OfVocabularyAndMerges) {
+TEST(AddedTokens, OfAFolderWithVocabJsonAndMergesTxt) {
   const std::string ids = R"({"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645})";
   EXPECT_EQ(Whole(*Qwen({{"added_tokens.json", ids}}), kChat), (IdList{151644, 872, 198, 9707, 151645, 198}));
   EXPECT_EQ(Whole(*Qwen({}), "a<|endoftext|>b"), (IdList{64, 151643, 65})) << "the class's own";

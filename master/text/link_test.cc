@@ -7,7 +7,7 @@
 namespace pangea {
 namespace {
 
-TEST(Link, TwoProtobufRuntimes) {
+TEST(Link, TwoProtobufRuntimesLiveInOneProcess) {
   v1::ChatMessage message, again;
   message.set_role("user");
   ASSERT_TRUE(again.ParseFromString(message.SerializeAsString()));

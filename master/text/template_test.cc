@@ -71,7 +71,7 @@ TEST(Template, RefusedWhenLoaded) {
 }
 
 // No template takes more than a bounded time and memory, whatever it multiplies.
-TEST(Template, Bombs) {
+TEST(Template, TimeAndMemoryAreBounded) {
   for (const char* source : {
            "{{ 'x' * 10**18 }}",
            "{{ 10**18 * 'x' }}",
@@ -129,6 +129,53 @@ TEST(Template, Bombs) {
   }
 }
 
+// Values that hold one another, many times, in a circle or in a long chain: neither compared, hashed, written nor freed
+// without end, nor deeper than a thread's stack.
+TEST(Template, ValuesThatHoldOneAnother) {
+  const std::string two =
+      "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}"
+      "{% set ns.b = [ns.b, ns.b] %}{% endfor %}";
+  const std::string pair =
+      "{% set ns = namespace(a=(1,)) %}{% for i in range(60) %}{% set ns.a = (ns.a, ns.a) %}"
+      "{% endfor %}";
+  const std::string chain =
+      "{% set ns = namespace(c=namespace()) %}{% set first = ns.c %}{% for i in range(990) %}{% set n = namespace() %}"
+      "{% set w = namespace(v=n) %}{% for j in range(90) %}{% set w.v = [w.v] %}{% endfor %}{% set c = ns.c %}"
+      "{% set c.x = w.v %}{% set ns.c = n %}{% endfor %}";
+  for (const std::string& source :
+       {two + "{{ ns.a == ns.b }}", two + "{{ ns.a != ns.b }}", two + "{{ ns.a < ns.b }}", two + "{{ ns.a in [ns.b] }}",
+        two + "{{ [ns.b].index(ns.a) }}", two + "{{ [ns.b].count(ns.a) }}", two + "{{ ns.a is eq(ns.b) }}",
+        two + "{{ {'x': ns.a} == {'x': ns.b} }}", two + "{{ ns.a|pprint }}", pair + "{{ {ns.a: 1} }}",
+        pair + "{{ [ns.a, ns.a]|unique|list }}", chain + "{{ first }}",
+        std::string("{% set ns = namespace(l=0) %}{% for i in range(99999) %}{% for y in [ns.l] %}"
+                    "{% set ns.l = loop %}{% endfor %}{% endfor %}"),
+        std::string("{{ 'a'|map(*(['map'] * 2000 + ['upper']))|list }}")}) {
+    EXPECT_TRUE(RenderSource(source).starts_with("RENDER ")) << source;
+  }
+  // What is cheap stays possible, however often it holds one thing.
+  const std::string deep = "{% set ns = namespace(a=1) %}{% for i in range(60) %}{% set ns.a = ";
+  EXPECT_EQ(RenderSource(deep + "[ns.a, ns.a]|map('default', 0) %}{% endfor %}x"), "x");
+  EXPECT_EQ(RenderSource(deep + "cycler(ns.a, ns.a) %}{% endfor %}x"), "x");
+  EXPECT_EQ(RenderSource(chain + "x"), "x");
+  EXPECT_EQ(RenderSource("{% for i in [1, 2] %}{{ loop.changed(loop) }}{% endfor %}"), "TrueFalse");
+  EXPECT_EQ(RenderSource("{% set n = 'nan'|float %}{{ ([3, n, 1, n, 2, n, 7, n, 5] * 9)|sort|length }}"), "81");
+}
+
+// Small arguments that would make a text far beyond the bound: refused before it is made.
+TEST(Template, OutputIsBoundedBeforeItIsMade) {
+  for (const char* source : {
+           "{{ {'x' * 100000: range(20000)|list}|pprint }}",
+           "{{ ('x' * 100000)|wordwrap(1, true, 'y' * 20000) }}",
+           "{% set ns = namespace(a='<'|e) %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+           "{% set d = dict.fromkeys(range(90000)) %}{% for i in range(90000) %}{% for k in d %}{% break %}{% endfor %}"
+           "{% endfor %}",
+           "{{ '{:09000000,}'.format(5) }}",
+       }) {
+    EXPECT_TRUE(RenderSource(source).starts_with("RENDER ")) << source;
+  }
+  EXPECT_EQ(RenderSource("{{ '{:0900000,}'.format(5)|length }}"), "900001");  // a group is never cut: 0,000,005
+}
+
 // The default system prompt of Mistral-Small-3.1's template is a string literal whose lines end in a backslash.
 TEST(Template, BackslashAtTheEndOfALineGoesOn) {
   const std::string source =
@@ -143,7 +190,7 @@ TEST(Template, BackslashAtTheEndOfALineGoesOn) {
   EXPECT_EQ(RenderSource(windows), expected);
 }
 
-TEST(Template, Python) {
+TEST(Template, ValuesAndMethodsAreThoseOfPython) {
   // Expected values: Jinja2 3.1 with Transformers' environment, and Python's json.
   const std::string context =
       R"({"x": {"b": [1, 2.0, true, null], "a": "é<'&\"\n"}, "n": 1e100, "t": true, "s": "a,b"})";
@@ -168,6 +215,9 @@ TEST(Template, Python) {
   EXPECT_EQ(RenderSource("{{ '<b>' }}{{ '<b>' | safe }}"), "<b><b>");
   EXPECT_EQ(RenderSource("{{ [3, 1][::-1] }}{{ 'abc'[1:] }}"), "[1, 3]bc");
   EXPECT_EQ(RenderSource("{{ strftime_now('%Y') | length }}{{ strftime_now('') }}"), "4");
+  // Python's own: microseconds, and no zone, since the time has none.
+  EXPECT_EQ(RenderSource("{{ strftime_now('%f')|length }}{{ strftime_now('%f')|int >= 0 }}"), "6True");
+  EXPECT_EQ(RenderSource("{{ strftime_now('<%z%Z>') }}{{ strftime_now('%Z') }}{{ strftime_now('%%f%') }}"), "<>%f%");
   EXPECT_EQ(
       RenderSource(
           "{{ none is iterable }}{{ 'x' is iterable }}{{ [] is sequence }}{{ {} is sequence }}{{ 1 is iterable }}"),
@@ -175,7 +225,7 @@ TEST(Template, Python) {
   EXPECT_EQ(RenderSource("{% macro f(a, b='!') %}{{ a ~ b }}{% endmacro %}{{ f('x') }}"), "x!");
 }
 
-TEST(Template, Refusals) {
+TEST(Template, WhatATemplateRefusesAndWhatIsRefusedOfIt) {
   EXPECT_EQ(RenderSource("{{ raise_exception('No, sir!') }}"), "RENDER chat template: No, sir!");
   EXPECT_EQ(RenderSource("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}"),
             "RENDER chat template: deep");
@@ -195,7 +245,7 @@ TEST(Template, Refusals) {
 }
 
 // What each of these writes for a plain chat was checked by hand against the template's text.
-TEST(Template, RealModels) {
+TEST(Template, TemplatesOfRealModels) {
   const std::string context =
       R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
       {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"}],
@@ -219,7 +269,7 @@ TEST(Template, RealModels) {
 }
 
 // There are more published templates than can be copied here: PANGEA_TEMPLATES names another folder of *.jinja files.
-TEST(Template, AllOfAFolder) {
+TEST(Template, EveryPublishedTemplateOfAFolderRenders) {
   const char* other = std::getenv("PANGEA_TEMPLATES");
   const std::string folder = other != nullptr ? other : TestData("templates");
   const std::string context = R"({"messages": [{"role": "user", "content": "What is the capital of France?"}],

@@ -107,7 +107,7 @@ void RunAttacks(const std::vector<Attack>& attacks) {
   }
 }
 
-TEST(Gguf, AttacksOnTheStructure) {
+TEST(Gguf, ADamagedStructureIsRefusedByName) {
   constexpr uint64_t kHuge = uint64_t{1} << 63;
   const auto key = [](const std::string& typed) { return With([=](GgufFile& f) { f.Set("x", typed); }); };
   const auto array = [=](uint32_t type, uint64_t count, const std::string& items) {
@@ -142,7 +142,7 @@ TEST(Gguf, AttacksOnTheStructure) {
   });
 }
 
-TEST(Gguf, AttacksOnTheTensors) {
+TEST(Gguf, WrongTensorsAreRefusedByName) {
   constexpr uint64_t kHuge = uint64_t{1} << 63;
   const auto tensor = [](const std::function<void(GgufFile::Tensor&)>& change) {
     return With([&](GgufFile& f) { change(f.tensors[2]); });
@@ -169,7 +169,7 @@ TEST(Gguf, AttacksOnTheTensors) {
   });
 }
 
-TEST(Gguf, AttacksOnTheHyperparameters) {
+TEST(Gguf, WrongHyperparametersAreRefusedByName) {
   const auto u32 = [](const char* key, uint32_t value) {
     return [=] { return With([=](GgufFile& f) { f.Set(key, Raw<uint32_t>(4) + Raw(value)); }); };
   };
@@ -348,7 +348,7 @@ TEST(Gguf, TensorsOfOtherUsesAreWarnedOf) {
   EXPECT_EQ(CheckTensors(*header, TensorTable(*header)).size(), 1u) << "a layer too many is a fault";
 }
 
-TEST(Gguf, FaultsOfTheTable) {
+TEST(Gguf, TensorsThatAreMissingOrMisshapenAreNamed) {
   GgufFile f = TinyLlama();
   f.tensors[2].name = "blk.0.attn_x.weight";
   f.tensors[7].ne = {6, 8};
@@ -361,7 +361,7 @@ TEST(Gguf, FaultsOfTheTable) {
   EXPECT_EQ(faults[2], "tensor blk.0.attn_x.weight: is surplus: the model (llama) has no such tensor");
 }
 
-TEST(Gguf, FactorsAndScalings) {
+TEST(Gguf, RopeFactorsAndScalings) {
   GgufFile f = TinyLlama();
   f.String("llama.rope.scaling.type", "yarn");
   f.F32("llama.rope.scaling.factor", 4);

@@ -162,7 +162,7 @@ TEST(HfConfig, ATextHalfHasItsClassesDefaults) {
 }
 
 // Positions of text are alike in the three axes of Qwen's models that see.
-TEST(HfConfig, QwenThatSees) {
+TEST(HfConfig, TheTextHalfOfQwenVl) {
   json flat = With(Llama(), "model_type", "qwen2_5_vl");
   flat["rope_scaling"] = {{"type", "mrope"}, {"mrope_section", {1, 1, 2}}};
   EXPECT_EQ(Good(flat).wrapper, "qwen2_5_vl");
@@ -176,7 +176,7 @@ TEST(HfConfig, QwenThatSees) {
 }
 
 // Python's json writes these names and reads them back.
-TEST(HfConfig, NumbersThatJsonLacks) {
+TEST(HfConfig, NanAndInfinityAreRead) {
   const std::string text = Llama().dump();
   const auto with = [&](const std::string& member) { return text.substr(0, text.size() - 1) + "," + member + "}"; };
   for (const char* idle : {R"("initializer_range":NaN)", R"("x":[1,-Infinity,Infinity])", R"("y":{"z": NaN})",
@@ -267,7 +267,7 @@ TEST(HfConfig, Windows) {
   ExpectFault(With(qwen, "layer_types", {"full_attention", "x", "full_attention", "full_attention"}), "layer_types");
 }
 
-TEST(HfConfig, Qwens) {
+TEST(HfConfig, Qwen2AndQwen3) {
   const ModelConfig two = Good(With(Llama(), "model_type", "qwen2"));
   EXPECT_TRUE(two.qkv_bias && !two.o_bias && !two.qk_norm);
   const ModelConfig three = Good(With(Llama(), "model_type", "qwen3"));

@@ -40,7 +40,7 @@ TEST(Safetensors, TruncationAtEveryByte) {
   EXPECT_TRUE(Parse(whole, &header).ok());
 }
 
-TEST(Safetensors, AttacksAreNamed) {
+TEST(Safetensors, ADamagedHeaderIsRefusedByName) {
   const std::string data(64, 'x');
   const auto one = [&](const std::string& entries) { return SafetensorsBytes("{" + entries + "}", data); };
   std::string deep;

@@ -109,7 +109,7 @@ TEST(Weights, VectorsOfEveryPlainTypeAndRelease) {
   EXPECT_EQ(bf16.weights.Vector(Role::kQNorm, 2, 0, 24).size(), 24u);
 }
 
-TEST(Weights, QuantisedRunsStartAtBlocks) {
+TEST(Weights, RunsOfQuantisedRowsStartAtBlocks) {
   const Opened o = Open(kGguf + "qwen2-q4_1.gguf");
   const TensorView down = o.weights.Find(Role::kDown, 3);
   EXPECT_EQ(down.pitch, 160 / 32 * 20);

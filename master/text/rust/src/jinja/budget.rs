@@ -42,6 +42,7 @@ pub fn step() -> Res<()> {
 pub fn steps(count: usize) -> Res<()> {
     let (steps, bytes) = LEFT.get();
     if steps < count as u64 {
+        LEFT.set((0, 0));
         return fault(format!(
             "the template takes more than {STEPS} steps (it ran out of fuel)"
         ));
@@ -54,16 +55,17 @@ pub fn steps(count: usize) -> Res<()> {
 pub fn bytes(count: usize) -> Res<()> {
     let (steps, bytes) = LEFT.get();
     if count as u64 > bytes {
+        LEFT.set((0, 0)); // nothing goes on, even where this fault is passed over
         return fault("the template takes too much memory");
     }
     LEFT.set((steps, bytes - count as u64));
     Ok(())
 }
 
-/// Room for a list of so many values.
+/// Room for a list of so many values, and for what a list takes beside them.
 pub fn items(count: usize) -> Res<()> {
-    steps(count / 4)?;
-    bytes(count.saturating_mul(32))
+    steps(1 + count / 4)?;
+    bytes(count.saturating_add(3).saturating_mul(size_of::<super::value::Value>()))
 }
 
 /// Whether a text of so many bytes may be written.

@@ -84,13 +84,22 @@ pub fn case_fold(text: &str) -> String {
 
 /// The value of a decimal digit of any script.
 pub fn digit_value(c: char) -> Option<u32> {
-    static DECIMAL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{Nd}$").expect("a literal"));
+    // Digits come in runs from zero to nine; these are the zeros.
+    static ZEROS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+        let decimal = Regex::new(r"^\p{Nd}$").expect("a literal");
+        let mut digits = ('\u{80}'..'\u{20000}').filter(|c| decimal.is_match(c.encode_utf8(&mut [0; 4])));
+        let mut zeros = Vec::new();
+        while let Some(zero) = digits.next() {
+            zeros.push(zero as u32);
+            digits.nth(8);
+        }
+        zeros
+    });
     if c.is_ascii_digit() || c.is_ascii() {
         return c.to_digit(10);
     }
-    let is = |code: u32| char::from_u32(code).is_some_and(|c| DECIMAL.is_match(c.encode_utf8(&mut [0; 4])));
-    // They come in runs from zero to nine.
-    is(c as u32).then(|| (1..60).take_while(|back| is(c as u32 - back)).count() as u32 % 10)
+    let run = ZEROS.partition_point(|zero| *zero <= c as u32).checked_sub(1)?;
+    Some(c as u32 - ZEROS[run]).filter(|digit| *digit < 10)
 }
 
 macro_rules! all_of {

@@ -38,9 +38,15 @@ impl Key {
                 Some(whole) => Key::Int(whole),
                 None => Key::Float(number.to_bits()),
             },
-            Value::Str(text) | Value::Markup(text) => Key::Text(text.clone()),
+            Value::Str(text) | Value::Markup(text) => {
+                budget::bytes(text.len())?;
+                Key::Text(text.clone())
+            }
             Value::Bytes(bytes) => Key::Bytes(bytes.clone()),
-            Value::Tuple(seq) => Key::Tuple(seq.items.iter().map(Key::of).collect::<Res<_>>()?),
+            Value::Tuple(seq) => {
+                budget::items(seq.items.len() + 4)?;
+                Key::Tuple(seq.items.iter().map(Key::of).collect::<Res<_>>()?)
+            }
             Value::Range(_) | Value::List(_) | Value::Dict(_) => {
                 return fault(format!("unhashable type: '{}'", value.type_name()))
             }
@@ -82,6 +88,11 @@ impl Dict {
             .iter()
             .find(|(k, _, _)| matches!(k, Key::Text(t) if **t == *key))
             .map(|(_, _, v)| v)
+    }
+
+    pub fn copy(&self) -> Res<Dict> {
+        budget::items(self.len().saturating_mul(4))?;
+        Ok(self.clone())
     }
 
     /// A key that is there keeps its place.

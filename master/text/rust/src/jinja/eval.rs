@@ -1,6 +1,6 @@
 //! Expressions -> values.
 use super::args::Args;
-use super::ast::{Arguments, Const, Expr, ExprKind};
+use super::ast::{Arguments, Const, Expr, ExprKind, Symbol};
 use super::exec::Renderer;
 use super::repr::to_str;
 use super::scope::Scope;
@@ -28,14 +28,20 @@ impl Renderer<'_> {
         exprs.iter().map(|e| self.eval(e, scope)).collect()
     }
 
+    fn variable(&self, symbol: Symbol, scope: &Scope) -> Res<Value> {
+        if let Some(value) = scope.get(symbol) {
+            return Ok(value);
+        }
+        let name = self.name(symbol);
+        budget::bytes(name.len())?;
+        Ok(Value::undefined(format!("'{name}' is undefined")))
+    }
+
     fn eval_kind(&self, kind: &ExprKind, scope: &Rc<Scope>) -> Res<Value> {
         // What has no operands needs no look at the depth.
         match kind {
             ExprKind::Const(value) => return Ok(constant(value)),
-            ExprKind::Name(symbol) => {
-                let unknown = || Value::undefined(format!("'{}' is undefined", self.name(*symbol)));
-                return Ok(scope.get(*symbol).unwrap_or_else(unknown));
-            }
+            ExprKind::Name(symbol) => return self.variable(*symbol, scope),
             _ => {}
         }
         let _level = budget::level()?;
@@ -141,6 +147,7 @@ impl Renderer<'_> {
         if let Some(more) = &arguments.spread_named {
             match self.eval(more, scope)? {
                 Value::Dict(dict) => {
+                    budget::items(dict.len())?;
                     for (key, value) in dict.iter() {
                         let Value::Str(name) = key else {
                             return fault("keywords must be strings");

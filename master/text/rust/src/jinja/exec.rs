@@ -4,7 +4,7 @@ use super::ast::{For, Macro, Stmt, Symbol, Target};
 use super::parser::Parsed;
 use super::repr::to_str;
 use super::scope::{self, Scope};
-use super::value::{LoopState, MacroValue, Object, Value, MAX_DEPTH};
+use super::value::{deepest, LoopState, MacroValue, Object, Value, MAX_DEPTH};
 use super::{budget, fault, globals, Dict, Res};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -110,14 +110,14 @@ impl Renderer<'_> {
                 }
                 return self.body(body, &inner, out);
             }
-            Stmt::Macro(symbol, code) => scope.set(*symbol, self.macro_value(code, scope)),
+            Stmt::Macro(symbol, code) => scope.set(*symbol, self.macro_value(code, scope)?),
             Stmt::Call(call, code) => {
                 let super::ast::ExprKind::Call(function, arguments) = &call.kind else {
                     return fault("expected a call");
                 };
                 let function = self.eval(function, scope)?;
                 let mut args = self.arguments(arguments, scope)?;
-                args.named.push(("caller".into(), self.macro_value(code, scope)));
+                args.named.push(("caller".into(), self.macro_value(code, scope)?));
                 let text = self.call(&function, args).map_err(|f| f.at(call.line))?;
                 write(out, &to_str(&text)?)?;
             }
@@ -187,12 +187,17 @@ impl Renderer<'_> {
             self.body(&code.otherwise, &Scope::new(Some(scope)), out)?;
             return Ok(());
         }
+        let recursive = match code.recursive {
+            true => Some((code.clone(), scope.hold()?)),
+            false => None,
+        };
         let state = Rc::new(LoopState {
+            nesting: deepest(items.iter())?,
             items,
             index: Cell::new(0),
             depth,
             last_changed: RefCell::new(None),
-            recursive: code.recursive.then(|| (code.clone(), scope.hold())),
+            recursive,
         });
         let looped = Value::object(Object::Loop(state.clone()));
         let mut inner = Scope::new(Some(scope));
@@ -222,11 +227,11 @@ impl Renderer<'_> {
 
     // ---- macros
 
-    fn macro_value(&self, code: &Arc<Macro>, scope: &Rc<Scope>) -> Value {
-        Value::object(Object::Macro(MacroValue {
+    fn macro_value(&self, code: &Arc<Macro>, scope: &Rc<Scope>) -> Res<Value> {
+        Ok(Value::object(Object::Macro(MacroValue {
             code: code.clone(),
-            scope: scope.hold(),
-        }))
+            scope: scope.hold()?,
+        })))
     }
 
     pub fn call_macro(&self, of: &MacroValue, args: Args) -> Res<Value> {
@@ -235,6 +240,7 @@ impl Renderer<'_> {
         let mut named = args.named;
         let mut positional = args.positional.into_iter();
         for (symbol, name, default) in &code.parameters {
+            budget::steps(named.len() / 8)?;
             let value = positional.next().or_else(|| {
                 let place = named.iter().position(|(n, _)| n == name)?;
                 Some(named.remove(place).1)

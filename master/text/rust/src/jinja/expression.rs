@@ -211,12 +211,12 @@ impl Parser {
             }
             Token::Str(first) => {
                 self.next();
-                let mut text = first;
+                let mut text = String::from(&*first);
                 while let Token::Str(more) = self.peek().clone() {
                     self.next();
-                    text = format!("{text}{more}").into();
+                    text.push_str(&more);
                 }
-                ExprKind::Const(Const::Str(text))
+                ExprKind::Const(Const::Str(text.into()))
             }
             Token::Int(number) => {
                 self.next();
@@ -406,7 +406,8 @@ impl Parser {
 
     fn dotted(&mut self, mut name: String) -> Res<String> {
         while self.skip_op(".") {
-            name = format!("{name}.{}", self.expect_name()?);
+            name.push('.');
+            name.push_str(&self.expect_name()?);
         }
         Ok(name)
     }

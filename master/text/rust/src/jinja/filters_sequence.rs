@@ -62,7 +62,7 @@ pub fn apply(name: &str, value: &Value, args: Args) -> Result<Res<Value>, Args> 
 
 fn first(value: &Value) -> Res<Value> {
     if let Value::Object(object) = value {
-        if let Object::Iterator(_, items) = &**object {
+        if let Object::Iterator(_, items, _) = &**object {
             let next = items.borrow_mut().pop_front();
             return Ok(next.unwrap_or_else(|| Value::undefined("No first item, sequence was empty.")));
         }
@@ -128,8 +128,9 @@ fn map(value: &Value, mut args: Args) -> Res<Value> {
         return Value::iterator("do_map", out);
     }
     let name = to_str(&args.positional.remove(0))?.into_owned();
+    let _level = budget::level()?; // map may apply map
     for item in value.items()? {
-        budget::step()?;
+        budget::items(args.positional.len() + 4)?;
         let args = Args {
             positional: args.positional.clone(),
             named: args.named.clone(),
@@ -154,7 +155,7 @@ fn select(value: &Value, mut args: Args, attribute: bool, keep: bool) -> Res<Val
         Some(to_str(&args.positional.remove(0))?.into_owned())
     };
     for item in value.items()? {
-        budget::step()?;
+        budget::items(args.positional.len() + 4)?;
         let looked = match &path {
             Some(path) => follow(&item, path)?,
             None => item.clone(),
@@ -225,26 +226,14 @@ fn sort_key(item: &Value, path: Option<&Value>, case_sensitive: bool) -> Res<Val
     }
 }
 
-fn sorted(mut keyed: Vec<(Value, Value)>, reverse: bool) -> Res<Vec<Value>> {
+fn sorted(keyed: Vec<(Value, Value)>, reverse: bool) -> Res<Vec<Value>> {
     budget::items(keyed.len())?;
-    let mut failed = None;
-    keyed.sort_by(|(a, _), (b, _)| {
-        let ordered = budget::step().and_then(|()| ops::order("<", a, b));
-        let ordering = ordered.unwrap_or_else(|why| {
-            failed.get_or_insert(why);
-            None
-        });
-        let ordering = ordering.unwrap_or(Ordering::Equal);
-        if reverse {
-            ordering.reverse()
-        } else {
-            ordering
-        }
-    });
-    match failed {
-        Some(why) => Err(why),
-        None => Ok(keyed.into_iter().map(|(_, item)| item).collect()),
-    }
+    let wanted = if reverse { Ordering::Greater } else { Ordering::Less };
+    let before = &mut |(a, _): &(Value, Value), (b, _): &(Value, Value)| {
+        budget::step()?;
+        Ok(ops::order("<", a, b)? == Some(wanted))
+    };
+    Ok(ops::sort(keyed, before)?.into_iter().map(|(_, item)| item).collect())
 }
 
 fn sort(value: &Value, args: Bound) -> Res<Value> {
@@ -341,7 +330,7 @@ fn group(value: &Value, args: Bound) -> Res<Value> {
     for item in sorted(keyed, false)? {
         let key = sort_key(&real(&item)?, None, case_sensitive)?;
         match groups.last_mut() {
-            Some((last, items)) if ops::equal(last, &key) => items.push(item),
+            Some((last, items)) if ops::equal(last, &key)? => items.push(item),
             _ => groups.push((key, vec![item])),
         }
     }

@@ -294,7 +294,10 @@ fn lookup(name: &str, args: &Args, next: &mut Option<usize>) -> Res<Value> {
             value = methods::attribute(&value, &after[..end])?;
             rest = &after[end..];
         } else {
-            let Some((key, after)) = rest[1..].split_once(']') else {
+            let Some(inside) = rest.strip_prefix('[') else {
+                return fault("Only '.' or '[' may follow ']' in format field specifier");
+            };
+            let Some((key, after)) = inside.split_once(']') else {
                 return fault("Missing ']' in format string");
             };
             let key = key.parse().map_or_else(|_| Value::text(key), Value::Int);

@@ -3,9 +3,10 @@ use super::args::Args;
 use super::repr::to_str;
 use super::scope;
 use super::value::{Object, Range, Value};
-use super::{fault, Dict, Fault, Res};
+use super::{budget, fault, Dict, Fault, Res};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::SystemTime;
 
 pub const NAMES: [&str; 7] = [
     "range",
@@ -25,6 +26,7 @@ pub fn call(name: &str, args: Args) -> Res<Value> {
         "range" => range(args),
         "dict" => Ok(Value::Dict(Rc::new(dict(args)?))),
         "namespace" => {
+            budget::items(8)?;
             let members = dict(args)?;
             let depth = members.depth();
             let space = Rc::new(Object::Namespace(RefCell::new(members), Cell::new(depth)));
@@ -35,8 +37,8 @@ pub fn call(name: &str, args: Args) -> Res<Value> {
             if args.positional.is_empty() || !args.named.is_empty() {
                 return fault("at least one item has to be provided");
             }
-            super::value::deepest(args.positional.iter())?;
-            Ok(Value::object(Object::Cycler(args.positional, Cell::new(0))))
+            let depth = super::value::deepest(args.positional.iter())?;
+            Ok(Value::object(Object::Cycler(args.positional, Cell::new(0), depth)))
         }
         "joiner" => {
             let args = args.bind("joiner", &["sep"])?;
@@ -65,7 +67,7 @@ fn dict(args: Args) -> Res<Dict> {
         ));
     }
     match args.positional.first() {
-        Some(Value::Dict(dict)) => out = (**dict).clone(),
+        Some(Value::Dict(dict)) => out = dict.copy()?,
         Some(pairs) => {
             for pair in pairs.defined()?.items()? {
                 match <[Value; 2]>::try_from(pair.items()?) {
@@ -130,21 +132,42 @@ fn range(args: Args) -> Res<Value> {
     }
 }
 
+/// Python's own letters: %f is microseconds; %z and %Z are nothing, as a time without a zone has none.
+fn of_python(format: &str, microseconds: u32) -> String {
+    let mut out = String::new();
+    let mut rest = format;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        let letter = rest[at + 1..].chars().next();
+        let end = at + 1 + letter.map_or(0, char::len_utf8);
+        match letter {
+            Some('f') => out.push_str(&format!("{microseconds:06}")),
+            Some('z' | 'Z') => {}
+            _ => out.push_str(&rest[at..end]),
+        }
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
 /// strftime of the local time, as Transformers' `datetime.now().strftime(format)`.
 fn strftime_now(format: &str) -> Res<Value> {
     if format.len() > 256 {
         return fault("strftime_now: the format is longer than 256 bytes");
     }
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let Ok(format) = std::ffi::CString::new(of_python(format, now.subsec_micros())) else {
+        return fault("strftime_now: the format contains a zero byte");
+    };
     if format.is_empty() {
         return Ok(Value::text(""));
     }
-    let Ok(format) = std::ffi::CString::new(format) else {
-        return fault("strftime_now: the format contains a zero byte");
-    };
     let mut out = [0u8; 4096];
     // SAFETY: all pointers are to live local values of the right sizes.
     let size = unsafe {
-        let now = libc::time(std::ptr::null_mut());
+        let now = now.as_secs() as libc::time_t;
         let mut parts: libc::tm = std::mem::zeroed();
         if libc::localtime_r(&now, &mut parts).is_null() {
             return fault("strftime_now: no local time");

@@ -279,14 +279,10 @@ fn write(out: &mut String, value: &Value, style: &Style, depth: usize) -> Res<()
 fn write_dict(out: &mut String, dict: &Dict, style: &Style, depth: usize) -> Res<()> {
     let mut members: Vec<_> = dict.iter().collect();
     if style.sort_keys {
-        let mut failed = None;
-        members.sort_by(|(a, _), (b, _)| {
-            let order = ops::order("<", a, b).map_err(|f| failed = Some(f));
-            order.ok().flatten().unwrap_or(std::cmp::Ordering::Equal)
-        });
-        if let Some(why) = failed {
-            return Err(why);
-        }
+        members = ops::sort(members, &mut |(a, _), (b, _)| {
+            budget::step()?;
+            Ok(ops::order("<", a, b)? == Some(std::cmp::Ordering::Less))
+        })?;
     }
     out.push('{');
     for (index, (key, value)) in members.iter().enumerate() {

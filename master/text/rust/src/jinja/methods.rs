@@ -2,7 +2,7 @@
 use super::args::{Args, Bound};
 use super::repr::repr;
 use super::value::{LoopState, Object, Value, View};
-use super::{fault, ops, strings, Dict, Res};
+use super::{budget, fault, ops, scope, strings, Dict, Res};
 use std::rc::Rc;
 
 /// Methods of Python's types that there is no use for here: refused when a template is loaded.
@@ -65,7 +65,7 @@ fn own_attribute(value: &Value, name: &str) -> Option<Value> {
         Value::Object(object) => match &**object {
             Object::Namespace(members, _) => members.borrow().text(name).cloned(),
             Object::Loop(state) => of_loop(state, name),
-            Object::Cycler(items, at) if name == "current" => Some(items[at.get()].clone()),
+            Object::Cycler(items, at, _) if name == "current" => Some(items[at.get()].clone()),
             Object::Group(key, _) if name == "grouper" => Some(key.clone()),
             Object::Group(_, list) if name == "list" => Some(list.clone()),
             Object::Macro(of) => match name {
@@ -81,7 +81,7 @@ fn own_attribute(value: &Value, name: &str) -> Option<Value> {
             },
             Object::Joiner(separator, _) if name == "sep" => Some(Value::Str(separator.clone())),
             Object::Joiner(_, used) if name == "used" => Some(Value::Bool(used.get())),
-            Object::Cycler(_, at) if name == "pos" => number(at.get()),
+            Object::Cycler(_, at, _) if name == "pos" => number(at.get()),
             _ => None,
         },
         _ => None,
@@ -137,6 +137,7 @@ pub fn attribute_only(value: &Value, name: &str) -> Res<Option<Value>> {
 
 /// `value.name`: an attribute, else a member.
 pub fn attribute(value: &Value, name: &str) -> Res<Value> {
+    budget::bytes(name.len())?;
     if let Some(found) = attribute_only(value, name)? {
         return Ok(found);
     }
@@ -167,7 +168,7 @@ pub fn call(of: &Value, name: &str, args: Args) -> Res<Value> {
         Value::Dict(dict) => of_dict(dict, name, args),
         Value::Object(object) => match &**object {
             Object::Loop(state) => loop_method(state, name, args),
-            Object::Cycler(items, at) => {
+            Object::Cycler(items, at, _) => {
                 args.bind("cycler method", &[])?;
                 if name == "reset" {
                     at.set(0);
@@ -213,7 +214,7 @@ fn of_dict(dict: &Rc<Dict>, name: &str, args: Args) -> Res<Value> {
         }
         "copy" => {
             args.bind("copy", &[])?;
-            return Ok(Value::Dict(Rc::new((**dict).clone())));
+            return Ok(Value::Dict(Rc::new(dict.copy()?)));
         }
         _ => return from_keys(args),
     };
@@ -240,9 +241,11 @@ fn of_sequence(of: &Value, name: &str, args: Args) -> Res<Value> {
         "count" => {
             let args = args.bind("count", &["value"])?;
             let wanted = args.need(0)?;
-            Ok(Value::Int(
-                items.iter().filter(|i| ops::equal(i, wanted)).count() as i128
-            ))
+            let mut count = 0;
+            for item in &items {
+                count += i128::from(ops::equal(item, wanted)?);
+            }
+            Ok(Value::Int(count))
         }
         _ => index(&items, args.bind("index", &["value", "start", "stop"])?),
     }
@@ -260,13 +263,13 @@ fn index(items: &[Value], args: Bound) -> Res<Value> {
     };
     let start = place(args.maybe_int(1)?.unwrap_or(0));
     let stop = place(args.maybe_int(2)?.unwrap_or(i64::MAX.into()));
-    match (start..stop).find(|i| ops::equal(&items[*i], wanted)) {
-        Some(found) => Ok(Value::Int(found as i128)),
+    match ops::position(items.get(start..stop).unwrap_or_default(), wanted)? {
+        Some(found) => Ok(Value::Int((start + found) as i128)),
         None => fault(format!("{} is not in list", repr(wanted)?)),
     }
 }
 
-fn loop_method(state: &LoopState, name: &str, args: Args) -> Res<Value> {
+fn loop_method(state: &Rc<LoopState>, name: &str, args: Args) -> Res<Value> {
     if name == "cycle" {
         if args.positional.is_empty() {
             return fault("no items for cycling given");
@@ -276,9 +279,10 @@ fn loop_method(state: &LoopState, name: &str, args: Args) -> Res<Value> {
     }
     let mut last = state.last_changed.borrow_mut();
     let now = args.positional;
-    let same = |last: &Vec<Value>| last.len() == now.len() && last.iter().zip(&now).all(|(a, b)| ops::equal(a, b));
-    if last.as_ref().is_some_and(same) {
-        return Ok(Value::Bool(false));
+    match &*last {
+        Some(last) if ops::all_equal(last, &now)? => return Ok(Value::Bool(false)),
+        Some(_) => {}
+        None => scope::hold_loop(state),
     }
     *last = Some(now);
     Ok(Value::Bool(true))

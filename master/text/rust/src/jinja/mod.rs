@@ -92,6 +92,7 @@ impl Template {
     pub fn render(&self, context: impl FnOnce() -> Res<Rc<Dict>>, max_output: usize) -> Result<String, String> {
         let _budget = budget::start(max_output);
         let text = context().and_then(|context| exec::render(&self.0, &context));
+        let text = text.and_then(|text| budget::step().map(|()| text));
         text.map_err(|f| f.to_string())
     }
 }

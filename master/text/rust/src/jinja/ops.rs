@@ -133,7 +133,9 @@ fn join(a: &Value, b: &Value) -> Res<Value> {
     match (a, b) {
         (Value::Markup(_), other) | (other, Value::Markup(_)) if other.as_str().is_some() => {
             let html = |v: &Value| super::filters_text::escape_html(v);
-            Ok(Value::Markup(format!("{}{}", html(a)?, html(b)?).into()))
+            let (a, b) = (html(a)?, html(b)?);
+            budget::text(a.len() + b.len())?;
+            Ok(Value::Markup((a + &b).into()))
         }
         (Value::Str(a), Value::Str(b)) => {
             budget::text(a.len() + b.len())?;
@@ -195,30 +197,88 @@ pub fn unary(minus: bool, a: &Value) -> Res<Value> {
 
 // ---- comparisons
 
-pub fn equal(a: &Value, b: &Value) -> bool {
+pub fn equal(a: &Value, b: &Value) -> Res<bool> {
     if let Some(pair) = numbers(a, b) {
-        return match pair {
+        return Ok(match pair {
             Pair::Int(a, b) => a == b,
             Pair::Float(..) => order_numbers(a, b) == Some(Ordering::Equal),
-        };
+        });
     }
-    let all = |a: &[Value], b: &[Value]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b));
-    match (a, b) {
+    Ok(match (a, b) {
         (Value::None, Value::None) | (Value::Undefined(_), Value::Undefined(_)) => true,
         (Value::Bytes(a), Value::Bytes(b)) => a == b,
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
-            Rc::ptr_eq(a, b) || all(&a.items, &b.items)
+            Rc::ptr_eq(a, b) || all_equal(&a.items, &b.items)?
         }
         (Value::Dict(a), Value::Dict(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| matches!(b.get(k), Ok(Some(w)) if equal(v, w)))
+            if a.len() != b.len() {
+                return Ok(false);
+            }
+            for (key, value) in a.iter() {
+                budget::step()?;
+                match b.get(key)? {
+                    Some(other) if equal(value, other)? => {}
+                    _ => return Ok(false),
+                }
+            }
+            true
         }
         (Value::Range(a), Value::Range(b)) => {
             let same_step = a.length < 2 || a.step == b.step;
             a.length == b.length && (a.length == 0 || (a.start == b.start && same_step))
         }
         (Value::Object(a), Value::Object(b)) => Rc::ptr_eq(a, b),
-        _ => a.as_str().is_some() && a.as_str() == b.as_str(),
+        _ => match (a.as_str(), b.as_str()) {
+            (Some(a), Some(b)) if a.len() == b.len() => {
+                budget::bytes(a.len())?;
+                a == b
+            }
+            _ => false,
+        },
+    })
+}
+
+/// Counts every item: lists that hold one another many times are small, but long to compare.
+pub fn all_equal(a: &[Value], b: &[Value]) -> Res<bool> {
+    if a.len() != b.len() {
+        return Ok(false);
     }
+    for (a, b) in a.iter().zip(b) {
+        budget::step()?;
+        if !equal(a, b)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Where the first item that is equal stands.
+pub fn position(items: &[Value], wanted: &Value) -> Res<Option<usize>> {
+    budget::steps(items.len() / 4)?;
+    for (index, item) in items.iter().enumerate() {
+        if equal(item, wanted)? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+/// A stable sort. `before` may fail, and may know no order (nan): the standard library's sort may panic then.
+pub fn sort<T>(mut items: Vec<T>, before: &mut impl FnMut(&T, &T) -> Res<bool>) -> Res<Vec<T>> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
+    let right = items.split_off(items.len() / 2);
+    let mut out = Vec::with_capacity(items.len() + right.len());
+    let mut left = sort(items, before)?.into_iter().peekable();
+    let mut right = sort(right, before)?.into_iter().peekable();
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let next = if before(b, a)? { right.next() } else { left.next() };
+        out.extend(next);
+    }
+    out.extend(left);
+    out.extend(right);
+    Ok(out)
 }
 
 fn order_numbers(a: &Value, b: &Value) -> Option<Ordering> {
@@ -247,7 +307,7 @@ pub fn order(sign: &str, a: &Value, b: &Value) -> Res<Option<Ordering>> {
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
             for (a, b) in a.items.iter().zip(&b.items) {
                 budget::step()?;
-                if !equal(a, b) {
+                if !equal(a, b)? {
                     return order(sign, a, b);
                 }
             }
@@ -256,6 +316,7 @@ pub fn order(sign: &str, a: &Value, b: &Value) -> Res<Option<Ordering>> {
         _ => {}
     }
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
+        budget::bytes(a.len().min(b.len()))?;
         return Ok(Some(a.cmp(b)));
     }
     let (a, b) = (a.type_name(), b.type_name());
@@ -264,8 +325,8 @@ pub fn order(sign: &str, a: &Value, b: &Value) -> Res<Option<Ordering>> {
 
 pub fn compare(op: Compare, a: &Value, b: &Value) -> Res<bool> {
     Ok(match op {
-        Compare::Eq => equal(a, b),
-        Compare::Ne => !equal(a, b),
+        Compare::Eq => equal(a, b)?,
+        Compare::Ne => !equal(a, b)?,
         Compare::Lt => order("<", a, b)?.is_some_and(Ordering::is_lt),
         Compare::Le => order("<=", a, b)?.is_some_and(Ordering::is_le),
         Compare::Gt => order(">", a, b)?.is_some_and(Ordering::is_gt),
@@ -286,10 +347,7 @@ pub fn contains(container: &Value, item: &Value) -> Res<bool> {
             )),
         };
     }
-    let any = |items: &[Value]| {
-        budget::steps(items.len() / 4)?;
-        Ok(items.iter().any(|i| equal(i, item)))
-    };
+    let any = |items: &[Value]| Ok(position(items, item)?.is_some());
     match container {
         Value::List(seq) | Value::Tuple(seq) => any(&seq.items),
         Value::Dict(dict) => Ok(dict.get(item)?.is_some()),
@@ -393,12 +451,15 @@ pub fn slice(value: &Value, parts: &[Option<Value>; 3]) -> Res<Value> {
             Value::text((0..count).map(|i| characters[at(i)]).collect::<String>())
         }
         Value::Bytes(bytes) => Value::Bytes((0..count).map(|i| bytes[at(i)]).collect()),
-        Value::Range(range) => Value::Range(Range {
-            start: (i128::from(range.start) + i128::from(range.step) * start) as i64,
-            step: (i128::from(range.step) * step) as i64,
-            stop: (i128::from(range.start) + i128::from(range.step) * stop) as i64,
-            length: count as i64,
-        }),
+        Value::Range(range) => {
+            let near = |number: i128| number.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            Value::Range(Range {
+                start: near(range.start as i128 + range.step as i128 * start),
+                step: near((range.step as i128).saturating_mul(step)),
+                stop: near(range.start as i128 + range.step as i128 * stop),
+                length: count as i64,
+            })
+        }
         other => return fault(format!("'{}' object is not subscriptable", other.type_name())),
     })
 }

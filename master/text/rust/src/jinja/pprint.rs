@@ -16,16 +16,20 @@ pub fn format(value: &Value) -> Res<String> {
 
 /// The same with every dict's members in the order of their keys.
 fn sorted(value: &Value) -> Res<Value> {
+    budget::step()?;
     let all = |items: &[Value]| items.iter().map(sorted).collect::<Res<Vec<_>>>();
     Ok(match value {
         Value::List(seq) => Value::list(all(&seq.items)?)?,
         Value::Tuple(seq) => Value::tuple(all(&seq.items)?)?,
         Value::Dict(dict) => {
-            let mut members: Vec<_> = dict.iter().collect();
-            members.sort_by(|(a, _), (b, _)| match ops::order("<", a, b) {
-                Ok(order) => order.unwrap_or(Ordering::Equal),
-                Err(_) => a.type_name().cmp(b.type_name()),
-            });
+            let before = &mut |(a, _): &(&Value, _), (b, _): &(&Value, _)| {
+                budget::step()?;
+                Ok(match ops::order("<", a, b) {
+                    Ok(order) => order == Some(Ordering::Less),
+                    Err(_) => a.type_name() < b.type_name(),
+                })
+            };
+            let members = ops::sort(dict.iter().collect(), before)?;
             let mut out = Dict::default();
             for (key, value) in members {
                 out.insert(key.clone(), sorted(value)?)?;
@@ -59,7 +63,7 @@ fn write(out: &mut String, value: &Value, indent: usize, allowance: usize, level
                 let behind = if last { allowance + 1 } else { 1 };
                 write(out, value, indent + 3 + key.chars().count(), behind, level + 1)?;
                 if !last {
-                    new_line(out, indent + 1);
+                    new_line(out, indent + 1)?;
                 }
             }
             out.push('}');
@@ -73,9 +77,11 @@ fn write(out: &mut String, value: &Value, indent: usize, allowance: usize, level
     }
 }
 
-fn new_line(out: &mut String, indent: usize) {
+fn new_line(out: &mut String, indent: usize) -> Res<()> {
+    budget::output(out.len() + indent)?;
     out.push_str(",\n");
     out.push_str(&" ".repeat(indent));
+    Ok(())
 }
 
 fn write_items(out: &mut String, items: &[Value], ends: (&str, &str), at: (usize, usize, usize)) -> Res<()> {
@@ -91,7 +97,7 @@ fn write_items(out: &mut String, items: &[Value], ends: (&str, &str), at: (usize
             level + 1,
         )?;
         if !last {
-            new_line(out, indent + 1);
+            new_line(out, indent + 1)?;
         }
     }
     out.push_str(ends.1);
@@ -140,6 +146,7 @@ fn write_text(out: &mut String, text: &str, indent: usize, allowance: usize, lev
     if several && level == 1 {
         out.push('(');
     }
+    budget::output(out.len() + chunks.len().saturating_mul(indent))?;
     out.push_str(&chunks.join(&format!("\n{}", " ".repeat(indent))));
     if several && level == 1 {
         out.push(')');

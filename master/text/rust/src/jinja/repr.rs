@@ -65,6 +65,7 @@ fn write_dict(out: &mut String, dict: &super::Dict) -> Res<()> {
 }
 
 fn write_repr(out: &mut String, value: &Value) -> Res<()> {
+    let _level = budget::level()?; // a namespace may hold itself, or others that go deep
     let written = match value {
         Value::Undefined(_) => write!(out, "Undefined"),
         Value::None => write!(out, "None"),
@@ -105,8 +106,6 @@ fn write_object(out: &mut String, object: &Object, value: &Value) -> Res<()> {
     match object {
         Object::Namespace(members, _) => {
             out.push_str("<Namespace ");
-            // One that holds itself is not written without end.
-            let _level = budget::level()?;
             write_dict(out, &members.borrow())?;
             out.push('>');
         }
@@ -116,6 +115,7 @@ fn write_object(out: &mut String, object: &Object, value: &Value) -> Res<()> {
             for (index, (key, value)) in dict.iter().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
                 write_tuple(out, [key, value].into_iter())?;
+                budget::output(out.len())?;
             }
             out.push_str("])");
         }
@@ -145,7 +145,7 @@ fn write_object(out: &mut String, object: &Object, value: &Value) -> Res<()> {
         Object::Function(name) => {
             let _ = write!(out, "<function {name}>");
         }
-        Object::Iterator(name, _) => {
+        Object::Iterator(name, ..) => {
             let _ = write!(out, "<generator object {name}>");
         }
         Object::Cycler(..) | Object::Joiner(..) => {

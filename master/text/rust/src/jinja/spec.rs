@@ -68,25 +68,25 @@ impl Spec {
         } else {
             end
         };
-        let (mut whole, rest) = (plain[..end].to_string(), &plain[end..]);
+        let (whole, rest) = plain.split_at(end);
         let every = if matches!(self.kind, Some('x' | 'X' | 'o' | 'b')) {
             4
         } else {
             3
         };
-        loop {
-            let mut out = String::new();
-            for (i, c) in whole.chars().enumerate() {
-                if i > 0 && (whole.len() - i) % every == 0 {
-                    out.push(separator);
-                }
-                out.push(c);
+        // So many digits fill what is wanted, or go one beyond it: no number begins with a separator.
+        let wanted = least.saturating_sub(rest.len());
+        let size = wanted - wanted.saturating_sub(1) / (every + 1);
+        let zeros = size.saturating_sub(whole.len());
+        let size = whole.len() + zeros;
+        let mut out = String::new();
+        for (i, c) in std::iter::repeat_n('0', zeros).chain(whole.chars()).enumerate() {
+            if i > 0 && (size - i) % every == 0 {
+                out.push(separator);
             }
-            if out.len() + rest.len() >= least {
-                return out + rest;
-            }
-            whole.insert(0, '0');
+            out.push(c);
         }
+        out + rest
     }
 
     pub fn kind_is_float(&self) -> bool {

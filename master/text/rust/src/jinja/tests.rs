@@ -37,7 +37,7 @@ pub fn apply(name: &str, value: &Value, args: Args) -> Res<bool> {
             let args = args.bind("divisibleby", &["num"])?;
             return remainder(value, args.need(0)?, 0);
         }
-        "sameas" => return Ok(same(value, args.bind("sameas", &["other"])?.need(0)?)),
+        "sameas" => return same(value, args.bind("sameas", &["other"])?.need(0)?),
         _ => args.bind("test", &[])?,
     };
     Ok(match name {
@@ -70,14 +70,14 @@ pub fn apply(name: &str, value: &Value, args: Args) -> Res<bool> {
 }
 
 fn remainder(value: &Value, by: &Value, wanted: i128) -> Res<bool> {
-    Ok(ops::equal(&ops::binary(Binary::Mod, value, by)?, &Value::Int(wanted)))
+    ops::equal(&ops::binary(Binary::Mod, value, by)?, &Value::Int(wanted))
 }
 
 /// Whether both are one object, as far as that is the language's and not the interpreter's business.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
+fn same(a: &Value, b: &Value) -> Res<bool> {
+    Ok(match (a, b) {
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => Rc::ptr_eq(a, b),
         (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
-        _ => a.type_name() == b.type_name() && ops::equal(a, b),
-    }
+        _ => a.type_name() == b.type_name() && ops::equal(a, b)?,
+    })
 }

@@ -85,11 +85,9 @@ impl Links {
             if opened <= middle.matches(close).count() {
                 continue;
             }
-            for _ in 0..opened.min(tail.matches(close).count()) {
-                let end = tail.find(close).unwrap_or(0) + close.len();
-                middle += &tail[..end];
-                tail = tail[end..].to_string();
-            }
+            let closes = tail.match_indices(close).take(opened);
+            let end = closes.last().map_or(0, |(at, _)| at + close.len());
+            middle.extend(tail.drain(..end));
         }
         format!("{head}{}{tail}", self.link(&middle))
     }

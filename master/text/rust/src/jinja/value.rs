@@ -61,9 +61,9 @@ pub enum Object {
     Function(&'static str),  // of globals.rs
     Method(Value, Arc<str>), // bound to a value
     Loop(Rc<LoopState>),
-    Cycler(Vec<Value>, Cell<usize>),
+    Cycler(Vec<Value>, Cell<usize>, usize), // what is next, and its depth
     Joiner(Arc<str>, Cell<bool>),
-    Iterator(&'static str, RefCell<VecDeque<Value>>), // what a lazy filter gives: read once
+    Iterator(&'static str, RefCell<VecDeque<Value>>, usize), // what a lazy filter gives: read once; and its depth
     View(Rc<Dict>, View),
     Group(Value, Value), // of groupby: grouper, list
 }
@@ -77,6 +77,8 @@ pub struct LoopState {
     pub items: Vec<Value>,
     pub index: Cell<usize>,
     pub depth: usize,
+    /// Of the items within each other.
+    pub nesting: usize,
     pub last_changed: RefCell<Option<Vec<Value>>>,
     /// Set where the loop is `recursive`: its code and the scope it stands in.
     pub recursive: Option<(Arc<ast::For>, Rc<Scope>)>,
@@ -117,8 +119,8 @@ impl Value {
 
     pub fn iterator(name: &'static str, items: Vec<Value>) -> Res<Value> {
         budget::items(items.len())?;
-        deepest(items.iter())?;
-        Ok(Value::object(Object::Iterator(name, RefCell::new(items.into()))))
+        let depth = deepest(items.iter())?;
+        Ok(Value::object(Object::Iterator(name, RefCell::new(items.into()), depth)))
     }
 
     pub fn undefined(message: impl Into<Rc<str>>) -> Value {
@@ -142,8 +144,8 @@ impl Value {
             Value::Dict(dict) => dict.depth(),
             Value::Object(object) => match &**object {
                 Object::Namespace(_, depth) => depth.get(),
-                Object::Iterator(_, items) => 1 + items.borrow().iter().map(Value::depth).max().unwrap_or(0),
-                Object::Cycler(items, _) => 1 + items.iter().map(Value::depth).max().unwrap_or(0),
+                Object::Iterator(_, _, depth) | Object::Cycler(_, _, depth) => *depth,
+                Object::Loop(state) => state.nesting,
                 Object::Group(key, list) => 1 + key.depth().max(list.depth()),
                 Object::View(dict, _) => dict.depth(),
                 Object::Method(of, _) => 1 + of.depth(),
@@ -254,21 +256,30 @@ impl Value {
                     .map(|c| Value::text(c.encode_utf8(&mut [0; 4]) as &str))
                     .collect());
             }
-            Value::Bytes(bytes) => return Ok(bytes.iter().map(|b| Value::Int(i128::from(*b))).collect()),
+            Value::Bytes(bytes) => {
+                budget::items(bytes.len())?;
+                return Ok(bytes.iter().map(|b| Value::Int(i128::from(*b))).collect());
+            }
             Value::List(seq) | Value::Tuple(seq) => {
                 budget::items(seq.items.len())?;
                 return Ok(seq.items.clone());
             }
-            Value::Dict(dict) => return Ok(dict.keys().cloned().collect()),
+            Value::Dict(dict) => {
+                budget::items(dict.len())?;
+                return Ok(dict.keys().cloned().collect());
+            }
             Value::Range(range) => {
                 budget::items(range.length as usize)?;
                 return Ok((0..range.length).map(|i| range.get(i)).collect());
             }
             Value::Object(object) => match &**object {
-                Object::Iterator(_, items) => return Ok(items.take().into()),
+                Object::Iterator(_, items, _) => return Ok(items.take().into()),
                 Object::Group(key, list) => return Ok(vec![key.clone(), list.clone()]),
-                Object::View(dict, View::Keys) => return Ok(dict.keys().cloned().collect()),
-                Object::View(dict, View::Values) => return Ok(dict.values().cloned().collect()),
+                Object::View(dict, View::Keys) => return Value::Dict(dict.clone()).items(),
+                Object::View(dict, View::Values) => {
+                    budget::items(dict.len())?;
+                    return Ok(dict.values().cloned().collect());
+                }
                 Object::View(dict, View::Items) => {
                     return dict
                         .iter()

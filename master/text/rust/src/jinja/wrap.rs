@@ -14,10 +14,15 @@ pub fn word_wrap(text: &str, args: Bound) -> Res<String> {
         break_long_words: args.truth(1, true),
         break_on_hyphens: args.truth(3, true),
     };
-    let mut out = Vec::new();
+    let (mut out, mut size) = (Vec::new(), 0);
     for line in lines(text, false) {
         budget::items(line.len())?;
-        out.push(wrapper.wrap(line).join(by));
+        let wrapped = wrapper.wrap(line);
+        size = (wrapped.len() + 1)
+            .saturating_mul(by.len())
+            .saturating_add(line.len() + size);
+        budget::output(size)?;
+        out.push(wrapped.join(by));
     }
     let out = out.join(by);
     budget::text(out.len())?;
