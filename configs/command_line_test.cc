@@ -46,7 +46,7 @@ TEST(ServeArgs, Refusals) {
   }
 }
 
-TEST(ServeHelp, IsOneScreenAndAllKeysAreAWordAway) {
+TEST(ServeHelp, FitsOneScreenAndHelpAllListsEveryKey) {
   for (const char* word : {"--help", "-h"}) EXPECT_TRUE(Parse({word})->help && !Parse({word})->every_key);
   EXPECT_TRUE(Parse({"--help-all"})->help && Parse({"--help-all"})->every_key);
   for (const char* command : {"serve", "check"}) {

@@ -7,7 +7,7 @@
 namespace pangea {
 namespace {
 
-TEST(BlockPool, EveryBlockIsTakenOnceAndComesHome) {
+TEST(BlockPool, EveryBlockIsTakenOnceAndCanBeGivenBack) {
   BlockPool pool(5);
   std::set<int32_t> taken;
   while (pool.free() > 0) taken.insert(pool.Take());
@@ -21,7 +21,7 @@ TEST(BlockPool, EveryBlockIsTakenOnceAndComesHome) {
   pool.CheckInvariants();
 }
 
-TEST(BlockPool, CachedBlocksAreIdleOldestFirstUntilSharedOrGivenUp) {
+TEST(BlockPool, UnusedCachedBlocksAreOfferedOldestFirst) {
   BlockPool pool(4);
   const int32_t a = pool.Take(), b = pool.Take(), c = pool.Take();
   for (const int32_t block : {a, b}) pool.Cache(block);

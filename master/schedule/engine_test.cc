@@ -436,7 +436,7 @@ TEST(Engine, StagesStayBusy) {
 }
 
 // Streams that came together would stay together by running ahead, here nine and one, and leave a stage idle for good.
-TEST(Engine, UnevenPartsEvenOut) {
+TEST(Engine, SequencesSpreadEvenlyOverTheStages) {
   EngineOptions options = Options();
   options.stages = 2;
   options.blocks = 1024;

@@ -124,7 +124,7 @@ TEST(Policy, APreemptedSequenceIsCopiedWhenThatIsCheaper) {
   EXPECT_EQ(stats.swapped, stats.preemptions);
 }
 
-TEST(Policy, AndComputedAgainWhenThatIsCheaper) {
+TEST(Policy, APreemptedSequenceIsComputedAgainWhenThatIsCheaper) {
   EngineStats stats;
   EXPECT_GT(RowsComputedTwice(1.0, &stats), 0u);
   EXPECT_GT(stats.preemptions, 1u);

@@ -135,15 +135,15 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
-  std::vector<bool> distrusted_;        // [block]: named by a sequence that failed, and not taken anew since
+  std::vector<bool> distrusted_;        // [block]: a sequence that failed used it, and no other has taken it since
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
   std::deque<Flight> flights_;       // oldest first
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
   std::vector<int32_t> free_slots_;  // swap blocks
-  // To swap blocks, first of all in the next step: their sources may be free, and taken anew, by then, but are written
-  // later.
+  // Copies to swap blocks, which the next step makes first of all. A source may have been given to another sequence by
+  // then, but nothing is written to it before the copy is made.
   std::vector<BlockCopy> swap_outs_;
   StepCost cost_;
   double last_result_ = 0;

@@ -12,7 +12,7 @@ namespace {
 // A machine: a step takes 5 ms, 0.1 ms more for each decoding row and 0.4 ms for each prompt row.
 double Seconds(int decode, int prompt) { return 5e-3 + 1e-4 * decode + 4e-4 * prompt; }
 
-TEST(StepCost, KnowsNothingAtFirst) {
+TEST(StepCost, GivesNoAnswerBeforeItHasSeenSteps) {
   const StepCost cost(64);
   EXPECT_FALSE(cost.PromptRows(8, 8, 1.7));
   EXPECT_FALSE(cost.row_seconds());
@@ -45,7 +45,7 @@ TEST(StepCost, ABatchThatWasNotSeenIsReckonedFromASmallerOne) {
   EXPECT_EQ(cost.PromptRows(1000, 1000, 2), cost.PromptRows(64, 64, 2));
 }
 
-TEST(StepCost, StreamsThatAreAboutToComeMayTakeTheirTime) {
+TEST(StepCost, StreamsThatWillStartSoonCountAsDecoding) {
   StepCost cost(64);
   cost.Learn(0, 100, 1.0);
   cost.Learn(1, 0, 1.0);
@@ -70,7 +70,7 @@ TEST(StepCost, AtLeastOneRowGoesOn) {
   EXPECT_EQ(cost.PromptRows(1, 1, 1.5), 1);
 }
 
-TEST(StepCost, TimesThatAreNoneAreIgnored) {
+TEST(StepCost, ImpossibleTimesAreIgnored) {
   StepCost cost(8);
   cost.Learn(1, 0, 0);
   cost.Learn(1, 0, -1);
@@ -81,7 +81,7 @@ TEST(StepCost, TimesThatAreNoneAreIgnored) {
   EXPECT_FALSE(cost.block_seconds());
 }
 
-TEST(StepCost, Copies) {
+TEST(StepCost, TimeOfCopyingABlock) {
   StepCost cost(8);
   cost.LearnCopies(4, 2e-3);
   EXPECT_NEAR(cost.block_seconds().value(), 5e-4, 1e-9);

@@ -63,7 +63,7 @@ TEST(Timeline, AMomentIsAnAsynchronousEventOfTheMaster) {
                             "args": {"prompt": 20}})"));
 }
 
-TEST(Timeline, NothingIsStillAFile) { EXPECT_TRUE(json::parse(TimelineJson({}))["traceEvents"].empty()); }
+TEST(Timeline, NoEventsMakeAValidFile) { EXPECT_TRUE(json::parse(TimelineJson({}))["traceEvents"].empty()); }
 
 }  // namespace
 }  // namespace pangea
