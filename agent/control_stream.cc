@@ -79,14 +79,14 @@ struct ControlStream::State {
   grpc::Status ended;
   bool writing = false;
   std::optional<gpr_timespec> hold;  // the next read's latest time
-  bool patient = true;               // nothing was held in vain since the last write
+  bool patient = true;               // no hold has run into its time limit since the last write
 
   std::mutex mutex;
   std::deque<wire::FromAgent> outgoing;  // under mutex, as all below
   bool open = false, kicked = false;     // kicked: until its tag has come, the alarm may not be set again
   pid_t thread = 0;                      // Run's
-  int left_core = -1;                    // where it does not run
-  cpu_set_t cores;                       // this process's
+  int left_core = -1;                    // on which Run's thread may not run
+  cpu_set_t cores;                       // on which this process may run
   grpc::Alarm kick;                      // wakes Run's thread
 
   std::unique_ptr<grpc::ClientAsyncWriter<wire::ProgressReport>> progress;
@@ -95,7 +95,7 @@ struct ControlStream::State {
 };
 
 ControlStream::ControlStream(const std::string& master, const std::string& token) : state_(std::make_unique<State>()) {
-  // Its own lines have another form and name its source files; what matters here becomes a Status.
+  // gRPC's own log lines have another form and name its source files; what matters of them becomes a Status.
   gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
   state_->token = token;
   const auto channel = grpc::CreateCustomChannel("dns:///" + master, grpc::InsecureChannelCredentials(), Arguments());
@@ -126,7 +126,7 @@ absl::Status ControlStream::Run(const wire::FromAgent& first,
     if (next == grpc::CompletionQueue::SHUTDOWN) break;
     if (next == grpc::CompletionQueue::TIMEOUT) {
       s.hold.reset();
-      s.patient = false;  // whatever hangs, a stop behind many steps shall be read
+      s.patient = false;  // when a step hangs, a stop that was sent behind many others must still be read
       s.StartRead();
       continue;
     }

@@ -11,9 +11,9 @@ namespace pangea {
 
 class ControlStream {
  public:
-  // What Run does after a message. kHold: reads on once it has written something, or after a tenth of a second (and
-  // then holds no more until it writes). gRPC answers every message that it waited for with a window update, which then
-  // travels with what is written.
+  // What Run does after a message. kHold: it starts to read the next one only when it has written something, or after a
+  // tenth of a second (and then does not hold again before it has written). Why: a read that waits makes gRPC send a
+  // window update of its own; one that starts with a write sends it along with that.
   enum class After { kRead, kHold, kEnd };
 
   // master: HOST:PORT. Dials in the background; nothing is sent before Run.
@@ -22,14 +22,15 @@ class ControlStream {
   ControlStream(const ControlStream&) = delete;
 
   // Waits for the connection, sends `first`, then everything given to Send, and hands over what comes, all on this
-  // thread; what is no message of this protocol comes as one of no kind. Returns how the stream ended (Cancelled after
-  // kEnd or Cancel).
+  // thread. Bytes that cannot be read as a message are handed over as one without a kind. Returns how the stream ended
+  // (Cancelled after kEnd or Cancel).
   absl::Status Run(const agent::v1::FromAgent& first,
                    const std::function<After(const agent::v1::FromMaster&)>& on_message);
-  // Any thread; in order; does not block. The caller computes: Run's thread leaves it its core, where there are others.
+  // Any thread; in order; does not block. Run's thread moves off the caller's core, where there are others, so that the
+  // caller can go on computing.
   void Send(agent::v1::FromAgent message);
-  // Any thread; does not block: while the report before is still on its way (a master that does not read), this one is
-  // dropped. The second stream; the first call opens it, for this agent. False: dropped.
+  // Any thread; does not block. Goes by the second stream, which the first call opens for this agent. False: dropped,
+  // because the report before has not left yet (the master does not read), or the stream has ended.
   bool WriteProgress(int agent, const agent::v1::ProgressReport& report);
   // Any thread: ends both streams.
   void Cancel();

@@ -87,8 +87,8 @@ wire::FromAgent Join() {
   return message;
 }
 
-// A text that is not UTF-8 (the path of a model was one), a message cut off, bytes that are none, and a kind from another
-// version.
+// A text that is not UTF-8 (the path of a model was one), a message cut off, bytes that are none, and a kind from
+// another version.
 std::vector<std::string> Unreadable() {
   wire::FromMaster assign;
   assign.mutable_assign()->set_deployment("model: caf\xe9");
@@ -96,7 +96,7 @@ std::vector<std::string> Unreadable() {
           std::string("\xfa\x01\x00", 3)};
 }
 
-TEST(ControlStream, WhatCannotBeReadIsHandedOverAndTheNextMessageIsRead) {
+TEST(ControlStream, AnUnreadableMessageIsReportedAndTheNextOneIsRead) {
   wire::FromMaster stop;
   stop.mutable_stop()->set_reason("caf\xe9");  // a reason may quote a path
   std::vector<std::string> answers = Unreadable();
@@ -118,7 +118,8 @@ TEST(ControlStream, WhatCannotBeReadIsHandedOverAndTheNextMessageIsRead) {
 TEST(AgentSession, AMessageThatItCannotReadEndsItAndTheMasterIsToldWhy) {
   for (const std::string& bytes : Unreadable()) {
     std::vector<wire::FromAgent> heard;
-    // An agent that says why waits a second for the master's answer: on a machine that is very busy it may be too short.
+    // An agent that says why waits a second for the master's answer: on a machine that is very busy it may be too
+    // short.
     for (int tries = 0; tries < 5 && heard.size() < 2; ++tries) {
       FakeMaster master({bytes});
       AgentSession session({.master = master.address()}, "token");
@@ -132,7 +133,7 @@ TEST(AgentSession, AMessageThatItCannotReadEndsItAndTheMasterIsToldWhy) {
   }
 }
 
-TEST(ControlStream, ReportsThatNobodyReadsBlockNothing) {
+TEST(ControlStream, ProgressReportsDoNotBlockWhenTheMasterDoesNotReadThem) {
   FakeMaster master({});
   ControlStream stream(master.address(), "token");
   std::future<absl::Status> run = std::async(std::launch::async, [&] {

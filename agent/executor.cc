@@ -28,7 +28,7 @@ std::vector<uint64_t> Sampled(const Step& step) {
   return ids;
 }
 
-// What an agent keeps of a sequence between steps.
+// What an agent remembers of a sequence between steps.
 struct Sequence {
   std::vector<int32_t> table;
   SamplingState sampling;

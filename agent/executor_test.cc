@@ -290,7 +290,7 @@ TEST(Executor, RanksShareTheWork) {
   for (int i = 0; i < 4; ++i) EXPECT_NEAR(double(four.multiply_adds(i)) / one.multiply_adds(0), 0.25, 0.05) << i;
 }
 
-TEST(Executor, ABlockThatIsMissingIsToldNotRead) {
+TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
   Deployment deployment;
   deployment.model = header.path;

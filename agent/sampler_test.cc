@@ -162,7 +162,7 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
   return results[0];
 }
 
-TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
+TEST(Sampler, EqualsThePlainSamplerHoweverTheVocabularyIsCut) {
   SetComputeFloatMode();
   std::mt19937 rng(7);
   int draws = 0, borders = 0;
@@ -204,8 +204,8 @@ TEST(Sampler, EqualsThePlainTextOnEveryCutOfTheVocabulary) {
   EXPECT_LT(borders * 100, draws) << "borders are met by chance only";
 }
 
-// Four ids with the probabilities 0.1, 0.2, 0.3, 0.4, drawn at 4000 positions: chi-square against what the filters should
-// leave, worked out by hand. 16.27 is the 0.999 quantile for 3 degrees of freedom.
+// Four ids with the probabilities 0.1, 0.2, 0.3, 0.4, drawn at 4000 positions: chi-square against what the filters
+// should leave, worked out by hand. 16.27 is the 0.999 quantile for 3 degrees of freedom.
 TEST(Sampler, DrawsFollowTheDistributionThatTheFiltersLeave) {
   SetComputeFloatMode();
   struct Filtered {
@@ -249,7 +249,7 @@ TEST(Sampler, DrawsFollowTheDistributionThatTheFiltersLeave) {
   }
 }
 
-TEST(Sampler, NotFiniteIsToldAndHarmsNoOtherRow) {
+TEST(Sampler, ARowWithNanIsMarkedAndChangesNoOtherRow) {
   SetComputeFloatMode();
   std::mt19937 rng(3);
   Case c = RandomCase(rng, 600, 3);

@@ -33,7 +33,8 @@ class Chat {
   // request: model, sampling and timeout of every turn.
   Chat(Client* client, GenerateRequest request, ChatOptions options);
   // Reads messages until the end, /exit, an interrupt, a failed read, or (not interactive) the first error or
-  // cancellation. Returns the exit status. Answers go to out, notes and errors to err. canceller is reset before each turn.
+  // cancellation. Returns the exit status. Answers go to out, notes and errors to err. canceller is reset before each
+  // turn.
   int Run(const ReadMessage& read, std::ostream& out, std::ostream& err, Canceller* canceller);
   // True while an answer is under way: then an interrupt cancels it, otherwise it ends the chat. Any thread.
   bool answering() const { return answering_; }

@@ -46,7 +46,7 @@ TEST(ServeArgs, Refusals) {
   }
 }
 
-TEST(ServeHelp, FitsOneScreenAndHelpAllListsEveryKey) {
+TEST(ServeHelp, HelpIsOneScreenAndHelpAllListsEveryKey) {
   for (const char* word : {"--help", "-h"}) EXPECT_TRUE(Parse({word})->help && !Parse({word})->every_key);
   EXPECT_TRUE(Parse({"--help-all"})->help && Parse({"--help-all"})->every_key);
   for (const char* command : {"serve", "check"}) {
@@ -114,7 +114,7 @@ TEST_F(CommandLine, HostAndPortMoveTheDoors) {
   }
 }
 
-TEST_F(CommandLine, NamesAndPathsAreMeantAsTheyStand) {
+TEST_F(CommandLine, NamesAndPathsAreNotReadAsYaml) {
   setenv("PANGEA_TEST_X", "expanded", 1);
   for (const char* text :
        {"my model: v2", "a # b", "*x", "true", "null", "7", "${PANGEA_TEST_X}", "$5 \"q\" \\", "[a, b]", "été", "'"}) {

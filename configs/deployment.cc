@@ -97,8 +97,8 @@ void RestoreDefault(const std::string& shown, Deployment& deployment) {
   std::visit([&](auto* to) { *to = *std::get<decltype(to)>(from); }, key->field(deployment, *agent));
 }
 
-// --host and --port over what the file says. Where gRPC listens is the file's to say; where that is silent, it takes the
-// same host and the port behind REST's, as the defaults do.
+// --host and --port over what the file says. Where gRPC listens is the file's to say; where that is silent, it takes
+// the same host and the port behind REST's, as the defaults do.
 void Move(const RestAddress& to, ReadResult& read) {
   if (to.host.empty() && to.port < 0) return;
   std::string label = to.host.empty() ? "" : Cat("--host ", Printable(to.host));

@@ -50,7 +50,7 @@ class TempDir : public testing::Test {
 };
 using LoadTest = TempDir;
 
-TEST(Parse, TheKeysThatEveryoneMeetsFirst) {
+TEST(Parse, TheMostUsedKeys) {
   const auto d = ParseDeployment(R"(
 model: models/SmolLM2-135M-Instruct.Q4_1.gguf   # the only key without a default
 parallel: {pipeline: 2, tensor: 3}

@@ -1,6 +1,5 @@
 #include "configs/log.h"
 
-
 #include <gtest/gtest.h>
 
 #include <algorithm>

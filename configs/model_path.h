@@ -6,8 +6,8 @@
 
 namespace pangea {
 
-// The path itself when it is a file or a folder in the Hugging Face layout; of another folder, the only .gguf file in it
-// (a split model counts once and is its first part; projectors, mmproj*, are passed over). Otherwise what is there
+// The path itself when it is a file or a folder in the Hugging Face layout; of another folder, the only .gguf file in
+// it (a split model counts once and is its first part; projectors, mmproj*, are passed over). Otherwise what is there
 // instead, and what was probably meant.
 absl::StatusOr<std::string> FindModel(const std::string& path);
 

@@ -68,7 +68,7 @@ def test_a_key_is_asked_for_before_the_body(server):
     assert status == 401, "the client was asked for a body that is not wanted"
 
 
-def test_what_tells_of_the_server_needs_no_key(server):
+def test_health_version_and_metrics_need_no_key(server):
     for path in ("/health", "/health/live", "/health/ready", "/version"):
         assert server.call("GET", path)[0] == 200, path
     assert server.call("GET", "/v1/models")[0] == 401

@@ -47,7 +47,7 @@ def test_a_base_url_may_end_in_v1(suffix):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
-def test_nobody_there(command):
+def test_no_server_at_the_address_is_told(command):
     address = f"127.0.0.1:{free_port()}"
     for flags in (["--grpc", address], ["--rest", f"http://{address}"]):
         r = run(command[0], *flags, *command[1:], stdin="hello\n")

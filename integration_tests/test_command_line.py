@@ -112,7 +112,7 @@ def test_host_port_name_and_keys(tmp_path):
         shutil.rmtree(server.folder, ignore_errors=True)
 
 
-def test_the_port_behind_is_grpcs():
+def test_grpc_takes_the_port_after_rests():
     for _ in range(20):  # two free ports in a row
         port = free_port()
         try:
@@ -162,7 +162,7 @@ def test_a_folder_with_one_gguf_file_is_served(tmp_path):
         ("README.md", "expected a deployment file"),
     ],
 )
-def test_what_was_meant_is_told(target, hint):
+def test_a_missing_target_is_told_with_what_was_probably_meant(target, hint):
     for command in ("check", "serve"):
         r = run(command, target, cwd=ROOT, timeout=20)
         assert r.returncode == CONFIG_ERROR and hint in r.stderr and len(r.stderr.splitlines()) == 1, r

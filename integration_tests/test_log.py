@@ -29,7 +29,7 @@ def test_requests_and_doors():
 
 
 @pytest.mark.parametrize("setting", ["log.requests=false", "log={level: warning}", "log=warning"])
-def test_silenced(setting):
+def test_lines_of_requests_can_be_left_out(setting):
     with serve(STORIES, "--set", setting) as s:
         assert s.post("/v1/completions", BODY)[0] == 200
         assert s.post("/nope", BODY)[0] == 404

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from harness import PANGEA, STORIES, free_port, layout, serve, until
-from test_lifecycle import LONG, Stream, slow_streams
+from test_lifecycle import AS_LONG_AS_IT_TAKES, LONG, Stream, slow_streams
 
 
 def mask(pid, field):
@@ -30,7 +30,7 @@ def minds(pid, sig):
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["master", "terminal"])
 def test_a_closed_terminal_ends_serving_in_order(whole_group):
-    with serve(STORIES, *layout("2x1"), clean_exit=False) as s:
+    with serve(STORIES, *layout("2x1"), *AS_LONG_AS_IT_TAKES, clean_exit=False) as s:
         streams = slow_streams(s, 2)
         for _ in range(2):  # the shell and the kernel may both say it: that is not "once more to stop now"
             os.killpg(s.proc.pid, signal.SIGHUP) if whole_group else s.proc.send_signal(signal.SIGHUP)
@@ -42,7 +42,7 @@ def test_a_closed_terminal_ends_serving_in_order(whole_group):
         assert "stopping now" not in s.log and s.leftovers() == []
 
 
-def test_nohup_keeps_it():
+def test_under_nohup_a_closed_terminal_changes_nothing():
     with serve(STORIES, *layout("2x1"), prefix=("nohup",)) as s:
         (stream,) = slow_streams(s, 1)
         os.killpg(s.proc.pid, signal.SIGHUP)
@@ -76,7 +76,7 @@ def test_a_timeline_that_has_reached_its_limit(tmp_path):
         assert s.complete(prompt=[1], max_tokens=20, ignore_eos=True)[1]["completion_tokens"] == 20
 
 
-def test_agents_outlive_it_too():
+def test_agents_ignore_the_file_size_limit_too():
     """they write to the same log; several stages, whose shared memory counts as a file of its own"""
     with serve(STORIES, *layout("2x1"), "--set", "log=debug", prefix=(*LIMITED, str(64 * 1024))) as s:
         for pid in [s.proc.pid, *s.agents()]:

@@ -53,7 +53,7 @@ constexpr bool IsWeightType(DType t) {
 }
 // Bytes of a row of n elements; n must be a multiple of the block.
 constexpr int64_t RowBytes(DType t, int64_t n) { return n / Info(t).block * Info(t).bytes; }
-// Smallest width at which a K-split may cut a tensor of this type (design: exactness, section 2).
+// Smallest width at which a K-split may cut a tensor of this type (docs/exactness.md, section 2).
 constexpr int SplitUnit(DType t) { return IsQuantised(t) ? 32 : 2; }
 
 }  // namespace pangea

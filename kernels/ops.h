@@ -1,7 +1,7 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
-// of design/exactness.md (docs/exactness.md in this tree): a row's result depends on the row alone, never on M, tile,
-// thread or on how columns and leaves are spread over ranks. All activations are f32, row-major. Rows: M. Thread
+// of docs/exactness.md: a row's result depends on the row alone, never on M, tile, thread or on how columns and leaves
+// are spread over ranks. All activations are f32, row-major. Rows: M. Thread
 // safety: ops may run concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
 #pragma once
 #include <cstddef>
@@ -155,7 +155,7 @@ struct AttentionArgs {
   float* out = nullptr;  // [M][heads*head_dim]
   int64_t ldo = 0;
 };
-// Causal attention over the pages: partitions of 128 absolute positions, folded left to right (design: exactness,
+// Causal attention over the pages: partitions of 128 absolute positions, folded left to right (docs/exactness.md,
 // section 4).
 void Attention(const KvLayer& kv, const AttentionArgs& args, ThreadPool& pool);
 

@@ -328,7 +328,7 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
   }
 }
 
-TEST_P(LeafProgramsOnIsa, ADeepStackNeedsMoreThanTheLocalOne) {
+TEST_P(LeafProgramsOnIsa, ATreeDeeperThanTheLocalStackIsRight) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
   ThreadPool pool(1);

@@ -93,7 +93,7 @@ TEST_P(Rows, Norms) {
   }
 }
 
-TEST_P(Rows, NormOfHeadsIsTheNormOfEachAndLeavesTheRest) {
+TEST_P(Rows, NormOfHeadsNormsEachHeadAndTouchesNothingElse) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
   ThreadPool pool(1);

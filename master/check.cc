@@ -15,8 +15,8 @@
 namespace pangea {
 namespace {
 
-// What is wrong with the tokenizer of a model that can not be read: both are told at once, so that who gets another file
-// for the tensors' sake does not learn only then what its text lacks.
+// What is wrong with the tokenizer of a model that can not be read: both are told at once, so that who gets another
+// file for the tensors' sake does not learn only then what its text lacks.
 void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* faults) {
   if (const auto metadata = ReadGgufMetadata(deployment.model); metadata.ok()) {
     const auto text = Text::Load(*metadata, deployment.chat.template_file);

@@ -52,7 +52,7 @@ TEST(ActivityClock, WhatGoesOnCountsBeforeItEnds) {
   EXPECT_EQ(after.spent[1], 0);
 }
 
-TEST(ActivityClock, BeginForgets) {
+TEST(ActivityClock, BeginStartsAllSumsAnew) {
   ActivityClock clock;
   clock.Begin();
   clock.Switch(Activity::kBusy);
@@ -108,7 +108,7 @@ TEST(ActivityClock, RecordedStretchesFollowOneAnother) {
   EXPECT_TRUE(clock.Recorded().empty());
 }
 
-TEST(ActivityScope, NobodyMeasures) { ActivityScope scope(nullptr, Activity::kBusy); }
+TEST(ActivityScope, WithoutAClockItDoesNothing) { ActivityScope scope(nullptr, Activity::kBusy); }
 
 }  // namespace
 }  // namespace pangea

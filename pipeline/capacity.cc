@@ -12,9 +12,9 @@ namespace {
 constexpr int64_t kFloat = sizeof(float);
 
 // The step by whose cost the stages are cut: rows, and the positions that each looks at. A core reads 20 GB/s and does
-// 90 billion multiply-adds meanwhile (docs/performance_results.md, kernels on Zen 4), whether weights have 4 or 8 bits; what a
-// layer takes anyway (barriers) is 20 us, the default of simulate.layer_seconds. All this decides balance only, so that
-// it need not be exact.
+// 90 billion multiply-adds meanwhile (docs/performance_results.md, kernels on Zen 4), whether weights have 4 or 8 bits;
+// what a layer takes anyway (barriers) is 20 us, the default of simulate.layer_seconds. All this decides balance only,
+// so that it need not be exact.
 constexpr int64_t kWorkRows = 8;
 constexpr int kWorkContext = 512;
 constexpr double kBytesAMac = 0.22;

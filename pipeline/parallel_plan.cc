@@ -13,7 +13,7 @@ namespace pangea {
 namespace {
 
 constexpr int64_t kMaxAgents = 4096;
-constexpr int kVocabChunk = 256;           // design/exactness.md section 5
+constexpr int kVocabChunk = 256;           // docs/exactness.md, section 5
 constexpr int64_t kMaxKvBlocks = 1 << 28;  // block numbers are 32-bit, and so are the tokens they hold
 
 int CeilCut(int64_t count, int part, int parts) { return static_cast<int>((count * part + parts - 1) / parts); }
@@ -230,8 +230,8 @@ class Planner {
     plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);
   }
 
-  // A context that nobody asked for shrinks to what the cache holds; one that was asked for, or that shapes RoPE, does
-  // not.
+  // A context that the deployment leaves open shrinks to what the cache holds. One that it asks for does not, nor one
+  // on which RoPE depends.
   void Shrink(int64_t tokens, int64_t fullest) {
     if (d_.context == 0 && model_.rope.scaling != RopeScaling::kDynamic) {
       plan_.context = static_cast<int>(tokens);

@@ -118,7 +118,7 @@ TEST(MakePlan, WorkedExampleOfTheDefinition) {
   EXPECT_EQ(plan.at(0, 0).attn_leaves, (Range{0, 6}));
 }
 
-TEST(MakePlan, EvenAttentionLeavesTheDefaultCutOfTheFfn) {
+TEST(MakePlan, WhenHeadsDivideEvenlyTheFfnIsCutEvenlyToo) {
   const ParallelPlan plan = Planned(kSmol, 1, 3);
   EXPECT_EQ(plan.at(0, 0).ffn_leaves.size(), 6);
   EXPECT_EQ(plan.at(0, 1).ffn_leaves.size(), 5);
@@ -161,7 +161,7 @@ TEST(MakePlan, LayersOverStages) {
   EXPECT_LT(plan.at(2, 0).layers.size(), plan.at(1, 0).layers.size());
 }
 
-TEST(MakePlan, SmallVocabularyLeavesRanksWithout) {
+TEST(MakePlan, SomeRanksHoldNothingOfASmallVocabulary) {
   const ParallelPlan plan = Planned({.vocab = 300}, 1, 4);
   EXPECT_EQ(plan.at(0, 0).vocab, (Range{0, 256}));
   EXPECT_EQ(plan.at(0, 1).vocab.size(), 0);

@@ -1,5 +1,5 @@
 // The fixed tree in which a K-split product is added (attention output, FFN down): a function of the model alone, never
-// of the deployment, so that any number of ranks gives the same bytes. Source: design/exactness.md section 2.
+// of the deployment, so that any number of ranks gives the same bytes. Source: docs/exactness.md, section 2.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -169,7 +169,7 @@ std::vector<int64_t> Widths(const SplitDefinition& split) {
   return widths;
 }
 
-TEST(AttentionSplit, LeavesOfEveryKind) {
+TEST(AttentionSplit, WidthsOfTheLeaves) {
   using W = std::vector<int64_t>;
   EXPECT_EQ(Widths(AttentionSplit(9, 3, 64, DType::kQ8_0)), W(9, 64)) << "fewer than 8 groups: a head";
   EXPECT_EQ(Widths(AttentionSplit(32, 8, 128, DType::kBF16)), W(8, 512)) << "8 and more: a group";

@@ -26,7 +26,7 @@ namespace pangea {
 
 enum class LogitRows : uint8_t { kNone = 0, kLast = 1, kAll = 2 };
 
-// How ids are drawn (contract section 3; order of filters: bias, penalties, temperature, min_p, top_k, top_p).
+// How ids are drawn (order of filters: bias, penalties, temperature, min_p, top_k, top_p).
 struct Sampling {
   float temperature = 1;  // 0: greedy
   float top_p = 1;        // 1: off

@@ -151,7 +151,7 @@ TEST_P(StagesTest, PipelineKeepsOrder) {
   });
 }
 
-TEST_P(PeersTest, AbortWakesEverybodyAndStays) {
+TEST_P(PeersTest, AbortWakesEverybodyAndLaterCallsFailToo) {
   auto groups = Make(absl::Seconds(60));
   // All but agent 0 wait for something that never comes; another thread of agent 0 aborts.
   std::atomic<int> waiting{0};
@@ -186,7 +186,7 @@ TEST_P(PeersTest, AbortWakesEverybodyAndStays) {
   EXPECT_EQ(groups[0]->AllGather(mine, sizes, all), absl::UnavailableError("agent 3 died"));
 }
 
-TEST_P(PeersTest, AbortOfOwnWaitSaysWhy) {
+TEST_P(PeersTest, AnAbortedWaitReturnsTheReason) {
   auto groups = Make(absl::Seconds(60));
   auto result = std::async(std::launch::async, [&]() -> absl::Status {
     const std::vector<size_t> sizes(ranks(), 8);
@@ -215,7 +215,7 @@ TEST_P(PeersTest, TimeLimitNamesWhoIsMissing) {
   EXPECT_NE(text.find(ranks() > 1 ? "rank 1" : "stage 1"), std::string::npos) << text;
 }
 
-TEST_P(GroupTest, WrongArgumentsKillTheGroup) {
+TEST_P(GroupTest, AGroupIsDeadAfterWrongArguments) {
   auto groups = Make(absl::Seconds(1));
   Bytes mine(8), all(8 * ranks());
   EXPECT_EQ(groups[0]->AllGather(mine, std::vector<size_t>(ranks() + 1, 8), all).code(),

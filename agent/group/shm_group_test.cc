@@ -34,7 +34,7 @@ int ExitCode(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-TEST(SharedWordTest, AheadWrapsAround) {
+TEST(SharedWordTest, ComparingCountersSurvivesWrapAround) {
   EXPECT_EQ(SharedWord::Ahead(5, 3), 2);
   EXPECT_EQ(SharedWord::Ahead(3, 5), -2);
   EXPECT_EQ(SharedWord::Ahead(1, SharedWord::kCountMask), 2);

@@ -17,13 +17,13 @@ struct ChatMessages {
   size_t content_bytes = 0;  // of all contents together
 };
 
-// Several text parts are joined by a newline; `developer` is today's name of `system`, which is what published templates
-// know; of `reasoning` and `reasoning_content` either stands for both, as in vLLM.
+// Several text parts are joined by a newline; `developer` is today's name of `system`, which is what published
+// templates know; of `reasoning` and `reasoning_content` either stands for both, as in vLLM.
 absl::StatusOr<ChatMessages> CheckMessages(const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages,
                                            const ApiContext& context);
 
-// chat_template_kwargs, as the client wrote them where their text is there (a REST body's, or chat_template_kwargs_json).
-// What is refused at the top of a request is refused in here as well.
+// chat_template_kwargs, as the client wrote them where their text is there (a REST body's, or
+// chat_template_kwargs_json). What is refused at the top of a request is refused in here as well.
 absl::StatusOr<std::string> CheckTemplateArguments(const v1::ChatCompletionRequest& request, const ApiContext& context);
 absl::StatusOr<std::string> CheckTemplateArguments(const v1::TokenizeRequest& request, const ApiContext& context);
 

@@ -4,8 +4,8 @@
 // pipelined requests wait their turn: in `input_`, and beyond that in `ahead_`, as much as a body may have and
 // limits.bodies has room for. What is sent ahead of even that is read and dropped, and the connection ends with the
 // answer under way: to leave it unread would hide the client's end behind it. Everything that can happen (bytes,
-// progress of a generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost between
-// a look and a wait, for there is one thread.
+// progress of a generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost
+// between a look and a wait, for there is one thread.
 //
 // A client that closes its sending side is taken for gone: its generation is cancelled.
 #pragma once

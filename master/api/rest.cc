@@ -137,8 +137,7 @@ RouteMatch FindRoute(std::string_view path) {
 
 HttpReply NoSuchPath(const std::string& path) {
   const std::string near = NearPath(path);
-  std::string shown = path.substr(0, kShownPath);
-  if (path.size() > kShownPath) shown += "…";
+  const std::string shown = path.size() > kShownPath ? absl::StrCat(path.substr(0, kShownPath), "…") : path;
   if (!near.empty()) return HttpErrorReply(404, absl::StrCat("no such path: ", shown, "; did you mean ", near, "?"));
   std::string all;
   for (const RouteRow& row : kRows) absl::StrAppend(&all, all.empty() ? "" : ", ", std::string(row.path));

@@ -93,7 +93,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
       return StartRead(&incoming_);  // from here on the next message may be handled, by another thread
     }
     if (ok) {
-      // As if the agent had said so itself: it has no other words for it.
+      // Told as a failure of the agent's own, so that the fleet names the agent and this reason.
       wire::FromAgent message;
       message.mutable_failure()->set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
       message.mutable_failure()->set_message("it sent a message that the master cannot read");
@@ -213,7 +213,7 @@ int ControlServer::port() const { return state_->port; }
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::string& listen, const std::string& token,
                                                                     Callbacks callbacks) {
-  // Its own lines have another form and name its source files; what matters here becomes a Status.
+  // gRPC's own log lines have another form and name its source files; what matters of them becomes a Status.
   gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
   auto state = std::make_unique<State>();
   state->token = token;

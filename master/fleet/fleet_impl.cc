@@ -149,8 +149,7 @@ void FleetImpl::TellStop(const std::string& reason) {
   message.mutable_stop()->set_reason(reason);
   server_->Send(Sessions(), message);
   for (const Member& member : members_) {
-    // Not joined yet, so it cannot hear the message; it leaves signals of the polite kind to its master, and has
-    // nothing to lose.
+    // It has not joined, so it cannot get the message; and launched agents ignore SIGTERM. It has nothing to lose yet.
     if (member.session == 0 && member.child.pidfd >= 0) kill(member.child.pid, SIGKILL);
   }
 }

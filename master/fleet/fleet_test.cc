@@ -96,12 +96,13 @@ TEST_P(OneFleetTest, DescriptorsDoNotGrowWithEveryFleet) {
   EXPECT_LT(Entries("/proc/self/fd"), before + kFleets);
 }
 
-TEST_P(OneFleetTest, SignalsOfATerminalAreForTheMasterToJudge) {
+TEST_P(OneFleetTest, AgentsIgnoreTheSignalsOfATerminal) {
   Plan p = MakeTestPlan(1, 2, "shm");
   auto fleet = StartFleet(p);
   ASSERT_TRUE(fleet->WaitReady().ok());
   kill(ChildOf(1), SIGINT);
   kill(ChildOf(1), SIGTERM);
+  kill(ChildOf(1), SIGHUP);
   kill(ChildOf(1), SIGKILL);  // the first that does anything
   ASSERT_TRUE(witness_.WaitFailure());
   const std::string why(witness_.failures()[0].message());
@@ -143,7 +144,7 @@ TEST_P(OneFleetTest, MissingRemoteAgentIsNamed) {
   EXPECT_TRUE(witness_.failures().empty()) << "WaitReady has told it";
 }
 
-TEST_P(OneFleetTest, StopEndsTheWait) {
+TEST_P(OneFleetTest, StopEndsAWaitForReadiness) {
   Plan p = MakeTestPlan(1, 2, "gloo", "remote");
   auto fleet = StartFleet(p);
   std::thread stop([&] { fleet->Stop(); });

@@ -75,7 +75,7 @@ TEST(FleetWatch, AnAgentThatJoinsAnewBeginsAtNothing) {
   EXPECT_TRUE(Has(watch, R"(pangea_stage_busy_seconds_total{stage="0",rank="0"} 1)"));
 }
 
-TEST(FleetWatch, AReportOfAnotherShapeIsNotTaken) {
+TEST(FleetWatch, AReportWithAnotherNumberOfActivitiesIsDropped) {
   FleetWatch watch(Plan(1, 1), nullptr);
   wire::Activity activity;
   activity.set_since_begin(5);
@@ -112,7 +112,7 @@ class TraceTest : public testing::Test {
   std::unique_ptr<TimelineFile> file_ = *TimelineFile::Open(path_, 1 << 20, /*zero=*/1000);
 };
 
-TEST_F(TraceTest, AStepHoldsItsStretches) {
+TEST_F(TraceTest, AStepOfTheTimelineContainsItsActivities) {
   FleetWatch watch(Plan(2, 2), file_.get());
   watch.OnJoin(2, true);
   watch.OnTrace(2, Step(1'000'000'005'000), 1001);
@@ -137,7 +137,7 @@ TEST_F(TraceTest, AStepHoldsItsStretches) {
 }
 
 // A remote agent's clock is brought to the master's by the message that was under way for the shortest time.
-TEST_F(TraceTest, ARemoteClockIsBroughtToOurs) {
+TEST_F(TraceTest, TimesOfARemoteAgentAreMovedToTheMastersClock) {
   FleetWatch watch(Plan(1, 1), file_.get());
   watch.OnJoin(0, false);
   constexpr int64_t kAhead = 77'000'000'000;  // nanoseconds of the agent's clock at second 0 of ours

@@ -9,13 +9,14 @@
 namespace pangea {
 namespace {
 
-// How long a symptom waits for its cause. Together with the work around it, a failure is told in less than 100 ms.
+// How long a symptom (a peer's failure, a broken stream) waits for its cause. Together with the work around it, a
+// failure is told in less than 100 ms.
 constexpr double kGrace = 0.05;
 // Beyond the agents' own limit for a collective, whose error says more.
 constexpr double kStepSlack = 2;
 
-// The later phases' facts first: a fatal failure is told by the agent itself, a signal by the kernel, a code says
-// little and a broken stream nothing.
+// Facts are judged in the order of what they say about the cause: a fatal failure that the agent reports itself, a
+// signal that killed it, an exit code, a broken stream, what an agent suffered from its peers.
 struct Verdict {
   std::optional<Action> give_up;
   std::optional<double> look_again;
@@ -44,7 +45,7 @@ void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
   for (int i = 0; i < n; ++i) {
     const AgentState& agent = state.agents[i];
     if (!agent.ended) continue;
-    // Its last words may still be on their way.
+    // What it sent before its end may still be on its way.
     const bool heard = agent.phase == AgentPhase::kAwaited || agent.disconnected;
     if (heard || now >= agent.ended->at + kGrace) {
       return GiveUp(verdict, absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " ", agent.ended->text));

@@ -1,5 +1,5 @@
-// What to do, from what was observed: a pure function. Today the only remedy is to give up, so its whole art is to name
-// the cause and not a symptom: when one agent dies, its peers fail too, and some of them are heard first.
+// What to do, from what was observed: a pure function. Today the only remedy is to give up, so all that matters is to
+// name the cause and not a symptom: when one agent dies, its peers fail too, and some of them are heard first.
 #pragma once
 #include <optional>
 #include <string>

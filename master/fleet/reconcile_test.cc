@@ -39,7 +39,7 @@ TEST(ReconcileTest, DeathBySignalIsNamedAtOnce) {
   EXPECT_EQ(action.reason.code(), absl::StatusCode::kUnavailable);
 }
 
-TEST(ReconcileTest, SymptomsWaitForTheirCause) {
+TEST(ReconcileTest, WhatAPeerSufferedWaitsForTheCause) {
   FleetState state = Running();
   state.agents[0].failure = Suffered(50, "rank 1 closed the connection");
   state.agents[1].disconnected = 50.001;
@@ -57,14 +57,14 @@ TEST(ReconcileTest, SymptomsWaitForTheirCause) {
   EXPECT_EQ(Reason(Reconcile(state, 50.06)), "agent 0 (stage 0, rank 0, pid 100): rank 1 closed the connection");
 }
 
-TEST(ReconcileTest, FirstSufferedFailureIsTold) {
+TEST(ReconcileTest, OfSeveralSufferedFailuresTheFirstIsNamed) {
   FleetState state = Running();
   state.agents[0].failure = Suffered(51, "aborted by agent 3");
   state.agents[3].failure = Suffered(50, "rank 0 did not enter within 5s");
   EXPECT_EQ(Reason(Reconcile(state, 52)), "agent 3 (stage 1, rank 1, pid 103): rank 0 did not enter within 5s");
 }
 
-TEST(ReconcileTest, OwnWordsOutweighAllElse) {
+TEST(ReconcileTest, WhatAnAgentSaysIsWrongWithItselfIsNamedFirst) {
   FleetState state = Running();
   state.agents[3].failure = Own(50, "cannot map the weights");
   state.agents[0].ended = Killed(49);
@@ -73,7 +73,7 @@ TEST(ReconcileTest, OwnWordsOutweighAllElse) {
   EXPECT_EQ(action.reason.code(), absl::StatusCode::kInternal);
 }
 
-TEST(ReconcileTest, ExitWaitsForLastWords) {
+TEST(ReconcileTest, AnExitWaitsForWhatTheAgentHasSentBefore) {
   FleetState state = Running();
   state.agents[1].ended = Exited(50);
   Action action = Reconcile(state, 50);
@@ -87,14 +87,14 @@ TEST(ReconcileTest, ExitWaitsForLastWords) {
   EXPECT_EQ(Reason(Reconcile(state, 50)), "agent 1 (stage 0, rank 1, pid 101) exited with code 1");
 }
 
-TEST(ReconcileTest, RemoteAgentHasOnlyItsConnection) {
+TEST(ReconcileTest, ARemoteAgentIsLostWithItsConnection) {
   FleetState state = Running();
   state.agents[3].local = false;
   state.agents[3].disconnected = 50;
   EXPECT_EQ(Reason(Reconcile(state, 50)), "agent 3 (stage 1, rank 1, pid 103) lost its connection");
 }
 
-TEST(ReconcileTest, LatePhasesNameTheLate) {
+TEST(ReconcileTest, AnAgentThatIsTooSlowToStartIsNamed) {
   struct Row {
     AgentPhase phase;
     const char* what;
@@ -114,7 +114,7 @@ TEST(ReconcileTest, LatePhasesNameTheLate) {
   }
 }
 
-TEST(ReconcileTest, OverdueStepNamesWhereEverybodyIs) {
+TEST(ReconcileTest, AStepThatTakesTooLongTellsWhereEveryAgentIs) {
   FleetState state = Running(2);
   state.oldest_step = 200;
   state.oldest_step_number = 17;

@@ -179,8 +179,8 @@ void Scheduler::SwapIn(Sequence* sequence) {
     if (i < blocks) step_.copies.push_back({.group = 0, .from = sequence->slots[i], .to = sequence->table[i]});
   }
   sequence->sent = sequence->swapped;
-  // Nobody has kept an eye on these rows: had a sequence that shared them failed meanwhile, they could not be told from
-  // others.
+  // Not for the prefix index: had a sequence that shared these rows failed while they were swapped out, nobody would
+  // have marked them.
   sequence->indexable = false;
 }
 

@@ -7,7 +7,7 @@
 namespace pangea {
 namespace {
 
-TEST(BlockPool, EveryBlockIsTakenOnceAndCanBeGivenBack) {
+TEST(BlockPool, EveryBlockIsTakenOnceAndGivenBack) {
   BlockPool pool(5);
   std::set<int32_t> taken;
   while (pool.free() > 0) taken.insert(pool.Take());
@@ -21,7 +21,7 @@ TEST(BlockPool, EveryBlockIsTakenOnceAndCanBeGivenBack) {
   pool.CheckInvariants();
 }
 
-TEST(BlockPool, UnusedCachedBlocksAreOfferedOldestFirst) {
+TEST(BlockPool, CachedBlocksAreIdleOldestFirstUntilSharedOrGivenUp) {
   BlockPool pool(4);
   const int32_t a = pool.Take(), b = pool.Take(), c = pool.Take();
   for (const int32_t block : {a, b}) pool.Cache(block);

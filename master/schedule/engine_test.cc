@@ -184,7 +184,7 @@ TEST(Engine, YoungestOfTheLowestPriorityYieldsAndResumesExactly) {
   for (int i = 1; i <= 3; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(requests[i - 1])) << i;
 }
 
-TEST(Engine, Refusals) {
+TEST(Engine, BadRequestsAreRefused) {
   EngineOptions options = Options();
   options.queue = 2;
   Bench bench(options);
@@ -436,7 +436,7 @@ TEST(Engine, StagesStayBusy) {
 }
 
 // Streams that came together would stay together by running ahead, here nine and one, and leave a stage idle for good.
-TEST(Engine, SequencesSpreadEvenlyOverTheStages) {
+TEST(Engine, DecodingSequencesSpreadEvenlyOverTheSteps) {
   EngineOptions options = Options();
   options.stages = 2;
   options.blocks = 1024;

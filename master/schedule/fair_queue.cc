@@ -15,8 +15,8 @@ void FairQueue::Insert(Sequence* sequence) {
   ++size_;
 }
 
-// What was not used while idle is gone: the account starts where the one that waits and has been served least is, or,
-// when nobody waits, where the one that waited last is by now.
+// An account that was idle gets no credit for that time: its counter starts no lower than that of the waiting account
+// that has been served least or, when nobody waits, of the account that waited last.
 void FairQueue::Lift(Account* account) {
   const Account* from = nullptr;
   for (const auto& [number, other] : accounts_) {

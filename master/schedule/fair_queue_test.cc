@@ -36,7 +36,7 @@ class FairQueueTest : public ::testing::Test {
   uint64_t order_ = 0;
 };
 
-TEST_F(FairQueueTest, OneAccountIsServedInOrder) {
+TEST_F(FairQueueTest, OneAccountIsServedInOrderOfArrival) {
   Sequence* a = Add(0);
   Sequence* b = Add(0);
   FairQueue::Cursor cursor(&queue_);
@@ -58,7 +58,7 @@ TEST_F(FairQueueTest, PriorityComesFirst) {
   EXPECT_EQ(Serve(1), 1u);
 }
 
-TEST_F(FairQueueTest, PreemptedSequencesComeBeforeNewOnes) {
+TEST_F(FairQueueTest, APreemptedSequenceComesBeforeNewOnes) {
   Add(1);
   Sequence* started = Add(2);
   queue_.Charge(*started, 1000000);
@@ -68,7 +68,7 @@ TEST_F(FairQueueTest, PreemptedSequencesComeBeforeNewOnes) {
 
 // Two accounts that always have something waiting, with weights 1 and 3: served rows follow the weights, however unlike
 // their requests are.
-TEST_F(FairQueueTest, BackloggedAccountsShareByWeight) {
+TEST_F(FairQueueTest, AccountsThatAlwaysWaitAreServedByWeight) {
   for (int i = 0; i < 400; ++i) {
     Add(1, 1);
     Add(2, 3);
@@ -84,7 +84,7 @@ TEST_F(FairQueueTest, BackloggedAccountsShareByWeight) {
   EXPECT_GT(rows[1], 1000);
 }
 
-TEST_F(FairQueueTest, IdlenessIsNotSavedUp) {
+TEST_F(FairQueueTest, AnIdleAccountGetsNoCreditForItsIdleTime) {
   for (int i = 0; i < 10; ++i) Add(1);
   for (int i = 0; i < 5; ++i) Serve(100);
   for (int i = 0; i < 10; ++i) Add(2);  // had asked for nothing until now
@@ -93,7 +93,7 @@ TEST_F(FairQueueTest, IdlenessIsNotSavedUp) {
   EXPECT_EQ(second, 4) << "it goes on beside the other, and need not catch up";
 }
 
-TEST_F(FairQueueTest, IdlenessIsNotSavedUpWhileNobodyWaits) {
+TEST_F(FairQueueTest, NorDoesAnAccountThatComesWhileNobodyWaits) {
   Sequence* a = Add(1);
   queue_.Erase(a);
   queue_.Charge(*a, 100000);  // runs for long, alone

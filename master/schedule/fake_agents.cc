@@ -158,7 +158,7 @@ void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
   if (copy.to >= options_.blocks) {
     if (copy.from >= options_.blocks) Fault("a copy within the swap blocks");
     ++swap_outs;
-    return;  // its source may be anybody's by now; what was there shows when it comes back
+    return;  // the source may have another owner by now; whether the right rows were kept shows at the swap-in
   }
   if (swaps) {
     ++swap_ins;
@@ -172,7 +172,7 @@ void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
     if (std::find(known.table.begin(), known.table.end(), copy.from) != known.table.end())
       pending->named[copy.from].insert(id);
   }
-  if (!pending->named.contains(copy.from)) pending->named[copy.from].insert(0);  // a cached one: nobody's
+  if (!pending->named.contains(copy.from)) pending->named[copy.from].insert(0);  // cached: no sequence has it
 }
 
 // A block may be written by a sequence only when no other live sequence has it and no outstanding step names it for

@@ -47,7 +47,7 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
                                            PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt));
 
-TEST(Planted, NothingIsCaughtWhereNothingIsPlanted) {
+TEST(Planted, TheUnchangedEngineIsNotAccused) {
   EXPECT_EXIT(
       Hunt(PlantedBug::kNone, 500), [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }, "");
 }

@@ -120,8 +120,9 @@ bool Scheduler::MayPlan() const {
   return std::none_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->awaiting; });
 }
 
-// Of every step while something decodes, here or in a step under way: the stages are shared. What those who decode will
-// have to bear once all the others decode as well is no slowdown.
+// Rows of prompt that a step may have. Limited as long as anything decodes, in this step or in one under way, since the
+// steps share the stages. The yardstick is a step in which all sequences decode: those who decode now will have to bear
+// that time anyway.
 int Scheduler::PromptBudget() const {
   if (options_.prefill_slowdown <= 0) return options_.max_batch_tokens;
   int decoding = flight_.decode_rows;
@@ -185,9 +186,9 @@ std::optional<Step> Scheduler::Plan(double now) {
   return std::move(step_);
 }
 
-// A flight that runs ahead keeps its sequences together for as long as they live. One that is smaller than its share is
-// committed first when others could join it then: each part costs a pass over the weights however small it is, and a
-// part more than there are stages would stay for good.
+// Sequences that run ahead stay together, flight after flight. A flight that is smaller than its share therefore does
+// not run ahead when other sequences could join it once it is committed: each flight costs a pass over the weights
+// however small it is, and one more than there are stages would stay for good.
 bool Scheduler::IsUneven() const {
   int idle = 0, decoding = 0, ahead = 0;
   for (const Sequence* sequence : running_) {
@@ -222,8 +223,8 @@ std::vector<Sequence*> Scheduler::ReadyToDecode() {
 
 std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
   std::vector<Sequence*> ready;
-  // Of a flight that has grown well beyond its share only that goes on; the others join a smaller one when they are
-  // committed.
+  // When a flight has grown well beyond its share, only so many of it go on; the others join a smaller flight once they
+  // are committed.
   const size_t share =
       CeilDiv(static_cast<int>(std::count_if(running_.begin(), running_.end(),
                                              [](const Sequence* s) { return s->awaiting || s->decoding(); })),
@@ -232,8 +233,7 @@ std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
   for (const Run& run : flights_.front().runs) {
     if (ready.size() == most) break;
     Sequence* sequence = run.sequence;
-    // A block taken by preemption for a row that a stop id may make void would be a bad bargain, so only free ones
-    // serve.
+    // Only blocks that are free: nobody is preempted for a row that a stop id may make void.
     const size_t needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
     if (!run.newest || sequence->phase != Phase::kRunning || run.id != sequence->id || !sequence->MayRunAhead())
       continue;
@@ -253,7 +253,8 @@ bool Scheduler::CoverNext(Sequence* sequence) {
     }
     if (!leaving_.empty()) return false;  // blocks are on their way: wait for the commit
     Sequence* victim = running_.back();
-    if (victim == sequence || planted_bug == PlantedBug::kNeverYield) return false;  // its betters will finish
+    if (victim == sequence || planted_bug == PlantedBug::kNeverYield)
+      return false;  // wait: those before it will finish
     ++preemptions_;
     Leave(victim);
   }

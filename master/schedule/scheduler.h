@@ -113,7 +113,7 @@ class Scheduler {
     std::vector<int32_t> blocks;
     PrefixIndex::Beginning partial;
     int rows = 0;
-    bool soon = false;  // a good part of the partial one is computed by the very step that is planned
+    bool soon = false;  // the step being planned computes a good part of the partial one: it can be copied in the next
   };
   Cached Match(const Sequence& sequence) const;
   // Whether a running sequence will soon have computed the block after the first `blocks` of this one.
@@ -135,15 +135,15 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
-  std::vector<bool> distrusted_;        // [block]: a sequence that failed used it, and no other has taken it since
+  std::vector<bool> distrusted_;        // [block]: a sequence that failed had it, and nobody has taken it afresh since
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
   std::deque<Flight> flights_;       // oldest first
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
   std::vector<int32_t> free_slots_;  // swap blocks
-  // Copies to swap blocks, which the next step makes first of all. A source may have been given to another sequence by
-  // then, but nothing is written to it before the copy is made.
+  // Copies to swap blocks, which the next step makes before anything else. Their source blocks are released already,
+  // and that step may even give them to other sequences; but those write to them only after the copies.
   std::vector<BlockCopy> swap_outs_;
   StepCost cost_;
   double last_result_ = 0;

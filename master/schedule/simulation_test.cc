@@ -117,7 +117,7 @@ TEST(Simulation, SharedPrefixesAreFoundAndAFullCachePreempts) {
   EXPECT_GT(tight.kv_peak, 0.9);
 }
 
-TEST(Simulation, AnEndIdCostsARowThatTheEndByLengthDoesNot) {
+TEST(Simulation, ASequenceThatEndsByAnEndIdCostsOneRowMore) {
   SimulationOptions options = Equal(1);
   const SimulationReport known = Simulate(options, Alike(3, 10, 20, 5));
   options.ends_known = false;

@@ -12,7 +12,7 @@ namespace {
 // A machine: a step takes 5 ms, 0.1 ms more for each decoding row and 0.4 ms for each prompt row.
 double Seconds(int decode, int prompt) { return 5e-3 + 1e-4 * decode + 4e-4 * prompt; }
 
-TEST(StepCost, GivesNoAnswerBeforeItHasSeenSteps) {
+TEST(StepCost, KnowsNothingAtFirst) {
   const StepCost cost(64);
   EXPECT_FALSE(cost.PromptRows(8, 8, 1.7));
   EXPECT_FALSE(cost.row_seconds());
@@ -35,7 +35,7 @@ TEST(StepCost, LearnsHowManyRowsFit) {
   EXPECT_NEAR(cost.row_seconds().value(), 4e-4, 1e-4);
 }
 
-TEST(StepCost, ABatchThatWasNotSeenIsReckonedFromASmallerOne) {
+TEST(StepCost, ABatchSizeNotSeenYetIsEstimatedFromASmallerOne) {
   StepCost cost(64);
   cost.Learn(0, 100, 1.0);  // 10 ms a row
   cost.Learn(4, 0, 1.0);
@@ -45,7 +45,7 @@ TEST(StepCost, ABatchThatWasNotSeenIsReckonedFromASmallerOne) {
   EXPECT_EQ(cost.PromptRows(1000, 1000, 2), cost.PromptRows(64, 64, 2));
 }
 
-TEST(StepCost, StreamsThatWillStartSoonCountAsDecoding) {
+TEST(StepCost, StreamsThatAreAboutToDecodeCountToo) {
   StepCost cost(64);
   cost.Learn(0, 100, 1.0);
   cost.Learn(1, 0, 1.0);
@@ -54,7 +54,7 @@ TEST(StepCost, StreamsThatWillStartSoonCountAsDecoding) {
   EXPECT_EQ(cost.PromptRows(33, 1, 1.5), cost.PromptRows(33, 33, 1.5)) << "never less than beside those who decode";
 }
 
-TEST(StepCost, OneStallIsNotBelieved) {
+TEST(StepCost, OneSlowStepChangesLittle) {
   StepCost cost(64);
   for (int i = 0; i < 50; ++i) cost.Learn(8, 0, Seconds(8, 0));
   cost.Learn(0, 100, Seconds(0, 100));
@@ -63,14 +63,14 @@ TEST(StepCost, OneStallIsNotBelieved) {
   EXPECT_LE(cost.PromptRows(8, 8, 2).value(), 2 * before);
 }
 
-TEST(StepCost, AtLeastOneRowGoesOn) {
+TEST(StepCost, APromptAlwaysGetsAtLeastOneRow) {
   StepCost cost(8);
   cost.Learn(1, 0, 1e-6);
   cost.Learn(0, 1, 100);
   EXPECT_EQ(cost.PromptRows(1, 1, 1.5), 1);
 }
 
-TEST(StepCost, ImpossibleTimesAreIgnored) {
+TEST(StepCost, TimesThatMakeNoSenseAreIgnored) {
   StepCost cost(8);
   cost.Learn(1, 0, 0);
   cost.Learn(1, 0, -1);
@@ -81,7 +81,7 @@ TEST(StepCost, ImpossibleTimesAreIgnored) {
   EXPECT_FALSE(cost.block_seconds());
 }
 
-TEST(StepCost, TimeOfCopyingABlock) {
+TEST(StepCost, LearnsWhatCopyingABlockTakes) {
   StepCost cost(8);
   cost.LearnCopies(4, 2e-3);
   EXPECT_NEAR(cost.block_seconds().value(), 5e-4, 1e-9);

@@ -55,7 +55,7 @@ TEST(Timeline, NamesAreEscaped) {
   EXPECT_EQ(trace["traceEvents"].back()["args"]["\""], -1);
 }
 
-TEST(Timeline, AMomentIsAnAsynchronousEventOfTheMaster) {
+TEST(Timeline, EventsOfTheMasterAreAsynchronousOnes) {
   const TimelineMoment moment{
       .edge = TimelineMoment::kBegin, .id = 7, .name = "request", .seconds = 2, .args = {{"prompt", 20}}};
   EXPECT_EQ(json::parse(TimelineEvent(moment, 1.5)),
@@ -63,7 +63,7 @@ TEST(Timeline, AMomentIsAnAsynchronousEventOfTheMaster) {
                             "args": {"prompt": 20}})"));
 }
 
-TEST(Timeline, NoEventsMakeAValidFile) { EXPECT_TRUE(json::parse(TimelineJson({}))["traceEvents"].empty()); }
+TEST(Timeline, WithoutEventsTheFileIsStillValid) { EXPECT_TRUE(json::parse(TimelineJson({}))["traceEvents"].empty()); }
 
 }  // namespace
 }  // namespace pangea

@@ -32,9 +32,9 @@ class Text {
   // Text as a client gave it. add_special: what the tokenizer adds (BOS, as its files say). Special tokens spelled out
   // in the text are recognised when parse_special. InvalidArgument: not UTF-8. OutOfRange: too long. Linear.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const;
-  // Messages (a JSON array of {role, content: string, …}) -> template -> ids. What spells a special token inside a message's
-  // content is encoded as plain text. InvalidArgument: no template, or the template refused (its own words). Bounded by
-  // fuel and size.
+  // Messages (a JSON array of {role, content: string, …}) -> template -> ids. What spells a special token inside a
+  // message's content is encoded as plain text. InvalidArgument: no template, or the template refused (its own words).
+  // Bounded by fuel and size.
   absl::StatusOr<std::vector<int32_t>> EncodeChat(std::string_view messages, const TemplateOptions& options) const;
   absl::StatusOr<std::string> RenderChat(std::string_view messages, const TemplateOptions& options) const;
   bool has_template() const;

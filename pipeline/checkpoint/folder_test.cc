@@ -1,4 +1,5 @@
-// Folders in the Hugging Face layout as they are found: by whose class saved, in what larger model, with what left over.
+// Folders in the Hugging Face layout as they are found: by whose class saved, in what larger model, with what left
+// over.
 #include "pipeline/checkpoint/folder.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
-// GGUF headers, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata and tensor directory.
+// GGUF headers, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata and tensor
+// directory.
 #pragma once
 #include <cstdint>
 #include <map>

@@ -15,7 +15,8 @@ std::string Name(int part, int parts) {
   return "m-0000" + std::to_string(part + 1) + "-of-0000" + std::to_string(parts) + ".gguf";
 }
 
-// TinyLlama with an output matrix of its own, its tensors dealt out: `last` of them to the last part, the others evenly.
+// TinyLlama with an output matrix of its own, its tensors dealt out: `last` of them to the last part, the others
+// evenly.
 std::vector<GgufFile> Split(int parts, size_t last) {
   GgufFile whole = TinyLlama();
   whole.Add("output.weight", {8, 4});

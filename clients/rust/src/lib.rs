@@ -1,5 +1,6 @@
 //! The line editor of `pangea chat` behind a C ABI; clients/line_editor.cc is its only caller. Lines are UTF-8 of any
-//! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and one backslash before Enter begin
+// ! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and one backslash before Enter
+// begin
 //! a new line. A panic is caught and reads as a failure.
 use std::ffi::c_void;
 use std::io::ErrorKind;

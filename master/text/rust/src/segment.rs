@@ -2,7 +2,8 @@
 use crate::boundary::{free_handle, guard, text, Buffer};
 use jieba_rs::Jieba;
 
-/// models@r1.3 tokenization_jieba.py: segments are joined by spaces, real spaces and newlines stand as U+2582 and U+2583.
+/// models@r1.3 tokenization_jieba.py: segments are joined by spaces, real spaces and newlines stand as U+2582 and
+/// U+2583.
 fn segment(jieba: &Jieba, input: &str) -> String {
     let mut out = String::with_capacity(input.len() * 2);
     for (index, token) in jieba.cut(input, true).iter().enumerate() {

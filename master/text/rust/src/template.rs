@@ -1,4 +1,5 @@
-//! Chat templates behind the C ABI, and the marks that keep a client's text from being taken for special tokens (chat.h).
+// ! Chat templates behind the C ABI, and the marks that keep a client's text from being taken for special tokens
+// (chat.h).
 use crate::boundary::{free_handle, guard, text, Buffer};
 use crate::jinja::value::Value;
 use crate::jinja::{budget, json, Dict, Fault, Res, Template};
@@ -129,8 +130,8 @@ impl Spellings {
         unsafe { (self.open_end)(self.tokens, text.as_ptr(), text.len()) > 0 }
     }
 
-    /// Where a mark belongs: after the first character of each spelling (but of those in `keep`), and behind an end that
-    /// begins one. What a template may trim does not keep a beginning from meeting its end.
+    /// Where a mark belongs: after the first character of each spelling (but of those in `keep`), and behind an end
+    /// that begins one. What a template may trim does not keep a beginning from meeting its end.
     fn mark(&self, text: &str, mark: char, keep: &BTreeSet<String>) -> Option<String> {
         let mut out = String::new();
         let mut done = 0;

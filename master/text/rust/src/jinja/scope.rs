@@ -10,8 +10,8 @@ pub struct Scope {
 }
 
 thread_local! {
-    // Scopes that a macro or a loop object holds on to, and namespaces. They may hold it in turn, so they are emptied at
-    // the end.
+    // Scopes that a macro or a loop object holds on to, and namespaces. They may hold it in turn, so they are emptied
+    // at the end.
     static HELD: RefCell<Vec<Rc<Scope>>> = const { RefCell::new(Vec::new()) };
     static NAMESPACES: RefCell<Vec<Rc<Object>>> = const { RefCell::new(Vec::new()) };
 }
