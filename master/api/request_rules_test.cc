@@ -286,10 +286,10 @@ TEST_F(RequestRulesTest, QueuePrefillAndDecodeTimesAreMeasured) {
 TEST_F(RequestRulesTest, ModelCardHasTheFieldsOfVllm) {
   server.deployment.model = "models/fake";
   server.context.sampling = MakeSamplingDefaults({}, {{"top_k", 20}}, kFakeVocab);
-  const Json list = Json::parse(GetReply({Route::kModels, ""}, server.context).body);
+  const Json list = Json::parse(GetReply(FindRoute("/v1/models"), server.context).body);
   ASSERT_EQ(list["data"].size(), 2u);
   EXPECT_EQ(list["data"][1]["id"], "also-fake");
-  const Json card = Json::parse(GetReply({Route::kModel, "fake"}, server.context).body);
+  const Json card = Json::parse(GetReply(FindRoute("/v1/models/fake"), server.context).body);
   EXPECT_EQ(card, list["data"][0]);
   EXPECT_EQ(card["root"], "models/fake");
   EXPECT_TRUE(card["parent"].is_null());
@@ -299,7 +299,7 @@ TEST_F(RequestRulesTest, ModelCardHasTheFieldsOfVllm) {
   EXPECT_EQ(card["permission"][0]["allow_fine_tuning"], false);
   EXPECT_EQ(card["sampling"]["top_k"], Json::parse(R"({"value":20.0,"from":"model"})"));
   EXPECT_EQ(card["sampling"]["temperature"], Json::parse(R"({"value":1.0,"from":"openai"})"));
-  const HttpReply missing = GetReply({Route::kModel, "fak"}, server.context);
+  const HttpReply missing = GetReply(FindRoute("/v1/models/fak"), server.context);
   EXPECT_EQ(missing.status, 404);
   EXPECT_NE(missing.body.find("'fake', 'also-fake'"), std::string::npos) << missing.body;
 }
