@@ -210,7 +210,7 @@ TEST_F(LoadTest, NamesByDefault) {
   EXPECT_EQ(LoadDeployment(Write("d.yaml", "model: a/b.gguf\nname: c\n"), {})->name, "c");
 }
 
-TEST_F(LoadTest, MoreNames) {
+TEST_F(LoadTest, AliasesOfTheModel) {
   EXPECT_EQ(ParseDeployment("model: m\nnames: [gpt-4o, \"a b\", 5]\n", "f")->names,
             (std::vector<std::string>{"gpt-4o", "a b", "5"}));
   EXPECT_EQ(ParseDeployment("model: m\nnames:\n  - a\n  - b\n", "f")->names, (std::vector<std::string>{"a", "b"}));
@@ -256,7 +256,7 @@ TEST_F(LoadTest, AGgufFileUnderAnyName) {
   EXPECT_FALSE(LoadDeployment(Write("short", "GGU"), {}).ok());
 }
 
-TEST_F(LoadTest, TargetsThatAreNone) {
+TEST_F(LoadTest, InvalidTargetsAreRefused) {
   EXPECT_NE(Error(LoadDeployment((path_ / "none.yaml").string(), {})).find("no such file"), std::string::npos);
   EXPECT_NE(Error(LoadDeployment(Write("x.txt", "model: m"), {})).find("expected a deployment file"),
             std::string::npos);

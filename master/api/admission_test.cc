@@ -45,7 +45,7 @@ class AdmissionTest : public DoorsTest {
   KeyRing keys;
 };
 
-TEST_F(AdmissionTest, AWrongKeyIsToldBeforeTheBodyIsSent) {
+TEST_F(AdmissionTest, WrongKeyIsRefusedBeforeTheBodyIsSent) {
   UseKeys();
   Open();
   for (const char* headers : {"", "Authorization: Bearer abd\r\n", "Authorization: Basic abc\r\n"}) {
@@ -77,7 +77,7 @@ TEST_F(AdmissionTest, TheKeyReachesTheEngineWithItsWeight) {
   EXPECT_EQ(server.fake.submitted.size(), 2u);
 }
 
-TEST_F(AdmissionTest, WhatTellsOfTheServerIsOpen) {
+TEST_F(AdmissionTest, HealthVersionAndMetricsNeedNoKey) {
   UseKeys();
   Open();
   const auto get = [&](const std::string& path, const std::string& headers = "") {
@@ -93,7 +93,7 @@ TEST_F(AdmissionTest, WhatTellsOfTheServerIsOpen) {
   EXPECT_EQ(Call(Post("/tokenize", R"({"prompt":"ab"})", kAlice)).status, 200);
 }
 
-TEST_F(AdmissionTest, AFullQueueIsToldBeforeTheBodyIsSent) {
+TEST_F(AdmissionTest, FullQueueIsRefusedBeforeTheBodyIsSent) {
   server.deployment.limits.queue = 8;
   Open();
   Answering("canary");
@@ -112,7 +112,7 @@ TEST_F(AdmissionTest, AFullQueueIsToldBeforeTheBodyIsSent) {
   Canary();
 }
 
-TEST_F(AdmissionTest, ManyPromptsTakeTheLastPlaceInTheQueue) {
+TEST_F(AdmissionTest, RequestWithManyPromptsTakesOnePlaceInTheQueue) {
   server.deployment.limits.queue = 1;
   Open();
   int refused = 0;
@@ -157,7 +157,7 @@ TEST_F(AdmissionTest, ALimitOfRequestsUnderOneKey) {
   EXPECT_EQ(Call(Post(kChat, ChatBody(), kAlice)).status, 200);
 }
 
-TEST_F(AdmissionTest, BodiesAreHeldAgainstABudgetUntilTheirRequestsEnd) {
+TEST_F(AdmissionTest, BodiesCountAgainstTheBudgetUntilTheirRequestsEnd) {
   server.deployment.limits.bodies = server.deployment.limits.body = 10000;
   Open();
   const std::string large = ChatBody({{"user", std::string(6000, 'x')}});

@@ -193,7 +193,7 @@ TEST_F(CheckedTest, UnknownModelIsNotFound) {
   }
 }
 
-TEST_F(CheckedTest, AcceptsWhatAsksForNothing) {
+TEST_F(CheckedTest, NullAndNeutralValuesAreAccepted) {
   for (
       const char* body :
       {R"({"temperature":null,"max_tokens":null,"n":null,"stop":null,"logit_bias":null,"seed":null,"stream":null,"top_p":null,"stop_token_ids":null})",

@@ -8,7 +8,7 @@
 namespace pangea {
 namespace {
 
-TEST_F(CheckedTest, WhatAChatBecomes) {
+TEST_F(CheckedTest, FieldsOfAChatRequest) {
   const auto r = Chat(
       R"({"messages":[{"role":"developer","content":"d"},{"role":"user","name":"bob","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
     "temperature":0.5,"top_p":0.25,"top_k":7,"min_p":0.125,"seed":-2,"stop":"x","stop_token_ids":[9,5,9],"n":3,"logprobs":true,"top_logprobs":4,"logit_bias":{"9":-100,"3":1.5},
@@ -123,7 +123,7 @@ TEST_F(CheckedTest, SeedMinusOneDrawsANewOne) {
   EXPECT_EQ(Chat(R"({"seed":-3})")->sampling.seed, Chat(R"({"seed":-3})")->sampling.seed);
 }
 
-TEST_F(CheckedTest, TopPOfNothingKeepsTheBestIdAlone) {
+TEST_F(CheckedTest, TopPZeroKeepsTheBestTokenAlone) {
   for (const char* body : {R"({"top_p":0})", R"({"top_p":0.0})", R"({"top_p":1e-320})"}) {
     const auto r = Chat(body);
     ASSERT_TRUE(r.ok()) << body << r.status();
@@ -149,7 +149,7 @@ TEST_F(CheckedTest, AStopStringThatIsASpecialTokenStopsAtItsId) {
     EXPECT_EQ(Chat(Json{{"stop", stop}}.dump())->stop_ids, std::vector<int32_t>{kFakeEnd}) << stop;
 }
 
-TEST_F(CheckedTest, TheModelNeedNotBeNamed) {
+TEST_F(CheckedTest, ModelMayBeLeftOut) {
   for (const char* body : {R"({"model":null})", R"({"model":""})", R"({"model":"fake"})"}) {
     ASSERT_TRUE(Chat(body).ok()) << body;
     EXPECT_EQ(Chat(body)->model, "fake");
@@ -163,7 +163,7 @@ TEST_F(CheckedTest, TheModelNeedNotBeNamed) {
             "the model 'gpt-4o' does not exist; this server serves 'fake'");
 }
 
-TEST_F(CheckedTest, SaltsAreToldApart) {
+TEST_F(CheckedTest, DifferentCacheSaltsHaveDifferentDigests) {
   EXPECT_EQ(Chat("{}")->cache_salt, CacheSalt());
   EXPECT_EQ(Chat(R"({"cache_salt":null})")->cache_salt, CacheSalt());
   const auto salt = Chat(R"({"cache_salt":"alice"})")->cache_salt;
@@ -175,7 +175,7 @@ TEST_F(CheckedTest, SaltsAreToldApart) {
   EXPECT_EQ(Param(Chat(Json{{"cache_salt", std::string(1025, 'x')}}.dump())), "cache_salt");
 }
 
-TEST_F(CheckedTest, WhatARequestLeavesOpen) {
+TEST_F(CheckedTest, ParametersNotGivenComeFromTheDefaults) {
   Deployment::Sampling set;
   server.context.sampling =
       MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}, {"top_p", 0.95}, {"min_p", 0.25}}, kFakeVocab);

@@ -8,7 +8,7 @@
 namespace pangea {
 namespace {
 
-TEST_F(DoorsTest, Gets) {
+TEST_F(DoorsTest, GetRoutes) {
   Open();
   EXPECT_EQ(Call("GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n").json()["data"][0]["id"], "fake");
   EXPECT_EQ(Call("GET /v1/models/fake HTTP/1.1\r\nHost: x\r\n\r\n").json()["object"], "model");
@@ -91,7 +91,7 @@ TEST_F(DoorsTest, Stream) {
 
 // What is inside a string of JSON is written by hand for streams: against the library, over every byte and awkward
 // texts.
-TEST(JsonText, AsTheLibraryWritesIt) {
+TEST(JsonText, StringsAreEscapedAsTheJsonLibraryDoes) {
   std::vector<std::string> texts = {"",     "plain",     "\"",        "a\\b", "\u00e9\u4e2d\U0001f600",
                                     "\xff", "a\xe4\xb8", "</script>", "\x7f", "caf\xc3"};
   for (int c = 0; c < 256; ++c) texts.push_back(std::string("x") + static_cast<char>(c));
@@ -340,7 +340,7 @@ TEST_F(DoorsTest, ConnectionLimit) {
   b.Send("GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(TakeReply(a).status, 200);
   EXPECT_EQ(TakeReply(b).status, 200);
-  // Whoever looks after the server is heard, once a connection; nobody else is.
+  // Beyond the limit, health checks and /metrics are still answered, one a connection; everything else is refused.
   for (const char* path : {"/metrics", "/health", "/health/live", "/health/ready"}) {
     const Reply reply = Call(absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\n\r\n"));
     EXPECT_EQ(reply.status, 200) << path;
@@ -368,7 +368,7 @@ TEST_F(DoorsTest, ConnectionLimit) {
       << page.body;
 }
 
-TEST_F(DoorsTest, StatesAndRefusals) {
+TEST_F(DoorsTest, LoadingAndFullServersRefuse) {
   server.context.health = Health::kLoading;
   Open();
   const Reply loading = Call(Post(kChat, ChatBody()));

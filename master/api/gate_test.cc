@@ -35,7 +35,7 @@ TEST(Identify, WithKeysOnlyTheirHolders) {
   }
 }
 
-TEST(Bytes, AreGivenBack) {
+TEST(Bytes, ReservedBytesAreGivenBack) {
   ByteBudget budget(100);
   {
     ByteShare a(&budget);
@@ -55,7 +55,7 @@ TEST(Bytes, AreGivenBack) {
   EXPECT_EQ(budget.used(), 0u);
 }
 
-TEST(Drain, SaysHowLongAQueueTakes) {
+TEST(Drain, RetryAfterFollowsHowFastRequestsLeave) {
   DrainRate rate;
   EXPECT_EQ(rate.SecondsFor(1000), 1) << "nothing is known yet";
   double now = 100;

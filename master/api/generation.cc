@@ -151,7 +151,12 @@ absl::StatusOr<std::vector<PromptTokens>> EncodePrompts(const CheckedRequest& re
 
 Generation::Generation(CheckedRequest request, std::vector<PromptTokens> prompts, const ApiContext& context,
                        uint64_t first_id, Clock::time_point arrival)
-    : request_(std::move(request)), context_(context), first_id_(first_id), id_(NewId(request_.chat)), born_(arrival) {
+    : request_(std::move(request)),
+      matcher_(request_.stops),
+      context_(context),
+      first_id_(first_id),
+      id_(NewId(request_.chat)),
+      born_(arrival) {
   created_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   for (PromptTokens& tokens : prompts) {
@@ -191,7 +196,7 @@ void Generation::PrepareEcho(Prompt& prompt) {
 }
 
 Generation::Choice Generation::MakeChoice(int prompt, int choice) const {
-  Choice made{prompt, choice, Detokenizer(*context_.text, request_.skip_special_tokens), StopMatcher(request_.stops)};
+  Choice made{prompt, choice, Detokenizer(*context_.text, request_.skip_special_tokens), matcher_};
   const auto& ids = prompts_[prompt].tokens.ids;
   // The same ids with and without echo, so that the generated text is the same too.
   const size_t begin = ids.size() > kContextIds ? ids.size() - kContextIds : 0;

@@ -139,6 +139,7 @@ class Generation {
   bool KeepsTokens() const { return request_.sampling.top_logprobs >= 0 || request_.return_token_ids; }
 
   const CheckedRequest request_;
+  const StopMatcher matcher_;  // copied for every choice: the copies share what many long stop strings make large
   const ApiContext& context_;
   const uint64_t first_id_;
   std::string id_;

@@ -13,7 +13,7 @@ namespace {
 
 std::vector<Sample> PromptSamples(const Output& output) { return {output.samples.begin(), output.samples.end()}; }
 
-TEST_F(GenerationTest, WhatTheEngineIsAsked) {
+TEST_F(GenerationTest, FieldsOfTheEnginesRequest) {
   auto g = Completion({{"prompt", {"ab", "c"}},
                        {"n", 2},
                        {"seed", 5},
@@ -102,7 +102,7 @@ uint64_t CountOf(const Histogram& histogram) {
   return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
 }
 
-TEST_F(GenerationTest, WhatIsCounted) {
+TEST_F(GenerationTest, MetricsOfARequest) {
   using std::chrono::milliseconds;
   auto g = Completion({{"prompt", "ab"}, {"n", 2}, {"max_tokens", 9}});
   ASSERT_TRUE(g);
@@ -160,7 +160,7 @@ TEST_F(GenerationTest, AFailureCountsItsChoicesAndTheLimitThatItCameFrom) {
   EXPECT_EQ(Finished(server.context.metrics, "abort"), 0u);
 }
 
-TEST_F(GenerationTest, CharactersAreNotSplit) {
+TEST_F(GenerationTest, PiecesNeverSplitACharacter) {
   auto g = Completion({});
   const std::string text = "\xF0\x9F\x98\x80!";
   std::string got;
@@ -218,7 +218,7 @@ TEST_F(GenerationTest, StopStringInsideOneToken) {
   EXPECT_EQ(g->completion_tokens(), 2);
 }
 
-TEST_F(GenerationTest, HeldBackTextComesOutAtTheEnd) {
+TEST_F(GenerationTest, TextHeldBackForAStopStringIsSentAtTheEnd) {
   auto g = Completion({{"stop", "STOP"}});
   g->OnOutput(Ids(10, 0, "a STO", FinishReason::kLength));
   const Json answer = Collect(*g);
@@ -337,7 +337,7 @@ TEST_F(GenerationTest, ErrorsEndTheWholeRequest) {
   EXPECT_EQ(server.fake.cancelled, (std::set<uint64_t>{10, 11}));
 }
 
-TEST_F(GenerationTest, GoingAwayCancelsWhatRuns) {
+TEST_F(GenerationTest, DestroyingAGenerationCancelsItsRequests) {
   auto g = Completion({{"prompt", {"p", "q"}}});
   g->OnOutput(Ids(10, 0, "a", FinishReason::kLength));
   g.reset();
@@ -370,7 +370,7 @@ TEST_F(GenerationTest, PiecesAreBounded) {
 }
 
 // Streamed chunks put together are the unary answer, whatever was pulled when.
-TEST_F(GenerationTest, PullingLateOrEarlyGivesTheSame) {
+TEST_F(GenerationTest, TextIsTheSameHoweverOftenThePiecesAreRead) {
   Json first;
   for (int every = 1; every < 8; ++every) {
     auto g = Completion({{"n", 2}, {"logprobs", 1}, {"stop", "!"}});

@@ -57,7 +57,7 @@ TEST_F(GrpcTest, UnaryAndStream) {
   EXPECT_EQ(usage, 5);
 }
 
-TEST_F(GrpcTest, ErrorsAreRestsOwn) {
+TEST_F(GrpcTest, ErrorsAreTheSameAsOverRest) {
   Connect();
   const auto same = [&](v1::ChatCompletionRequest request, const Json& change, grpc::StatusCode code) {
     grpc::ClientContext context;
@@ -105,7 +105,7 @@ TEST_F(GrpcTest, DeadlineAndCancellationReachTheEngine) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-TEST_F(GrpcTest, HealthIsTheStateOfThisMoment) {
+TEST_F(GrpcTest, HealthFollowsTheStateOfTheServer) {
   server.context.health = Health::kLoading;
   Connect();
   auto health = grpc::health::v1::Health::NewStub(channel);
@@ -174,7 +174,7 @@ TEST_F(GrpcTest, PingsDoNotEndASilentCall) {
   EXPECT_EQ(response.choices(0).message().content(), "late");
 }
 
-TEST_F(GrpcTest, AllAddressesMayBeAStar) {
+TEST_F(GrpcTest, StarListensOnEveryAddress) {
   server.deployment.grpc.listen = "*:0";
   Connect();
   Answering("hello");

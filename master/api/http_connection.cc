@@ -226,7 +226,6 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
   TakeHead(parser, request);
   request->keep_alive = parser.http.is_done() && parser.http.keep_alive();
   if (auto answer = Knock(request)) co_return Fault(*std::move(answer));
-  if (request->content_length.value_or(0) > limits().body) co_return Fault(BodyTooLarge(), "body");
   parser.http.body_limit(limits().body);
   // In HTTP/1.0 there are no interim answers: its clients would take one for the answer (RFC 9110, 10.1.1).
   const std::string expect = String(parser.http.get()[http::field::expect]);

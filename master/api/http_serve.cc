@@ -114,6 +114,10 @@ std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) {
   if (!request->content_encoding.empty() && !SameName(request->content_encoding, "identity"))
     return HttpErrorReply(415, "compressed bodies are not accepted");
   if (!IsJson(request->content_type)) return HttpErrorReply(415, "the content type must be application/json");
+  if (request->content_length.value_or(0) > limits().body) {
+    context.metrics.rejected.Add("body");
+    return BodyTooLarge();
+  }
   Service& service = *shared_->service;
   const bool generates = match.route == Route::kChat || match.route == Route::kCompletion;
   if (auto s = service.Room(request->caller, generates); !s.ok()) return ErrorReply(s);

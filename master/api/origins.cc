@@ -38,11 +38,21 @@ bool IsLoopback(const std::string& host) {
   return host.size() >= kName.size() && SameName(std::string_view(host).substr(host.size() - kName.size()), kName);
 }
 
+// A browser leaves out the port that goes without saying; who writes a list may not.
+std::string_view WithoutStandardPort(std::string_view origin) {
+  for (const auto& [scheme, port] :
+       {std::pair<std::string_view, std::string_view>{"http://", ":80"}, {"https://", ":443"}}) {
+    if (origin.starts_with(scheme) && origin.ends_with(port)) origin.remove_suffix(port.size());
+  }
+  return origin;
+}
+
 }  // namespace
 
 bool IsListedOrigin(const std::vector<std::string>& listed, std::string_view origin) {
-  return std::any_of(listed.begin(), listed.end(),
-                     [&](const std::string& one) { return one == "*" || SameName(one, origin); });
+  return std::any_of(listed.begin(), listed.end(), [&](const std::string& one) {
+    return one == "*" || SameName(WithoutStandardPort(one), WithoutStandardPort(origin));
+  });
 }
 
 bool IsHomeOrigin(std::string_view origin, std::string_view host, const HostPort& listen) {

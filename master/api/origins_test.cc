@@ -5,10 +5,15 @@
 namespace pangea {
 namespace {
 
-TEST(Origins, ThoseThatAreNamed) {
+TEST(Origins, ListedOriginsAreAllowed) {
   EXPECT_TRUE(IsListedOrigin({"https://a.example", "http://b:3000"}, "http://b:3000"));
   EXPECT_TRUE(IsListedOrigin({"https://A.example"}, "https://a.EXAMPLE"));
   EXPECT_TRUE(IsListedOrigin({"*"}, "https://anything"));
+  // Browsers leave a standard port out.
+  EXPECT_TRUE(IsListedOrigin({"https://a.example:443"}, "https://a.example"));
+  EXPECT_TRUE(IsListedOrigin({"http://[fd00::80]:80"}, "http://[fd00::80]"));
+  EXPECT_FALSE(IsListedOrigin({"https://a.example:80"}, "https://a.example"));
+  EXPECT_FALSE(IsListedOrigin({"http://a.example:8080"}, "http://a.example:80"));
   EXPECT_TRUE(IsListedOrigin({"null"}, "null"));
   for (const char* other :
        {"http://a.example", "https://a.example:8443", "https://a.example.org", "https://xa.example", "null"})

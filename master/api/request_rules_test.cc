@@ -1,4 +1,7 @@
 // What the parameters of a request mean for its answer.
+#include <malloc.h>
+
+#include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
 #include "master/api/generation_fixture.h"
 #include "master/api/rest.h"
@@ -70,6 +73,25 @@ TEST_F(RequestRulesTest, AStopStringThatIsASpecialTokenEndsTheTextBeforeIt) {
   }
 }
 
+// The tables of a matcher are some ten megabytes here: one for each choice would let a small request take gigabytes.
+TEST_F(RequestRulesTest, ChoicesShareTheTablesOfTheirStopStrings) {
+  std::vector<std::string> stops;
+  for (int i = 0; i < 256; ++i) stops.push_back(absl::StrCat(i, std::string(1000, 'x')));
+  const auto used = [] {
+    const struct mallinfo2 heap = mallinfo2();
+    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
+  };
+  const int64_t before = used();
+  auto g = Completion({{"prompt", {"a", "b", "c", "d"}}, {"n", 16}, {"stop", stops}});
+  ASSERT_TRUE(g) << status;
+  EXPECT_LT(used() - before, 100 << 20);
+  // What one choice has seen of a stop string is its own.
+  g->OnOutput(Ids(10, 0, "7" + std::string(900, 'x')));
+  g->OnOutput(Ids(10, 1, std::string(200, 'x')));
+  g->OnOutput(Ids(10, 0, std::string(200, 'x')));
+  EXPECT_EQ(server.fake.finished, (std::vector<FakeEngine::Finished>{{10, 0, 1001}}));
+}
+
 TEST_F(RequestRulesTest, OffsetsOfAnEchoIndexTheReturnedText) {
   const auto offsets = [&](const Json& change, const std::vector<int32_t>& ids) {
     Json all = {{"echo", true}, {"logprobs", 0}, {"max_tokens", 1}};
@@ -139,7 +161,7 @@ TEST_F(RequestRulesTest, AnOverflowIsToldInTheWordsThatClientsKnow) {
                          "most 5 in the prompt (limits.max_prompt_tokens). "));
 }
 
-TEST_F(RequestRulesTest, TokensOfARequestThatDoesNotSayHowMany) {
+TEST_F(RequestRulesTest, DefaultOfMaxTokens) {
   const auto tokens = [](const std::unique_ptr<Generation>& g) { return g->Sequences()[0].max_tokens; };
   server.context.sampling = MakeSamplingDefaults({}, {{"max_tokens", 40}}, kFakeVocab);
   EXPECT_EQ(tokens(Chat({})), 40);
@@ -233,7 +255,7 @@ TEST_F(RequestRulesTest, TheAnswerNamesTheModelAsItWasAskedFor) {
 
 double SumOf(const Histogram& histogram) { return histogram.values().sum; }
 
-TEST_F(RequestRulesTest, WhereARequestsTimeWent) {
+TEST_F(RequestRulesTest, QueuePrefillAndDecodeTimesAreMeasured) {
   using std::chrono::milliseconds;
   auto g = Completion({{"n", 2}, {"max_tokens", 9}});
   const auto born = g->born();
@@ -261,7 +283,7 @@ TEST_F(RequestRulesTest, WhereARequestsTimeWent) {
   EXPECT_NEAR(SumOf(metrics.inference_time), 1.3, 1e-6);
 }
 
-TEST_F(RequestRulesTest, TheModelCardIsVllms) {
+TEST_F(RequestRulesTest, ModelCardHasTheFieldsOfVllm) {
   server.deployment.model = "models/fake";
   server.context.sampling = MakeSamplingDefaults({}, {{"top_k", 20}}, kFakeVocab);
   const Json list = Json::parse(GetReply(FindRoute("/v1/models"), server.context).body);

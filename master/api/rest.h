@@ -53,7 +53,7 @@ struct RouteMatch {
 RouteMatch FindRoute(std::string_view path);  // slashes at its end say nothing
 // 404 of a path that is no route, naming the route that was likely meant, or all.
 HttpReply NoSuchPath(const std::string& path);
-bool NeedsKey(Route route);  // where API keys are used: all but what tells of the server itself
+bool NeedsKey(Route route);  // with keys.file: every route but health, version and metrics
 
 HttpReply ErrorReply(const absl::Status& status);
 // What only HTTP can get wrong: 404 of a path, 405, 413, 415, ….

@@ -38,7 +38,7 @@ TEST(Keys, FindsByTheSecretsHash) {
   for (const char* wrong : {"ab", "abcd", "ABC", "alice", kAbc}) EXPECT_EQ(ring.Find(wrong), nullptr) << wrong;
 }
 
-TEST(Keys, EveryFaultAtOnceWithItsLineAndWithoutTheLinesWords) {
+TEST(Keys, FaultsNameTheirLineButNeverRepeatItsText) {
   const std::string text =
       absl::StrCat(kAbc, " alice\n", "sk-pangea-hunter2 carol\n", kEmpty, "\n", kEmpty, " bad/name\n", kEmpty,
                    " bob 0\n", kEmpty, " bob nan\n", kEmpty, " bob 1 2\n", kAbc, " alice 1\n", "sha256:12 dave");

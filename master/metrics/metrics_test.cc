@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kBounds[] = {0.1, 1, 2.5};
 
-TEST(MetricsPage, EveryKindReadsAsTheFormatWantsIt) {
+TEST(MetricsPage, EveryKindFollowsTheExpositionFormat) {
   Counter counter({"a_total", "Things, counted."});
   counter.Add(3);
   LabelledCounter labelled({"b_total", "By kind."}, "kind", {"x", "y"});
@@ -62,13 +62,13 @@ TEST(MetricsPage, WhatTheFormatCannotHoldIsEscaped) {
   EXPECT_EQ(page.Take(), "# HELP a back\\\\slash\\nline\n# TYPE a gauge\na{name=\"C:\\\\x \\\"y\\\"\\nz é\"} 1\n");
 }
 
-TEST(MetricsPage, NumbersThatAreNone) {
+TEST(MetricsPage, NanAndInfinity) {
   MetricsPage page(std::nullopt);
   page.AddGauge({"a", "b"}, {{NAN}, {INFINITY}, {-INFINITY}, {18446744073709551615.0}});
   EXPECT_EQ(page.Take(), "# HELP a b\n# TYPE a gauge\na NaN\na +Inf\na -Inf\na 18446744073709551616\n");
 }
 
-TEST(MetricsPage, VllmsNamesStandBesideOursWhenAskedFor) {
+TEST(MetricsPage, VllmNamesAreAddedWhenAskedFor) {
   Counter counter({"a_total", "A.", {"vllm:a_total"}});
   Histogram histogram({"c", "C.", {"vllm:c"}}, std::span(kBounds).first(1));
   for (const bool asked : {false, true}) {

@@ -39,7 +39,7 @@ int Spans(const json& events) {
   return std::count_if(events.begin(), events.end(), [](const json& event) { return event["ph"] == "X"; });
 }
 
-TEST(TimelineFile, WhatThreadsAddIsOneArray) {
+TEST(TimelineFile, EventsOfSeveralThreadsMakeOneArray) {
   const std::string path = Path("threads");
   {
     auto file = TimelineFile::Open(path, 64 << 20, 100);
@@ -65,7 +65,7 @@ TEST(TimelineFile, WhatThreadsAddIsOneArray) {
   unlink(path.c_str());
 }
 
-TEST(TimelineFile, ItEndsAtItsSize) {
+TEST(TimelineFile, StopsAtItsSizeLimit) {
   const std::string path = Path("size");
   constexpr uint64_t kMost = 100'000;
   {
@@ -82,7 +82,7 @@ TEST(TimelineFile, ItEndsAtItsSize) {
 }
 
 // The file of a process that was killed is a prefix of whole events.
-TEST(TimelineFile, AKilledProcessLeavesAllButTheBracket) {
+TEST(TimelineFile, AKilledProcessLeavesAReadableFile) {
   const std::string path = Path("killed");
   const pid_t child = fork();
   if (child == 0) {

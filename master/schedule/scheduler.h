@@ -135,8 +135,7 @@ class Scheduler {
   BlockPool pool_;
   PrefixIndex index_;
   std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
-  std::vector<bool>
-      distrusted_;  // [block]: a sequence that failed had it, and nobody has taken it as a fresh one since
+  std::vector<bool> distrusted_;        // [block]: a sequence that failed had it, and nobody has taken it afresh since
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;

@@ -11,13 +11,11 @@ class StepCost {
  public:
   explicit StepCost(int max_sequences) : decode_(max_sequences + 1, 0) {}
 
-  // A step of so many decoding rows and prompt rows, that copied so many blocks in copy_seconds (of its seconds), took
-  // so long.
-  void Learn(int decode_rows, int prompt_rows, double seconds);
-  void LearnCopies(int blocks, double seconds);
-  // Prompt rows that may go beside decode_rows (> 0) so that the step takes about `slowdown` times one that decodes
-  // `soon` rows
-  // (>= decode_rows: as many as will decode once the prompts are read); at least 1. nullopt: not known yet.
+  void Learn(int decode_rows, int prompt_rows, double seconds);  // a step of so many rows took so long
+  void LearnCopies(int blocks, double seconds);                  // copying so many blocks took so long
+  // Prompt rows that may go beside decode_rows (> 0) so that the step takes about `slowdown` times as long as one that
+  // decodes `soon` rows (>= decode_rows: as many as will decode once the prompts are read); at least 1. nullopt: not
+  // known yet.
   std::optional<int> PromptRows(int decode_rows, int soon, double slowdown) const;
   std::optional<double> row_seconds() const;    // of one prompt row
   std::optional<double> block_seconds() const;  // of copying one block
