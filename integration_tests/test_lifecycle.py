@@ -81,7 +81,7 @@ def test_a_signal_under_load_lets_requests_finish(sig):
         streams = slow_streams(s, 4)
         assert s.stop(sig) == 0, s.log[-2000:]
         for stream in streams:
-            stream.join(10)
+            stream.join(30)
             assert stream.finish == "length" and stream.done, (stream.error, stream.finish)
         assert s.leftovers() == []
 
@@ -94,7 +94,7 @@ def test_a_signal_to_the_whole_process_group(sig):
         os.killpg(s.proc.pid, sig)
         assert s.wait() == 0, s.log[-2000:]
         for stream in streams:
-            stream.join(10)
+            stream.join(30)
             assert stream.finish == "length" and stream.done, (stream.error, stream.finish)
         assert s.leftovers() == []
 

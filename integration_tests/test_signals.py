@@ -34,10 +34,10 @@ def test_a_closed_terminal_ends_serving_in_order(whole_group):
         streams = slow_streams(s, 2)
         for _ in range(2):  # the shell and the kernel may both say it: that is not "once more to stop now"
             os.killpg(s.proc.pid, signal.SIGHUP) if whole_group else s.proc.send_signal(signal.SIGHUP)
-            assert until(lambda: "draining" in s.log, 10)
+            assert until(lambda: "draining" in s.log, 60)
         assert s.wait() == 0, s.log[-2000:]
         for stream in streams:
-            stream.join(10)
+            stream.join(30)
             assert stream.finish == "length" and stream.done, (stream.error, stream.finish)
         assert "stopping now" not in s.log and s.leftovers() == []
 
@@ -59,7 +59,7 @@ LIMITED = ("bash", "-c", 'ulimit -f "$0" && exec "$@"')  # the argument before t
 
 def test_a_log_that_has_reached_its_limit():
     with serve(STORIES, "--set", "log=debug", prefix=(*LIMITED, "1")) as s:
-        assert until(lambda: len(s.log) == 1024, 10), "the log is not full: the test shows nothing"
+        assert until(lambda: len(s.log) == 1024, 60), "the log is not full: the test shows nothing"
         for _ in range(3):
             assert s.complete(prompt=[1], max_tokens=20, ignore_eos=True)[1]["completion_tokens"] == 20
         assert s.call("GET", "/health")[0] == 200 and s.agents()
@@ -71,7 +71,7 @@ def test_a_timeline_that_has_reached_its_limit(tmp_path):
     with serve(STORIES, "--timeline", str(path), prefix=(*LIMITED, "16")) as s:
         for _ in range(3):
             assert s.complete(prompt=[1], max_tokens=100, ignore_eos=True)[1]["completion_tokens"] == 100
-        assert until(lambda: "File too large" in s.log, 10), s.log[-2000:]
+        assert until(lambda: "File too large" in s.log, 60), s.log[-2000:]
         assert path.stat().st_size <= 16 * 1024
         assert s.complete(prompt=[1], max_tokens=20, ignore_eos=True)[1]["completion_tokens"] == 20
 

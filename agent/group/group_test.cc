@@ -180,7 +180,7 @@ TEST_P(PeersTest, AbortWakesEverybodyAndLaterCallsFailToo) {
     EXPECT_EQ(group.Send((group.stage() + 1) % stages(), mine).ok(), false);
   });
   aborter.join();
-  EXPECT_LT(steady_clock::now() - start, std::chrono::seconds(10));
+  EXPECT_LT(steady_clock::now() - start, std::chrono::seconds(30));
   const std::vector<size_t> sizes(ranks(), 8);
   Bytes mine(8), all(8 * ranks());
   EXPECT_EQ(groups[0]->AllGather(mine, sizes, all), absl::UnavailableError("agent 3 died"));
@@ -195,20 +195,22 @@ TEST_P(PeersTest, AnAbortedWaitReturnsTheReason) {
   });
   while (groups[0]->collectives() == 0) std::this_thread::yield();
   groups[0]->Abort(absl::CancelledError("told to stop"));
-  ASSERT_EQ(result.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  ASSERT_EQ(result.wait_for(std::chrono::seconds(30)), std::future_status::ready);
   EXPECT_EQ(result.get(), absl::CancelledError("told to stop"));
 }
 
 TEST_P(PeersTest, TimeLimitNamesWhoIsMissing) {
-  auto groups = Make(absl::Milliseconds(300));
+  // The limit holds for forming the group too, and connections take their time on a busy machine.
+  const auto limit = std::chrono::milliseconds(GetParam().kind == "gloo" ? 3000 : 300);
+  auto groups = Make(absl::FromChrono(limit));
   const auto start = steady_clock::now();
   const std::vector<size_t> sizes(ranks(), 8);
   Bytes mine(8), all(8 * ranks());
   const absl::Status status = ranks() > 1 ? groups[0]->AllGather(mine, sizes, all) : groups[0]->Receive(1, mine);
   const auto took = steady_clock::now() - start;
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
-  EXPECT_GE(took, std::chrono::milliseconds(290));
-  EXPECT_LT(took, std::chrono::seconds(10));
+  EXPECT_GE(took, limit - std::chrono::milliseconds(10));
+  EXPECT_LT(took, std::chrono::seconds(60));
   const std::string text(status.message());
   EXPECT_NE(text.find("stage 0 rank 0"), std::string::npos) << text;
   EXPECT_NE(text.find("collective 1"), std::string::npos) << text;
@@ -216,7 +218,7 @@ TEST_P(PeersTest, TimeLimitNamesWhoIsMissing) {
 }
 
 TEST_P(GroupTest, AGroupIsDeadAfterWrongArguments) {
-  auto groups = Make(absl::Seconds(1));
+  auto groups = Make();
   Bytes mine(8), all(8 * ranks());
   EXPECT_EQ(groups[0]->AllGather(mine, std::vector<size_t>(ranks() + 1, 8), all).code(),
             absl::StatusCode::kInvalidArgument);
