@@ -150,10 +150,12 @@ TEST_F(CheckedTest, AStopStringThatIsASpecialTokenStopsAtItsId) {
 }
 
 TEST_F(CheckedTest, ModelMayBeLeftOut) {
-  for (const char* body : {R"({"model":null})", R"({"model":""})", R"({"model":"fake"})"}) {
-    ASSERT_TRUE(Chat(body).ok()) << body;
-    EXPECT_EQ(Chat(body)->model, "fake");
-    EXPECT_EQ(Completion(body)->model, "fake");
+  EXPECT_EQ(Run<v1::ChatCompletionRequest>(R"({"messages":[{"role":"user","content":"hi"}]})")->model, "fake");
+  EXPECT_EQ(Run<v1::CompletionRequest>(R"({"prompt":"hi"})")->model, "fake");
+  EXPECT_EQ(Chat(R"({"model":"fake"})")->model, "fake");
+  for (const char* body : {R"({"model":null})", R"({"model":""})"}) {
+    EXPECT_EQ(Param(Chat(body)), "model") << body;
+    EXPECT_EQ(Param(Completion(body)), "model") << body;
   }
   EXPECT_EQ(Chat(R"({"model":"also-fake"})")->model, "also-fake");
   EXPECT_EQ(std::string(Chat(R"({"model":"fke"})").status().message()),

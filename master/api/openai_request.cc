@@ -213,6 +213,9 @@ absl::Status ParseChecked(std::string_view body, const JsonLimits& limits, pb::M
   if (json.is_discarded()) return absl::InvalidArgumentError("the body is not valid JSON: a number is out of range");
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", TypeName(json)));
+  // Left out it is the served one; null or "" is a client that means to name one and does not know it.
+  if (const auto model = json.find("model"); model != json.end() && (model->is_null() || *model == ""))
+    return BadParam("model", "'model' must be the name of a model, or left out");
   if (auto s = TakeTemplateArguments(body, &json, message); !s.ok()) return s;
   return Filler(ignored).Fill(json, "", message);
 }
