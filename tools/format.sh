@@ -14,7 +14,8 @@ python_venv build/venv integration_tests/requirements.txt
 mapfile -t cpp < <(git ls-files '*.cc' '*.h')
 mapfile -t python < <(git ls-files '*.py')
 broken=()
-build/venv/bin/clang-format ${check:+--dry-run --Werror} ${check:---i} "${cpp[@]}" || broken+=("C++")
+if [ -n "$check" ]; then how=(--dry-run --Werror); else how=(-i); fi
+build/venv/bin/clang-format "${how[@]}" "${cpp[@]}" || broken+=("C++")
 build/venv/bin/ruff format --quiet ${check:+--check} "${python[@]}" || broken+=("Python")
 cargo fmt --all ${check:+--check} || broken+=("Rust")
 # What the formatters leave alone: comments.
