@@ -7,11 +7,6 @@
 namespace pangea::PANGEA_ISA {
 namespace {
 
-// The processor's own prefetch stops at a page's end. So the first bytes of a page ask for those of the next: with its
-// first lines there, the prefetch goes on by itself. (Asking for every line is slower than asking for none.) A hint:
-// past the end of the weights it fetches in vain.
-constexpr int64_t kPageBytes = 4096, kPageStart = 256;
-
 // Bytes of a stored weight, and 16 of them widened to f32, which is exact.
 struct WeightF32 {
   static constexpr int kBytes = 4;
@@ -41,9 +36,9 @@ struct Panel {
     const std::byte* p = w + k0 * line;
     const float* x = reinterpret_cast<const float*>(a) + k0 * tile_rows + first;
     for (int64_t k = k0; k < k1; ++k, p += line, x += tile_rows) {
-      if (first == 0 && reinterpret_cast<uintptr_t>(p) % kPageBytes < kPageStart) {
+      if (first == 0) {
 #pragma GCC unroll 4
-        for (int b = 0; b < C * 16 * W::kBytes; b += 64) __builtin_prefetch(p + kPageBytes + b, 0, 3);
+        for (int b = 0; b < C * 16 * W::kBytes; b += 64) __builtin_prefetch(p + kAheadBytes + b, 0, 3);
       }
       F32 wv[C];
 #pragma GCC unroll 4

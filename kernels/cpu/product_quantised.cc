@@ -7,11 +7,6 @@
 namespace pangea::PANGEA_ISA {
 namespace {
 
-// How far ahead of their use a tile's first rows ask for the weights. The processor's own prefetch stops at a page's
-// end, and a panel of a small model is shorter than a page or two. A hint: past the end of the weights it fetches in
-// vain.
-constexpr int64_t kAheadBytes = 4096;
-
 // R rows, from row r0 of a packed tile of T, times one panel.
 template <Format format, bool wide, int R>
 struct Panel {

@@ -7,6 +7,11 @@
 
 namespace pangea::PANGEA_ISA {
 
+// How far ahead of their use a tile's first rows ask for the weights. The processor's own prefetch stops at a page's
+// end, and a panel of a small model is shorter than a page or two. A hint: past the end of the weights it fetches in
+// vain.
+constexpr int64_t kAheadBytes = 4096;
+
 template <int R, int C>
 PANGEA_INLINE void StoreTile(const ProductArgs& args, int vector, int64_t row, int64_t column, const F32* f) {
 #pragma GCC unroll 8
