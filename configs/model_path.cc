@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <regex>
 #include <utility>
 #include <vector>
 
@@ -36,11 +35,21 @@ std::vector<std::string> Names(const fs::path& folder, Want want) {
   return names;
 }
 
+// "…-00002-of-00003.gguf": a part of a split model that is not its first.
+bool IsLaterPart(std::string_view name) {
+  constexpr std::string_view kEnding = "-00000-of-00000.gguf";
+  if (name.size() < kEnding.size()) return false;
+  const std::string_view ending = name.substr(name.size() - kEnding.size());
+  for (size_t i = 0; i < kEnding.size(); ++i) {
+    if (kEnding[i] == '0' ? !absl::ascii_isdigit(ending[i]) : ending[i] != kEnding[i]) return false;
+  }
+  return !ending.starts_with("-00001");
+}
+
 bool IsModelFile(const fs::path& path) {
-  static const auto* later_part = new std::regex(R"(.*-(?!00001)\d{5}-of-\d{5}\.gguf)");
   const std::string name = path.filename().string();
   std::error_code error;
-  return name.ends_with(".gguf") && !name.starts_with("mmproj") && !std::regex_match(name, *later_part) &&
+  return name.ends_with(".gguf") && !name.starts_with("mmproj") && !IsLaterPart(name) &&
          fs::is_regular_file(path, error);
 }
 
@@ -79,9 +88,22 @@ std::vector<std::string> NearPaths(const fs::path& parent, const std::string& mi
 
 // "org/model", "llama3:8b", "hf.co/org/model": what other programs fetch models by.
 bool IsModelName(const std::string& path) {
-  static const auto* name = new std::regex(R"((?:(?:hf\.co|huggingface\.co)/)?(?:[\w.-]+/)?[\w.-]+(?::[\w.-]+)?)");
-  return path.size() < 256 && std::regex_match(path, *name) && !path.starts_with(".") && !IsYaml(path) &&
-         !path.ends_with(".gguf");
+  if (path.size() >= 256 || path.starts_with(".") || IsYaml(path) || path.ends_with(".gguf")) return false;
+  std::string_view rest = path;
+  for (const std::string_view host : {"hf.co/", "huggingface.co/"}) {
+    if (rest.starts_with(host)) rest.remove_prefix(host.size());
+  }
+  const auto word = [](std::string_view text) {
+    return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
+      return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+    });
+  };
+  if (const size_t slash = rest.find('/'); slash != rest.npos) {
+    if (!word(rest.substr(0, slash))) return false;
+    rest.remove_prefix(slash + 1);
+  }
+  const size_t colon = rest.find(':');
+  return word(rest.substr(0, colon)) && (colon == rest.npos || word(rest.substr(colon + 1)));
 }
 
 }  // namespace
