@@ -214,9 +214,10 @@ INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::ValuesIn(CaseNames()), [](const
 TEST(Golden, ABf16FileGivesTheNumbersOfTheSameWeightsInF32) {
   const auto f32 = *ReadCheckpointHeader((kGolden / "gguf/qwen2-f32.gguf").string());
   const auto bf16 = *ReadCheckpointHeader((kGolden / "gguf/qwen2-bf16.gguf").string());
+  const json expected = Expected("gguf/qwen2-bf16.gguf");
   for (auto [stages, ranks] : {std::array{1, 1}, {2, 2}, {1, 3}}) {
     Cluster one(f32, stages, ranks), other(bf16, stages, ranks);
-    for (const json& c : Expected("gguf/qwen2-bf16.gguf")["cases"]) {
+    for (const json& c : expected["cases"]) {
       const auto prompt = c["prompt"].get<std::vector<int32_t>>();
       EXPECT_EQ(one.Ask(prompt, 24, 7, false), other.Ask(prompt, 24, 7, false)) << prompt.size();
     }

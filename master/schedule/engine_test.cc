@@ -329,7 +329,7 @@ TEST(Engine, AnAnswerForTheWrongSequenceFailsTheOneThatGotNone) {
     bench.Drain();
     int failed = 0;
     for (const uint64_t request : {1, 2}) {
-      const absl::Status& error = bench.OutputsOf(request).back().error;
+      const absl::Status error = bench.OutputsOf(request).back().error;
       if (error.ok()) {
         EXPECT_EQ(bench.IdsOf(request), ExpectedIds(Ask(request, 5, 9))) << "the neighbour gets what it gets alone";
       } else {
