@@ -17,14 +17,14 @@ constexpr const char* kOverview =
     "serve   loads a server with the OpenAI REST API and reports latencies and throughput; see pangea bench serve "
     "--help\n";
 
-struct Options {
+struct BenchOptions {
   LoadOptions load;
   KeyFlags key;
   std::string url = "http://127.0.0.1:8000", api = "chat";
   bool json = false;
 };
 
-void Define(Flags& flags, Options& o) {
+void Define(Flags& flags, BenchOptions& o) {
   flags.Text("--url", "URL", "the server (default " + o.url + ")", &o.url);
   AddCaFileFlag(flags, &o.load.endpoint.ca_file);
   o.key.Add(flags);
@@ -45,7 +45,7 @@ void Define(Flags& flags, Options& o) {
   flags.Switch("--json", "print one line of JSON instead", &o.json);
 }
 
-absl::Status Check(Options& o) {
+absl::Status Check(BenchOptions& o) {
   if (o.api != "chat" && o.api != "completions")
     return absl::InvalidArgumentError("--api: expected chat or completions");
   o.load.chat = o.api == "chat";
@@ -63,7 +63,7 @@ absl::Status Check(Options& o) {
   return absl::OkStatus();
 }
 
-int Serve(Options& o) {
+int Serve(BenchOptions& o) {
   Canceller canceller;
   InterruptWatcher watcher([&](int, bool) { canceller.Cancel(); });
   if (o.load.model.empty()) {
@@ -97,7 +97,7 @@ int BenchMain(int argc, char** argv) {
   const std::string which = argc > 1 ? argv[1] : "";
   if (which == "--help" || which == "-h") return std::cout << kOverview, 0;
   if (which != "serve") return std::cerr << kOverview, kExitUsage;
-  Options options;
+  BenchOptions options;
   Flags flags("pangea bench serve [options]",
               "Loads a server with the OpenAI REST API with streamed requests of random prompts, and reports "
               "percentiles of the time to the first\n"

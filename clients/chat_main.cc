@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kKernelLine = 4095;  // N_TTY_BUF_SIZE of Linux less the line end
 
-struct Options {
+struct ChatFlags {
   Endpoint endpoint;
   KeyFlags key;
   GenerateRequest request;
@@ -23,7 +23,7 @@ struct Options {
   bool no_history = false;
 };
 
-void Define(Flags& flags, Options& o) {
+void Define(Flags& flags, ChatFlags& o) {
   AddEndpointFlags(flags, &o.endpoint);
   o.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.request.model);
@@ -33,7 +33,7 @@ void Define(Flags& flags, Options& o) {
   flags.Switch("--no-history", "read and write no file of what was typed", &o.no_history);
 }
 
-absl::Status Read(Flags& flags, Options& o, int argc, char** argv) {
+absl::Status Read(Flags& flags, ChatFlags& o, int argc, char** argv) {
   const auto words = flags.Parse(argc, argv);
   if (!words.ok() || flags.help()) return words.status();
   if (!words->empty()) return absl::InvalidArgumentError("chat takes no \"" + words->front() + "\"; see --help");
@@ -78,7 +78,7 @@ struct Shared {
   }
 };
 
-int Talk(Options& o, Client& client, Shared& shared, std::optional<InterruptWatcher>& watcher) {
+int Talk(ChatFlags& o, Client& client, Shared& shared, std::optional<InterruptWatcher>& watcher) {
   auto model = client.Model(o.request.model);
   if (!model.ok()) return std::cerr << "pangea chat: " << ForTerminal(std::string(model.status().message())) << "\n", 1;
   o.request.model = *model;
@@ -109,7 +109,7 @@ int Talk(Options& o, Client& client, Shared& shared, std::optional<InterruptWatc
 }  // namespace
 
 int ChatMain(int argc, char** argv) {
-  Options options;
+  ChatFlags options;
   Flags flags(
       "pangea chat [options]",
       "Talks with a chat model; answers stream as they are made. Ctrl-C stops an answer, and leaves when there is "

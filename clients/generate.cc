@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMaxPrompt = 64 << 20;
 
-struct Options {
+struct GenerateOptions {
   Endpoint endpoint;
   KeyFlags key;
   GenerateRequest request;
@@ -48,7 +48,7 @@ std::string ToJson(const Answer& answer) {
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-int Run(Options& options) {
+int Generate(GenerateOptions& options) {
   Canceller canceller;
   InterruptWatcher watcher([&](int, bool) { canceller.Cancel(); });
   auto client = Client::Create(options.endpoint);
@@ -77,7 +77,7 @@ int Run(Options& options) {
 }  // namespace
 
 int GenerateMain(int argc, char** argv) {
-  Options options;
+  GenerateOptions options;
   Flags flags("pangea generate [options] [PROMPT]",
               "Generates one answer to PROMPT (or to standard input, when PROMPT is absent or \"-\") and prints it as "
               "it is made.");
@@ -112,7 +112,7 @@ int GenerateMain(int argc, char** argv) {
   } else {
     options.request.prompt = *std::move(prompt);
   }
-  return Run(options);
+  return Generate(options);
 }
 
 }  // namespace pangea::clients

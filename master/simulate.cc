@@ -16,7 +16,7 @@ namespace pangea {
 namespace {
 
 constexpr int kDataExitCode = 65, kOutputExitCode = 73;  // EX_DATAERR, EX_CANTCREAT
-constexpr int kMostRequests = 10'000'000;
+constexpr int kMostMadeRequests = 10'000'000;
 
 constexpr char kHelp[] =
     "Usage: pangea simulate TARGET (--trace FILE | --rate R | --streams N) [options]\n\n"
@@ -80,7 +80,7 @@ std::vector<ValueOption> ValueOptions(SimulateArgs* args) {
       {"--timeline", text(&args->timeline)},
       {"--rate", [=](const std::string& v) { return ReadNumber(v, 1e-6, 1e6, &shape->rate); }},
       {"--streams", [=](const std::string& v) { return ReadNumber(v, 1, 1000000, &args->streams); }},
-      {"--requests", [=](const std::string& v) { return ReadNumber(v, 1, kMostRequests, &shape->requests); }},
+      {"--requests", [=](const std::string& v) { return ReadNumber(v, 1, kMostMadeRequests, &shape->requests); }},
       {"--prompt", [=](const std::string& v) { return ReadRange(v, &shape->prompt); }},
       {"--output", [=](const std::string& v) { return ReadRange(v, &shape->output); }},
       {"--seed", [=](const std::string& v) { return ReadNumber<uint64_t>(v, 0, ~uint64_t{0}, &shape->seed); }},

@@ -7,7 +7,7 @@
 namespace pangea {
 namespace {
 
-constexpr double kFloat = sizeof(float);
+constexpr double kFloatBytes = sizeof(float);
 constexpr double kPercent = 0.01;
 
 double Subtrees(const SplitDefinition& split, const Range& leaves) {
@@ -41,7 +41,7 @@ CostModel::CostModel(const TensorIndex& index, const Deployment& deployment, con
   windows_ = model.window;
   std::sort(windows_.begin(), windows_.end());
   windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
-  hand_over_bytes_ = model.hidden * kFloat;
+  hand_over_bytes_ = model.hidden * kFloatBytes;
   const DType cache = CacheType(deployment.cache.type).value_or(DType::kF16);
   for (const RankPlan& agent : plan.agents) shares_.push_back(ShareOf(index, plan, agent, cache));
 }
@@ -64,9 +64,9 @@ CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan
   // Every element once read and once written: norms, what products leave for the next step of the layer, the
   // fixed-order sum of the gathered vectors into the residual stream.
   const double gathered = plan.ranks > 1 ? Vectors(plan, agent.stage) : 2;
-  share.row_bytes = layers * kFloat * (4 * d + 2 * (2 * q + 2 * kv) + 2 * matrices * ffn + (gathered + 4) * d);
+  share.row_bytes = layers * kFloatBytes * (4 * d + 2 * (2 * q + 2 * kv) + 2 * matrices * ffn + (gathered + 4) * d);
   const double own = Subtrees(plan.attention, agent.attn_leaves) + Subtrees(plan.ffn, agent.ffn_leaves);
-  if (plan.ranks > 1) share.gather_bytes = layers * (gathered - own) * d * kFloat;
+  if (plan.ranks > 1) share.gather_bytes = layers * (gathered - own) * d * kFloatBytes;
 
   share.block_bytes = static_cast<double>(agent.kv_block_bytes);
   const double token = 2.0 * agent.kv_heads.size() * KvExtentBytes(cache, plan.block_tokens, model.head_dim) /

@@ -26,7 +26,7 @@ struct Row {
   int grpc;
 };
 // gRPC's numbers are absl's by design, but what is the client's fault must read so in both doors.
-constexpr Row kRows[] = {
+constexpr Row kErrors[] = {
     {absl::StatusCode::kInvalidArgument, 400, "invalid_request_error", "", 0, false, 3},
     {absl::StatusCode::kOutOfRange, 400, "invalid_request_error", "", 0, false, 3},
     {absl::StatusCode::kUnauthenticated, 401, "invalid_request_error", "invalid_api_key", 0, false, 16},
@@ -39,7 +39,7 @@ constexpr Row kRows[] = {
 constexpr Row kInternal = {absl::StatusCode::kInternal, 500, "server_error", "internal_error", 0, true, 13};
 
 const Row& Find(const absl::Status& status) {
-  for (const Row& row : kRows) {
+  for (const Row& row : kErrors) {
     if (row.status == status.code()) return row;
   }
   return kInternal;

@@ -11,9 +11,9 @@ namespace pangea {
 namespace {
 
 namespace pb = google::protobuf;
-using Json = nlohmann::ordered_json;  // of few members: adding one looks at all
+using OrderedJson = nlohmann::ordered_json;  // of few members: adding one looks at all
 
-std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string Dump(const OrderedJson& json) { return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
 
 absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::string& path) {
   if (content.kind_case() == pb::Value::kStringValue) return content.string_value();
@@ -97,7 +97,7 @@ absl::StatusOr<ChatMessages> CheckMessages(const pb::RepeatedPtrField<v1::ChatMe
     auto content = CheckContent(message.content(), path + ".content");
     if (!content.ok()) return content.status();
     out.content_bytes += content->size();
-    Json entry = {{"role", role == "developer" ? "system" : role}, {"content", *std::move(content)}};
+    OrderedJson entry = {{"role", role == "developer" ? "system" : role}, {"content", *std::move(content)}};
     if (message.has_reasoning() || message.has_reasoning_content()) {
       entry["reasoning"] = message.has_reasoning() ? message.reasoning() : message.reasoning_content();
       entry["reasoning_content"] = message.has_reasoning_content() ? message.reasoning_content() : message.reasoning();

@@ -5,19 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
+#include "master/api/ascii.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-int HexValue(char c) {
-  if (IsDigit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 // A pushdown automaton with an explicit stack, so that depth costs a byte and never the machine's stack.
 class Scanner {

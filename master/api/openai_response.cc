@@ -10,17 +10,17 @@ namespace pangea {
 namespace {
 
 namespace pb = google::protobuf;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 template <class Ids>
-Json Integers(const Ids& ids) {
-  Json list = Json::array();
+OrderedJson Integers(const Ids& ids) {
+  OrderedJson list = OrderedJson::array();
   for (const auto id : ids) list.push_back(id);
   return list;
 }
 
 template <class M>
-Json Head(const M& m) {
+OrderedJson Head(const M& m) {
   return {{"id", m.id()},
           {"object", m.object()},
           {"created", m.created()},
@@ -28,7 +28,7 @@ Json Head(const M& m) {
           {"system_fingerprint", m.system_fingerprint()}};
 }
 
-Json UsageJson(const v1::Usage& usage) {
+OrderedJson UsageJson(const v1::Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens()},
           {"completion_tokens", usage.completion_tokens()},
           {"total_tokens", usage.total_tokens()},
@@ -36,7 +36,7 @@ Json UsageJson(const v1::Usage& usage) {
 }
 
 template <class M>
-void AddUsage(const M& m, bool null, Json* json) {
+void AddUsage(const M& m, bool null, OrderedJson* json) {
   if (m.has_usage()) {
     (*json)["usage"] = UsageJson(m.usage());
   } else if (null) {
@@ -45,31 +45,31 @@ void AddUsage(const M& m, bool null, Json* json) {
 }
 
 template <class M>
-Json TokenJson(const M& token) {
+OrderedJson TokenJson(const M& token) {
   return {{"token", token.token()}, {"logprob", token.logprob()}, {"bytes", Integers(token.bytes())}};
 }
 
 template <class Choice>
-Json ChatLogprobsJson(const Choice& choice) {
+OrderedJson ChatLogprobsJson(const Choice& choice) {
   if (!choice.has_logprobs()) return nullptr;
-  Json content = Json::array();
+  OrderedJson content = OrderedJson::array();
   for (const v1::TokenLogprob& token : choice.logprobs().content()) {
-    Json entry = TokenJson(token);
-    entry["top_logprobs"] = Json::array();
+    OrderedJson entry = TokenJson(token);
+    entry["top_logprobs"] = OrderedJson::array();
     for (const v1::TopLogprob& top : token.top_logprobs()) entry["top_logprobs"].push_back(TokenJson(top));
     content.push_back(std::move(entry));
   }
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json NumberOrNull(const pb::Value& value) {
-  return value.kind_case() == pb::Value::kNumberValue ? Json(value.number_value()) : Json();
+OrderedJson NumberOrNull(const pb::Value& value) {
+  return value.kind_case() == pb::Value::kNumberValue ? OrderedJson(value.number_value()) : OrderedJson();
 }
 
-Json CompletionLogprobsJson(const v1::CompletionChoice& choice) {
+OrderedJson CompletionLogprobsJson(const v1::CompletionChoice& choice) {
   if (!choice.has_logprobs()) return nullptr;
   const v1::CompletionLogprobs& logprobs = choice.logprobs();
-  Json tokens = Json::array(), values = Json::array(), tops = Json::array();
+  OrderedJson tokens = OrderedJson::array(), values = OrderedJson::array(), tops = OrderedJson::array();
   for (const auto& token : logprobs.tokens()) tokens.push_back(token);
   for (const auto& value : logprobs.token_logprobs().values()) values.push_back(NumberOrNull(value));
   for (const auto& value : logprobs.top_logprobs().values()) {
@@ -79,7 +79,7 @@ Json CompletionLogprobsJson(const v1::CompletionChoice& choice) {
     }
     nlohmann::json top = nlohmann::json::object();  // sorted by name: the order in a proto map is not defined
     for (const auto& [name, number] : value.struct_value().fields()) top[name] = number.number_value();
-    tops.push_back(Json(top));
+    tops.push_back(OrderedJson(top));
   }
   return {{"tokens", std::move(tokens)},
           {"token_logprobs", std::move(values)},
@@ -87,7 +87,7 @@ Json CompletionLogprobsJson(const v1::CompletionChoice& choice) {
           {"text_offset", Integers(logprobs.text_offset())}};
 }
 
-Json PermissionJson(const v1::ModelPermission& permission) {
+OrderedJson PermissionJson(const v1::ModelPermission& permission) {
   return {{"id", permission.id()},
           {"object", permission.object()},
           {"created", permission.created()},
@@ -98,17 +98,17 @@ Json PermissionJson(const v1::ModelPermission& permission) {
           {"allow_view", permission.allow_view()},
           {"allow_fine_tuning", permission.allow_fine_tuning()},
           {"organization", permission.organization()},
-          {"group", permission.has_group() ? Json(permission.group()) : Json()},
+          {"group", permission.has_group() ? OrderedJson(permission.group()) : OrderedJson()},
           {"is_blocking", permission.is_blocking()}};
 }
 
-Json ModelJson(const v1::Model& model) {
-  Json permissions = Json::array(), sampling = Json::object();
+OrderedJson ModelJson(const v1::Model& model) {
+  OrderedJson permissions = OrderedJson::array(), sampling = OrderedJson::object();
   for (const auto& permission : model.permission()) permissions.push_back(PermissionJson(permission));
   const std::map<std::string, v1::SamplingDefault> sorted(model.sampling().begin(), model.sampling().end());
   for (const auto& [name, set] : sorted) {
     const bool whole = set.value() == std::floor(set.value());
-    sampling[name] = {{"value", whole ? Json(static_cast<int64_t>(set.value())) : Json(set.value())},
+    sampling[name] = {{"value", whole ? OrderedJson(static_cast<int64_t>(set.value())) : OrderedJson(set.value())},
                       {"from", set.from()}};
   }
   return {{"id", model.id()},
@@ -116,24 +116,24 @@ Json ModelJson(const v1::Model& model) {
           {"created", model.created()},
           {"owned_by", model.owned_by()},
           {"root", model.root()},
-          {"parent", model.has_parent() ? Json(model.parent()) : Json()},
+          {"parent", model.has_parent() ? OrderedJson(model.parent()) : OrderedJson()},
           {"max_model_len", model.max_model_len()},
           {"permission", std::move(permissions)},
           {"sampling", std::move(sampling)}};
 }
 
 template <class Choice>
-Json FinishJson(const Choice& choice) {
-  return choice.has_finish_reason() ? Json(choice.finish_reason()) : Json();
+OrderedJson FinishJson(const Choice& choice) {
+  return choice.has_finish_reason() ? OrderedJson(choice.finish_reason()) : OrderedJson();
 }
 
 }  // namespace
 
 std::string ToOpenAi(const v1::ChatCompletionResponse& answer, const AnswerShape& shape) {
-  Json json = Head(answer);
-  json["choices"] = Json::array();
+  OrderedJson json = Head(answer);
+  json["choices"] = OrderedJson::array();
   for (const v1::ChatChoice& choice : answer.choices()) {
-    Json entry = {
+    OrderedJson entry = {
         {"index", choice.index()},
         {"message", {{"role", choice.message().role()}, {"content", choice.message().content()}, {"refusal", nullptr}}},
         {"logprobs", ChatLogprobsJson(choice)},
@@ -147,16 +147,16 @@ std::string ToOpenAi(const v1::ChatCompletionResponse& answer, const AnswerShape
 }
 
 std::string ToOpenAi(const v1::ChatCompletionChunk& chunk, const AnswerShape& shape) {
-  Json json = Head(chunk);
-  json["choices"] = Json::array();
+  OrderedJson json = Head(chunk);
+  json["choices"] = OrderedJson::array();
   for (const v1::ChatChunkChoice& choice : chunk.choices()) {
-    Json delta = Json::object();
+    OrderedJson delta = OrderedJson::object();
     if (choice.delta().has_role()) delta["role"] = choice.delta().role();
     if (choice.delta().has_content()) delta["content"] = choice.delta().content();
-    Json entry = {{"index", choice.index()},
-                  {"delta", std::move(delta)},
-                  {"logprobs", ChatLogprobsJson(choice)},
-                  {"finish_reason", FinishJson(choice)}};
+    OrderedJson entry = {{"index", choice.index()},
+                         {"delta", std::move(delta)},
+                         {"logprobs", ChatLogprobsJson(choice)},
+                         {"finish_reason", FinishJson(choice)}};
     if (shape.token_ids) entry["token_ids"] = Integers(choice.token_ids());
     json["choices"].push_back(std::move(entry));
   }
@@ -166,13 +166,13 @@ std::string ToOpenAi(const v1::ChatCompletionChunk& chunk, const AnswerShape& sh
 }
 
 std::string ToOpenAi(const v1::CompletionResponse& answer, const AnswerShape& shape, bool stream) {
-  Json json = Head(answer);
-  json["choices"] = Json::array();
+  OrderedJson json = Head(answer);
+  json["choices"] = OrderedJson::array();
   for (const v1::CompletionChoice& choice : answer.choices()) {
-    Json entry = {{"index", choice.index()},
-                  {"text", choice.text()},
-                  {"logprobs", CompletionLogprobsJson(choice)},
-                  {"finish_reason", FinishJson(choice)}};
+    OrderedJson entry = {{"index", choice.index()},
+                         {"text", choice.text()},
+                         {"logprobs", CompletionLogprobsJson(choice)},
+                         {"finish_reason", FinishJson(choice)}};
     if (shape.token_ids) {
       entry["token_ids"] = Integers(choice.token_ids());
       if (!stream || choice.prompt_token_ids_size() > 0)
@@ -187,7 +187,7 @@ std::string ToOpenAi(const v1::CompletionResponse& answer, const AnswerShape& sh
 std::string ToOpenAi(const v1::Model& model) { return DumpJson(ModelJson(model)); }
 
 std::string ToOpenAi(const v1::ListModelsResponse& models) {
-  Json json = {{"object", models.object()}, {"data", Json::array()}};
+  OrderedJson json = {{"object", models.object()}, {"data", OrderedJson::array()}};
   for (const v1::Model& model : models.data()) json["data"].push_back(ModelJson(model));
   return DumpJson(json);
 }
@@ -206,7 +206,7 @@ void AppendJsonText(std::string_view text, std::string* out) {
     out->append(text);
     return;
   }
-  const std::string quoted = DumpJson(Json(std::string(text)));
+  const std::string quoted = DumpJson(OrderedJson(std::string(text)));
   out->append(quoted, 1, quoted.size() - 2);
 }
 

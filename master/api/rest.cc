@@ -22,7 +22,7 @@ AnswerShape ShapeOf(const Generation& g) {
   return {g.request().return_token_ids, g.request().stream && g.request().include_usage};
 }
 
-constexpr RouteRow kRows[] = {
+constexpr RouteRow kRoutes[] = {
     {"/v1/chat/completions", Route::kChat, true}, {"/v1/completions", Route::kCompletion, true},
     {"/v1/models", Route::kModels, false},        {"/tokenize", Route::kTokenize, true},
     {"/detokenize", Route::kDetokenize, true},    {"/tokenizer_info", Route::kTokenizerInfo, false},
@@ -42,13 +42,13 @@ std::string NearPath(const std::string& path) {
   if (FindRoute(plain).route != Route::kNone) return plain;
   if (FindRoute("/v1" + plain).route != Route::kNone) return "/v1" + plain;
   // What some put before a route, or leave out of it.
-  for (const RouteRow& row : kRows) {
+  for (const RouteRow& row : kRoutes) {
     if (plain.ends_with(row.path) || row.path.ends_with(plain) || row.path.starts_with(plain + "/") ||
         plain.starts_with(std::string(row.path) + "/"))
       return std::string(row.path);
   }
   std::vector<std::string> paths;
-  for (const RouteRow& row : kRows) paths.emplace_back(row.path);
+  for (const RouteRow& row : kRoutes) paths.emplace_back(row.path);
   const std::string nearest = Nearest(plain, paths);
   return EditDistance(plain, nearest) <= kNearEdits ? nearest : "";
 }
@@ -122,11 +122,11 @@ HttpReply Answer(const std::string& body, const ApiContext& context, Call call) 
 
 }  // namespace
 
-std::span<const RouteRow> Routes() { return kRows; }
+std::span<const RouteRow> Routes() { return kRoutes; }
 
 RouteMatch FindRoute(std::string_view path) {
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
-  for (const RouteRow& row : kRows) {
+  for (const RouteRow& row : kRoutes) {
     if (row.path == path) return {row.route, row.path, "", row.post};
   }
   // The rest of the path is the name, with its slashes.
@@ -140,7 +140,7 @@ HttpReply NoSuchPath(const std::string& path) {
   const std::string shown = path.size() > kShownPath ? absl::StrCat(path.substr(0, kShownPath), "…") : path;
   if (!near.empty()) return HttpErrorReply(404, absl::StrCat("no such path: ", shown, "; did you mean ", near, "?"));
   std::string all;
-  for (const RouteRow& row : kRows) absl::StrAppend(&all, all.empty() ? "" : ", ", std::string(row.path));
+  for (const RouteRow& row : kRoutes) absl::StrAppend(&all, all.empty() ? "" : ", ", std::string(row.path));
   return HttpErrorReply(404, absl::StrCat("no such path: ", shown, "; this server has ", all));
 }
 

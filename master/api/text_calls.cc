@@ -10,7 +10,7 @@ namespace pangea {
 namespace {
 
 // What the text library finds wrong is about this parameter.
-absl::Status Named(const absl::Status& status, const char* param) {
+absl::Status OfParameter(const absl::Status& status, const char* param) {
   const bool client = absl::IsInvalidArgument(status) || absl::IsOutOfRange(status);
   return client ? Unlogged(BadParam(param, std::string(status.message()))) : status;
 }
@@ -19,7 +19,7 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   if (request.has_prompt()) {
     auto ids = context.text->Encode(request.prompt(), !request.has_add_special_tokens() || request.add_special_tokens(),
                                     /*parse_special=*/true);
-    return ids.ok() ? std::move(ids) : Named(ids.status(), "prompt");
+    return ids.ok() ? std::move(ids) : OfParameter(ids.status(), "prompt");
   }
   auto messages = CheckMessages(request.messages(), context);
   if (!messages.ok()) return messages.status();
@@ -30,7 +30,7 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   if (!kwargs.ok()) return kwargs.status();
   options.kwargs = *std::move(kwargs);
   auto ids = context.text->EncodeChat(messages->json, options);
-  return ids.ok() ? std::move(ids) : Named(ids.status(), "messages");
+  return ids.ok() ? std::move(ids) : OfParameter(ids.status(), "messages");
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ namespace wire = agent::v1;
 
 constexpr int kWindowBytes = 4 << 20;
 constexpr int kMostMessageBytes = 256 << 20;
-constexpr size_t kArenaBytes = 16 << 10;  // a result of some hundred sequences
+constexpr size_t kResultArenaBytes = 16 << 10;  // a result of some hundred sequences
 // Far beyond the steps that may be under way plus what a rendezvous brings.
 constexpr size_t kMostQueued = 65536;
 constexpr std::chrono::milliseconds kShutdownLimit(500);
@@ -140,7 +140,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   ControlServer::State* const state_;
   const ControlServer::SessionId id_;
   grpc::ByteBuffer incoming_;
-  alignas(8) char block_[kArenaBytes];  // of the message that is handled
+  alignas(8) char block_[kResultArenaBytes];  // of the message that is handled
   std::mutex mutex_;
   std::deque<grpc::ByteBuffer> queue_;  // the front is being written
   std::optional<absl::Status> finish_;

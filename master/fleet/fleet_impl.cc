@@ -24,7 +24,7 @@ namespace {
 
 namespace wire = agent::v1;
 
-constexpr size_t kArenaBytes = 16 << 10;        // a step of some hundred sequences
+constexpr size_t kStepArenaBytes = 16 << 10;    // a step of some hundred sequences
 constexpr std::chrono::seconds kStopLimit(2);   // for agents to leave by themselves
 constexpr std::chrono::seconds kKillLimit(10);  // for the kernel to take killed ones away
 
@@ -102,7 +102,7 @@ void FleetImpl::WriteMetrics(MetricsPage& page) const {
 }
 
 void FleetImpl::Send(const Step& step) {
-  alignas(8) char block[kArenaBytes];
+  alignas(8) char block[kStepArenaBytes];
   google::protobuf::Arena arena(block, sizeof(block));
   auto* message = google::protobuf::Arena::CreateMessage<wire::FromMaster>(&arena);
   EncodeStep(step, message->mutable_step());

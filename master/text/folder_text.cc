@@ -19,8 +19,6 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxVocabularyBytes = size_t{256} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
-constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
-constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
 
 std::string In(const CheckpointHeader& header, std::string_view name) {
   return (fs::path(header.path) / name).string();

@@ -11,7 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
 constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                   "pad_token", "cls_token", "mask_token"};
 
@@ -128,7 +127,7 @@ absl::Status ReadAddedFile(const json& file, const std::vector<AddedToken>& name
   return absl::OkStatus();
 }
 
-std::string TypeOf(const json& object) {
+std::string TypeMember(const json& object) {
   const auto it = object.is_object() ? object.find("type") : object.end();
   return object.is_object() && it != object.end() && it->is_string() ? it->get<std::string>() : "";
 }
@@ -204,7 +203,7 @@ bool MergeTokens(const FolderTokens& tokens, int vocab, std::vector<std::string>
 // A byte-level pre-tokenizer that stands alone takes add_prefix_space from tokenizer_config.json.
 bool SetBytePrefix(const FolderTokens& tokens, json* tokenizer) {
   const auto pre = tokenizer->find("pre_tokenizer");
-  if (pre == tokenizer->end() || TypeOf(*pre) != "ByteLevel") return false;
+  if (pre == tokenizer->end() || TypeMember(*pre) != "ByteLevel") return false;
   const bool says_none = tokens.prefix_space_named || tokens.tokenizer_class == "LlamaTokenizer";
   if (!tokens.prefix_space && says_none) return false;
   const bool want = tokens.prefix_space.value_or(false);
@@ -295,7 +294,7 @@ bool ApplyFolderTokens(const FolderTokens& tokens, bool model_file, int vocab, s
   bool changed = MergeTokens(tokens, vocab, warnings, tokenizer);
   changed |= SetBytePrefix(tokens, tokenizer);
   const bool llama = tokens.tokenizer_class == "LlamaTokenizer" && tokens.prefix_space && model_file;
-  if (llama && TypeOf((*tokenizer)["decoder"]) != "ByteLevel") {
+  if (llama && TypeMember((*tokenizer)["decoder"]) != "ByteLevel") {
     RebuildLlama(tokens, tokenizer);
     changed = true;
   }

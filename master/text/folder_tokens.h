@@ -5,6 +5,7 @@
 //  - else special_tokens_map.json overrides tokenizer_config.json, and added_tokens.json gives more tokens;
 //  - what has a name (bos_token, …, additional_special_tokens, extra_special_tokens) is special.
 #pragma once
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -17,6 +18,8 @@
 #include "nlohmann/json.hpp"
 
 namespace pangea {
+
+inline constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
 
 // The files, parsed; empty objects where there is none.
 struct TokenFiles {

@@ -10,7 +10,6 @@ namespace pangea {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{64} << 20;
-constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 
 absl::Status CheckLength(const Text::State& state, size_t bytes) {
   if (bytes > kMaxTextBytes) {

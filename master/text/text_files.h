@@ -25,6 +25,7 @@ absl::StatusOr<TextFiles> ReadFolder(const CheckpointHeader& header);
 // GGUF: tokenizer.ggml.* and tokenizer.chat_template.
 absl::StatusOr<TextFiles> ReadGguf(const CheckpointHeader& header);
 
+inline constexpr size_t kMaxTemplateBytes = size_t{1} << 20;  // of a chat template
 // A whole file. InvalidArgument when it is larger than `limit` bytes; NotFound when it is not there.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t limit);
 

@@ -15,7 +15,6 @@ namespace {
 using nlohmann::json;
 
 constexpr char kArchitectures[] = "llama (Mistral too), qwen2, qwen3, gpt2";
-constexpr double kHuge = 1e12;
 
 // The scalars as a JSON object, so that one set of checks serves both formats; arrays stand as empty arrays: the wrong
 // type wherever a scalar is wanted.
@@ -58,7 +57,7 @@ class Keys {
   std::string prefix_;
 };
 
-std::optional<Architecture> ArchitectureOf(const std::string& name) {
+std::optional<Architecture> GgufArchitecture(const std::string& name) {
   if (name == "llama") return Architecture::kLlama;
   if (name == "qwen2") return Architecture::kQwen2;
   if (name == "qwen3") return Architecture::kQwen3;
@@ -175,7 +174,7 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const std::string& where, const GgufC
   ModelConfig config;
   config.architecture_name = fields.String({"general.architecture"});
   const std::string& name = config.architecture_name;
-  const auto architecture = ArchitectureOf(name);
+  const auto architecture = GgufArchitecture(name);
   if (!architecture && faults.empty()) {
     fields.Fault("general.architecture",
                  absl::StrCat("\"", name.substr(0, 80), "\" is not known; supported: ", kArchitectures));

@@ -19,7 +19,7 @@ constexpr char kNo[] = "split.no", kCount[] = "split.count", kTensors[] = "split
 constexpr uint64_t kMostParts = 4096;
 constexpr size_t kMostNamed = 8;  // faults, before the rest is only counted
 
-struct Part {
+struct SplitPart {
   std::string path;
   MappedFile file;
   GgufContent content;
@@ -29,12 +29,12 @@ absl::Status In(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
-absl::StatusOr<Part> ReadPart(const std::string& path) {
+absl::StatusOr<SplitPart> ReadPart(const std::string& path) {
   auto file = MappedFile::Open(path);
   if (!file.ok()) return file.status();
   auto content = ParseGguf(file->bytes());
   if (!content.ok()) return In(path, content.status());
-  return Part{path, *std::move(file), *std::move(content)};
+  return SplitPart{path, *std::move(file), *std::move(content)};
 }
 
 std::optional<uint64_t> Number(const GgufContent& content, const char* key) {
@@ -56,7 +56,7 @@ std::string Ending(uint64_t no, uint64_t count) {
 }
 
 // The paths of all parts, from that of one.
-absl::StatusOr<std::vector<std::string>> Paths(const Part& part, uint64_t count) {
+absl::StatusOr<std::vector<std::string>> Paths(const SplitPart& part, uint64_t count) {
   const auto fault = [&](auto&&... what) { return absl::InvalidArgumentError(absl::StrCat(part.path, ": ", what...)); };
   if (count > kMostParts) return fault(kCount, ": is ", count, ", at most ", kMostParts, " are read");
   const auto no = Number(part.content, kNo);
@@ -74,7 +74,7 @@ absl::StatusOr<std::vector<std::string>> Paths(const Part& part, uint64_t count)
 }
 
 // What a part says of the whole against what the given one said.
-void CheckPart(const Part& part, uint64_t no, uint64_t count, std::vector<std::string>* faults) {
+void CheckPart(const SplitPart& part, uint64_t no, uint64_t count, std::vector<std::string>* faults) {
   for (const auto& [key, want] : {std::pair{kNo, no}, {kCount, count}}) {
     const auto number = Number(part.content, key);
     if (number != want)
@@ -82,10 +82,10 @@ void CheckPart(const Part& part, uint64_t no, uint64_t count, std::vector<std::s
   }
 }
 
-absl::StatusOr<std::vector<Part>> ReadParts(const std::string& path) {
+absl::StatusOr<std::vector<SplitPart>> ReadParts(const std::string& path) {
   auto given = ReadPart(path);
   if (!given.ok()) return given.status();
-  std::vector<Part> parts;
+  std::vector<SplitPart> parts;
   const uint64_t count = Number(given->content, kCount).value_or(1);
   if (count <= 1) {
     parts.push_back(*std::move(given));
@@ -123,7 +123,7 @@ absl::StatusOr<std::vector<Part>> ReadParts(const std::string& path) {
 }
 
 // The tensors of all parts become those of the first.
-absl::Status Join(std::vector<Part>* parts) {
+absl::Status Join(std::vector<SplitPart>* parts) {
   GgufContent& whole = parts->front().content;
   for (size_t i = 1; i < parts->size(); ++i) {
     for (auto& [name, info] : (*parts)[i].content.tensors) {
@@ -177,7 +177,7 @@ absl::StatusOr<CheckpointHeader> ReadGgufHeader(const std::string& path) {
   header.path = path;
   Sha256 hash;
   hash.Add("gguf");
-  for (const Part& part : *parts) {
+  for (const SplitPart& part : *parts) {
     const auto bytes = part.file.bytes();
     header.files.push_back(part.path);
     header.file_bytes.push_back(bytes.size());

@@ -16,11 +16,10 @@ using nlohmann::json;
 
 constexpr char kModelTypes[] = "llama, mistral, qwen2, qwen3, gpt2, gpt_pangu, pangu";
 constexpr char kScalings[] = "default, linear, dynamic, yarn, llama3";
-constexpr double kHuge = 1e12;  // bound of bases and factors: larger is a typing error
 
 // Qwen's models that see have positions in three axes; those of text are the same in all three, so that their text half
 // is the plain model.
-std::optional<Architecture> ArchitectureOf(const std::string& model_type) {
+std::optional<Architecture> FolderArchitecture(const std::string& model_type) {
   static const std::map<std::string, Architecture> known = {{"llama", Architecture::kLlama},
                                                             {"mistral", Architecture::kMistral},
                                                             {"qwen2", Architecture::kQwen2},
@@ -87,13 +86,13 @@ TextHalf FindTextHalf(json config) {
   const std::string whole = ModelType(config);
   if (whole == "qwen2_vl" || whole == "qwen2_5_vl") {
     if (!config.contains("text_config")) return {std::move(config), "config.json", whole};
-  } else if (ArchitectureOf(whole)) {
+  } else if (FolderArchitecture(whole)) {
     return {std::move(config), "config.json", ""};
   }
   for (const char* key : {"text_config", "llm_config", "language_config"}) {
     const auto it = config.find(key);
     if (it == config.end() || !it->is_object()) continue;
-    const auto architecture = ArchitectureOf(ModelType(*it));
+    const auto architecture = FolderArchitecture(ModelType(*it));
     json half = architecture ? ClassDefaults(*architecture) : json::object();
     for (const char* shared : {"tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
                                "quantization_config", "torch_dtype", "dtype"}) {
@@ -376,7 +375,7 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::st
   ModelConfig config;
   config.architecture_name = fields.String({"model_type"});
   config.wrapper = half.wrapper;
-  const auto architecture = ArchitectureOf(config.architecture_name);
+  const auto architecture = FolderArchitecture(config.architecture_name);
   if (!architecture) {
     if (fields.Has({"model_type"}) && faults.empty()) {
       fields.Fault("model_type", absl::StrCat("\"", config.architecture_name.substr(0, 80),

@@ -27,5 +27,6 @@ void CheckConfig(const ModelConfig& config, const std::string& where, std::vecto
 // Limits of sizes read from outside; generous, and small enough that products of two fit 64 bits.
 inline constexpr int64_t kMaxLayers = 4096, kMaxHidden = 1 << 20, kMaxHeads = 1 << 16, kMaxHeadDim = 1 << 12,
                          kMaxFfn = 1 << 24, kMaxVocab = 1 << 24, kMaxPositions = 1 << 26;
+inline constexpr double kHuge = 1e12;  // bound of bases and factors: larger is a typing error
 
 }  // namespace pangea

@@ -21,7 +21,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
-constexpr size_t kMaxTensors = 1 << 20, kMaxShards = 4096, kMaxDims = 8;
+constexpr size_t kMostTensors = 1 << 20, kMostShards = 4096, kMostDims = 8;
 constexpr char kFile[] = "model.safetensors", kIndex[] = "model.safetensors.index.json";
 
 std::optional<DType> DTypeOf(const std::string& name) {
@@ -57,8 +57,8 @@ absl::Status ParseEntry(const std::string& name, const json& entry, uint64_t dat
   if (shape == entry.end()) return fault("shape is missing");
   if (offsets == entry.end()) return fault("data_offsets is missing");
   const auto known = DTypeOf(dtype->get<std::string>());
-  const auto dims = Numbers(*shape, kMaxDims);
-  if (!dims) return fault("shape must be a list of at most ", kMaxDims, " whole numbers");
+  const auto dims = Numbers(*shape, kMostDims);
+  if (!dims) return fault("shape must be a list of at most ", kMostDims, " whole numbers");
   const auto range = Numbers(*offsets, 2);
   if (!range || range->size() != 2) return fault("data_offsets must be two whole numbers");
   uint64_t bytes = known ? Info(*known).bytes : 0;
@@ -93,9 +93,9 @@ absl::StatusOr<std::vector<std::string>> Shards(const std::string& text, std::ma
   if (!index->is_object() || map == index->end() || !map->is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(kIndex, ": weight_map: is missing or not an object"));
   }
-  if (map->empty() || map->size() > kMaxTensors) {
+  if (map->empty() || map->size() > kMostTensors) {
     return absl::InvalidArgumentError(
-        absl::StrCat(kIndex, ": weight_map: has ", map->size(), " tensors, from 1 to ", kMaxTensors, " are read"));
+        absl::StrCat(kIndex, ": weight_map: has ", map->size(), " tensors, from 1 to ", kMostTensors, " are read"));
   }
   std::set<std::string> names;
   for (const auto& [tensor, value] : map->items()) {
@@ -109,9 +109,9 @@ absl::StatusOr<std::vector<std::string>> Shards(const std::string& text, std::ma
     names.insert(file);
     holder->emplace(tensor, file);
   }
-  if (names.size() > kMaxShards)
+  if (names.size() > kMostShards)
     return absl::InvalidArgumentError(
-        absl::StrCat(kIndex, ": weight_map: names ", names.size(), " files, at most ", kMaxShards));
+        absl::StrCat(kIndex, ": weight_map: names ", names.size(), " files, at most ", kMostShards));
   return std::vector<std::string>(names.begin(), names.end());
 }
 
@@ -130,7 +130,7 @@ absl::Status ParseSafetensors(std::span<const std::byte> bytes, uint64_t size, i
   auto parsed = ParseJson(text, absl::StrCat(name, ": header"), 8);
   if (!parsed.ok()) return parsed.status();
   if (!parsed->is_object()) return fault("header: must be an object");
-  if (parsed->size() > kMaxTensors) return fault("header: has ", parsed->size(), " tensors, at most ", kMaxTensors);
+  if (parsed->size() > kMostTensors) return fault("header: has ", parsed->size(), " tensors, at most ", kMostTensors);
   const uint64_t data = 8 + length;
   std::vector<const TensorInfo*> placed;
   for (const auto& [key, entry] : parsed->items()) {
