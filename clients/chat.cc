@@ -28,8 +28,8 @@ std::string Ending(const Answer& answer, std::optional<int64_t> max_tokens) {
   std::vector<std::string> parts;
   const int64_t tokens = answer.completion_tokens;
   if (tokens > 0) parts.push_back(absl::StrCat(tokens, tokens == 1 ? " token" : " tokens"));
-  // The first token's time is the prompt's, so it is no part of the speed; nor is the time of what was not streamed
-  // known.
+  // The first token's time is the prompt's, so it is no part of the speed. When some tokens were not streamed, their
+  // time is not known, and neither is the speed.
   if (tokens > 1 && answer.seconds > 0 && answer.hidden_tokens == 0)
     parts.push_back(absl::StrFormat("%.1f tokens/s", static_cast<double>(tokens - 1) / answer.seconds));
   if (answer.finish_reason == "length") {
@@ -114,7 +114,7 @@ Chat::Turn Chat::Ask(const std::string& text, const Streams& to) {
   }
   answering_ = false;
   const bool cancelled = absl::IsCancelled(answer.status()) && to.canceller->cancelled();
-  // What was said was said, also when it was cut short: the model sees the same conversation as the user.
+  // An answer that was cut short stays in the history, as it stays on the screen: the model sees what the user sees.
   if (answer.ok() || (cancelled && !said.empty())) {
     history_ = request_.messages;
     history_.push_back({"assistant", said});

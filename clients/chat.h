@@ -55,13 +55,13 @@ class Chat {
 
   Turn Ask(const std::string& text, const Streams& to);
   absl::StatusOr<Answer> Stream(int dropped, std::string& said, const Streams& to);
-  // The oldest turn goes, but never the system message nor the last message. False: nothing is left to go.
+  // Drops the oldest turn, but never the system message nor the last message. False: there is none to drop.
   static bool DropOldest(std::vector<Message>& messages);
-  // So many of them, but no more than half of all, or one; returns how many went.
+  // Drops `turns` of them, but at most half of all (and at least one); returns how many it dropped.
   static int DropOldest(std::vector<Message>& messages, int turns);
   void Note(const std::string& text, std::ostream& err) const;
 
-  bool RunCommand(const std::string& line, const Streams& to);  // false: the line is a message after all
+  bool RunCommand(const std::string& line, const Streams& to);  // false: the line is a message, no command
   void Help(const std::string& argument, const Streams& to);
   void Reset(const std::string& argument, const Streams& to);
   void System(const std::string& argument, const Streams& to);
@@ -77,7 +77,7 @@ class Chat {
   ChatOptions options_;
   std::vector<Message> history_;
   std::string last_;      // what was asked last, answered or not
-  size_t last_turn_ = 0;  // messages at the history's end that are it and its answer; 0: none, it got no answer
+  size_t last_turn_ = 0;  // how many messages at the history's end are last_ and its answer; 0: it got no answer
   bool leaving_ = false;
   std::atomic<bool> answering_{false};
 };

@@ -71,7 +71,7 @@ struct Shared {
     const bool answering = talk != nullptr && talk->answering();
     // The second Ctrl-C, while the first is still being obeyed, leaves.
     if (signal == SIGINT && answering && !canceller.cancelled()) return canceller.Cancel();
-    // Ctrl-C for an answer that had just ended: at an editor's prompt that key is no signal.
+    // A Ctrl-C that was meant for an answer which had just ended. (At the editor's prompt the key sends no signal.)
     if (signal == SIGINT && from_terminal && talk != nullptr && talk->interactive() && !answering && !reading) return;
     if (const LineEditor* found = editor; found != nullptr) found->Restore();
     _exit(128 + signal);  // the main thread may sit in a read that nothing else ends

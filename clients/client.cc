@@ -18,20 +18,22 @@ struct Client::State {
 
 namespace {
 
-// gRPC's own answer to a wrong address is about name resolution, or does not come before a call.
+// gRPC itself would say nothing before the first call, and then speak of name resolution.
 absl::Status CheckGrpcAddress(const std::string& address) {
   const size_t scheme = address.find("://");
-  if (scheme != std::string::npos && address.starts_with("http")) {
+  const bool http = address.starts_with("http");
+  if (scheme != std::string::npos && (http || address.starts_with("grpc"))) {
     const std::string rest = address.substr(scheme + 3);
-    return absl::InvalidArgumentError("a gRPC address has no http://; write --grpc " + rest.substr(0, rest.find('/')) +
-                                      ", or --rest " + address + " when it is the REST door's");
+    return absl::InvalidArgumentError("a gRPC address has no " + address.substr(0, scheme + 3) + "; write --grpc " +
+                                      rest.substr(0, rest.find('/')) +
+                                      (http ? ", or --rest " + address + " when it is the REST door's" : ""));
   }
   if (address.find(':') == std::string::npos)
     return absl::InvalidArgumentError("expected HOST:PORT, such as 127.0.0.1:8001, not \"" + address + "\"");
   return absl::OkStatus();
 }
 
-// "llama3" is "llama3:latest", and "gemini-2.0" is "models/gemini-2.0": servers list the one and accept both.
+// Some servers list a model as "llama3:latest" or "models/gemini-2.0" and also take "llama3" or "gemini-2.0".
 bool SameModel(std::string_view a, std::string_view b) {
   constexpr std::string_view kLatest = ":latest";
   if (a.ends_with(kLatest)) a.remove_suffix(kLatest.size());
@@ -47,9 +49,7 @@ bool IsContextFull(const absl::Status& status) {
   const auto code = status.GetPayload(kErrorCode);
   if (code && *code == "context_length_exceeded") return true;
   const std::string text(status.message());
-  // The last three: of Pangea's doors, where the code did not come along.
-  for (const char* words : {"context_length_exceeded", "context length", "context size", "model's context",
-                            "of this model can stand for", "that this server takes"}) {
+  for (const char* words : {"context_length_exceeded", "context length", "context size"}) {
     if (text.find(words) != text.npos) return true;
   }
   return false;

@@ -36,9 +36,9 @@ class Client {
   absl::StatusOr<Answer> Generate(const GenerateRequest& request, const OnText& on_text = nullptr,
                                   Canceller* canceller = nullptr);
   absl::StatusOr<std::vector<std::string>> Models(double timeout_seconds = 10);
-  // `wanted`, or when that is empty the first model that the server has. NotFound, which names what is served, when
-  // `wanted` is not in the server's list, as it is or up to ":latest" or a prefix "…/"; a server without such a list is
-  // not asked again.
+  // `wanted`, or when that is empty the first model that the server has. NotFound, which names what is served: `wanted`
+  // is not in the server's list (a ":latest" at the end or a prefix "…/" makes no difference). A server that has no
+  // list is believed to have `wanted`.
   absl::StatusOr<std::string> Model(const std::string& wanted);
 
  private:

@@ -257,8 +257,12 @@ TEST(Grpc, AddressesThatAreNone) {
               std::string::npos)
         << status;
   }
+  endpoint.grpc = "grpc://h:8001";
+  EXPECT_EQ(Client::Create(endpoint).status().message(), "a gRPC address has no grpc://; write --grpc h:8001");
   endpoint.grpc = "host";
   EXPECT_FALSE(Client::Create(endpoint).ok());
+  endpoint.grpc = "dns:///h:8001";  // a name as gRPC itself writes it
+  EXPECT_TRUE(Client::Create(endpoint).ok());
 }
 
 std::unique_ptr<Client> RestClientOf(const std::string& url) {
@@ -464,12 +468,21 @@ TEST(Url, AcceptsAndRefuses) {
   EXPECT_EQ(ParseHttpUrl("http://h")->port, "80");
   EXPECT_FALSE(ParseHttpUrl("http://h")->tls);
   EXPECT_TRUE(ParseHttpUrl("https://h/")->tls);
+  EXPECT_TRUE(ParseHttpUrl("Https://h/")->tls);
   EXPECT_EQ(ParseHttpUrl("https://h")->port, "443");
   EXPECT_EQ(ParseHttpUrl("https://h:8443/v1")->port, "8443");
-  const std::pair<const char*, const char*> kPaths[] = {
-      {"http://h", ""},           {"http://h/", ""},        {"http://h/v1", ""},
-      {"http://h/v1/", ""},       {"http://h//v1//", ""},   {"http://h/a/v1", "/a"},
-      {"http://h/v1/a", "/v1/a"}, {"http://h/av1", "/av1"}, {"http://h/a/v1/v1", "/a/v1"}};
+  const std::pair<const char*, const char*> kPaths[] = {{"http://h", ""},
+                                                        {"http://h/", ""},
+                                                        {"http://h/v1", ""},
+                                                        {"http://h/v1/", ""},
+                                                        {"http://h//v1//", ""},
+                                                        {"http://h/a/v1", "/a"},
+                                                        {"http://h/v1/a", "/v1/a"},
+                                                        {"http://h/av1", "/av1"},
+                                                        {"http://h/a/v1/v1", "/a/v1"},
+                                                        {"http://h/v1/chat/completions", ""},
+                                                        {"http://h/a/v1/completions/", "/a"},
+                                                        {"HTTP://h/v1", ""}};
   for (const auto& [address, path] : kPaths) EXPECT_EQ(ParseHttpUrl(address)->path, path) << address;
   for (const char* bad : {"", "h", "h:80", "https://", "ftp://h", "http://", "http://u:p@h", "http://h/?q=1",
                           "http://h/#f", "http://h:99999", "http://h:0", "http://h:x", "http://h:", "http://[::1",

@@ -77,12 +77,14 @@ absl::StatusOr<std::vector<Message>> LoadConversation(const std::string& file) {
   if (!in.eof() && text.size() <= kMostBytes)  // a folder can be opened too
     return absl::NotFoundError("cannot read " + file + ": " + std::strerror(errno));
   if (text.size() > kMostBytes) return absl::InvalidArgumentError(file + " is larger than 64 MiB");
-  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_object() && json.contains("messages")) json = json["messages"];
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  // Nothing is copied: the library copies by recursion, however deep the lists of a file are.
+  const nlohmann::json& list = json.is_object() && json.contains("messages") ? json["messages"] : json;
   std::vector<Message> messages;
-  bool good = json.is_array();
-  for (const nlohmann::json& m : good ? json : nlohmann::json::array()) {
-    good = good && m.is_object() && m.contains("role") && m.contains("content") && m["role"].is_string() &&
+  bool good = list.is_array();
+  for (size_t i = 0; good && i < list.size(); ++i) {
+    const nlohmann::json& m = list[i];
+    good = m.is_object() && m.contains("role") && m.contains("content") && m["role"].is_string() &&
            m["content"].is_string();
     if (good) messages.push_back({m["role"], m["content"]});
   }

@@ -59,7 +59,7 @@ absl::Status Failure(const Exchange& exchange, const error_code& error, std::str
   return absl::UnavailableError(where + doing + ": " + error.message());
 }
 
-// What an answer that is no HTTP/1.1 looks like; empty: nothing known.
+// What to say when the answer's first bytes are of another protocol than HTTP/1.1; empty: not one that is known here.
 std::string OtherProtocol(const HttpUrl& url, std::string_view bytes) {
   const std::string address = url.host + ":" + url.port;
   // A frame of HTTP/2 (RFC 9113, 4.1): three bytes of length, then the type; a server's first one is SETTINGS, 4.

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "absl/strings/match.h"
+
 namespace pangea::clients {
 namespace {
 
@@ -28,8 +30,8 @@ const char* DefaultPort(bool tls) { return tls ? "443" : "80"; }
 absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
   const absl::Status expected =
       absl::InvalidArgumentError("expected a URL such as http://127.0.0.1:8000, not \"" + url.substr(0, 200) + "\"");
-  const bool tls = url.starts_with("https://");
-  if ((!tls && !url.starts_with("http://")) || url.size() > 2000) return expected;
+  const bool tls = absl::StartsWithIgnoreCase(url, "https://");
+  if ((!tls && !absl::StartsWithIgnoreCase(url, "http://")) || url.size() > 2000) return expected;
   std::string_view rest = std::string_view(url).substr(tls ? 8 : 7);
   const std::string_view authority = rest.substr(0, rest.find('/'));
   std::string_view path = rest.substr(authority.size());
@@ -52,8 +54,10 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(const std::string& url) {
     while (path.ends_with('/')) path.remove_suffix(1);
   };
   trim();
-  if (path.ends_with("/v1")) path.remove_suffix(3);
-  trim();
+  for (std::string_view route : {"/chat/completions", "/completions", "/v1"}) {
+    if (path.ends_with(route)) path.remove_suffix(route.size());
+    trim();
+  }
   return HttpUrl{std::string(host), std::string(port), std::string(path), tls};
 }
 

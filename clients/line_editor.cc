@@ -29,7 +29,8 @@ void Put(std::string_view text) {
   if (write(STDOUT_FILENO, text.data(), text.size()) < 0) return;  // the terminal has gone: the next read says so
 }
 
-// The rest of a paste may still be on its way: all of it goes, or its lines would be sent as messages.
+// Drops what was typed and not read. The rest of a paste may still be on its way: all of it must go, or its lines would
+// be sent as messages.
 void DropInput() {
   constexpr int kQuietMilliseconds = 50;
   pollfd input{STDIN_FILENO, POLLIN, 0};

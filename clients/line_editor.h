@@ -9,9 +9,9 @@ namespace pangea::clients {
 
 enum class LineRead { kLine, kEnd, kInterrupted, kFailed };
 
-// Standard input and output must be a terminal that knows escape sequences (CanEdit). While one exists, the terminal
-// does not echo: what is typed during an answer waits unseen until the next Read, interrupts or not. It waits in the
-// kernel, which takes no more keys once 4095 bytes are there, the interrupt's neither.
+// Standard input and output must be a terminal that knows escape sequences (CanEdit). While a LineEditor exists, the
+// terminal does not echo: what is typed during an answer waits unseen until the next Read, even when Ctrl-C ends the
+// answer. It waits in the kernel, which takes no more keys (nor Ctrl-C) once 4095 bytes are there.
 class LineEditor {
  public:
   // history_file: empty, or a file that is read now and grows by each message; made for this user alone. Null: failed.

@@ -17,6 +17,7 @@ constexpr const char* kBundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/
                                     "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
                                     "/etc/ssl/cert.pem"};
 
+// The certificate is in order, but nobody who is trusted has signed it.
 bool OfTrust(long result) {
   return result == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT || result == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
          result == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || result == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||

@@ -123,12 +123,14 @@ DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here
   Deployment& deployment = read.deployment;
   if (from_here) deployment.model = FindModel(deployment.model).value_or(deployment.model);
   if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
+  std::set<std::string> faulty;
+  for (const auto& [key, is] : read.faulty) faulty.insert(key);
   for (const std::string& fault : ValidateDeployment(deployment)) {
     const std::string key = fault.substr(0, fault.find(": "));
     // A key that could not be read has its default now; what validation says of that would mislead.
     if (!read.faulty.contains(key)) faults.push_back(Placed(fault, read, file));
     RestoreDefault(key, deployment);
-    read.faulty[key] = true;
+    faulty.insert(key);
   }
   if (faults.size() > kMaxYamlFaults) {
     const size_t more = faults.size() - kMaxYamlFaults;
@@ -137,7 +139,7 @@ DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here
   }
   DeploymentResult result{.faults = std::move(faults), .readable = !deployment.model.empty()};
   for (const auto& [key, place] : read.places) result.places[key] = place.Text();
-  for (const auto& [key, is] : read.faulty) result.faulty.insert(key);
+  result.faulty = std::move(faulty);
   result.deployment = std::move(deployment);
   return result;
 }

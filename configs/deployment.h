@@ -69,7 +69,7 @@ struct Deployment {
     int connections = 4096;
     double header_seconds = 10, body_seconds = 60, idle_seconds = 75, write_seconds = 60, request_seconds = 3600;
   } limits;
-  // What a request gets that leaves it open; nullopt: as `defaults` says.
+  // The value of a parameter that a request does not give; nullopt: as `defaults` says.
   struct Sampling {
     std::string defaults = "model";  // model: the checkpoint's own values, then OpenAI's; openai: OpenAI's
     std::optional<double> temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty,

@@ -222,8 +222,18 @@ TEST_F(LoadTest, AliasesOfTheModel) {
   EXPECT_EQ(ParseError("model: m\nnames: [[a]]"), "f.yaml:2:9: names: expected a list of texts, not a list");
   EXPECT_EQ(ParseError("model: m\nnames: [a, m]"), "f.yaml:2:8: names: \"m\" is given twice");
   EXPECT_EQ(ParseError("model: m\nnames: [../a]"),
-            "f.yaml:2:8: names: must not start with \"/\" nor have \"..\" in it");
+            "f.yaml:2:8: names: \"../a\" must not start with \"/\" nor have \"..\" in it");
   EXPECT_EQ(ParseError("model: m\nnames: [\"\"]"), "f.yaml:2:8: names: must not be empty");
+}
+
+TEST(Parse, EveryFaultyEntryOfAListIsTold) {
+  EXPECT_EQ(ParseError("model: m\nnames: [a, a, /b, \"\"]"),
+            "f.yaml:2:8: names: \"a\" is given twice\n"
+            "f.yaml:2:8: names: \"/b\" must not start with \"/\" nor have \"..\" in it\n"
+            "f.yaml:2:8: names: must not be empty");
+  const std::string origins = ParseError("model: m\nrest: {allowed_origins: [a, \"https://b\", c]}");
+  EXPECT_NE(origins.find("\"a\" is no origin"), std::string::npos) << origins;
+  EXPECT_NE(origins.find("\"c\" is no origin"), std::string::npos) << origins;
 }
 
 TEST(Parse, SamplingParametersOrAuto) {
@@ -419,7 +429,8 @@ TEST(Validate, RulesOfTheFileAlone) {
        "f.yaml:3:24: sampling.max_tokens: must not exceed limits.max_tokens (10)"},
       {"rest: {listen: \"0.0.0.0:80\"}\ngrpc: {listen: \"0.0.0.0:80\"}",
        "f.yaml:3:16: grpc.listen: 0.0.0.0:80 is taken by rest.listen"},
-      {"name: ../../etc/passwd", "f.yaml:2:7: name: must not start with \"/\" nor have \"..\" in it"},
+      {"name: ../../etc/passwd",
+       "f.yaml:2:7: name: \"../../etc/passwd\" must not start with \"/\" nor have \"..\" in it"},
       {"parallel: {tensor: 2}\nagents: [{device: cpu}, {device: sim}]",
        "f.yaml:3:34: agents[1].device: all agents must have the same kind of device"},
       {"agents: [{threads: 0}]", "f.yaml:2:20: agents[0].threads: must be 1 to 1024"},
@@ -434,7 +445,8 @@ TEST_F(LoadTest, TextThatIsNotUtf8IsRefusedWhereverItComesFrom) {
   EXPECT_EQ(Error(LoadDeployment(file, {"caf\xe9=1"})), "--set caf\\xe9=1: unknown key; the nearest known key is name");
   setenv("PANGEA_TEST_LATIN", "/srv/caf\xe9", 1);
   EXPECT_EQ(Error(LoadDeployment(file, {"name=${PANGEA_TEST_LATIN}"})),
-            "--set name=${PANGEA_TEST_LATIN}: name: \"/srv/caf\\xe9\" is not UTF-8");
+            "--set name=${PANGEA_TEST_LATIN}: name: \"/srv/caf\\xe9\" is not UTF-8\n"
+            "--set name=${PANGEA_TEST_LATIN}: name: \"/srv/caf\\xe9\" must not start with \"/\" nor have \"..\" in it");
   EXPECT_EQ(Error(LoadDeployment(Write("e.yaml", "model: m\ntimeline: {file: \"${PANGEA_TEST_LATIN}\"}\n"), {})),
             Cat((path_ / "e.yaml").string(), ":2:18: timeline.file: \"/srv/caf\\xe9\" is not UTF-8"));
   // A model is named by its path: both are told.

@@ -62,10 +62,14 @@ void LogLine(LogLevel level, std::string_view text) {
   };
   if (const uint64_t lost = std::exchange(g_lost, 0); lost > 0) {
     Write(line('W', absl::StrFormat("%d lines of the log were lost: nobody took them", lost)));
-    if (g_lost > 0) g_lost = lost;  // still so
+    if (g_lost > 0) g_lost = lost;  // nobody takes this line either
   }
   std::string shown = Printable(text.substr(0, kLineBytes));
-  if (shown.size() > kLineBytes) shown.resize(kLineBytes);
+  if (shown.size() > kLineBytes) {
+    size_t end = kLineBytes;
+    while ((shown[end] & 0xC0) == 0x80) --end;  // no half of a character
+    shown.resize(end);
+  }
   Write(line("DIWE"[static_cast<int>(level)], shown));
 }
 

@@ -12,7 +12,7 @@ int EndSignals() {
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   struct sigaction hang_up{};
-  // A signal that is blocked waits even when it is ignored: it must not enter the set then.
+  // signalfd reports a blocked signal even when the process was started to ignore it, so an ignored SIGHUP stays out.
   if (sigaction(SIGHUP, nullptr, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);

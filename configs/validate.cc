@@ -68,14 +68,14 @@ class Rules {
     for (const std::string& name : d_.names) {
       Name("names", name);
       if (name.empty()) Fault("names: must not be empty");
-      if (!taken.insert(name).second) Fault("names: \"", name, "\" is given twice");
+      if (!taken.insert(name).second) Fault("names: \"", Printable(name), "\" is given twice");
     }
   }
   void Name(const char* key, const std::string& name) {
     if (name.size() > 256) Fault(key, ": is longer than 256 bytes");
     // Clients put the name into a URL path (/v1/models/NAME).
     if ((name.find("..") != std::string::npos) || name.starts_with("/"))
-      Fault(key, ": must not start with \"/\" nor have \"..\" in it");
+      Fault(key, ": \"", Printable(name), "\" must not start with \"/\" nor have \"..\" in it");
   }
 
   void Agents() {

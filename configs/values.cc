@@ -165,8 +165,8 @@ std::string Printable(std::string_view text) {
     uint32_t code = static_cast<unsigned char>(text[0]) & (0xFFu >> (length > 1 ? length + 1 : 0));
     for (size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3F);
     const auto within = [&](uint32_t first, uint32_t last) { return code >= first && code <= last; };
-    if (length == 0 || within(0, 0x1F) || within(0x7F, 0x9F) || within(0x200E, 0x200F) || within(0x2028, 0x202E) ||
-        within(0x2066, 0x2069)) {
+    if (length == 0 || within(0, 0x1F) || within(0x7F, 0x9F) || code == 0x61C || within(0x200E, 0x200F) ||
+        within(0x2028, 0x202E) || within(0x2066, 0x2069)) {
       for (size_t i = 0; i < bytes; ++i) out += absl::StrFormat("\\x%02x", static_cast<unsigned char>(text[i]));
     } else {
       out += text.substr(0, bytes);

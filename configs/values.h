@@ -26,8 +26,8 @@ std::string QuoteYaml(std::string_view text);  // double-quoted YAML scalar
 // Bytes of the well-formed UTF-8 sequence at the start of text; 0: there is none (overlong forms and surrogates too).
 size_t Utf8Length(std::string_view text);
 bool WellFormedUtf8(std::string_view text);
-// The text with `\xNN` for every byte that could end a line, act on a terminal or is no UTF-8: control characters, what
-// Unicode calls a line end, and what turns the direction of writing.
+// The text with `\xNN` for every byte that is no UTF-8 or could end a line or act on a terminal: control characters,
+// Unicode's line ends, and the characters that change the direction of writing.
 std::string Printable(std::string_view text);
 
 // ${NAME} -> the environment's value, $$ -> $. A lone $ stands for itself. NotFound names the first missing variable.

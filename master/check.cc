@@ -15,8 +15,8 @@
 namespace pangea {
 namespace {
 
-// What is wrong with the tokenizer of a model that can not be read: both are told at once, so that who gets another
-// file for the tensors' sake does not learn only then what its text lacks.
+// Of a model whose weights or configuration cannot be read, also says what is wrong with its tokenizer: whoever fetches
+// another file because of the first fault should know of the second.
 void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* faults) {
   if (const auto metadata = ReadGgufMetadata(deployment.model); metadata.ok()) {
     const auto text = Text::Load(*metadata, deployment.chat.template_file);
@@ -26,7 +26,7 @@ void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* f
   std::error_code ignored;
   const std::filesystem::path folder(deployment.model);
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, ignored); };
-  // How vocab.json is to be read depends on the model.
+  // vocab.json alone cannot be judged: how it is read depends on the configuration, which could not be read.
   if (!has("config.json") || (has("vocab.json") && !has("tokenizer.json") && !has("tokenizer.model"))) return;
   CheckpointHeader bare;
   bare.path = deployment.model;

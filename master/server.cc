@@ -227,7 +227,7 @@ int Server::Drain() {
   });
   while (!drained) {
     if (Signalled(-1)) {
-      if (TakeSignal() == SIGHUP) continue;  // a closed terminal may say so twice: its shell and the kernel both do
+      if (TakeSignal() == SIGHUP) continue;  // a closed terminal may send it twice, by the shell and by the kernel
       LogInfo("stopping now");
       engine->FailAll(why);
       doors->Hurry();
@@ -301,7 +301,7 @@ int ServeMain(int argc, char** argv) {
     return kConfigExitCode;
   }
   const auto started = server.StartFleet();
-  int code = kConfigExitCode;  // nothing but its address and its token can be wrong before an agent has been started
+  int code = kConfigExitCode;  // StartFleet fails when control.listen or its token is no good: no agent runs yet
   if (started.ok())
     code = server.Run();
   else

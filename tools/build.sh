@@ -2,7 +2,10 @@
 # build.sh [PRESET] [TARGET…]: configures and builds one preset of CMakePresets.json (default release) into build/PRESET.
 # JOBS=n limits the parallel jobs (default: one a core, but no more than memory allows at 1.5 GiB a job).
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-case ${1:-} in -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;; esac
+case ${1:-} in
+  -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;;
+  -*) say "unknown option $1; see --help"; exit 64 ;;
+esac
 preset=${1:-release}
 [ $# -gt 0 ] && shift
 jobs=${JOBS:-}

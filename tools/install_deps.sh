@@ -3,6 +3,13 @@
 # new enough), Python; with --tests also what only the tests need (Node, network tools, the formatters). As root, or through sudo. Says
 # what it does; with everything in place it returns at once.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
+tests=
+case ${1:-} in
+  --tests) tests=1 ;;
+  "") ;;
+  -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  *) say "unknown option $1; see --help"; exit 64 ;;
+esac
 
 packages=(
   build-essential cmake ninja-build ccache pkg-config git curl ca-certificates
@@ -12,7 +19,7 @@ packages=(
 )
 # Commands that may come from elsewhere (nodesource, rustup): the package only when the command is missing.
 cargo_is_new_enough || packages+=(cargo-web)
-if [ "${1:-}" = --tests ]; then
+if [ -n "$tests" ]; then
   packages+=(procps iproute2)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)

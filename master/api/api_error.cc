@@ -14,7 +14,8 @@ constexpr char kCode[] = "pangea/code";
 constexpr char kLimit[] = "pangea/limit";
 constexpr char kRetry[] = "pangea/retry-after";
 constexpr char kUnlogged[] = "pangea/unlogged";
-constexpr size_t kQuoted = 64;  // bytes of a client's own text that a message repeats
+constexpr size_t kQuoted = 64;     // bytes of a client's own text that a message repeats
+constexpr size_t kCompared = 256;  // of a model's name that are compared with the served ones: none of those is longer
 
 struct Row {
   absl::StatusCode status;
@@ -74,7 +75,8 @@ absl::Status ModelNotFound(const std::string& name, const std::vector<std::strin
   const bool cut = name.size() > kQuoted;
   std::string message = absl::StrCat("the model '", name.substr(0, kQuoted), cut ? "…" : "",
                                      "' does not exist; this server serves '", absl::StrJoin(served, "', '"), "'");
-  if (served.size() > 1) absl::StrAppend(&message, "; the nearest is '", Nearest(name, served), "'");
+  if (served.size() > 1)
+    absl::StrAppend(&message, "; the nearest is '", Nearest(std::string_view(name).substr(0, kCompared), served), "'");
   absl::Status status = absl::NotFoundError(message);
   status.SetPayload(kParam, absl::Cord("model"));
   status.SetPayload(kCode, absl::Cord("model_not_found"));

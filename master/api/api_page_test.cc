@@ -75,7 +75,7 @@ std::string TypeOf(const pb::FieldDescriptor* field) {
       type = "integer";
       break;
     default:
-      type = field->message_type()->full_name() == "google.protobuf.Value" ? "see there" : "object";
+      type = field->message_type()->full_name() == "google.protobuf.Value" ? "several" : "object";
   }
   return field->is_repeated() ? absl::StrCat("list of ", type, "s") : type;
 }

@@ -44,10 +44,11 @@ absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::st
 }
 
 // Variables of a template by which a request could ask for what is refused elsewhere.
-constexpr const char* kRefusedArguments[] = {"tools", "functions", "documents", "chat_template"};
+constexpr const char* kRefusedArguments[] = {"tools", "functions", "documents", "chat_template",
+                                             "continue_final_message"};
 
 template <class M>
-absl::StatusOr<std::string> CheckArguments(const M& request, const ApiContext& context) {
+absl::StatusOr<TemplateOptions> CheckOptions(const M& request, const ApiContext& context) {
   const std::string name = "chat_template_kwargs", spelled = name + "_json";
   if (request.has_chat_template_kwargs() && request.has_chat_template_kwargs_json())
     return BadParam(spelled, absl::StrCat("'", spelled, "' and '", name, "' must not both be given"));
@@ -69,7 +70,13 @@ absl::StatusOr<std::string> CheckArguments(const M& request, const ApiContext& c
     const bool asks = it != kwargs.end() && !it->empty() && *it != "" && *it != false;
     if (asks) return BadParam(path, absl::StrCat("'", path, "' is not supported"));
   }
-  return text;
+  TemplateOptions options;
+  options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
+  // As in vLLM, it may stand among the template's variables too, and then that one holds.
+  const auto prompt = kwargs.find("add_generation_prompt");
+  if (prompt != kwargs.end() && prompt->is_boolean()) options.add_generation_prompt = prompt->get<bool>();
+  options.kwargs = std::move(text);
+  return options;
 }
 
 }  // namespace
@@ -109,13 +116,13 @@ absl::StatusOr<ChatMessages> CheckMessages(const pb::RepeatedPtrField<v1::ChatMe
   return out;
 }
 
-absl::StatusOr<std::string> CheckTemplateArguments(const v1::ChatCompletionRequest& request,
-                                                   const ApiContext& context) {
-  return CheckArguments(request, context);
+absl::StatusOr<TemplateOptions> CheckTemplateOptions(const v1::ChatCompletionRequest& request,
+                                                     const ApiContext& context) {
+  return CheckOptions(request, context);
 }
 
-absl::StatusOr<std::string> CheckTemplateArguments(const v1::TokenizeRequest& request, const ApiContext& context) {
-  return CheckArguments(request, context);
+absl::StatusOr<TemplateOptions> CheckTemplateOptions(const v1::TokenizeRequest& request, const ApiContext& context) {
+  return CheckOptions(request, context);
 }
 
 }  // namespace pangea

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "google/protobuf/repeated_ptr_field.h"
+#include "master/text/text.h"
 #include "protos/generation.pb.h"
 
 namespace pangea {
@@ -22,9 +23,10 @@ struct ChatMessages {
 absl::StatusOr<ChatMessages> CheckMessages(const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages,
                                            const ApiContext& context);
 
-// chat_template_kwargs, as the client wrote them where their text is there (a REST body's, or
-// chat_template_kwargs_json). What is refused at the top of a request is refused in here as well.
-absl::StatusOr<std::string> CheckTemplateArguments(const v1::ChatCompletionRequest& request, const ApiContext& context);
-absl::StatusOr<std::string> CheckTemplateArguments(const v1::TokenizeRequest& request, const ApiContext& context);
+// add_generation_prompt, and chat_template_kwargs as the client wrote them where their text is there (a REST body's, or
+// chat_template_kwargs_json). What is refused at the top of a request is refused in there as well.
+absl::StatusOr<TemplateOptions> CheckTemplateOptions(const v1::ChatCompletionRequest& request,
+                                                     const ApiContext& context);
+absl::StatusOr<TemplateOptions> CheckTemplateOptions(const v1::TokenizeRequest& request, const ApiContext& context);
 
 }  // namespace pangea

@@ -227,11 +227,14 @@ absl::Status CheckMaxTokens(const std::string& name, int64_t value, int64_t low,
 
 // ---- prompts
 
+absl::Status WrongPrompt() {
+  return BadParam("prompt",
+                  "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids");
+}
+
 absl::StatusOr<int32_t> CheckId(const pb::Value& value, int vocab) {
   const double d = value.number_value();
-  if (value.kind_case() != pb::Value::kNumberValue || d != std::floor(d))
-    return BadParam(
-        "prompt", "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids");
+  if (value.kind_case() != pb::Value::kNumberValue || d != std::floor(d)) return WrongPrompt();
   if (!(d >= 0 && d < vocab)) return BadParam("prompt", absl::StrCat("'prompt' has a token id outside 0..", vocab - 1));
   return static_cast<int32_t>(d);
 }
@@ -271,11 +274,10 @@ absl::StatusOr<std::vector<PromptInput>> CheckPrompts(const pb::Value& value, co
     if (auto s = add(CheckText(value.string_value())); !s.ok()) return s;
     return prompts;
   }
+  if (value.kind_case() != pb::Value::kListValue) return WrongPrompt();
   const auto& list = value.list_value().values();
-  if (value.kind_case() == pb::Value::kListValue && list.empty())
-    return BadParam("prompt", "'prompt' must not be empty");
-  if (value.kind_case() != pb::Value::kListValue || list[0].kind_case() == pb::Value::kNumberValue) {
-    if (value.kind_case() != pb::Value::kListValue) return CheckId(value, 0).status();
+  if (list.empty()) return BadParam("prompt", "'prompt' must not be empty");
+  if (list[0].kind_case() == pb::Value::kNumberValue) {
     if (auto s = add(CheckIdList(value.list_value(), context)); !s.ok()) return s;
     return prompts;
   }
@@ -292,9 +294,7 @@ absl::StatusOr<std::vector<PromptInput>> CheckPrompts(const pb::Value& value, co
     } else if (element.kind_case() == pb::Value::kListValue) {
       s = add(CheckIdList(element.list_value(), context));
     } else {
-      s = BadParam(
-          "prompt",
-          "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids");
+      s = WrongPrompt();
     }
     if (!s.ok()) return s;
   }
@@ -330,10 +330,9 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
   auto messages = CheckMessages(request.messages(), context);
   if (!messages.ok()) return messages.status();
   out.messages = *std::move(messages);
-  out.options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
-  auto kwargs = CheckTemplateArguments(request, context);
-  if (!kwargs.ok()) return kwargs.status();
-  out.options.kwargs = *std::move(kwargs);
+  auto options = CheckTemplateOptions(request, context);
+  if (!options.ok()) return options.status();
+  out.options = *std::move(options);
   if (!request.chat_template().empty()) {
     if (!context.deployment->chat.allow_request_template)
       return BadParam("chat_template", "'chat_template' in a request is not allowed by this server");

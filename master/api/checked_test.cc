@@ -155,6 +155,11 @@ TEST_F(CheckedTest, CompletionRefuses) {
     EXPECT_TRUE(absl::IsInvalidArgument(result.status())) << prompt << ": " << result.status();
     EXPECT_EQ(Param(result), "prompt") << prompt;
   }
+  for (const char* prompt : {"5", "0", "-1", "true", "{}", "[true]"}) {  // a bare number is no list of ids
+    EXPECT_EQ(Completion(absl::StrCat(R"({"prompt":)", prompt, "}")).status().message(),
+              "'prompt' must be a string, a list of strings, a list of token ids, or a list of lists of token ids")
+        << prompt;
+  }
   const Bad cases[] = {
       {R"({"logprobs":1000000000})", "logprobs"},
       {R"({"logprobs":21})", "logprobs"},

@@ -61,7 +61,7 @@ TEST_F(CheckedTest, TemplateArgumentsAreKeptAsTheyWereSent) {
 
 // What is refused at the top of a request does not come in by the template's arguments either.
 TEST_F(CheckedTest, TemplateArgumentsCanNotAskForWhatIsRefused) {
-  for (const char* name : {"tools", "documents", "functions", "chat_template"}) {
+  for (const char* name : {"tools", "documents", "functions", "chat_template", "continue_final_message"}) {
     const auto r = Chat(absl::StrCat(R"({"chat_template_kwargs":{"x":1,")", name, R"(":[{"type":"function"}]}})"));
     const std::string path = absl::StrCat("chat_template_kwargs.", name);
     EXPECT_EQ(r.status().message(), absl::StrCat("'", path, "' is not supported"));
@@ -70,6 +70,18 @@ TEST_F(CheckedTest, TemplateArgumentsCanNotAskForWhatIsRefused) {
       EXPECT_TRUE(Chat(absl::StrCat(R"({"chat_template_kwargs":{")", name, "\":", nothing, "}}")).ok()) << nothing;
     }
   }
+}
+
+TEST_F(CheckedTest, TheGenerationPromptMayBeLeftOutByATemplateArgumentToo) {
+  const auto prompted = [&](const std::string& members) {
+    return Chat("{" + members + "}")->options.add_generation_prompt;
+  };
+  EXPECT_TRUE(prompted(""));
+  EXPECT_FALSE(prompted(R"("add_generation_prompt":false)"));
+  EXPECT_FALSE(prompted(R"("chat_template_kwargs":{"add_generation_prompt":false})"));
+  EXPECT_FALSE(prompted(R"("chat_template_kwargs_json":"{\"add_generation_prompt\":false}")"));
+  EXPECT_TRUE(prompted(R"("chat_template_kwargs":{"add_generation_prompt":null})"));
+  EXPECT_TRUE(prompted(R"("add_generation_prompt":false,"chat_template_kwargs":{"add_generation_prompt":true})"));
 }
 
 // As in vLLM: either name of an earlier answer's reasoning stands for both.
@@ -160,6 +172,11 @@ TEST_F(CheckedTest, ModelMayBeLeftOut) {
   EXPECT_EQ(Chat(R"({"model":"also-fake"})")->model, "also-fake");
   EXPECT_EQ(std::string(Chat(R"({"model":"fke"})").status().message()),
             "the model 'fke' does not exist; this server serves 'fake', 'also-fake'; the nearest is 'fake'");
+  // The time that the comparison takes grows with both names: one of megabytes must not be compared whole (that would
+  // take longer than a test may).
+  const std::string large(32 << 20, 'x');
+  const std::vector<std::string> many(64, std::string(256, 'y'));
+  EXPECT_EQ(ModelNotFound(large, many).code(), absl::StatusCode::kNotFound);
   server.context.names = {"fake"};
   EXPECT_EQ(std::string(Completion(R"({"model":"gpt-4o"})").status().message()),
             "the model 'gpt-4o' does not exist; this server serves 'fake'");

@@ -41,7 +41,7 @@ inline absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& contex
   return caller;
 }
 
-// What the log and the metrics are told of a call. Made when it comes, told when it ends; any one thread.
+// What the log and the metrics are told of a call. Made when the call comes; End is called once. Any one thread.
 class GrpcRecord {
  public:
   GrpcRecord(const grpc::CallbackServerContext& context, const char* method) : method_(method) {
@@ -53,7 +53,7 @@ class GrpcRecord {
   }
   RequestRecord& operator*() { return record_; }
   RequestRecord* operator->() { return &record_; }
-  // The status as gRPC's own, before it is finished with.
+  // Logs and counts the call, and makes the status to finish it with.
   grpc::Status End(const absl::Status& status, grpc::CallbackServerContext* context, const ApiContext& api) {
     record_.status = status.ok() ? "OK" : absl::StatusCodeToString(static_cast<absl::StatusCode>(GrpcCode(status)));
     if (!status.ok()) record_.reason = LogReason(status);
@@ -145,7 +145,7 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
     generation_.reset();
     ticket_.reset();
     bytes_ = ByteShare();
-    // Request and response are gRPC's again then.
+    // From here on gRPC owns request and response again.
     this->Finish(record_.End(status_, context_, shared_->service->context()));
   }
   bool over() const { return ending_ || finished_; }

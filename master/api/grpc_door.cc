@@ -201,9 +201,9 @@ class Door : public GrpcDoor {
     grpc::ServerBuilder builder;
     builder.AddListeningPort(absl::StrCat(everywhere ? "[::]" : host, ":", at.port), grpc::InsecureServerCredentials(),
                              &port);
-    // Clients may ask whether the server is there as often as they like, whatever else they do; what they are used to
-    // (every ten seconds) is more than the library allows by default, and would end their silent calls. And they are
-    // asked themselves, so that a call whose host has vanished does not wait for ever.
+    // Clients may send keepalive pings as often as every second: by default the library ends the calls of clients that
+    // ping every ten seconds, which is usual, while no data flows. The server pings too, so that a call whose client's
+    // host has vanished does not wait for ever.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);

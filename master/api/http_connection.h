@@ -38,9 +38,9 @@ struct HttpRequest {
   std::optional<uint64_t> content_length;
   RouteMatch match;
   Caller caller;
-  ByteShare bytes;  // of the body
-  bool keep_alive = false,
-       old = false;  // keep_alive: nothing of it is unread, and its client wants that; old: HTTP/1.0
+  ByteShare bytes;          // of the body
+  bool keep_alive = false;  // its client wants that, and its body has been read (or there is none)
+  bool old = false;         // HTTP/1.0
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
@@ -77,11 +77,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Answering.
   Awaitable<bool> Serve(HttpRequest request);  // false: close the connection
+  // These three: an answer that needs no body, or nothing when the request may go on.
   std::optional<HttpReply> Knock(HttpRequest* request);
   std::optional<HttpReply> JudgeOrigin(const HttpRequest& request);
-  HttpReply Options(const HttpRequest& request) const;
   std::optional<HttpReply> Admit(HttpRequest* request);
-  void Ended();
+  HttpReply Options(const HttpRequest& request) const;
+  void Ended();  // counts and logs the request
   Awaitable<bool> ServeText(HttpRequest& request, Route route);
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
@@ -91,7 +92,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
   Awaitable<bool> Write(std::string bytes);
   Awaitable<bool> WritePiece(boost::asio::const_buffer from, size_t most);
-  Awaitable<void> Linger();
+  Awaitable<void> Linger();  // before a close
   std::string Head(const HttpRequest& request, const HttpReply& reply, bool chunked) const;
 
   const Deployment::Limits& limits() const { return shared_->service->context().deployment->limits; }
@@ -107,7 +108,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::deque<std::string> ahead_;  // received beyond that
   ByteShare ahead_bytes_;          // of it
   bool overrun_ = false;           // more was sent ahead, and dropped
-  HttpReply fault_;       // of ReadRequest: its answer, certain from the head, or since the request cannot be read
+  HttpReply fault_;  // the answer when ReadRequest gives kFault: decided by the head alone, or the request is malformed
   bool reading_ = false;  // a wait for readability is outstanding
   bool serving_ = false;  // a whole request waits for its answer
   bool ended_ = false;    // the client sends no more

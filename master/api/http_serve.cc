@@ -44,7 +44,7 @@ Service::Make MakeRequest(std::shared_ptr<const std::string> body, const ApiCont
 
 }  // namespace
 
-// Whether the page that asks may; what its browser must be told then goes with every answer.
+// Refuses pages that may not use the server; for those that may, sets the headers by which their browser knows.
 std::optional<HttpReply> HttpConnection::JudgeOrigin(const HttpRequest& request) {
   const ApiContext& context = shared_->service->context();
   const auto& listed = context.deployment->rest.allowed_origins;
@@ -56,7 +56,7 @@ std::optional<HttpReply> HttpConnection::JudgeOrigin(const HttpRequest& request)
                     "\r\nAccess-Control-Expose-Headers: ", kExposed, "\r\n");
     return std::nullopt;
   }
-  // With keys, a page that has none can do nothing, and its browser keeps the answers of others from it.
+  // Where keys are used, a page without one can do nothing, and without CORS headers its browser shows it no answer.
   if (context.keys != nullptr || IsHomeOrigin(request.origin, request.host, shared_->listen)) return std::nullopt;
   return HttpErrorReply(403, absl::StrCat("pages of the origin ", request.origin.substr(0, kShownOrigin),
                                           " may not use this server: the operator can allow them in "
@@ -71,7 +71,8 @@ HttpReply HttpConnection::Options(const HttpRequest& request) const {
   reply.headers = {{"Allow", known ? request.match.allow() : "GET, HEAD, POST, OPTIONS"}};
   if (!listed || request.cors_method.empty())
     return known || request.target == "*" ? reply : NoSuchPath(request.target);
-  // A browser asks first: also of a path that is none, so that the page can read the 404.
+  // A browser's question before the page's own request. Also answered for unknown paths, so that the page can read the
+  // 404 that follows.
   reply.headers.emplace_back("Access-Control-Allow-Methods", reply.headers[0].second);
   if (!request.cors_headers.empty()) reply.headers.emplace_back("Access-Control-Allow-Headers", request.cors_headers);
   if (SameName(request.cors_network, "true"))
@@ -87,7 +88,7 @@ std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) {
   const RouteMatch& match = request->match = FindRoute(path.value_or(""));
   label_ = match.label;
   const bool known = match.route != Route::kNone;
-  // As it was sent, for a decoded space could pretend to be the next word of the line; a query may hold secrets.
+  // For the log: not decoded, since a decoded space could pass for the end of the path; no query, which may hold secrets.
   const std::string sent = request->target.substr(0, std::min(request->target.find('?'), kShownPath));
   record_->what = absl::StrCat(request->method.substr(0, kShownMethod), " ", known ? std::string(match.label) : sent);
   record_->routine = ForObservers(match.route);

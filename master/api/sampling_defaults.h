@@ -1,4 +1,4 @@
-// What a request gets that leaves a sampling parameter open: the deployment file's value, else the model's own (where
+// The value of a sampling parameter that a request does not give: the deployment file's, else the model's own (where
 // `sampling.defaults` lets it), else OpenAI's.
 #pragma once
 #include <map>

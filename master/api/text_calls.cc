@@ -24,12 +24,9 @@ absl::StatusOr<std::vector<int32_t>> Encode(const v1::TokenizeRequest& request, 
   auto messages = CheckMessages(request.messages(), context);
   if (!messages.ok()) return messages.status();
   if (!context.text->has_template()) return BadParam("messages", "this model has no chat template");
-  TemplateOptions options;
-  options.add_generation_prompt = !request.has_add_generation_prompt() || request.add_generation_prompt();
-  auto kwargs = CheckTemplateArguments(request, context);
-  if (!kwargs.ok()) return kwargs.status();
-  options.kwargs = *std::move(kwargs);
-  auto ids = context.text->EncodeChat(messages->json, options);
+  const auto options = CheckTemplateOptions(request, context);
+  if (!options.ok()) return options.status();
+  auto ids = context.text->EncodeChat(messages->json, *options);
   return ids.ok() ? std::move(ids) : OfParameter(ids.status(), "messages");
 }
 

@@ -1,7 +1,6 @@
 //! The line editor of `pangea chat` behind a C ABI; clients/line_editor.cc is its only caller. Lines are UTF-8 of any
-// ! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and one backslash before Enter
-// begin
-//! a new line. A panic is caught and reads as a failure.
+//! length and may hold line feeds: a bracketed paste is inserted as it is, Alt-Enter and one backslash before Enter
+//! begin a new line. A panic is caught and reads as a failure.
 use std::ffi::c_void;
 use std::io::ErrorKind;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -27,8 +26,9 @@ pub struct LineEditor {
     line: String,
 }
 
-/// One backslash at the end of the text is continued: Enter makes it a line feed instead of sending the message. A
-/// binding can give only one command, and of those only completion replaces text before the cursor and moves past it.
+/// Enter after one backslash at the end of the text: the backslash becomes a line feed, and the message is not sent.
+/// A key can be bound to one command alone; the only one that replaces text before the cursor is completion, so the
+/// line feed is "completed" from the backslash.
 struct Continuation;
 impl ConditionalEventHandler for Continuation {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
@@ -60,7 +60,8 @@ impl ConditionalEventHandler for Interrupt {
     }
 }
 
-/// Ctrl-Z. rustyline's own way would leave the modes that this editor was begun in, where the user's are wanted.
+/// Ctrl-Z. rustyline's own way would leave the terminal in the modes that clients/line_editor.cc has set; a stopped
+/// process must leave it in the user's.
 struct Suspend {
     call: extern "C" fn(*const c_void),
     owner: usize,
