@@ -88,7 +88,8 @@ std::optional<HttpReply> HttpConnection::Knock(HttpRequest* request) {
   const RouteMatch& match = request->match = FindRoute(path.value_or(""));
   label_ = match.label;
   const bool known = match.route != Route::kNone;
-  // For the log: not decoded, since a decoded space could pass for the end of the path; no query, which may hold secrets.
+  // For the log: not decoded, since a decoded space could pass for the end of the path; and without the query, which
+  // may hold secrets.
   const std::string sent = request->target.substr(0, std::min(request->target.find('?'), kShownPath));
   record_->what = absl::StrCat(request->method.substr(0, kShownMethod), " ", known ? std::string(match.label) : sent);
   record_->routine = ForObservers(match.route);
