@@ -1,8 +1,8 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
-// of docs/exactness.md: a row's result depends on the row alone, never on M, tile, thread or on how columns and leaves
-// are spread over ranks. All activations are f32, row-major. Rows: M. Thread
-// safety: ops may run concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
+// of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on how
+// columns and leaves are spread over ranks. All activations are f32, row-major. Thread safety: ops may run concurrently
+// on disjoint outputs, but a ThreadPool has one caller at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>

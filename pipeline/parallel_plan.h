@@ -42,8 +42,8 @@ struct ParallelPlan {
   int swap_blocks = 0;    // beyond them, for preempted sequences (cache.swap)
   std::string transport;  // shm or gloo, resolved
   bool spin = false;      // a core for every agent thread
-  double predicted_tokens_per_second =
-      0;  // 0: not predicted. Single stream, from weight bytes and the assumed read bandwidth; see capacity.h
+  // Of one stream, from weight bytes and the assumed read bandwidth (capacity.h). 0: not predicted.
+  double predicted_tokens_per_second = 0;
   std::string Hash() const;                          // equal on master and agent
   std::string Text(const ModelConfig& model) const;  // what `pangea check` prints
   const RankPlan& at(int stage, int rank) const { return agents[stage * ranks + rank]; }

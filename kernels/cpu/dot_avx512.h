@@ -1,5 +1,5 @@
-// Integer dot products on AVX-512 VNNI. Activations are two int8 planes (docs/activations.md, variant
-// B): for every weight line loaded, vpdpbusd with the high and with the low plane.
+// Integer dot products on AVX-512 VNNI. Activations are two int8 planes (docs/activations.md, variant B): for every
+// weight line loaded, vpdpbusd with the high and with the low plane.
 #pragma once
 #include <cstddef>
 

@@ -38,8 +38,8 @@ class FakeAgents : public StepPort {
   StepResult TakeResult();  // the oldest: its step is committed now
   const std::string& fault() const { return fault_; }
 
-  int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0,
-      ran_ahead = 0;  // what the lives have met
+  // How often each happened in the lives so far.
+  int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0, ran_ahead = 0;
 
  private:
   struct Slot {

@@ -99,8 +99,8 @@ class Scheduler {
   enum class Admission { kAdmitted, kSkip, kStop };
 
   bool MayPlan() const;
-  bool IsUneven()
-      const;  // of the parts that the decoding sequences are in: the oldest flight had better be committed first
+  // The parts that the decoding sequences are in differ in size: the oldest flight had better be committed first.
+  bool IsUneven() const;
   int PromptBudget() const;                     // prompt rows that may join the step being planned
   std::vector<Sequence*> ReadyToDecode();       // those that have their blocks, preempting where needed
   std::vector<Sequence*> ReadyToRunAhead();     // those of the oldest flight: their sample is the next to be known

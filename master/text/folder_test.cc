@@ -1,4 +1,5 @@
 // Which tokens a folder's files name, and where BOS and EOS go. All ids here are those of Transformers 4.57.
+#include "absl/strings/str_cat.h"
 #include "master/text/sentencepiece_model.h"
 #include "master/text/testing.h"
 
@@ -204,6 +205,33 @@ TEST(AddedTokens, BeyondTokenizerJson) {
   EXPECT_EQ(special->end_ids(), IdList{});
 }
 
+// tokenizer.json calls 0 (<s>) special and 9 (<tool>) not; so do most files of models whose <|im_end|> was added late.
+TEST(AddedTokens, ThatHaveANameAreSpecialWhateverTokenizerJsonSays) {
+  struct Case {
+    const char* config;
+    bool tool;
+  };
+  const Case cases[] = {
+      {R"("eos_token": "<tool>")", true},
+      {R"("additional_special_tokens": ["<tool>"])", true},
+      {R"("extra_special_tokens": {"call_token": "<tool>"})", true},
+      {R"("added_tokens_decoder": {"9": {"content": "<tool>", "normalized": false}}, "eos_token": "<tool>")", true},
+      {R"("added_tokens_decoder": {"9": {"content": "<tool>", "lstrip": true}}, "eos_token": "<tool>")", true},
+      {R"("added_tokens_decoder": {"9": {"content": "<tool>"}, "0": {"content": "<s>", "special": false}})", false},
+      {R"("added_tokens_decoder": {"0": {"content": "<s>"}}, "eos_token": "<tool>")", false},
+      {R"("pad_token": "<s>")", false},
+  };
+  for (const Case& c : cases) {
+    const auto text = Load({{"tokenizer.json", kTiny},
+                            {"tokenizer_config.json",
+                             std::string(R"({"tokenizer_class": "PreTrainedTokenizerFast", )") + c.config + "}"}});
+    ASSERT_NE(text, nullptr);
+    EXPECT_EQ(text->IsSpecial(9), c.tool) << c.config;
+    EXPECT_EQ(text->Decode({2, 9, 3}, /*skip_special=*/true), c.tool ? "ab" : "a<tool>b") << c.config;
+    EXPECT_TRUE(text->IsSpecial(0)) << c.config;
+  }
+}
+
 TEST(AddedTokens, WhoseIdTheModelLacksAreLeftOutWithAWarning) {
   const Files files = {{"added_tokens.json", R"({"<one>": 32000, "[PAD]": 32001})"}};
   const auto text = Mistral(files, /*vocab=*/32001);
@@ -330,6 +358,12 @@ TEST(Faults, NameTheFolderOnceTheFileAndTheKey) {
             ": no tokenizer.json, tokenizer.model, or vocab.json and merges.txt; tekken.json is not read");
   EXPECT_EQ(refusal({{"vocab.json", R"({"a": -1})"}, {"merges.txt", ""}}, Architecture::kGpt2),
             ": vocab.json: the id of \"a\" is not in 0..4194303");
+  // What is nested so deeply would end the process where a value is copied.
+  const std::string deep = R"({"x": )" + std::string(300000, '[') + std::string(300000, ']') + "}";
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+    EXPECT_EQ(refusal({{name, deep}}), absl::StrCat("/", name, ": nested 300001 deep, at most 100"));
+  EXPECT_EQ(refusal({{"tokenizer.json", deep}, {"tokenizer_config.json", R"({"pad_token": "<p>"})"}}),
+            ": tokenizer.json: nested 300001 deep, at most 100");
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxVocabularyBytes = size_t{256} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+constexpr int kMaxDepth = 100;  // of brackets in each other; the tokenizers library stops at 128
 
 std::string In(const CheckpointHeader& header, std::string_view name) {
   return (fs::path(header.path) / name).string();
@@ -34,6 +35,7 @@ absl::StatusOr<json> ReadConfig(const CheckpointHeader& header, std::string_view
   if (!Has(header, name)) return json::object();
   const auto text = ReadTextFile(In(header, name), kMaxConfigBytes);
   if (!text.ok()) return text.status();
+  if (const auto shallow = CheckDepth(*text, In(header, name), kMaxDepth); !shallow.ok()) return shallow;
   auto out = json::parse(QuoteNonNumbers(*text), nullptr, /*allow_exceptions=*/false);
   if (!out.is_object()) return absl::InvalidArgumentError(absl::StrCat(In(header, name), ": not a JSON object"));
   return out;
@@ -83,6 +85,7 @@ struct Read {
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadJsonFile(const Read& read) {
   const auto text = ReadTextFile(In(read.header, "tokenizer.json"), kMaxVocabularyBytes);
   if (!text.ok()) return text.status();
+  if (const auto shallow = CheckDepth(*text, "tokenizer.json", kMaxDepth); !shallow.ok()) return shallow;
   auto file = json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!file.is_object()) return absl::InvalidArgumentError("tokenizer.json: not a JSON object");
   const bool changed =

@@ -160,6 +160,7 @@ std::map<std::string, int32_t> VocabularyIds(const json& tokenizer, int32_t* nex
     for (const json& token : *added) {
       const auto id = token.is_object() ? token.find("id") : token.end();
       if (!token.is_object() || id == token.end() || !id->is_number_integer()) continue;
+      if (id->get<int64_t>() < 0 || id->get<int64_t>() > kMaxTokenId) continue;  // the library numbers it anew
       ids[TokenOf(token, false).content] = id->get<int32_t>();
       *next = std::max(*next, id->get<int32_t>() + 1);
     }
@@ -180,15 +181,18 @@ bool MergeTokens(const FolderTokens& tokens, int vocab, std::vector<std::string>
     if (place == places.end()) {
       missing.added.push_back(token);
       missing.added.back().id = -1;  // the library numbers tokens itself
-    } else if (tokens.from_decoder && token.id >= 0) {
-      json other = ToJson(token);
-      json& own = list[place->second];
-      if (own.contains("id")) other["id"] = own["id"];
-      if (own == other) continue;
-      other["special"] = token.special || tokens.special.contains(token.content);
-      own = std::move(other);
-      changed = true;
+      continue;
     }
+    json& own = list[place->second];
+    const bool in_decoder = tokens.from_decoder && token.id >= 0;
+    json other = in_decoder ? ToJson(token) : own;
+    if (own.contains("id")) other["id"] = own["id"];
+    // A name makes a token special, and nothing takes that away again. But beside an added_tokens_decoder that lacks it,
+    // a token stays what tokenizer.json says.
+    const bool named = tokens.special.contains(token.content) && (in_decoder || !tokens.from_decoder);
+    if (named || Truth(own, "special", false)) other["special"] = true;
+    changed |= own != other;
+    own = std::move(other);
   }
   if (missing.added.empty()) return changed;
   int32_t next = 0;

@@ -58,10 +58,14 @@ std::string QuoteNonNumbers(std::string_view text) {
   return out;
 }
 
+absl::Status CheckDepth(std::string_view text, const std::string& what, int max_depth) {
+  const int depth = Depth(text);
+  if (depth <= max_depth) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, ": nested ", depth, " deep, at most ", max_depth));
+}
+
 absl::StatusOr<json> ParseJson(std::string_view text, const std::string& what, int max_depth) {
-  if (const int depth = Depth(text); depth > max_depth) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": nested ", depth, " deep, at most ", max_depth));
-  }
+  if (const absl::Status shallow = CheckDepth(text, what, max_depth); !shallow.ok()) return shallow;
   std::vector<std::set<std::string>> open;
   std::string twice;
   const json::parser_callback_t watch = [&](int, json::parse_event_t event, json& value) {

@@ -18,6 +18,9 @@ namespace pangea {
 // become strings: a key that nobody reads may have them, one that needs a number is refused by name.
 std::string QuoteNonNumbers(std::string_view text);
 
+// InvalidArgument naming `what` when a JSON text is nested deeper than that: copying and writing a value recurse.
+absl::Status CheckDepth(std::string_view text, const std::string& what, int max_depth);
+
 // Parses JSON, Python's NaN and Infinity allowed, after its depth was checked; a name that occurs twice in one object
 // is a fault. `what` names the text in errors.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& what, int max_depth);

@@ -75,12 +75,12 @@ void ReadRope(Keys& keys, ModelConfig* config) {
   // llama.cpp stores Llama's query and key rows permuted for adjacent pairs; the other architectures stay as Hugging
   // Face has them.
   rope.pairs = config->architecture == Architecture::kLlama ? RopePairs::kAdjacent : RopePairs::kHalves;
-  std::string type = keys.String("rope.scaling.type", "none");
-  const bool old = !keys.Has("rope.scaling.type") && keys.Has("rope.scale_linear");
-  if (type == "none" && !old) return;
-  if (old) type = "linear";
-  rope.factor = keys.Real(old ? "rope.scale_linear" : "rope.scaling.factor", 0, kHuge, 1.0);
-  if (rope.factor < 1) keys.Fault("rope.scaling.factor", absl::StrCat("is ", rope.factor, ", must be at least 1"));
+  // As llama.cpp: a factor without a type is linear's, and rope.scale_linear is the factor's old name.
+  const char* factor = keys.Has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+  const std::string type = keys.String("rope.scaling.type", keys.Has(factor) ? "linear" : "none");
+  if (type == "none") return;
+  rope.factor = keys.Real(factor, 0, kHuge, 1.0);
+  if (rope.factor < 1) keys.Fault(factor, absl::StrCat("is ", rope.factor, ", must be at least 1"));
   if (type == "linear") {
     rope.scaling = RopeScaling::kLinear;
     return;

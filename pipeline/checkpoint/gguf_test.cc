@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "pipeline/checkpoint/tensor_table.h"
 #include "pipeline/checkpoint/test_files.h"
 #include "pipeline/checkpoint/weights.h"
@@ -308,6 +309,28 @@ TEST(Gguf, ScalingsWithoutAFactorScaleNothing) {
   }
 }
 
+TEST(Gguf, AFactorWithoutATypeScalesLinearly) {
+  struct Case {
+    const char* type;   // empty: no such key
+    float factor, old;  // rope.scaling.factor, rope.scale_linear; 0: no such key
+    RopeScaling scaling;
+    double wanted;
+  };
+  const Case cases[] = {{"", 4, 0, RopeScaling::kLinear, 4},       {"", 0, 2, RopeScaling::kLinear, 2},
+                        {"", 4, 2, RopeScaling::kLinear, 4},       {"linear", 0, 2, RopeScaling::kLinear, 2},
+                        {"linear", 4, 2, RopeScaling::kLinear, 4}, {"none", 4, 2, RopeScaling::kNone, 1}};
+  for (const Case& c : cases) {
+    GgufFile f = TinyLlama();
+    if (c.type[0] != 0) f.String("llama.rope.scaling.type", c.type);
+    if (c.factor > 0) f.F32("llama.rope.scaling.factor", c.factor);
+    if (c.old > 0) f.F32("llama.rope.scale_linear", c.old);
+    const auto header = Read(f.Bytes());
+    ASSERT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(header->config.rope.scaling, c.scaling) << c.type << " " << c.factor << " " << c.old;
+    EXPECT_EQ(header->config.rope.factor, c.wanted) << c.type << " " << c.factor << " " << c.old;
+  }
+}
+
 TEST(Gguf, AVectorMayBeAMatrixOfOneRow) {
   GgufFile f = TinyLlama();
   f.tensors[1].ne = {8, 1};
@@ -330,22 +353,37 @@ TEST(Gguf, AVectorMayBeAMatrixOfOneRow) {
 
 TEST(Gguf, TensorsOfOtherUsesAreWarnedOf) {
   GgufFile f = TinyLlama();
-  for (const char* name : {"cls.weight", "v.patch_embd.weight", "blk.0.attn_k.scale", "blk.1.nextn.eh_proj.weight",
-                           "blk.0.attn_rot_embd.weight", "blk.0.ffn_up.weight.lora_a"}) {
+  for (const char* name : {"cls.weight", "v.patch_embd.weight", "blk.0.attn_k.input_scale",
+                           "blk.1.nextn.eh_proj.weight", "blk.0.attn_rot_embd.weight", "blk.0.ffn_up.weight.lora_a"}) {
     f.Add(name, {8});
   }
   auto header = Read(f.Bytes());
   ASSERT_TRUE(header.ok()) << header.status();
   EXPECT_EQ(CheckTensors(*header, TensorTable(*header)), std::vector<std::string>{});
   ASSERT_EQ(header->warnings.size(), 1u);
-  EXPECT_NE(
-      header->warnings[0].find("6 tensors that the model (llama) does not use are passed over: blk.0.attn_k.scale"),
-      std::string::npos)
+  EXPECT_NE(header->warnings[0].find(
+                "6 tensors that the model (llama) does not use are passed over: blk.0.attn_k.input_scale"),
+            std::string::npos)
       << header->warnings[0];
   f.Add("blk.1.attn_q.weight", {8, 8});
   header = Read(f.Bytes());
   ASSERT_TRUE(header.ok()) << header.status();
   EXPECT_EQ(CheckTensors(*header, TensorTable(*header)).size(), 1u) << "a layer too many is a fault";
+}
+
+// llama.cpp multiplies the product by it, whatever the weight's type.
+TEST(Gguf, AScaleOfAWeightIsRefused) {
+  for (const char* name :
+       {"blk.0.attn_q.scale", "blk.0.ffn_down.scale", "output.scale", "blk.0.ffn_gate.weight_scale"}) {
+    GgufFile f = TinyLlama();
+    f.Add(name, {1});
+    const auto header = Read(f.Bytes());
+    ASSERT_TRUE(header.ok()) << header.status();
+    EXPECT_EQ(
+        CheckTensors(*header, TensorTable(*header)),
+        std::vector<std::string>{absl::StrCat("tensor ", name, ": is surplus: the model (llama) has no such tensor")});
+    EXPECT_TRUE(header->warnings.empty());
+  }
 }
 
 TEST(Gguf, TensorsThatAreMissingOrMisshapenAreNamed) {

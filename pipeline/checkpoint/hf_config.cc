@@ -157,6 +157,8 @@ void ReadRope(Fields& top, ModelConfig* config, std::vector<std::string>* faults
     }
   }
   const std::string type = fields.String({"rope_type", "type"}, "default");
+  if (fields.Has({"factor"}) && !fields.Has({"rope_type", "type"}))
+    return fields.Fault("rope_type", absl::StrCat("is missing beside a factor; supported: ", kScalings));
   if (type == "default" || type == "mrope") return;
   static const std::map<std::string, RopeScaling> known = {{"linear", RopeScaling::kLinear},
                                                            {"dynamic", RopeScaling::kDynamic},

@@ -240,6 +240,7 @@ TEST(HfConfig, RopeScalings) {
   ExpectFault(With(Llama(), "rope_scaling", {{"type", "longrope"}}),
               "supported: default, linear, dynamic, yarn, llama3");
   ExpectFault(With(Llama(), "rope_scaling", {{"type", "linear"}}), "factor: is missing");
+  ExpectFault(With(Llama(), "rope_scaling", {{"factor", 2}}), "rope_type: is missing beside a factor");
   ExpectFault(With(Llama(), "rope_scaling", {{"type", "linear"}, {"factor", 0.5}}), "factor");
   ExpectFault(With(Llama(), "rope_scaling", {{"type", "llama3"}, {"factor", 8}}), "low_freq_factor: is missing");
   ExpectFault(With(Llama(), "rope_scaling", {{"type", "yarn"}, {"factor", "4"}}), "factor");

@@ -26,10 +26,8 @@ bool IsGgufSurplus(std::string_view name) {
   for (const char* part : {".nextn.", ".attn_rot_embd", ".lora_a", ".lora_b"}) {
     if (name.find(part) != std::string_view::npos) return true;
   }
-  for (const char* suffix : {"_scale", ".scale", ".inv_freq"}) {
-    if (name.ends_with(suffix)) return true;
-  }
-  return false;
+  // A weight's own scale (attn_q.scale) is none of them: the product without it would be another model's.
+  return name.ends_with(".input_scale") || name.ends_with(".inv_freq");
 }
 
 namespace {

@@ -1,5 +1,5 @@
-// ! Chat templates behind the C ABI, and the marks that keep a client's text from being taken for special tokens
-// (chat.h).
+//! Chat templates behind the C ABI, and the marks that keep a client's text from being taken for special tokens
+//! (chat.h).
 use crate::boundary::{free_handle, guard, text, Buffer};
 use crate::jinja::value::Value;
 use crate::jinja::{budget, json, Dict, Fault, Res, Template};

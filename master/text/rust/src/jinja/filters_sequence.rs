@@ -77,8 +77,7 @@ fn reversible(value: &Value) -> Res<bool> {
 }
 
 fn last(value: &Value) -> Res<Value> {
-    if !reversible(value)? || value.is_undefined() {
-        value.defined()?;
+    if !reversible(value)? {
         return fault(format!("'{}' object is not reversible", value.type_name()));
     }
     let last = value.items()?.pop();

@@ -129,7 +129,7 @@ fn title(text: &str) -> String {
 }
 
 fn truncate(value: &Value, args: Bound) -> Res<Value> {
-    let size = value.defined()?.length()?.unwrap_or(usize::MAX) as i128;
+    let size = value.length()?.unwrap_or(usize::MAX) as i128;
     let end = args.maybe_text(2)?.unwrap_or("...");
     let length = args.maybe_int(0)?.unwrap_or(255);
     let leeway = args.maybe_int(3)?.unwrap_or(5);

@@ -154,7 +154,7 @@ fn format_map(text: &str, args: Args) -> Res<Value> {
 
 fn join(separator: &str, items: &Value) -> Res<Value> {
     let mut out = String::new();
-    for (index, item) in items.defined()?.items()?.iter().enumerate() {
+    for (index, item) in items.items()?.iter().enumerate() {
         let Some(text) = item.as_str() else {
             let got = item.type_name();
             return fault(format!("sequence item {index}: expected str instance, {got} found"));
