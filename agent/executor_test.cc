@@ -10,6 +10,7 @@
 #include "agent/group/thread_group.h"
 #include "configs/deployment.h"
 #include "gtest/gtest.h"
+#include "kernels/threads.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/parallel_plan.h"
 

@@ -132,7 +132,7 @@ void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bit
                 tree ? " tree" : "     ", working_set > 0 ? " dram" : "");
   if (std::string(name).find(o.only) == std::string::npos) return;
   const LeafProgram program = tree ? Tree16(k) : LeafProgram{};
-  const int64_t each = Weight::PackedBytes(dtype, n, k, program);
+  const int64_t each = PackedBytes(dtype, n, k);
   const int64_t copies = std::max<int64_t>(1, working_set / each);
   std::vector<Weight> weights;
   for (int64_t i = 0; i < copies; ++i) weights.push_back(RandomWeight(dtype, n, k, program, pool));

@@ -1,8 +1,8 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
-// of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on how
-// columns and leaves are spread over ranks. All activations are f32, row-major. Thread safety: ops may run concurrently
-// on disjoint outputs, but a ThreadPool has one caller at a time.
+// of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on
+// how columns and leaves are spread over ranks. All activations are f32, row-major. Thread safety: ops may run
+// concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,8 +10,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/dtype.h"
 #include "kernels/threads.h"
+#include "kernels/types.h"
 
 namespace pangea {
 
@@ -28,17 +28,6 @@ struct WeightRows {
   bool transposed = false;          // never with a quantised dtype
 };
 
-// A K-split product as a stack program: leaf i covers k in [cuts[i], cuts[i+1]) of this rank's run; after its product
-// is pushed, merges[i] times the two topmost are popped and their sum (lower + upper) pushed. What is left on the
-// stack, from the bottom, are this rank's maximal whole subtrees. A plain product is one leaf without merges.
-struct LeafProgram {
-  std::vector<int64_t> cuts{0};
-  std::vector<int> merges;
-  int vectors() const;  // left on the stack
-};
-
-enum class ActivationBits : uint8_t { k16, k8 };  // width of quantised activations (docs/activations.md)
-
 // A packed weight: N output columns over K. Immutable after Pack; may be read by several threads.
 class Weight {
  public:
@@ -50,8 +39,6 @@ class Weight {
   // of SplitUnit(dtype) but for the last.
   static Weight Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool);
   static Weight Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool);
-  // Bytes that Pack will hold, for the plan; the same for every ISA class.
-  static int64_t PackedBytes(DType dtype, int64_t n, int64_t k, const LeafProgram& program);
   bool empty() const;
   int64_t n() const;
   int64_t k() const;
@@ -105,15 +92,12 @@ void AddBias(float* y, const float* b, int64_t m, int64_t n, int64_t ldy, Thread
 void Add(float* y, const float* x, int64_t n, ThreadPool& pool);                  // y = y + x
 void Sum(const float* a, const float* b, float* y, int64_t n, ThreadPool& pool);  // y = a + b
 
-// kHalves: (i, i + rot/2) as Hugging Face stores. kAdjacent: (2i, 2i+1) as llama GGUF does.
-enum class RopePairs : uint8_t { kHalves, kAdjacent };
 // Rotates the first rot elements of each head; cos, sin: [positions][rot/2] f32. a' = fma(a,c,-(b*s)), b' =
 // fma(b,c,a*s).
 void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot,
           RopePairs pairs, const float* cos, const float* sin, ThreadPool& pool);
 void Scale(float* x, float s, int64_t m, int64_t n, int64_t ld, ThreadPool& pool);
 
-enum class Gate : uint8_t { kSilu, kGeluErf, kGeluTanh, kGeluQuick, kRelu };
 // y = act(g) * u, rows of n with pitches ldg, ldu -> ldy. u null: y = act(g).
 void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y,
             int64_t ldy, ThreadPool& pool);
@@ -133,7 +117,6 @@ struct KvLayer {
   int block_tokens = 16;  // multiple of 16
   DType dtype = DType::kF16;
 };
-int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim);
 
 struct KvRow {
   int32_t sequence;  // index into tables

@@ -167,11 +167,6 @@ void RunPartitions(const Work& work, ThreadPool& pool) {
 
 }  // namespace
 
-int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim) {
-  const int64_t values = static_cast<int64_t>(block_tokens) * head_dim * KvElementBytes(dtype);
-  return values + (dtype == DType::kI8 ? 4 * static_cast<int64_t>(block_tokens) : 0);
-}
-
 void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int64_t ldv, std::span<const KvRow> rows,
              const int32_t* const* tables, ThreadPool& pool) {
   PANGEA_DCHECK(HasComputeFloatMode());

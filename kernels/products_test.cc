@@ -107,7 +107,7 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
         if (odd != 0 && IsQuantised(dtype)) continue;
         const StoredWeight w = MakeWeight(dtype, n, k + odd, 21);
         const Weight packed = PackWhole(w, pool);
-        EXPECT_EQ(packed.bytes(), Weight::PackedBytes(dtype, n, k + odd, {}));
+        EXPECT_EQ(packed.bytes(), PackedBytes(dtype, n, k + odd));
         for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
           if (m > 33 && n > 100) continue;
           const std::vector<float> x = Normal(m * (k + odd), 22 + static_cast<uint32_t>(m));

@@ -9,20 +9,6 @@
 namespace pangea {
 namespace {
 
-int CellBytes(DType dtype) {
-  switch (dtype) {
-    case DType::kQ8_0:
-      return 544;
-    case DType::kQ4_0:
-      return 288;
-    case DType::kQ4_1:
-      return 320;
-    default:
-      PANGEA_CHECK(!"quantised dtype");
-      return 0;
-  }
-}
-
 int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // Where element k of one output column lies: data + k * step; quantised: blocks one after another from data.
@@ -62,12 +48,12 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::b
 }
 
 void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std::byte* out) {
-  const int cell = CellBytes(dtype);
+  const int cell = Info(dtype).cell;
   const int block = Info(dtype).bytes;
   const int header = block == 20 ? 4 : 2;           // d, and m of q4_1
   const int quads = dtype == DType::kQ8_0 ? 8 : 4;  // 4 bytes each
   const unsigned flip = dtype == DType::kQ8_0 ? 0x80808080u : 0;
-  for (int64_t b = 0; b < k / 32; ++b, out += cell) {
+  for (int64_t b = 0; b < k / Info(dtype).block; ++b, out += cell) {
     for (size_t j = 0; j < columns.size(); ++j) {
       const std::byte* source = columns[j].data + b * block;
       std::memcpy(out + quads * 64 + 2 * j, source, 2);
@@ -113,7 +99,7 @@ LeafProgram Normalised(const LeafProgram& program, int64_t k, DType dtype) {
     PANGEA_CHECK(p.cuts[i] < p.cuts[i + 1]);
     PANGEA_CHECK(p.cuts[i] % SplitUnit(dtype) == 0);
   }
-  PANGEA_CHECK(!IsQuantised(dtype) || k % 32 == 0);
+  PANGEA_CHECK(k % Info(dtype).block == 0);
   return p;
 }
 
@@ -126,17 +112,6 @@ AlignedBytes AllocateAligned(int64_t bytes) {
 }
 
 int PanelColumns(DType dtype) { return IsQuantised(dtype) ? kPanel : kSuperPanel; }
-
-int64_t PanelBytes(DType dtype, int64_t k, int64_t columns) {
-  if (IsQuantised(dtype)) return columns / kPanel * (k / 32) * CellBytes(dtype);
-  return columns * k * Info(dtype).bytes;
-}
-
-int LeafProgram::vectors() const {
-  int count = static_cast<int>(cuts.size()) - 1;
-  for (const int m : merges) count -= m;
-  return count;
-}
 
 Weight::Weight() = default;
 Weight::~Weight() = default;
@@ -157,16 +132,16 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   w.program = Normalised(program, k, dtype);
   w.vectors = w.program.vectors();
   w.depth = MaxDepth(w.program);
-  w.bytes = PackedBytes(dtype, w.n, k, program);
+  w.bytes = PackedBytes(dtype, w.n, k);
   w.data = AllocateAligned(w.bytes);
   const int64_t width = PanelColumns(dtype);
-  w.panel_bytes = PanelBytes(dtype, k, width);
+  w.panel_bytes = PackedBytes(dtype, width, k);
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t count = std::min(width, w.n - p * width);
       const int64_t padded = RoundUp(count, kPanel);
       std::byte* out = w.data.get() + p * w.panel_bytes;
-      if (count < padded) std::memset(out, 0, static_cast<size_t>(PanelBytes(dtype, k, padded)));
+      if (count < padded) std::memset(out, 0, static_cast<size_t>(PackedBytes(dtype, padded, k)));
       PackPanel(dtype, std::span(columns).subspan(p * width, count), padded, k, out);
     }
   };
@@ -176,10 +151,6 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
 
 Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool) {
   return Pack(runs, k, LeafProgram{}, pool);
-}
-
-int64_t Weight::PackedBytes(DType dtype, int64_t n, int64_t k, const LeafProgram&) {
-  return PanelBytes(dtype, k, RoundUp(n, kPanel));
 }
 
 bool Weight::empty() const { return impl_ == nullptr || impl_->n == 0; }

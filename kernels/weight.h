@@ -43,8 +43,6 @@ struct Activations::Impl {
   AlignedBytes data;
 };
 
-// Bytes of `columns` packed columns (a multiple of 16) over k.
-int64_t PanelBytes(DType dtype, int64_t k, int64_t columns);
 int PanelColumns(DType dtype);  // 16 or 64
 
 }  // namespace pangea

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
-#include "kernels/ops.h"
 
 namespace pangea {
 namespace {
@@ -20,7 +19,7 @@ constexpr int kWorkContext = 512;
 constexpr double kBytesAMac = 0.22;
 constexpr int64_t kLayerBytes = 400'000;
 
-// Weight::PackedBytes of products over one input: neighbours of one type lie in one weight, as the stage packs them.
+// PackedBytes of products over one input: neighbours of one type lie in one weight, as the stage packs them.
 struct Part {
   DType dtype;
   int64_t n, k;
@@ -30,10 +29,7 @@ int64_t FusedBytes(const std::vector<Part>& parts) {
   for (size_t i = 0; i < parts.size(); ++i) {
     columns += parts[i].n;
     if (i + 1 < parts.size() && parts[i + 1].dtype == parts[i].dtype) continue;
-    LeafProgram whole;
-    whole.cuts = {0, parts[i].k};
-    whole.merges = {0};
-    if (columns > 0) bytes += Weight::PackedBytes(parts[i].dtype, columns, parts[i].k, whole);
+    if (columns > 0) bytes += PackedBytes(parts[i].dtype, columns, parts[i].k);
     columns = 0;
   }
   return bytes;
@@ -96,7 +92,7 @@ DType TensorIndex::SplitType(Role role) const {
   return type;
 }
 
-WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent) {
+WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent) {
   const ModelConfig& model = index.header().config;
   WeightSizes sizes;
   const int64_t q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim,
@@ -104,11 +100,8 @@ WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, con
   const auto vector = [&](Role role, int layer, int64_t n) {
     if (index.Find(role, layer) != nullptr) sizes.vectors += n * kFloat;
   };
-  const auto split = [&](Role role, int layer, const SplitDefinition& definition, const Range& leaves, int64_t k) {
-    if (leaves.size() == 0) return;
-    const LeafProgram program =
-        definition.tree.Program(static_cast<int>(leaves.begin), static_cast<int>(leaves.end), definition.cuts);
-    sizes.packed += Weight::PackedBytes(index.dtype(role, layer), model.hidden, k, program);
+  const auto split = [&](Role role, int layer, const Range& leaves, int64_t k) {
+    if (leaves.size() > 0) sizes.packed += PackedBytes(index.dtype(role, layer), model.hidden, k);
   };
   for (int layer = static_cast<int>(agent.layers.begin); layer < agent.layers.end; ++layer) {
     const auto part = [&](Role role, int64_t n) { return Part{index.dtype(role, layer), n, model.hidden}; };
@@ -120,8 +113,8 @@ WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, con
     if (ffn > 0)
       sizes.packed +=
           model.gated ? FusedBytes({part(Role::kGate, ffn), part(Role::kUp, ffn)}) : FusedBytes({part(Role::kUp, ffn)});
-    split(Role::kO, layer, plan.attention, agent.attn_leaves, agent.attn_k.size());
-    split(Role::kDown, layer, plan.ffn, agent.ffn_leaves, ffn);
+    split(Role::kO, layer, agent.attn_leaves, agent.attn_k.size());
+    split(Role::kDown, layer, agent.ffn_leaves, ffn);
     for (const Role role :
          {Role::kAttnNorm, Role::kAttnNormBias, Role::kFfnNorm, Role::kFfnNormBias, Role::kOBias, Role::kDownBias}) {
       vector(role, layer, model.hidden);
@@ -186,8 +179,7 @@ double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deploy
       const AgentConfig& agent = deployment.agent(stage * plan.ranks + rank);
       double bandwidth = kThreadBandwidth * std::max(agent.threads, 1);
       bandwidth = std::min(bandwidth, kHostBandwidth / (agent.launch == "local" ? plan.ranks : 1));
-      slowest =
-          std::max(slowest, static_cast<double>(AgentWeights(index, plan, plan.at(stage, rank)).packed) / bandwidth);
+      slowest = std::max(slowest, static_cast<double>(AgentWeights(index, plan.at(stage, rank)).packed) / bandwidth);
     }
     seconds += slowest;
   }

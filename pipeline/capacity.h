@@ -41,7 +41,7 @@ struct WeightSizes {
   int64_t vectors = 0;  // norms and biases, f32
   int64_t total() const { return packed + mapped + vectors; }
 };
-WeightSizes AgentWeights(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent);
+WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent);
 
 // f16, bf16, int8 of cache.type; nullopt: unknown.
 std::optional<DType> CacheType(const std::string& name);

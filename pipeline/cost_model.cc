@@ -57,7 +57,7 @@ CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan
     share.sample_macs = d * agent.vocab.size();
   }
   share.layers = static_cast<int>(layers);
-  share.layer_weights = AgentWeights(index, plan, agent).packed - share.head_weights;
+  share.layer_weights = AgentWeights(index, agent).packed - share.head_weights;
   const double matrices = model.gated ? 3 : 2;
   share.row_macs = layers * d * (2 * q + 2 * kv + matrices * ffn);
 

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/dtype.h"
-#include "kernels/ops.h"
+#include "kernels/types.h"
 
 namespace pangea {
 

@@ -180,11 +180,10 @@ class Planner {
 
   // Shares FFN leaves so that each rank reads nearly the same number of bytes, attention counted.
   std::vector<int> FfnCuts(const std::vector<int>& attention) const {
-    const auto column = [&](Role role) {  // bytes of one of n columns, over all layers, scaled so that they stay whole
+    const auto column = [&](Role role) {  // 256 times the bytes of one of n columns, over all layers: blocks divide 256
       int64_t bytes = 0;
       for (int layer = 0; layer < model_.layers; ++layer) {
-        const DTypeInfo info = Info(index_.dtype(role, layer));
-        bytes += int64_t{model_.hidden} * info.bytes * (32 / info.block);
+        bytes += model_.hidden * RowBytes(index_.dtype(role, layer), 256);
       }
       return bytes;
     };
@@ -208,7 +207,7 @@ class Planner {
   void Sizes() {
     int64_t fullest = 0;
     for (RankPlan& agent : plan_.agents) {
-      agent.weight_bytes = AgentWeights(index_, plan_, agent).total();
+      agent.weight_bytes = AgentWeights(index_, agent).total();
       agent.kv_block_bytes = KvBlockBytes(model_, cache_type_, plan_.block_tokens, agent);
       fullest = std::max(fullest, agent.kv_block_bytes);
     }

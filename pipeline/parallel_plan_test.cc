@@ -4,7 +4,7 @@
 
 #include <thread>
 
-#include "kernels/ops.h"
+#include "kernels/types.h"
 #include "pipeline/capacity.h"
 #include "pipeline/test_checkpoint.h"
 

@@ -4,8 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/dtype.h"
-#include "kernels/ops.h"
+#include "kernels/types.h"
 
 namespace pangea {
 

@@ -28,7 +28,7 @@ class Includes(unittest.TestCase):
     def test_planted_breaches_are_found(self):
         for name, include in [
             ("kernels/ops.cc", '"configs/deployment.h"'),
-            ("configs/validate.cc", '"kernels/dtype.h"'),
+            ("configs/validate.cc", '"kernels/types.h"'),
             ("pipeline/stage.cc", '"agent/kv_cache.h"'),
             ("pipeline/stage.cc", '"protos/agent.pb.h"'),
             ("pipeline/parallel_plan.cc", '"kernels/threads.h"'),
@@ -39,7 +39,7 @@ class Includes(unittest.TestCase):
             ("master/server.cc", '"pipeline/checkpoint/weights.h"'),
             ("master/fleet/launcher.cc", '"kernels/ops.h"'),
             ("master/schedule/engine.cc", '"master/text/text.h"'),
-            ("master/schedule/engine.cc", '"kernels/dtype.h"'),
+            ("master/schedule/engine.cc", '"kernels/types.h"'),
             ("clients/client.cc", '"configs/deployment.h"'),
             ("master/api/x.cc", '"../schedule/engine.h"'),
             ("master/text/text.cc", '"master/schedule/engine.h"'),
@@ -64,6 +64,24 @@ class Includes(unittest.TestCase):
             ("master/schedule/engine.h", '"pipeline/step.h"'),
         ]:
             self.assertEqual(self.breaches(name, include), [], f"{name} {include}")
+
+    def test_headers_are_followed(self):
+        files = {
+            "master/server.cc": '#include "pipeline/step.h"\n',
+            "pipeline/step.h": '#include "pipeline/checkpoint/header.h"\n',
+            "pipeline/checkpoint/header.h": '#include "kernels/types.h"\n',
+            "kernels/types.h": "",
+        }
+        root, names = tree(files)
+        self.assertEqual(list(include_table.reach_breaches(root, names)), [])
+        root, names = tree(files | {"kernels/types.h": '#include "kernels/ops.h"\n', "kernels/ops.h": ""})
+        self.assertEqual(
+            list(include_table.reach_breaches(root, names)),
+            [
+                "master/server.cc: reaches kernels/ops.h: master/server.cc -> pipeline/step.h -> pipeline/checkpoint/header.h"
+                " -> kernels/types.h -> kernels/ops.h"
+            ],
+        )
 
     def test_links_are_followed(self):
         root, files = tree(

@@ -52,7 +52,7 @@ int QuantisedWeight(DType dtype, const std::byte* cell, int column, int k) {
 float QuantisedLeaf(const ProductArgs& args, const Block* a, int64_t column, int64_t k0, int64_t k1) {
   const std::byte* panel = args.w + column / kPanel * args.panel_bytes;
   const int c = static_cast<int>(column % kPanel);
-  const int64_t cell_bytes = PanelBytes(args.dtype, 32, kPanel);
+  const int64_t cell_bytes = Info(args.dtype).cell;
   const int lines = args.dtype == DType::kQ8_0 ? 512 : 256;
   float f = 0;
   for (int64_t b = k0 / 32; b < k1 / 32; ++b) {

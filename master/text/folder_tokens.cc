@@ -187,8 +187,8 @@ bool MergeTokens(const FolderTokens& tokens, int vocab, std::vector<std::string>
     const bool in_decoder = tokens.from_decoder && token.id >= 0;
     json other = in_decoder ? ToJson(token) : own;
     if (own.contains("id")) other["id"] = own["id"];
-    // A name makes a token special, and nothing takes that away again. But beside an added_tokens_decoder that lacks it,
-    // a token stays what tokenizer.json says.
+    // A name makes a token special, and nothing takes that away again. But beside an added_tokens_decoder that lacks
+    // it, a token stays what tokenizer.json says.
     const bool named = tokens.special.contains(token.content) && (in_decoder || !tokens.from_decoder);
     if (named || Truth(own, "special", false)) other["special"] = true;
     changed |= own != other;

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/dtype.h"
+#include "kernels/types.h"
 #include "pipeline/model_config.h"
 
 namespace pangea {

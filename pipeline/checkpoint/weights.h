@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "kernels/ops.h"
 #include "pipeline/checkpoint/tensor_table.h"
 
 namespace pangea {
