@@ -152,7 +152,7 @@ const std::vector<Case> kCases = {
     {"one port for two doors", "model: m\ngrpc: {listen: \"127.0.0.1:8000\"}\n",
      "f:2:16: grpc.listen: 127.0.0.1:8000 is taken by rest.listen"},
     {"path traversal in the name", "model: m\nname: ../x\n",
-     "f:2:7: name: must not start with \"/\" nor have \"..\" in it"},
+     "f:2:7: name: \"../x\" must not start with \"/\" nor have \"..\" in it"},
 };
 
 TEST(BadYaml, EveryLineIsRefusedAtItsPlaceAndTheNextFileIsFine) {

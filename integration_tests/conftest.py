@@ -1,5 +1,6 @@
 import json
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,14 @@ import harness  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "smoke: the few tests that also run under the sanitizers")
     config.addinivalue_line("markers", "long: left out by tools/test.sh --quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal():
+    """what started the tests may ignore signals (nohup, a shell's `&`), and programs would inherit that"""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

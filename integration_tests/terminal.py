@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import struct
+import subprocess
+import tempfile
 import termios
 import threading
 import time
@@ -97,10 +99,29 @@ class Screen:
         return "".join(self.lines[self.row]).rstrip(), self.column
 
 
+def new_terminal():
+    """(the side that types, the terminal) of a new pseudo-terminal; in a root without /dev/pts of a file system mounted for this one alone"""
+    try:
+        return os.openpty()
+    except OSError:
+        if os.geteuid() != 0:
+            raise
+    folder = tempfile.mkdtemp()
+    subprocess.run(["mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", folder], check=True)
+    try:
+        typing = os.open(f"{folder}/ptmx", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(typing, 0x40045431, struct.pack("i", 0))  # TIOCSPTLCK: unlocked
+        (number,) = struct.unpack("i", fcntl.ioctl(typing, 0x80045430, bytes(4)))  # TIOCGPTN
+        return typing, os.open(f"{folder}/{number}", os.O_RDWR | os.O_NOCTTY)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        os.rmdir(folder)
+
+
 class Terminal:
     def __init__(self, *command, columns=80, rows=24, env=None):
         self.columns, self.rows, self.code, self.raw, self.mark = columns, rows, None, b"", 0
-        self.fd, child = os.openpty()
+        self.fd, child = new_terminal()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.modes = termios.tcgetattr(child)
         environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
