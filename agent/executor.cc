@@ -10,6 +10,7 @@
 #include "agent/sampler.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
+#include "kernels/threads.h"
 #include "pipeline/capacity.h"
 #include "pipeline/stage.h"
 
@@ -37,20 +38,21 @@ struct Sequence {
 
 class CpuExecutor : public Executor {
  public:
-  CpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent)
+  CpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
+              Isa isa)
       : header_(header),
         deployment_(deployment),
         plan_(plan),
         self_(plan.agents[agent]),
         agent_(agent),
-        pool_(deployment.agent(agent).threads, plan.spin) {}
+        queue_(MakeCpuQueue(deployment.agent(agent).threads, isa, plan.spin)) {}
 
   absl::Status Load() override {
     SetComputeFloatMode();
     const auto cache_type = CacheType(deployment_.cache.type);
     if (!cache_type)
       return absl::InvalidArgumentError(absl::StrCat("cache.type: \"", deployment_.cache.type, "\" is not known"));
-    auto stage = Stage::Load(header_, deployment_, plan_, agent_, &pool_);
+    auto stage = Stage::Load(header_, deployment_, plan_, agent_, queue_.get());
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
     KvShape shape{.layers = static_cast<int>(self_.layers.size()),
@@ -67,7 +69,7 @@ class CpuExecutor : public Executor {
       logits_.resize(kLogitRows * stage_->vocab_slice());
       std::vector<Range> slices;
       for (int r = 0; r < plan_.ranks; ++r) slices.push_back(plan_.at(self_.stage, r).vocab);
-      sampler_ = std::make_unique<Sampler>(slices, self_.rank, &pool_);
+      sampler_ = std::make_unique<Sampler>(slices, self_.rank, queue_.get());
     }
     return absl::OkStatus();
   }
@@ -90,7 +92,7 @@ class CpuExecutor : public Executor {
   const ParallelPlan& plan_;
   const RankPlan& self_;
   const int agent_;
-  ThreadPool pool_;
+  std::unique_ptr<Queue> queue_;
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Sampler> sampler_;
@@ -262,8 +264,8 @@ void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, Logit
 }  // namespace
 
 std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent) {
-  return std::make_unique<CpuExecutor>(header, deployment, plan, agent);
+                                          const ParallelPlan& plan, int agent, Isa isa) {
+  return std::make_unique<CpuExecutor>(header, deployment, plan, agent, isa);
 }
 
 }  // namespace pangea

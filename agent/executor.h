@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "kernels/isa.h"
 #include "pipeline/group.h"
 #include "pipeline/progress.h"
 #include "pipeline/step.h"
@@ -26,12 +27,11 @@ class Executor {
   virtual int64_t kv_bytes() const = 0;
 };
 
-// agent: index in the plan. kv_blocks: as the master decided. The references must outlive the executor.
+// agent: index in the plan. The references must outlive the executor. REQUIRES isa <= BestIsa().
 std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent);
+                                          const ParallelPlan& plan, int agent, Isa isa = BestIsa());
 // Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary.
 // Control-plane tests.
-std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent);
+std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent);
 
 }  // namespace pangea

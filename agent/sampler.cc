@@ -60,8 +60,8 @@ struct Sampler::Work {
   int32_t id = 0;
 };
 
-Sampler::Sampler(std::vector<Range> slices, int rank, ThreadPool* pool)
-    : slices_(std::move(slices)), rank_(rank), pool_(pool) {}
+Sampler::Sampler(std::vector<Range> slices, int rank, Queue* queue)
+    : slices_(std::move(slices)), rank_(rank), queue_(queue) {}
 
 int64_t Sampler::Chunks(int rank) const { return (slices_[rank].size() + 255) / 256; }
 int64_t Sampler::Listed(int64_t wanted, int rank) const { return std::min(wanted, slices_[rank].size()); }
@@ -147,17 +147,20 @@ void Sampler::First(const float* x, Work* w, std::byte* out) const {
   const float finite = w->finite ? 1.0f : 0.0f;
   out = Put(out, &finite, 1);
   Candidate best{kMinusInf, std::numeric_limits<int32_t>::max()};
-  if (n > 0 && w->row->known_id < 0) best.id = static_cast<int32_t>(slice.begin + Argmax(x, n, &best.value));
+  if (n > 0 && w->row->known_id < 0) {
+    const Winner winner = Argmax({x, static_cast<size_t>(n)}, *queue_);
+    best = {winner.value, static_cast<int32_t>(slice.begin + winner.index)};
+  }
   out = Put(out, &best, 1);
   std::vector<float> pairs(2 * Chunks(rank_));
   if (w->logprobs) {
-    LseChunks(w->raw_row, n, pairs.data());
+    LseChunks(w->raw_row, n, pairs.data(), *queue_);
     out = Put(out, pairs.data(), pairs.size());
     const auto top = Best(w->raw_row, w->tops);
     out = Put(out, top.data(), top.size());
   }
   if (w->full_lse) {
-    LseChunks(x, n, pairs.data());
+    LseChunks(x, n, pairs.data(), *queue_);
     out = Put(out, pairs.data(), pairs.size());
   }
   if (w->listed) {
@@ -241,13 +244,15 @@ bool Sampler::Survivors(Work* w) const {
   return true;
 }
 
+DrawKey Sampler::DrawOf(const Work& w) const {
+  const Sampling& p = w.row->state->params;
+  return {p.seed, static_cast<uint32_t>(w.row->position), static_cast<uint32_t>(p.choice)};
+}
+
 void Sampler::Draw(Work* w) const {
-  const Sampling& p = w->row->state->params;
   Candidate best{kMinusInf, std::numeric_limits<int32_t>::max()};
   for (const Candidate& c : w->list) {
-    float value = kMinusInf;
-    GumbelArgmax(&c.value, 1, c.id, p.seed, static_cast<uint32_t>(w->row->position), static_cast<uint32_t>(p.choice),
-                 &value);
+    const float value = GumbelArgmax({&c.value, 1}, c.id, DrawOf(*w), *queue_).value;
     if (Before(value, c.id, best.value, best.id)) best = {value, c.id};
   }
   w->id = best.id;
@@ -308,7 +313,7 @@ absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Gro
     if (works[i].draw_all && works[i].finite) rows.push_back(i);
   if (rows.empty()) return absl::OkStatus();
   std::vector<Candidate> mine(rows.size(), {kMinusInf, std::numeric_limits<int32_t>::max()});
-  pool_->For(rows.size(), 1, [&](int64_t begin, int64_t end) {
+  queue_->OnHost(rows.size(), 1, [&](int64_t begin, int64_t end) {
     std::vector<float> masked;
     for (int64_t k = begin; k < end && slice.size() > 0; ++k) {
       const Work& w = works[rows[k]];
@@ -321,9 +326,9 @@ absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Gro
           if (!(v >= threshold)) v = kMinusInf;
         x = masked.data();
       }
-      const int64_t at = GumbelArgmax(x, slice.size(), slice.begin, p.seed, static_cast<uint32_t>(w.row->position),
-                                      static_cast<uint32_t>(p.choice), &mine[k].value);
-      mine[k].id = static_cast<int32_t>(slice.begin + at);
+      const size_t n = static_cast<size_t>(slice.size());
+      const Winner winner = GumbelArgmax({x, n}, slice.begin, DrawOf(w), *queue_);
+      mine[k] = {winner.value, static_cast<int32_t>(slice.begin + winner.index)};
     }
   });
   const size_t bytes = mine.size() * sizeof(Candidate);
@@ -392,9 +397,9 @@ absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& 
   }
   mine_.resize(sizes[rank_]);
   const int64_t n = slices_[rank_].size();
-  pool_->For(rows.size(), 1, [&](int64_t begin, int64_t end) {
+  queue_->OnHost(rows.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      works[i].finite = AllFinite(Row(logits, i), n);
+      works[i].finite = AllFinite({Row(logits, i), static_cast<size_t>(n)}, *queue_);
       Prepare(logits + i * n, rows[i], &works[i]);
       First(Row(logits, i), &works[i], mine_.data() + at[i]);
     }

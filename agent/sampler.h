@@ -44,7 +44,7 @@ struct RowResult {
 class Sampler {
  public:
   // slices: each rank's run of the vocabulary; rank: ours.
-  Sampler(std::vector<Range> slices, int rank, ThreadPool* pool);
+  Sampler(std::vector<Range> slices, int rank, Queue* queue);
   // logits [rows.size()][slice], changed in place. Every rank of the stage calls with the same rows.
   absl::Status Run(float* logits, std::span<const LogitRow> rows, Group& group, std::vector<RowResult>* results);
 
@@ -65,13 +65,14 @@ class Sampler {
   absl::Status DrawAll(const float* logits, std::vector<Work>& works, Group& group);
   absl::Status Chosen(std::vector<Work>& works, Group& group, std::vector<RowResult>* results);
   bool Survivors(Work* work) const;
+  DrawKey DrawOf(const Work& work) const;
   void Draw(Work* work) const;
   std::vector<Candidate> Best(const float* x, int64_t wanted) const;
   const float* Row(const float* logits, size_t i) const { return logits + i * slices_[rank_].size(); }
 
   std::vector<Range> slices_;
   int rank_;
-  ThreadPool* pool_;
+  Queue* queue_;
   std::vector<std::byte> mine_, all_;
   std::vector<size_t> offsets_;  // of each rank's part in all_
 };

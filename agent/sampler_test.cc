@@ -11,6 +11,7 @@
 
 #include "agent/group/thread_group.h"
 #include "gtest/gtest.h"
+#include "kernels/threads.h"
 
 namespace pangea {
 namespace {
@@ -144,14 +145,14 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
       SetComputeFloatMode();
-      ThreadPool pool(1);
+      const auto queue = MakeCpuQueue(1, BestIsa());
       std::vector<float> logits;
       std::vector<LogitRow> rows;
       for (size_t i = 0; i < c.rows.size(); ++i) {
         logits.insert(logits.end(), c.rows[i].begin() + slices[r].begin, c.rows[i].begin() + slices[r].end);
         rows.push_back({&c.states[i], int32_t(i * 7), -1});
       }
-      Sampler sampler(slices, r, &pool);
+      Sampler sampler(slices, r, queue.get());
       EXPECT_TRUE(sampler.Run(logits.data(), rows, *groups[r], &results[r]).ok());
     });
   }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/group/make_group.h"
 #include "agent/service_codec.h"
+#include "configs/device.h"
 #include "configs/log.h"
 #include "configs/model_path.h"
 #include "configs/process_use.h"
@@ -90,7 +91,7 @@ absl::Status AgentSession::Run() {
   join.set_build(kBuild);
   join.set_pid(getpid());
   join.set_host(OwnAddressToward(options_.master));
-  join.set_device("cpu");
+  join.set_device(std::string(FindDevice("cpu")->hardware));
   join.set_isa(std::string(IsaName(BestIsa())));
   join.set_agent(options_.agent);
   return Leave(stream_.Run(first, [this](const wire::FromMaster& message) { return Handle(message); }));
@@ -167,9 +168,10 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   if (!isa || *isa > BestIsa()) {
     return absl::FailedPreconditionError(absl::StrCat("this CPU lacks ISA class \"", assign.isa(), "\""));
   }
-  UseIsa(*isa);
-  const auto make = loaded->deployment.agent(loaded->agent).device == "sim" ? MakeSimExecutor : MakeCpuExecutor;
-  loaded->executor = make(loaded->header, loaded->deployment, loaded->plan, loaded->agent);
+  const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
+  loaded->executor = device->kind == DeviceKind::kSim
+                         ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
+                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent, *isa);
   if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
 
   wire::FromAgent message;

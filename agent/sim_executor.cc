@@ -62,8 +62,7 @@ class SimExecutor : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const Deployment&, const ParallelPlan& plan,
-                                          int agent) {
+std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent) {
   return std::make_unique<SimExecutor>(header, plan, agent);
 }
 

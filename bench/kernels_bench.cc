@@ -23,6 +23,7 @@ struct Options {
   int threads = 1;
   int rounds = 9;
   std::string only;
+  Isa isa = BestIsa();
 };
 
 bool cpu_time = false;  // with one thread the thread's own time, which does not count what others took from it
@@ -79,18 +80,18 @@ __attribute__((target("avx512f,avx512vnni"))) int VnniLoop(int n) {
 
 volatile int64_t sink;
 
-void Probe(ThreadPool& pool, int rounds) {
+void Probe(Queue& queue, int threads, int rounds) {
   const int64_t bytes = 192 << 20, chunk = 1 << 20;
   static std::vector<std::byte> memory(static_cast<size_t>(bytes), std::byte{1});
   const double read = Median(rounds, [&] {
-    pool.For(bytes / chunk, 1,
-             [&](int64_t b, int64_t e) { sink = ReadAll(memory.data() + b * chunk, (e - b) * chunk); });
+    queue.OnHost(bytes / chunk, 1,
+                 [&](int64_t b, int64_t e) { sink = ReadAll(memory.data() + b * chunk, (e - b) * chunk); });
   });
   double vnni = 0;
   if (BestIsa() == Isa::kAvx512) {
-    const int n = 20000, pieces = 8 * pool.threads();
+    const int n = 20000, pieces = 8 * threads;
     vnni = pieces * n * 12 * 128.0 / Median(rounds, [&] {
-             pool.For(pieces, 1, [&](int64_t b, int64_t e) {
+             queue.OnHost(pieces, 1, [&](int64_t b, int64_t e) {
                for (; b < e; ++b) sink = VnniLoop(n);
              });
            });
@@ -107,13 +108,13 @@ std::vector<float> Random(int64_t n, uint32_t seed) {
   return v;
 }
 
-Weight RandomWeight(DType dtype, int64_t n, int64_t k, const LeafProgram& program, ThreadPool& pool) {
+Weight RandomWeight(DType dtype, int64_t n, int64_t k, const LeafProgram& program, Queue& queue) {
   std::vector<std::byte> data(static_cast<size_t>(n * RowBytes(dtype, k)));
   std::mt19937 generator(1);
   for (size_t i = 0; i < data.size(); ++i)
     data[i] = static_cast<std::byte>(generator() & 0x3f);  // finite in every type
   const WeightRows rows{dtype, data.data(), RowBytes(dtype, k), n, false};
-  return Weight::Pack(std::span(&rows, 1), k, program, pool);
+  return Weight::Pack(std::span(&rows, 1), k, program, queue);
 }
 
 LeafProgram Tree16(int64_t k) {  // 16 leaves, halving
@@ -124,7 +125,7 @@ LeafProgram Tree16(int64_t k) {  // 16 leaves, halving
 }
 
 // copies: so many weights taken in turn; enough of them lie beyond every cache.
-void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bits, int64_t m, int64_t n, int64_t k,
+void Product(const Options& o, Queue& queue, DType dtype, ActivationBits bits, int64_t m, int64_t n, int64_t k,
              bool tree, int64_t working_set) {
   char name[128];
   std::snprintf(name, sizeof(name), "%-4s a%-2d M=%-3d %5dx%-5d%s%s", std::string(Info(dtype).name).c_str(),
@@ -135,22 +136,22 @@ void Product(const Options& o, ThreadPool& pool, DType dtype, ActivationBits bit
   const int64_t each = PackedBytes(dtype, n, k);
   const int64_t copies = std::max<int64_t>(1, working_set / each);
   std::vector<Weight> weights;
-  for (int64_t i = 0; i < copies; ++i) weights.push_back(RandomWeight(dtype, n, k, program, pool));
+  for (int64_t i = 0; i < copies; ++i) weights.push_back(RandomWeight(dtype, n, k, program, queue));
   const std::vector<float> x = Random(m * k, 2);
   std::vector<float> y(static_cast<size_t>(m * n));
   Activations a;
-  PackActivations(x.data(), m, k, weights[0], bits, &a, pool);
-  const double pack = Median(o.rounds, [&] { PackActivations(x.data(), m, k, weights[0], bits, &a, pool); });
+  PackActivations({x.data(), m, k}, weights[0], bits, &a, queue);
+  const double pack = Median(o.rounds, [&] { PackActivations({x.data(), m, k}, weights[0], bits, &a, queue); });
   const double t = Median(o.rounds,
                           [&] {
-                            for (const Weight& w : weights) MatMul(a, w, y.data(), n, pool);
+                            for (const Weight& w : weights) MatMul(a, w, y.data(), n, queue);
                           }) /
                    static_cast<double>(copies);
   std::printf("%s  %8.1f us  %6.1f GB/s  %7.1f Gop/s   pack %6.2f us\n", name, t * 1e6, each / t * 1e-9,
               2.0 * m * n * k / t * 1e-9, pack * 1e6);
 }
 
-void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context, int rows) {
+void AttentionBench(const Options& o, Queue& queue, DType dtype, int context, int rows) {
   char name[128];
   std::snprintf(name, sizeof(name), "attention %s context %d rows %d", std::string(Info(dtype).name).c_str(), context,
                 rows);
@@ -168,7 +169,7 @@ void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context
   std::vector<KvRow> all;
   for (int t = 0; t < context; ++t) all.push_back({0, t});
   const double write =
-      Median(o.rounds, [&] { KvWrite(kv, k.data(), kv_heads * d, k.data(), kv_heads * d, all, tables, pool); });
+      Median(o.rounds, [&] { KvWrite(kv, {k.data(), kv_heads * d, k.data(), kv_heads * d, all, tables}, queue); });
   std::vector<float> out(q.size());
   AttentionArgs args;
   args.q = q.data();
@@ -178,66 +179,68 @@ void AttentionBench(const Options& o, ThreadPool& pool, DType dtype, int context
   args.rows = std::span(all).last(static_cast<size_t>(rows));
   args.tables = tables;
   args.out = out.data();
-  const double t = Median(o.rounds, [&] { Attention(kv, args, pool); });
+  const double t = Median(o.rounds, [&] { Attention(kv, args, queue); });
   double pairs = 0;
   for (const KvRow& r : args.rows) pairs += r.position + 1;
   std::printf("%-40s %8.1f us  %7.1f GFLOP/s   KV write %.3f us a token\n", name, t * 1e6,
               4 * pairs * heads * d / t * 1e-9, write / context * 1e6);
 }
 
-void RowOps(const Options& o, ThreadPool& pool, int64_t m) {
+void RowOps(const Options& o, Queue& queue, int64_t m) {
   if (std::string("rows").find(o.only) == std::string::npos) return;
   const int64_t d = 576, f = 1536;
   std::vector<float> x = Random(m * d, 5), y(x.size()), g = Random(m * f, 6), u = g, h(g.size());
   const std::vector<float> w = Random(d, 7), cos = Random(512 * 32, 8), sin = Random(512 * 32, 9);
   std::vector<int32_t> positions(static_cast<size_t>(m), 100);
-  const double rms = Median(o.rounds, [&] { RmsNorm(x.data(), w.data(), 1e-5f, m, d, y.data(), pool); });
-  const double silu = Median(o.rounds, [&] { GateUp(Gate::kSilu, g.data(), f, u.data(), f, m, f, h.data(), f, pool); });
+  const double rms = Median(
+      o.rounds, [&] { RmsNorm({.x = x.data(), .w = w.data(), .eps = 1e-5f, .m = m, .d = d, .y = y.data()}, queue); });
+  const double silu =
+      Median(o.rounds, [&] { GateUp({Gate::kSilu, g.data(), f, u.data(), f, m, f, h.data(), f}, queue); });
   const double rope = Median(o.rounds, [&] {
-    Rope(x.data(), positions.data(), m, d, 9, 64, 64, RopePairs::kAdjacent, cos.data(), sin.data(), pool);
+    Rope({x.data(), positions.data(), m, d, 9, 64, 64, RopePairs::kAdjacent, cos.data(), sin.data()}, queue);
   });
   std::printf("rows M=%-3d  rms norm of 576 %7.2f us   silu*up of 1536 %7.2f us   rope of 9x64 %7.2f us\n",
               static_cast<int>(m), rms * 1e6, silu * 1e6, rope * 1e6);
 }
 
-void Logits(const Options& o) {
+void Logits(const Options& o, Queue& queue) {
   if (std::string("logits").find(o.only) == std::string::npos) return;
   const int64_t n = 49152;
   const std::vector<float> x = Random(n, 10);
   std::vector<float> pairs(2 * n / 256);
-  float value;
-  const double gumbel = Median(o.rounds, [&] { sink = GumbelArgmax(x.data(), n, 0, 1, 2, 3, &value); });
-  const double argmax = Median(o.rounds, [&] { sink = Argmax(x.data(), n, &value); });
-  const double lse = Median(o.rounds, [&] { LseChunks(x.data(), n, pairs.data()); });
+  const double gumbel = Median(o.rounds, [&] { sink = GumbelArgmax(x, 0, {1, 2, 3}, queue).index; });
+  const double argmax = Median(o.rounds, [&] { sink = Argmax(x, queue).index; });
+  const double lse = Median(o.rounds, [&] { LseChunks(x.data(), n, pairs.data(), queue); });
   std::printf("logits 49152: gumbel argmax %.1f us, argmax %.1f us, log-sum-exp chunks %.1f us\n", gumbel * 1e6,
               argmax * 1e6, lse * 1e6);
 }
 
 void Run(const Options& o) {
-  ThreadPool pool(o.threads, true);
+  const std::unique_ptr<Queue> made = MakeCpuQueue(o.threads, o.isa, true);
+  Queue& queue = *made;
   cpu_time = o.threads == 1;
-  std::printf("class %s, %d threads\n", std::string(IsaName(CurrentIsa())).c_str(), o.threads);
+  std::printf("class %s, %d threads\n", std::string(IsaName(o.isa)).c_str(), o.threads);
   const int64_t beyond = 160 << 20;
   for (const DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kQ4_0, DType::kBF16, DType::kF16, DType::kF32}) {
-    Probe(pool, o.rounds);
-    Product(o, pool, dtype, ActivationBits::k16, 1, 1536, 576, false, 0);
-    Product(o, pool, dtype, ActivationBits::k16, 1, 576, 1536, false, 0);
-    Product(o, pool, dtype, ActivationBits::k16, 1, 576, 1536, true, 0);
-    Product(o, pool, dtype, ActivationBits::k16, 1, 1536, 576, false, beyond);
+    Probe(queue, o.threads, o.rounds);
+    Product(o, queue, dtype, ActivationBits::k16, 1, 1536, 576, false, 0);
+    Product(o, queue, dtype, ActivationBits::k16, 1, 576, 1536, false, 0);
+    Product(o, queue, dtype, ActivationBits::k16, 1, 576, 1536, true, 0);
+    Product(o, queue, dtype, ActivationBits::k16, 1, 1536, 576, false, beyond);
     for (const int64_t m : {2, 4, 8, 32, 512}) {
-      Product(o, pool, dtype, ActivationBits::k16, m, 1536, 576, false, 0);
-      Product(o, pool, dtype, ActivationBits::k16, m, 576, 1536, true, 0);
+      Product(o, queue, dtype, ActivationBits::k16, m, 1536, 576, false, 0);
+      Product(o, queue, dtype, ActivationBits::k16, m, 576, 1536, true, 0);
     }
-    if (IsQuantised(dtype)) Product(o, pool, dtype, ActivationBits::k8, 512, 1536, 576, false, 0);
+    if (IsQuantised(dtype)) Product(o, queue, dtype, ActivationBits::k8, 512, 1536, 576, false, 0);
   }
   for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8}) {
-    AttentionBench(o, pool, dtype, 256, 1);
-    AttentionBench(o, pool, dtype, 4096, 1);
-    AttentionBench(o, pool, dtype, 512, 512);
+    AttentionBench(o, queue, dtype, 256, 1);
+    AttentionBench(o, queue, dtype, 4096, 1);
+    AttentionBench(o, queue, dtype, 512, 512);
   }
-  RowOps(o, pool, 1);
-  RowOps(o, pool, 512);
-  Logits(o);
+  RowOps(o, queue, 1);
+  RowOps(o, queue, 512);
+  Logits(o, queue);
 }
 
 }  // namespace
@@ -256,7 +259,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "unknown or missing instruction set class: %s\n", value.c_str());
         return 2;
       }
-      pangea::UseIsa(*isa);
+      options.isa = *isa;
     }
   }
   pangea::Run(options);

@@ -107,7 +107,7 @@ TEST(Parse, AllFaultsAtOnceEachWithItsPlace) {
                        "f.yaml:4:3: parallel.tensr: unknown key; the nearest known key is parallel.tensor",
                        "f.yaml:5:17: cache.memory: expected bytes, such as 268435456, 256MiB or 1GB",
                        "f.yaml:6:16: rest.listen: the port must be 0 to 65535",
-                       "f.yaml:7:18: agents.device: \"cuda\" is none of cpu, sim (this build has no CUDA agents)",
+                       "f.yaml:7:18: agents.device: \"cuda\" is none of cpu, sim (this build has no such agents)",
                        "f.yaml: model: must be given: a checkpoint folder or a .gguf file",
                        "f.yaml:5:37: cache.block_tokens: must be a multiple of 16",
                    }))

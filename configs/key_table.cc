@@ -1,4 +1,5 @@
 // The table itself; what is done with it is in keys.cc.
+#include "configs/device.h"
 #include "configs/keys.h"
 
 namespace pangea {
@@ -46,7 +47,7 @@ const ConfigKey kKeys[] = {
     {.name = "agents.device",
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.device; },
-     .choices = "cpu, sim",
+     .choices = kBuiltInDevices,
      .doc = "What an agent computes on. sim: a real process that does no arithmetic, for tests of the control "
             "plane."},
     {.name = "agents.threads",

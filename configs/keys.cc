@@ -6,6 +6,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
+#include "configs/device.h"
 #include "configs/values.h"
 
 namespace pangea {
@@ -57,8 +58,8 @@ std::string CheckText(const ConfigKey& key, const std::string& text) {
     for (const std::string& choice : std::vector<std::string>(absl::StrSplit(std::string(key.choices), ", "))) {
       if (text == choice) return "";
     }
-    return Cat(QuoteYaml(text), " is none of ", key.choices,
-               key.name == "agents.device" && text == "cuda" ? " (this build has no CUDA agents)" : "");
+    const bool missing = key.name == "agents.device" && FindDevice(text) != nullptr;
+    return Cat(QuoteYaml(text), " is none of ", key.choices, missing ? " (this build has no such agents)" : "");
   }
   return "";
 }

@@ -1,5 +1,5 @@
 // What a back end provides: the inner pieces of the ops on plain pointers, each for one thread. The front ends
-// (ops_*.cc) check arguments, cut the work over the pool and call these through CurrentBackend(). Three tables exist:
+// (ops_*.cc) check arguments, cut the work over the queue's threads and call these. Three tables exist:
 // reference (plain scalar loops, the oracle) and cpu/ compiled for two instruction sets; all give the same bits.
 // Included by files compiled for newer instruction sets, so: plain data only, no inline function with linkage.
 #pragma once
@@ -49,28 +49,6 @@ struct Block2D {
   int64_t panel_begin, panel_end;  // super-panels for plain dtypes
 };
 
-struct RopeArgs {
-  float* x;
-  const int32_t* positions;
-  int64_t ld;
-  int heads;
-  int64_t head_dim, rot;
-  RopePairs pairs;
-  const float* cos;
-  const float* sin;
-};
-
-struct GateArgs {
-  Gate act;
-  const float* g;
-  int64_t ldg;
-  const float* u;
-  int64_t ldu;
-  int64_t n;
-  float* y;
-  int64_t ldy;
-};
-
 // Up to kMaxQueries queries of one sequence that read one KV head.
 struct AttentionTile {
   const KvLayer* kv;
@@ -116,7 +94,7 @@ struct Backend {
   bool (*all_finite)(const float* x, int64_t n);
 };
 
-const Backend& CurrentBackend();
+const Backend& BackendOf(Isa isa);
 
 namespace reference {
 extern const Backend kBackend;

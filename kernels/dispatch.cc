@@ -1,24 +1,11 @@
 // The one file that knows which back ends exist and chooses among them.
-#include <atomic>
-
 #include "kernels/backend.h"
 #include "kernels/check.h"
+#include "kernels/cpu_queue.h"
 #include "kernels/isa.h"
 
 namespace pangea {
 namespace {
-
-const Backend* BackendOf(Isa isa) {
-  switch (isa) {
-    case Isa::kReference:
-      return &reference::kBackend;
-    case Isa::kAvx2:
-      return &avx2::kBackend;
-    case Isa::kAvx512:
-      return &avx512::kBackend;
-  }
-  return &reference::kBackend;
-}
 
 Isa Detect() {
   __builtin_cpu_init();
@@ -28,17 +15,6 @@ Isa Detect() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vnni");
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;
-}
-
-struct Chosen {
-  std::atomic<const Backend*> backend;
-  std::atomic<Isa> isa;
-  Chosen() : backend(BackendOf(BestIsa())), isa(BestIsa()) {}
-};
-
-Chosen& Current() {
-  static Chosen chosen;
-  return chosen;
 }
 
 }  // namespace
@@ -67,14 +43,21 @@ Isa BestIsa() {
   return best;
 }
 
-void UseIsa(Isa isa) {
+const Backend& BackendOf(Isa isa) {
   PANGEA_CHECK(isa <= BestIsa());
-  Current().backend.store(BackendOf(isa), std::memory_order_release);
-  Current().isa.store(isa, std::memory_order_release);
+  switch (isa) {
+    case Isa::kReference:
+      return reference::kBackend;
+    case Isa::kAvx2:
+      return avx2::kBackend;
+    case Isa::kAvx512:
+      return avx512::kBackend;
+  }
+  return reference::kBackend;
 }
 
-Isa CurrentIsa() { return Current().isa.load(std::memory_order_acquire); }
-
-const Backend& CurrentBackend() { return *Current().backend.load(std::memory_order_acquire); }
+std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin) {
+  return std::make_unique<CpuQueue>(threads, isa, spin);
+}
 
 }  // namespace pangea

@@ -10,8 +10,5 @@ enum class Isa : int { kReference = 0, kAvx2 = 1, kAvx512 = 2 };  // kAvx512: F 
 std::string_view IsaName(Isa isa);                 // "reference", "avx2", "avx512"
 std::optional<Isa> IsaFromName(std::string_view);  // nullopt: unknown name
 Isa BestIsa();                                     // what this CPU has
-// Chooses the class that ops.h dispatches to, for the whole process. REQUIRES isa <= BestIsa(); call before any op.
-void UseIsa(Isa isa);
-Isa CurrentIsa();
 
 }  // namespace pangea

@@ -3,6 +3,7 @@
 #include <array>
 #include <limits>
 
+#include "kernels/backend.h"
 #include "kernels/exact_math.h"
 #include "kernels/reference/scalar.h"
 #include "kernels/test_util.h"
@@ -20,6 +21,7 @@ class Logits : public testing::TestWithParam<Isa> {
     isa_.emplace(GetParam());
   }
   std::optional<ScopedIsa> isa_;
+  TestQueue queue_{1};
 };
 INSTANTIATE_TEST_SUITE_P(, Logits, testing::Values(Isa::kReference, Isa::kAvx2, Isa::kAvx512), IsaTestName);
 
@@ -65,9 +67,9 @@ TEST_P(Logits, GumbelArgmaxIsTheArgmaxOfTheSums) {
             expected = i;
           }
         }
-        float value = 0;
-        EXPECT_EQ(GumbelArgmax(x.data(), n, first, seed, position, 7, &value), expected) << n << ' ' << first;
-        EXPECT_TRUE(SameBits(value, best));
+        const Winner winner = GumbelArgmax(x, first, {seed, position, 7}, queue_);
+        EXPECT_EQ(winner.index, expected) << n << ' ' << first;
+        EXPECT_TRUE(SameBits(winner.value, best));
       }
     }
   }
@@ -75,12 +77,13 @@ TEST_P(Logits, GumbelArgmaxIsTheArgmaxOfTheSums) {
 
 TEST_P(Logits, GumbelArgmaxMergesOverCuts) {
   const std::vector<float> x = Normal(1000, 9);
-  float whole, left, right;
-  const int64_t all = GumbelArgmax(x.data(), 1000, 0, 42, 5, 0, &whole);
-  const int64_t a = GumbelArgmax(x.data(), 512, 0, 42, 5, 0, &left);
-  const int64_t b = GumbelArgmax(x.data() + 512, 488, 512, 42, 5, 0, &right);
-  EXPECT_EQ(all, left >= right ? a : b + 512);
-  EXPECT_TRUE(SameBits(whole, std::max(left, right)));
+  const std::span<const float> all(x);
+  const DrawKey key{42, 5, 0};
+  const Winner whole = GumbelArgmax(all, 0, key, queue_);
+  const Winner left = GumbelArgmax(all.first(512), 0, key, queue_);
+  const Winner right = GumbelArgmax(all.subspan(512), 512, key, queue_);
+  EXPECT_EQ(whole.index, left.value >= right.value ? left.index : right.index + 512);
+  EXPECT_TRUE(SameBits(whole.value, std::max(left.value, right.value)));
 }
 
 TEST_P(Logits, GumbelDrawsTheDistribution) {
@@ -88,30 +91,28 @@ TEST_P(Logits, GumbelDrawsTheDistribution) {
   std::vector<float> x;
   for (const double q : p) x.push_back(static_cast<float>(std::log(q)));
   std::vector<int> count(4);
-  const int draws = 40000;
-  float value;
-  for (int i = 0; i < draws; ++i) ++count[GumbelArgmax(x.data(), 4, 0, 77, static_cast<uint32_t>(i), 0, &value)];
+  const uint32_t draws = 40000;
+  for (uint32_t i = 0; i < draws; ++i) ++count[GumbelArgmax(x, 0, {77, i, 0}, queue_).index];
   for (size_t i = 0; i < 4; ++i) {  // the seed is fixed: five standard deviations are no flake
     EXPECT_NEAR(count[i], draws * p[i], 5 * std::sqrt(draws * p[i] * (1 - p[i])));
   }
 }
 
 TEST_P(Logits, ArgmaxTakesTheLowestOfEqualOnes) {
-  float value;
   for (const int64_t n : {1, 2, 15, 16, 17, 40, 1000}) {
     std::vector<float> x = Normal(n, 3);
     x[n / 2] = x[n - 1] = 50;
-    EXPECT_EQ(Argmax(x.data(), n, &value), n / 2);
-    EXPECT_EQ(value, 50);
+    EXPECT_EQ(Argmax(x, queue_).index, n / 2);
+    EXPECT_EQ(Argmax(x, queue_).value, 50);
     std::fill(x.begin(), x.end(), -kInfinity);
-    EXPECT_EQ(Argmax(x.data(), n, &value), 0);
-    EXPECT_EQ(GumbelArgmax(x.data(), n, 64, 1, 2, 3, &value), 0);
+    EXPECT_EQ(Argmax(x, queue_).index, 0);
+    EXPECT_EQ(GumbelArgmax(x, 64, {1, 2, 3}, queue_).index, 0);
     std::fill(x.begin(), x.end(), -3.0f);
-    EXPECT_EQ(Argmax(x.data(), n, &value), 0);
+    EXPECT_EQ(Argmax(x, queue_).index, 0);
     x[n - 1] = -kInfinity;
     x[0] = -7.0f;
     if (n > 2) {
-      EXPECT_EQ(Argmax(x.data(), n, &value), 1);
+      EXPECT_EQ(Argmax(x, queue_).index, 1);
     }
   }
 }
@@ -121,19 +122,23 @@ TEST_P(Logits, AllFinite) {
     for (int64_t at = 0; at < n; ++at) {
       std::vector<float> x = Normal(n, 4);
       x[at] = std::numeric_limits<float>::max();
-      EXPECT_TRUE(AllFinite(x.data(), n));
+      EXPECT_TRUE(AllFinite(x, queue_));
       for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
         x[at] = bad;
-        EXPECT_FALSE(AllFinite(x.data(), n)) << n << ' ' << at;
+        EXPECT_FALSE(AllFinite(x, queue_)) << n << ' ' << at;
       }
     }
   }
 }
 
+float FoldOfClass(const std::vector<float>& pairs) {
+  return BackendOf(ScopedIsa::current()).lse_fold(pairs.data(), static_cast<int64_t>(pairs.size() / 2));
+}
 float Lse(const std::vector<float>& x) {
+  TestQueue queue(1);
   std::vector<float> pairs(2 * ((x.size() + 255) / 256));
-  LseChunks(x.data(), static_cast<int64_t>(x.size()), pairs.data());
-  return LseFold(pairs.data(), static_cast<int64_t>(pairs.size() / 2));
+  LseChunks(x.data(), static_cast<int64_t>(x.size()), pairs.data(), queue);
+  return FoldOfClass(pairs);
 }
 
 TEST_P(Logits, LogSumExp) {
@@ -148,11 +153,11 @@ TEST_P(Logits, LogSumExp) {
       const double exact = static_cast<double>(logl(sum)) + shift;
       EXPECT_NEAR(Lse(moved), exact, 1e-6 * (1 + std::fabs(exact)) + n * 1e-8) << n;
       std::vector<float> pairs(2 * ((n + 255) / 256)), expected(pairs.size());
-      LseChunks(moved.data(), n, pairs.data());
+      LseChunks(moved.data(), n, pairs.data(), queue_);
       ScopedIsa reference(Isa::kReference);
-      LseChunks(moved.data(), n, expected.data());
+      LseChunks(moved.data(), n, expected.data(), queue_);
       EXPECT_EQ(Differences(pairs, expected), 0) << n;
-      EXPECT_TRUE(SameBits(LseFold(pairs.data(), static_cast<int64_t>(pairs.size() / 2)), Lse(moved)));
+      EXPECT_TRUE(SameBits(FoldOfClass(pairs), Lse(moved)));
     }
   }
   EXPECT_EQ(Lse(std::vector<float>(300, -kInfinity)), -kInfinity);
@@ -163,6 +168,8 @@ TEST_P(Logits, LseFoldHasTheBitsOfTheReference) {
   const float got = Lse(x);
   ScopedIsa reference(Isa::kReference);
   EXPECT_TRUE(SameBits(got, Lse(x)));
+  std::vector<float> pairs = {1.0f, 2.0f, -3.0f, 1.5f};
+  EXPECT_TRUE(SameBits(LseFold(pairs.data(), 2), FoldOfClass(pairs)));
 }
 
 }  // namespace

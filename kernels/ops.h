@@ -1,8 +1,8 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
 // of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on
-// how columns and leaves are spread over ranks. All activations are f32, row-major. Thread safety: ops may run
-// concurrently on disjoint outputs, but a ThreadPool has one caller at a time.
+// how columns and leaves are spread over ranks. All activations are f32, row-major. An op is put on a queue (queue.h)
+// and returns nothing; what it reads and writes must stay until the queue has finished it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/threads.h"
+#include "kernels/queue.h"
 #include "kernels/types.h"
 
 namespace pangea {
@@ -37,8 +37,8 @@ class Weight {
   Weight& operator=(Weight&&) noexcept;
   // Packs the runs, stacked along N in the order given; all of one dtype, K elements each. program.cuts are multiples
   // of SplitUnit(dtype) but for the last.
-  static Weight Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool);
-  static Weight Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool);
+  static Weight Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, Queue& queue);
+  static Weight Pack(std::span<const WeightRows> runs, int64_t k, Queue& queue);
   bool empty() const;
   int64_t n() const;
   int64_t k() const;
@@ -67,40 +67,81 @@ class Activations {
   std::unique_ptr<Impl> impl_;
 };
 
-// Prepares x [M, K] (row pitch ldx elements) for products with weights of w's dtype: f32, f16 and bf16 take it as it
-// is; quantised row by row, 32 at a time, to 16 or 8 bits.
-void PackActivations(const float* x, int64_t m, int64_t ldx, const Weight& w, ActivationBits bits, Activations* out,
-                     ThreadPool& pool);
+// M rows of a matrix of f32, `pitch` elements from one row to the next.
+struct Rows {
+  const float* data = nullptr;
+  int64_t m = 0, pitch = 0;
+};
+// Prepares x [M, K] for products with weights of w's dtype: f32, f16 and bf16 take it as it is; quantised row by row, a
+// block at a time, to 16 or 8 bits.
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Activations* out, Queue& queue);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
-void MatMul(const Activations& a, const Weight& w, float* y, int64_t ldy, ThreadPool& pool);
+void MatMul(const Activations& a, const Weight& w, float* y, int64_t ldy, Queue& queue);
 
-// out[i] = row ids[i] of a table as f32. rows: as stored, not packed; every id within [0, rows.n).
-void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, int64_t ldo);
+// out[i] = row ids[i] of a table as f32, [rows.size()][width]. table: as stored, not packed; every id within
+// [0, table.n). The first by the host, at once.
+void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out);
+void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- row ops
 
-// y = x / sqrt(mean(x^2) + eps) * w, per row of d; w null: all ones. y may be x.
-void RmsNorm(const float* x, const float* w, float eps, int64_t m, int64_t d, float* y, ThreadPool& pool);
-// The same over each head of `heads` of `d` in a row (Qwen3's query and key norms); row pitch ld.
-void RmsNormHeads(float* x, const float* w, float eps, int64_t m, int64_t ld, int heads, int64_t d, ThreadPool& pool);
-// y = (x - mean) / sqrt(var + eps) * w + b, biased variance, mean first. b may be null.
-void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y,
-               ThreadPool& pool);
-// y[i] += b for every row; y += x over n.
-void AddBias(float* y, const float* b, int64_t m, int64_t n, int64_t ldy, ThreadPool& pool);
-void Add(float* y, const float* x, int64_t n, ThreadPool& pool);                  // y = y + x
-void Sum(const float* a, const float* b, float* y, int64_t n, ThreadPool& pool);  // y = a + b
+struct NormArgs {
+  const float* x = nullptr;  // [M][d]
+  const float* w = nullptr;  // [d]; null (RmsNorm only): all ones
+  const float* b = nullptr;  // [d]; null: none. LayerNorm only
+  float eps = 0;
+  int64_t m = 0, d = 0;
+  float* y = nullptr;  // [M][d]; may be x
+};
+// y = x / sqrt(mean(x^2) + eps) * w, per row.
+void RmsNorm(const NormArgs& args, Queue& queue);
+// y = (x - mean) / sqrt(var + eps) * w + b, biased variance, mean first.
+void LayerNorm(const NormArgs& args, Queue& queue);
+struct HeadNormArgs {
+  float* x = nullptr;  // [M][heads * d], rows ld apart
+  const float* w = nullptr;
+  float eps = 0;
+  int64_t m = 0, ld = 0;
+  int heads = 0;
+  int64_t d = 0;
+};
+// RmsNorm over each head of a row (Qwen3's query and key norms).
+void RmsNormHeads(const HeadNormArgs& args, Queue& queue);
+// M rows of n elements, ld from one row to the next.
+struct Shape {
+  int64_t m = 0, n = 0, ld = 0;
+};
+void AddBias(float* y, const float* b, const Shape& shape, Queue& queue);     // y[i] = y[i] + b for every row
+void Scale(float* x, float s, const Shape& shape, Queue& queue);              // x = x * s
+void Add(float* y, const float* x, int64_t n, Queue& queue);                  // y = y + x
+void Sum(const float* a, const float* b, float* y, int64_t n, Queue& queue);  // y = a + b
 
-// Rotates the first rot elements of each head; cos, sin: [positions][rot/2] f32. a' = fma(a,c,-(b*s)), b' =
-// fma(b,c,a*s).
-void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot,
-          RopePairs pairs, const float* cos, const float* sin, ThreadPool& pool);
-void Scale(float* x, float s, int64_t m, int64_t n, int64_t ld, ThreadPool& pool);
+struct RopeArgs {
+  float* x = nullptr;  // [M][heads * head_dim], rows ld apart
+  const int32_t* positions = nullptr;
+  int64_t m = 0, ld = 0;
+  int heads = 0;
+  int64_t head_dim = 0, rot = 0;
+  RopePairs pairs = RopePairs::kHalves;
+  const float* cos = nullptr;  // [positions][rot/2]
+  const float* sin = nullptr;
+};
+// Rotates the first rot elements of each head: a' = fma(a,c,-(b*s)), b' = fma(b,c,a*s).
+void Rope(const RopeArgs& args, Queue& queue);
 
-// y = act(g) * u, rows of n with pitches ldg, ldu -> ldy. u null: y = act(g).
-void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y,
-            int64_t ldy, ThreadPool& pool);
+struct GateArgs {
+  Gate act = Gate::kSilu;
+  const float* g = nullptr;  // [M][n], rows ldg apart
+  int64_t ldg = 0;
+  const float* u = nullptr;  // [M][n], rows ldu apart; null: y = act(g)
+  int64_t ldu = 0;
+  int64_t m = 0, n = 0;
+  float* y = nullptr;  // [M][n], rows ldy apart
+  int64_t ldy = 0;
+};
+// y = act(g) * u.
+void GateUp(const GateArgs& args, Queue& queue);
 
 // ------------------------------------------------------------------------------------------ KV pages and attention
 
@@ -122,10 +163,16 @@ struct KvRow {
   int32_t sequence;  // index into tables
   int32_t position;
 };
-// Stores k, v [M][kv_heads*head_dim] (pitches ldk, ldv) at each row's position. tables[s][position / block_tokens] is a
-// block.
-void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int64_t ldv, std::span<const KvRow> rows,
-             const int32_t* const* tables, ThreadPool& pool);
+struct KvWriteArgs {
+  const float* k = nullptr;  // [M][kv_heads * head_dim], rows ldk apart
+  int64_t ldk = 0;
+  const float* v = nullptr;  // as k, rows ldv apart
+  int64_t ldv = 0;
+  std::span<const KvRow> rows;
+  const int32_t* const* tables = nullptr;  // tables[s][position / block_tokens] is a block
+};
+// Stores k and v at each row's position.
+void KvWrite(const KvLayer& kv, const KvWriteArgs& args, Queue& queue);
 
 struct AttentionArgs {
   const float* q = nullptr;  // [M][heads*head_dim], already scaled
@@ -140,23 +187,33 @@ struct AttentionArgs {
 };
 // Causal attention over the pages: partitions of 128 absolute positions, folded left to right (docs/exactness.md,
 // section 4).
-void Attention(const KvLayer& kv, const AttentionArgs& args, ThreadPool& pool);
+void Attention(const KvLayer& kv, const AttentionArgs& args, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- logits
 
+// These four may be called by several threads of OnHost at once.
 // Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x - m), lane
 // = id mod 16. out: 2 floats a chunk.
-void LseChunks(const float* x, int64_t n, float* out);
+void LseChunks(const float* x, int64_t n, float* out, Queue& queue);
+struct Winner {
+  int64_t index = 0;  // in x
+  float value = 0;
+};
+// What a draw is keyed by.
+struct DrawKey {
+  uint64_t seed = 0;
+  uint32_t position = 0, choice = 0;
+};
+// The largest of x[i] + gumbel(id = first + i); ties to the lowest. Gumbel from Philox4x32-10, key = seed, counter =
+// (id/4, position, choice, 0), component id%4. x = -inf never wins unless all are.
+Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Queue& queue);
+Winner Argmax(std::span<const float> x, Queue& queue);   // ties to the lowest
+bool AllFinite(std::span<const float> x, Queue& queue);  // -inf counts as not finite
+
+// Host functions, of the same bits on every device.
 // Folds chunk pairs in chunk order: M = max, log(sum l*exp(m-M)) + M.
 float LseFold(const float* pairs, int64_t chunks);
-// exp of the definition, for callers outside: exactly 0 below -87.
-float ExpExact(float x);
+float ExpExact(float x);  // exactly 0 below -87
 float LogExact(float x);
-// Index of the largest of x[i] + gumbel(id = first + i); ties to the lowest. Gumbel from Philox4x32-10, key = seed,
-// counter = (id/4, position, choice, 0), component id%4. x = -inf never wins unless all are. value: the winning sum.
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
-                     float* value);
-int64_t Argmax(const float* x, int64_t n, float* value);  // ties to the lowest
-bool AllFinite(const float* x, int64_t n);                // -inf counts as not finite
 
 }  // namespace pangea

@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/check.h"
+#include "kernels/cpu_queue.h"
 #include "kernels/weight.h"
 
 namespace pangea {
@@ -89,8 +90,8 @@ void ClearState(int queries, int64_t stride, float* state) {
 
 AlignedBytes Floats(int64_t n) { return AllocateAligned(n * static_cast<int64_t>(sizeof(float))); }
 
-void RunTiles(const Work& work, ThreadPool& pool) {
-  const Backend& backend = CurrentBackend();
+void RunTiles(const Work& work, CpuQueue& cpu) {
+  const Backend& backend = cpu.backend;
   const int64_t stride = AttentionStride(work.kv->head_dim);
   auto f = [&](int64_t begin, int64_t end) {
     const AlignedBytes scratch = Floats(kMaxQueries * (2 * stride + stride));
@@ -109,13 +110,13 @@ void RunTiles(const Work& work, ThreadPool& pool) {
       backend.attention_finish(tile, state);
     }
   };
-  pool.For(static_cast<int64_t>(work.items.size()), 1, std::ref(f));
+  cpu.pool.For(static_cast<int64_t>(work.items.size()), 1, std::ref(f));
 }
 
 // For few items with many partitions: partials in any order into memory, then one thread folds an item. Bounded memory:
 // chunks.
-void RunPartitions(const Work& work, ThreadPool& pool) {
-  const Backend& backend = CurrentBackend();
+void RunPartitions(const Work& work, CpuQueue& cpu) {
+  const Backend& backend = cpu.backend;
   const int64_t stride = AttentionStride(work.kv->head_dim);
   struct Unit {
     int item;
@@ -147,7 +148,7 @@ void RunPartitions(const Work& work, ThreadPool& pool) {
       backend.attention_partial(tile, units[u].partition, partials + u * size);
     }
   };
-  pool.For(static_cast<int64_t>(units.size()), 1, std::ref(compute));
+  cpu.pool.For(static_cast<int64_t>(units.size()), 1, std::ref(compute));
   auto fold = [&](int64_t begin, int64_t end) {
     const AlignedBytes scratch = Floats(kMaxQueries * stride);
     float* state = reinterpret_cast<float*>(scratch.get());
@@ -162,30 +163,30 @@ void RunPartitions(const Work& work, ThreadPool& pool) {
       backend.attention_finish(tile, state);
     }
   };
-  pool.For(static_cast<int64_t>(work.items.size()), 1, std::ref(fold));
+  cpu.pool.For(static_cast<int64_t>(work.items.size()), 1, std::ref(fold));
 }
 
 }  // namespace
 
-void KvWrite(const KvLayer& kv, const float* k, int64_t ldk, const float* v, int64_t ldv, std::span<const KvRow> rows,
-             const int32_t* const* tables, ThreadPool& pool) {
+void KvWrite(const KvLayer& kv, const KvWriteArgs& args, Queue& queue) {
   PANGEA_DCHECK(HasComputeFloatMode());
   PANGEA_CHECK(kv.dtype == DType::kF16 || kv.dtype == DType::kBF16 || kv.dtype == DType::kI8);
   PANGEA_CHECK(kv.block_tokens > 0 && kv.block_tokens % 16 == 0);
-  const Backend& backend = CurrentBackend();
+  CpuQueue& cpu = Cpu(queue);
   auto f = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
+      const KvRow& row = args.rows[i];
       for (int h = 0; h < kv.kv_heads; ++h) {
-        backend.kv_write(kv, h, tables[rows[i].sequence], rows[i].position,
-                         k + i * ldk + static_cast<int64_t>(h) * kv.head_dim,
-                         v + i * ldv + static_cast<int64_t>(h) * kv.head_dim);
+        const int64_t column = static_cast<int64_t>(h) * kv.head_dim;
+        cpu.backend.kv_write(kv, h, args.tables[row.sequence], row.position, args.k + i * args.ldk + column,
+                             args.v + i * args.ldv + column);
       }
     }
   };
-  pool.For(static_cast<int64_t>(rows.size()), 16, std::ref(f));
+  cpu.pool.For(static_cast<int64_t>(args.rows.size()), 16, std::ref(f));
 }
 
-void Attention(const KvLayer& kv, const AttentionArgs& args, ThreadPool& pool) {
+void Attention(const KvLayer& kv, const AttentionArgs& args, Queue& queue) {
   PANGEA_DCHECK(HasComputeFloatMode());
   PANGEA_CHECK(kv.dtype == DType::kF16 || kv.dtype == DType::kBF16 || kv.dtype == DType::kI8);
   PANGEA_CHECK(kv.block_tokens > 0 && kv.block_tokens % 16 == 0 && kv.head_dim > 0 && args.window >= 0);
@@ -194,10 +195,11 @@ void Attention(const KvLayer& kv, const AttentionArgs& args, ThreadPool& pool) {
   int64_t longest = 0;
   for (const Item& item : work.items) longest = std::max(longest, item.last - item.first + 1);
   const int64_t items = static_cast<int64_t>(work.items.size());
-  if (pool.threads() > 1 && items < 2 * pool.threads() && longest >= 2) {
-    RunPartitions(work, pool);
+  CpuQueue& cpu = Cpu(queue);
+  if (cpu.pool.threads() > 1 && items < 2 * cpu.pool.threads() && longest >= 2) {
+    RunPartitions(work, cpu);
   } else {
-    RunTiles(work, pool);
+    RunTiles(work, cpu);
   }
 }
 

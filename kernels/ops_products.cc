@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
+#include "kernels/cpu_queue.h"
 #include "kernels/half.h"
 #include "kernels/weight.h"
 
@@ -29,39 +30,40 @@ class Stack {
 
 }  // namespace
 
-void PackActivations(const float* x, int64_t m, int64_t ldx, const Weight& w, ActivationBits bits, Activations* out,
-                     ThreadPool& pool) {
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Activations* out, Queue& queue) {
   PANGEA_DCHECK(HasComputeFloatMode());
-  const Backend& backend = CurrentBackend();
+  CpuQueue& cpu = Cpu(queue);
+  const Backend& backend = cpu.backend;
   Activations::Impl& a = out->impl();
   a.dtype = w.dtype();
   a.wide = bits == ActivationBits::k16;
-  a.m = m;
+  a.m = x.m;
   a.k = w.k();
   a.row_bytes = backend.activation_row_bytes(a.dtype, a.k, a.wide);
-  const int64_t bytes = m * a.row_bytes;
+  const int64_t bytes = x.m * a.row_bytes;
   if (bytes > a.capacity) {
     a.data.reset();
     a.data = AllocateAligned(bytes);
     a.capacity = bytes;
   }
-  const PackArgs args{x, m, a.k, ldx, a.dtype, a.wide, a.data.get(), a.row_bytes};
-  if (pool.threads() == 1 || m <= kTileRows) {
-    backend.pack_activations(args, 0, m);
+  const PackArgs args{x.data, x.m, a.k, x.pitch, a.dtype, a.wide, a.data.get(), a.row_bytes};
+  if (cpu.pool.threads() == 1 || x.m <= kTileRows) {
+    backend.pack_activations(args, 0, x.m);
     return;
   }
   auto pack = [&](int64_t begin, int64_t end) { backend.pack_activations(args, begin, end); };
-  pool.For(m, 2 * kTileRows, std::ref(pack));
+  cpu.pool.For(x.m, 2 * kTileRows, std::ref(pack));
 }
 
-void MatMul(const Activations& activations, const Weight& weight, float* y, int64_t ldy, ThreadPool& pool) {
+void MatMul(const Activations& activations, const Weight& weight, float* y, int64_t ldy, Queue& queue) {
   PANGEA_DCHECK(HasComputeFloatMode());
   if (weight.empty() || weight.vectors() == 0) return;
   const Activations::Impl& a = activations.impl();
   const Weight::Impl& w = weight.impl();
   PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && ldy >= w.n);
   if (a.m == 0) return;
-  const Backend& backend = CurrentBackend();
+  CpuQueue& cpu = Cpu(queue);
+  const Backend& backend = cpu.backend;
   const ProductArgs shared{.dtype = w.dtype,
                            .wide = a.wide,
                            .a = a.data.get(),
@@ -95,7 +97,7 @@ void MatMul(const Activations& activations, const Weight& weight, float* y, int6
     }
   };
   const int64_t unit = std::max<int64_t>(1, w.k * width * std::min(a.m, kRowBlock));
-  pool.For(blocks * panels, std::max<int64_t>(1, kGrainMultiplies / unit), std::ref(run));
+  cpu.pool.For(blocks * panels, std::max<int64_t>(1, kGrainMultiplies / unit), std::ref(run));
 }
 
 namespace {
@@ -136,12 +138,12 @@ float PlainElement(DType dtype, const std::byte* p) {
 
 }  // namespace
 
-void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, int64_t ldo) {
+void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out) {
   PANGEA_DCHECK(HasComputeFloatMode());
   const int64_t element = Info(table.dtype).bytes;
   for (size_t i = 0; i < rows.size(); ++i) {
     PANGEA_CHECK(rows[i] >= 0 && rows[i] < table.n);
-    float* to = out + static_cast<int64_t>(i) * ldo;
+    float* to = out + static_cast<int64_t>(i) * width;
     if (IsQuantised(table.dtype)) {
       PANGEA_CHECK(!table.transposed && width % 32 == 0);
       DequantiseRow(table.dtype, table.data + rows[i] * table.pitch, width, to);
@@ -155,6 +157,10 @@ void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32
     }
     for (int64_t k = 0; k < width; ++k) to[k] = PlainElement(table.dtype, from + k * step);
   }
+}
+
+void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue&) {
+  ReadRows(table, width, rows, out);
 }
 
 }  // namespace pangea

@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
+#include "kernels/cpu_queue.h"
 
 namespace pangea {
 namespace {
@@ -12,78 +13,105 @@ constexpr int64_t kGrainElements = 16 * 1024;  // below this another thread is n
 
 // f(begin, end) over rows of `width` elements each.
 template <class F>
-void ForRows(int64_t m, int64_t width, ThreadPool& pool, F&& f) {
+void ForRows(int64_t m, int64_t width, CpuQueue& cpu, F&& f) {
   PANGEA_DCHECK(HasComputeFloatMode());
-  pool.For(m, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, width)), std::ref(f));
+  cpu.pool.For(m, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, width)), std::ref(f));
 }
 
 }  // namespace
 
-void RmsNorm(const float* x, const float* w, float eps, int64_t m, int64_t d, float* y, ThreadPool& pool) {
-  auto f = [&](int64_t b, int64_t e) { CurrentBackend().rms_norm(x + b * d, d, w, eps, e - b, d, y + b * d, d); };
-  ForRows(m, d, pool, f);
-}
-
-void RmsNormHeads(float* x, const float* w, float eps, int64_t m, int64_t ld, int heads, int64_t d, ThreadPool& pool) {
+void RmsNorm(const NormArgs& a, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
   auto f = [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) CurrentBackend().rms_norm(x + i * ld, d, w, eps, heads, d, x + i * ld, d);
+    cpu.backend.rms_norm(a.x + b * a.d, a.d, a.w, a.eps, e - b, a.d, a.y + b * a.d, a.d);
   };
-  ForRows(m, heads * d, pool, f);
+  ForRows(a.m, a.d, cpu, f);
 }
 
-void LayerNorm(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y,
-               ThreadPool& pool) {
+void RmsNormHeads(const HeadNormArgs& a, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      float* row = a.x + i * a.ld;
+      cpu.backend.rms_norm(row, a.d, a.w, a.eps, a.heads, a.d, row, a.d);
+    }
+  };
+  ForRows(a.m, a.heads * a.d, cpu, f);
+}
+
+void LayerNorm(const NormArgs& a, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t b, int64_t e) {
+    cpu.backend.layer_norm(a.x + b * a.d, a.w, a.b, a.eps, e - b, a.d, a.y + b * a.d);
+  };
+  ForRows(a.m, a.d, cpu, f);
+}
+
+void AddBias(float* y, const float* b, const Shape& shape, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
   auto f = [&](int64_t begin, int64_t end) {
-    CurrentBackend().layer_norm(x + begin * d, w, b, eps, end - begin, d, y + begin * d);
+    cpu.backend.add_rows(y + begin * shape.ld, shape.ld, b, end - begin, shape.n);
   };
-  ForRows(m, d, pool, f);
+  ForRows(shape.m, shape.n, cpu, f);
 }
 
-void AddBias(float* y, const float* b, int64_t m, int64_t n, int64_t ldy, ThreadPool& pool) {
-  auto f = [&](int64_t begin, int64_t end) { CurrentBackend().add_rows(y + begin * ldy, ldy, b, end - begin, n); };
-  ForRows(m, n, pool, f);
+void Sum(const float* a, const float* b, float* y, int64_t n, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t begin, int64_t end) { cpu.backend.sum(a + begin, b + begin, y + begin, end - begin); };
+  cpu.pool.For(n, kGrainElements, std::ref(f));
 }
 
-void Sum(const float* a, const float* b, float* y, int64_t n, ThreadPool& pool) {
-  PANGEA_DCHECK(HasComputeFloatMode());
-  auto f = [&](int64_t begin, int64_t end) { CurrentBackend().sum(a + begin, b + begin, y + begin, end - begin); };
-  pool.For(n, kGrainElements, std::ref(f));
+void Add(float* y, const float* x, int64_t n, Queue& queue) { Sum(y, x, y, n, queue); }
+
+void Rope(const RopeArgs& args, Queue& queue) {
+  PANGEA_CHECK(args.rot % 2 == 0 && args.rot <= args.head_dim);
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t b, int64_t e) { cpu.backend.rope(args, b, e); };
+  ForRows(args.m, args.heads * args.rot, cpu, f);
 }
 
-void Add(float* y, const float* x, int64_t n, ThreadPool& pool) { Sum(y, x, y, n, pool); }
-
-void Rope(float* x, const int32_t* positions, int64_t m, int64_t ld, int heads, int64_t head_dim, int64_t rot,
-          RopePairs pairs, const float* cos, const float* sin, ThreadPool& pool) {
-  PANGEA_CHECK(rot % 2 == 0 && rot <= head_dim);
-  const RopeArgs args{x, positions, ld, heads, head_dim, rot, pairs, cos, sin};
-  auto f = [&](int64_t b, int64_t e) { CurrentBackend().rope(args, b, e); };
-  ForRows(m, heads * rot, pool, f);
+void Scale(float* x, float s, const Shape& shape, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t b, int64_t e) { cpu.backend.scale(x + b * shape.ld, shape.ld, s, e - b, shape.n); };
+  ForRows(shape.m, shape.n, cpu, f);
 }
 
-void Scale(float* x, float s, int64_t m, int64_t n, int64_t ld, ThreadPool& pool) {
-  auto f = [&](int64_t b, int64_t e) { CurrentBackend().scale(x + b * ld, ld, s, e - b, n); };
-  ForRows(m, n, pool, f);
-}
-
-void GateUp(Gate act, const float* g, int64_t ldg, const float* u, int64_t ldu, int64_t m, int64_t n, float* y,
-            int64_t ldy, ThreadPool& pool) {
-  const GateArgs args{act, g, ldg, u, ldu, n, y, ldy};
-  auto f = [&](int64_t b, int64_t e) { CurrentBackend().gate(args, b, e); };
-  ForRows(m, 8 * n, pool, f);  // an exp and a division cost about eight plain operations
+void GateUp(const GateArgs& args, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  auto f = [&](int64_t b, int64_t e) { cpu.backend.gate(args, b, e); };
+  ForRows(args.m, 8 * args.n, cpu, f);  // an exp and a division cost about eight plain operations
 }
 
 // ---------------------------------------------------------------------------------------------------- logits
 
-void LseChunks(const float* x, int64_t n, float* out) { CurrentBackend().lse_chunks(x, n, out); }
-float LseFold(const float* pairs, int64_t chunks) { return CurrentBackend().lse_fold(pairs, chunks); }
-float ExpExact(float x) { return CurrentBackend().exp(x); }
-float LogExact(float x) { return CurrentBackend().log(x); }
+void LseChunks(const float* x, int64_t n, float* out, Queue& queue) { Cpu(queue).backend.lse_chunks(x, n, out); }
 
-int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, uint32_t position, uint32_t choice,
-                     float* value) {
-  return CurrentBackend().gumbel_argmax(x, n, first, seed, position, choice, value);
+Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Queue& queue) {
+  Winner w;
+  w.index = Cpu(queue).backend.gumbel_argmax(x.data(), static_cast<int64_t>(x.size()), first, draw.seed, draw.position,
+                                             draw.choice, &w.value);
+  return w;
 }
-int64_t Argmax(const float* x, int64_t n, float* value) { return CurrentBackend().argmax(x, n, value); }
-bool AllFinite(const float* x, int64_t n) { return CurrentBackend().all_finite(x, n); }
+
+Winner Argmax(std::span<const float> x, Queue& queue) {
+  Winner w;
+  w.index = Cpu(queue).backend.argmax(x.data(), static_cast<int64_t>(x.size()), &w.value);
+  return w;
+}
+
+bool AllFinite(std::span<const float> x, Queue& queue) {
+  return Cpu(queue).backend.all_finite(x.data(), static_cast<int64_t>(x.size()));
+}
+
+namespace {
+const Backend& Host() {  // all classes give the same bits, so this one may be the fastest
+  static const Backend& best = BackendOf(BestIsa());
+  return best;
+}
+}  // namespace
+
+float LseFold(const float* pairs, int64_t chunks) { return Host().lse_fold(pairs, chunks); }
+float ExpExact(float x) { return Host().exp(x); }
+float LogExact(float x) { return Host().log(x); }
 
 }  // namespace pangea

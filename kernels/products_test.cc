@@ -44,15 +44,14 @@ int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, const 
   return outside;
 }
 
-int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m,
-                ThreadPool& pool) {
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m, Queue& pool) {
   const std::vector<float> x = Normal(m * stored.k, 7);
   return Outside(stored, w, x, Product(x, m, PackWhole(stored, pool), pool, bits), bits);
 }
 
 TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
   ScopedIsa isa(Isa::kReference);
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
       for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {16, 64}, {37, 96}, {70, 192}}) {
@@ -72,7 +71,7 @@ TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
 
 TEST(Products, TheToleranceSeesWrongWeights) {
   ScopedIsa isa(Isa::kReference);
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     const StoredWeight w = MakeWeight(dtype, 16, 64, 13);
     std::vector<double> wrong = w.value;  // neighbours in k swapped in one place of each column
@@ -82,7 +81,7 @@ TEST(Products, TheToleranceSeesWrongWeights) {
 }
 
 TEST(Products, TheToleranceSeesActivationsRoundedToBf16) {
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const StoredWeight w = MakeWeight(dtype, 37, 96, 14);
     const std::vector<float> x = Normal(8 * w.k, 15);
@@ -100,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(, ProductsOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx5
 
 TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
   SKIP_WITHOUT(GetParam());
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {50, 96}, {131, 160}}) {
       for (const int64_t odd : {0, 1, 5}) {
@@ -160,7 +159,7 @@ std::vector<float> Extremes(int64_t n) {
 
 TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
   SKIP_WITHOUT(GetParam());
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     const int64_t n = 48, k = 64, m = 40;
     StoredWeight w = MakeWeight(dtype, n, k, 31);
@@ -197,7 +196,7 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
 TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  ThreadPool one(1);
+  TestQueue one(1);
   for (const DType dtype : kDTypes) {
     const int64_t n = 150, k = 128, m = 140;
     const StoredWeight w = MakeWeight(dtype, n, k, 41);
@@ -209,7 +208,7 @@ TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
       EXPECT_EQ(Differences(alone, {y.begin() + row * n, y.begin() + (row + 1) * n}), 0) << Info(dtype).name << row;
     }
     for (const int threads : {2, 3}) {
-      ThreadPool pool(threads);
+      TestQueue pool(threads);
       EXPECT_EQ(Differences(Product(x, m, PackWhole(w, pool), pool), y), 0);
       EXPECT_EQ(Differences(Product({x.begin(), x.begin() + k}, 1, whole, pool), {y.begin(), y.begin() + n}), 0);
     }
@@ -247,14 +246,14 @@ LeafProgram RandomProgram(int64_t k, int unit, std::mt19937& generator) {
 }
 
 std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, int64_t m, const LeafProgram& program,
-                          ThreadPool& pool) {
+                          Queue& pool) {
   std::vector<std::vector<float>> stack;
   for (size_t leaf = 0; leaf + 1 < program.cuts.size(); ++leaf) {
     const int64_t k0 = program.cuts[leaf], size = program.cuts[leaf + 1] - k0;
     const WeightRows rows = w.Rows(0, w.n, k0);
     const Weight part = Weight::Pack(std::span(&rows, 1), size, pool);
     Activations a;
-    PackActivations(x.data() + k0, m, w.k, part, ActivationBits::k16, &a, pool);
+    PackActivations({x.data() + k0, m, w.k}, part, ActivationBits::k16, &a, pool);
     stack.emplace_back(static_cast<size_t>(m * w.n));
     MatMul(a, part, stack.back().data(), w.n, pool);
     for (int merge = 0; merge < program.merges[leaf]; ++merge) {
@@ -274,7 +273,7 @@ INSTANTIATE_TEST_SUITE_P(, LeafProgramsOnIsa, testing::Values(Isa::kReference, I
 TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  ThreadPool pool(2);
+  TestQueue pool(2);
   std::mt19937 generator(51);
   for (const DType dtype : kDTypes) {
     for (int round = 0; round < 12; ++round) {
@@ -311,7 +310,7 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
   std::mt19937 generator(53);
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
     for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
-      ThreadPool pool(1 + static_cast<int>(m) % 3);
+      TestQueue pool(1 + static_cast<int>(m) % 3);
       const int64_t n = 1 + generator() % 150, k = 1 + generator() % 130;
       StoredWeight w = MakeWeight(dtype, n, k, generator());
       for (const bool extreme : {false, true}) {
@@ -331,7 +330,7 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
 TEST_P(LeafProgramsOnIsa, ATreeDeeperThanTheLocalStackIsRight) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  ThreadPool pool(1);
+  TestQueue pool(1);
   const int leaves = 40;
   const StoredWeight w = MakeWeight(DType::kF32, 70, 2 * leaves, 61);
   LeafProgram program;
@@ -349,14 +348,14 @@ TEST_P(LeafProgramsOnIsa, ATreeDeeperThanTheLocalStackIsRight) {
 TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     const StoredWeight w = MakeWeight(dtype, 19, 64, 71);
     const LeafProgram program{{0, 32, 64}, {0, 0}};
     const Weight packed = PackWhole(w, pool, program);
     const std::vector<float> x = Normal(3 * 64, 72);
     Activations a;
-    PackActivations(x.data(), 3, 64, packed, ActivationBits::k16, &a, pool);
+    PackActivations({x.data(), 3, 64}, packed, ActivationBits::k16, &a, pool);
     std::vector<float> y(2 * 3 * 25, 123.0f);
     MatMul(a, packed, y.data(), 25, pool);
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 123.0f, i % 25 >= 19);
@@ -364,7 +363,7 @@ TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
 }
 
 TEST(Products, ARankWithoutColumnsOrLeaves) {
-  ThreadPool pool(1);
+  TestQueue pool(1);
   const StoredWeight w = MakeWeight(DType::kF32, 8, 4, 1);
   const WeightRows none = w.Rows(0, 0);
   const Weight empty = Weight::Pack(std::span(&none, 1), 4, pool);
@@ -376,24 +375,24 @@ TEST(Products, ARankWithoutColumnsOrLeaves) {
   EXPECT_EQ(no_leaf.vectors(), 0);
   float y = 5;
   Activations a;
-  PackActivations(&y, 1, 0, no_leaf, ActivationBits::k16, &a, pool);
+  PackActivations({&y, 1, 0}, no_leaf, ActivationBits::k16, &a, pool);
   MatMul(a, no_leaf, &y, 8, pool);
   EXPECT_EQ(y, 5);
 }
 
 TEST(Products, EmbeddingRowsAreExact) {
-  ThreadPool pool(1);
+  TestQueue pool(1);
   for (const DType dtype : kDTypes) {
     for (const bool transposed : {false, true}) {
       if (transposed && IsQuantised(dtype)) continue;
       const StoredWeight w = MakeWeight(dtype, 9, 64, 81, transposed);
       const std::vector<int32_t> ids = {8, 0, 3, 3};
-      std::vector<float> out(4 * 70, 9.0f);
-      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), 70);
+      std::vector<float> out(4 * 64 + 1, 9.0f);
+      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), pool);
       for (size_t i = 0; i < ids.size(); ++i) {
-        for (int e = 0; e < 64; ++e) EXPECT_EQ(out[i * 70 + e], static_cast<float>(w.value[ids[i] * 64 + e]));
-        EXPECT_EQ(out[i * 70 + 64], 9.0f);
+        for (int e = 0; e < 64; ++e) EXPECT_EQ(out[i * 64 + e], static_cast<float>(w.value[ids[i] * 64 + e]));
       }
+      EXPECT_EQ(out.back(), 9.0f);
     }
   }
 }

@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -12,17 +14,37 @@
 #include "kernels/half.h"
 #include "kernels/isa.h"
 #include "kernels/ops.h"
+#include "kernels/threads.h"
 
 namespace pangea {
 
-// Restores the class that was chosen before.
+// The class that TestQueue computes with, for the length of a block; the best one where there is none of these.
 class ScopedIsa {
  public:
-  explicit ScopedIsa(Isa isa) : before_(CurrentIsa()) { UseIsa(isa); }
-  ~ScopedIsa() { UseIsa(before_); }
+  explicit ScopedIsa(Isa isa) : before_(current()) { current() = isa; }
+  ~ScopedIsa() { current() = before_; }
+  static Isa& current() {
+    static Isa isa = BestIsa();
+    return isa;
+  }
 
  private:
   Isa before_;
+};
+
+// A queue of the class that is chosen where it is used.
+class TestQueue {
+ public:
+  explicit TestQueue(int threads) : threads_(threads) { SetComputeFloatMode(); }
+  operator Queue&() {
+    auto& queue = queues_[ScopedIsa::current()];
+    if (queue == nullptr) queue = MakeCpuQueue(threads_, ScopedIsa::current());
+    return *queue;
+  }
+
+ private:
+  int threads_;
+  std::map<Isa, std::unique_ptr<Queue>> queues_;
 };
 
 // Skips (with a message) where the CPU lacks the class that a parametrised test asks for.
@@ -97,15 +119,15 @@ inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed,
   return w;
 }
 
-inline Weight PackWhole(const StoredWeight& w, ThreadPool& pool, const LeafProgram& program = {}) {
+inline Weight PackWhole(const StoredWeight& w, Queue& pool, const LeafProgram& program = {}) {
   const WeightRows rows = w.Rows(0, w.n);
   return Weight::Pack(std::span(&rows, 1), w.k, program, pool);
 }
 
-inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, ThreadPool& pool,
+inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, Queue& pool,
                                   ActivationBits bits = ActivationBits::k16) {
   Activations a;
-  PackActivations(x.data(), m, static_cast<int64_t>(x.size()) / m, w, bits, &a, pool);
+  PackActivations({x.data(), m, static_cast<int64_t>(x.size()) / m}, w, bits, &a, pool);
   std::vector<float> y(static_cast<size_t>(w.vectors() * m * w.n()), -777.0f);
   MatMul(a, w, y.data(), w.n(), pool);
   return y;

@@ -118,7 +118,7 @@ Weight::~Weight() = default;
 Weight::Weight(Weight&&) noexcept = default;
 Weight& Weight::operator=(Weight&&) noexcept = default;
 
-Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, ThreadPool& pool) {
+Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgram& program, Queue& queue) {
   PANGEA_CHECK(k >= 0);
   if (runs.empty()) return Weight();  // a rank that holds no column
   const DType dtype = runs[0].dtype;
@@ -145,12 +145,12 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
       PackPanel(dtype, std::span(columns).subspan(p * width, count), padded, k, out);
     }
   };
-  pool.For((w.n + width - 1) / width, 4, std::ref(pack));
+  queue.OnHost((w.n + width - 1) / width, 4, std::ref(pack));
   return weight;
 }
 
-Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, ThreadPool& pool) {
-  return Pack(runs, k, LeafProgram{}, pool);
+Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, Queue& queue) {
+  return Pack(runs, k, LeafProgram{}, queue);
 }
 
 bool Weight::empty() const { return impl_ == nullptr || impl_->n == 0; }

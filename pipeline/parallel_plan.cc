@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "configs/device.h"
 #include "pipeline/balance.h"
 #include "pipeline/capacity.h"
 #include "pipeline/checkpoint/hash.h"
@@ -63,10 +64,11 @@ class Planner {
     for (size_t i = 0; i < entries; ++i) {
       const AgentConfig& agent = d_.agent_list.empty() ? d_.agents : d_.agent_list[i];
       const std::string at = d_.agent_list.empty() ? "agents" : absl::StrCat("agents[", i, "]");
-      if (agent.device == "cuda") {
-        Fault(at, ".device: cuda is not built into this executable; use cpu");
-      } else if (agent.device != "cpu" && agent.device != "sim") {
-        Fault(at, ".device: \"", agent.device, "\" is not known; supported: cpu, sim");
+      const DeviceInfo* device = FindDevice(agent.device);
+      if (device == nullptr) {
+        Fault(at, ".device: \"", agent.device, "\" is not known; supported: ", kBuiltInDevices);
+      } else if (!device->built_in) {
+        Fault(at, ".device: ", std::string(device->name), " is not built into this executable; use cpu");
       }
     }
   }

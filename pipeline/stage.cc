@@ -18,12 +18,12 @@ Stage::~Stage() = default;
 void Stage::Embed(std::span<const int32_t> ids, std::span<const KvRow> rows, float* x) {
   const int64_t d = model_.hidden, m = ids.size();
   const TensorView tokens = mapped_->Find(Role::kTokenEmbedding);
-  EmbeddingRows(tokens.Run(0, tokens.n, 0), d, ids, x, d);
+  EmbeddingRows(tokens.Run(0, tokens.n, 0), d, ids, x, *queue_);
   if (!model_.learned_positions) return;
   const TensorView table = mapped_->Find(Role::kPositionEmbedding);
   for (int64_t i = 0; i < m; ++i) positions_[i] = rows[i].position;
-  EmbeddingRows(table.Run(0, table.n, 0), d, std::span(positions_).first(m), normed_.data(), d);
-  Add(x, normed_.data(), m * d, *pool_);
+  EmbeddingRows(table.Run(0, table.n, 0), d, std::span(positions_).first(m), normed_.data(), *queue_);
+  Add(x, normed_.data(), m * d, *queue_);
 }
 
 absl::Status Stage::Forward(const KvView& kv, Group& group, Progress& progress, float* x) {
@@ -52,7 +52,8 @@ absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
   const int64_t q_columns = query_layer ? 0 : heads * hd, kv_columns = self_.kv_heads.size() * hd, ld = w.qkv.columns;
   const float* q = query_layer ? query_out_.data() : qkv_.data();
   const float* k = qkv_.data() + q_columns;
-  KvWrite(pages, k, ld, k + kv_columns, ld, kv.rows, kv.tables.data(), *pool_);
+  KvWrite(pages, {.k = k, .ldk = ld, .v = k + kv_columns, .ldv = ld, .rows = kv.rows, .tables = kv.tables.data()},
+          *queue_);
   AttentionArgs attention{.q = q,
                           .ldq = query_layer ? heads * hd : ld,
                           .heads = static_cast<int>(heads),
@@ -62,7 +63,7 @@ absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
                           .tables = kv.tables.data(),
                           .out = heads_.data(),
                           .ldo = heads * hd};
-  Attention(pages, attention, *pool_);
+  Attention(pages, attention, *queue_);
   if (auto s = ReduceInto(w.o, attention_, heads_.data(), heads * hd, m, group, x); !s.ok()) return s;
 
   Norm(x, w.ffn_norm, w.ffn_norm_bias, m, normed_.data());
@@ -70,7 +71,16 @@ absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
   if (f > 0) {
     Multiply(w.up, normed_.data(), m, up_.data());
     const float* up = model_.gated ? up_.data() + f : nullptr;
-    GateUp(model_.activation, up_.data(), w.up.columns, up, w.up.columns, m, f, gated_.data(), f, *pool_);
+    GateUp({.act = model_.activation,
+            .g = up_.data(),
+            .ldg = w.up.columns,
+            .u = up,
+            .ldu = w.up.columns,
+            .m = m,
+            .n = f,
+            .y = gated_.data(),
+            .ldy = f},
+           *queue_);
   }
   return ReduceInto(w.down, ffn_, gated_.data(), f, m, group, x);
 }
@@ -85,39 +95,58 @@ void Stage::QueryKeyValue(const LayerWeights& w, int64_t m, bool query_layer) {
   int64_t ldq = ld;
   if (query_layer) {
     const TensorView table = mapped_->Find(Role::kQueryEmbedding);
-    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, std::span(positions_).first(m), query_in_.data(),
-                  model_.hidden);
+    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, std::span(positions_).first(m), query_in_.data(), *queue_);
     q = query_out_.data();
     ldq = heads * hd;
     Multiply(w.query, query_in_.data(), m, q);
   }
   if (model_.qk_norm) {
-    RmsNormHeads(q, w.q_norm.data(), model_.norm_eps, m, ldq, heads, hd, *pool_);
-    RmsNormHeads(k, w.k_norm.data(), model_.norm_eps, m, ld, kv_heads, hd, *pool_);
+    const auto norm = [&](float* x, const std::vector<float>& weight, int64_t pitch, int count) {
+      RmsNormHeads({.x = x, .w = weight.data(), .eps = model_.norm_eps, .m = m, .ld = pitch, .heads = count, .d = hd},
+                   *queue_);
+    };
+    norm(q, w.q_norm, ldq, heads);
+    norm(k, w.k_norm, ld, kv_heads);
   }
   if (model_.rope.rot > 0) {
     const auto rotate = [&](float* x, int64_t pitch, int count) {
-      Rope(x, positions_.data(), m, pitch, count, hd, model_.rope.rot, model_.rope.pairs, rope_.cos.data(),
-           rope_.sin.data(), *pool_);
+      Rope({.x = x,
+            .positions = positions_.data(),
+            .m = m,
+            .ld = pitch,
+            .heads = count,
+            .head_dim = hd,
+            .rot = model_.rope.rot,
+            .pairs = model_.rope.pairs,
+            .cos = rope_.cos.data(),
+            .sin = rope_.sin.data()},
+           *queue_);
     };
     rotate(q, ldq, heads);
     rotate(k, ld, kv_heads);
   }
-  Scale(q, model_.attention_scale(), m, heads * hd, ldq, *pool_);
+  Scale(q, model_.attention_scale(), {.m = m, .n = heads * hd, .ld = ldq}, *queue_);
 }
 
 void Stage::Norm(const float* x, const std::vector<float>& w, const std::vector<float>& b, int64_t m, float* y) const {
-  if (model_.norm == NormKind::kRms) return RmsNorm(x, w.data(), model_.norm_eps, m, model_.hidden, y, *pool_);
-  LayerNorm(x, w.data(), b.empty() ? nullptr : b.data(), model_.norm_eps, m, model_.hidden, y, *pool_);
+  const NormArgs args{.x = x,
+                      .w = w.data(),
+                      .b = b.empty() ? nullptr : b.data(),
+                      .eps = model_.norm_eps,
+                      .m = m,
+                      .d = model_.hidden,
+                      .y = y};
+  if (model_.norm == NormKind::kRms) return RmsNorm(args, *queue_);
+  LayerNorm(args, *queue_);
 }
 
 void Stage::Multiply(const FusedProduct& p, const float* x, int64_t m, float* y) {
   for (size_t i = 0; i < p.weights.size(); ++i) {
     // Neighbouring weights of one dtype were fused, so each needs activations of its own kind.
-    PackActivations(x, m, p.weights[i].k(), p.weights[i], bits_, &packed_, *pool_);
-    MatMul(packed_, p.weights[i], y + p.offsets[i], p.columns, *pool_);
+    PackActivations({x, m, p.weights[i].k()}, p.weights[i], bits_, &packed_, *queue_);
+    MatMul(packed_, p.weights[i], y + p.offsets[i], p.columns, *queue_);
   }
-  if (!p.bias.empty()) AddBias(y, p.bias.data(), m, p.columns, p.columns, *pool_);
+  if (!p.bias.empty()) AddBias(y, p.bias.data(), {.m = m, .n = p.columns, .ld = p.columns}, *queue_);
 }
 
 // x += bias + the tree's sum over all ranks' leaves of in . w. Ranks exchange whole subtrees and every rank finishes
@@ -127,8 +156,8 @@ absl::Status Stage::ReduceInto(const SplitProduct& p, const Reduction& r, const 
   const int64_t d = model_.hidden, vector = m * d;
   float* mine = mine_.data();
   if (!p.weight.empty()) {
-    PackActivations(in, m, ld, p.weight, bits_, &packed_, *pool_);
-    MatMul(packed_, p.weight, mine, d, *pool_);
+    PackActivations({in, m, ld}, p.weight, bits_, &packed_, *queue_);
+    MatMul(packed_, p.weight, mine, d, *queue_);
   }
   if (plan_.ranks > 1) {
     std::vector<size_t> sizes;
@@ -137,9 +166,9 @@ absl::Status Stage::ReduceInto(const SplitProduct& p, const Reduction& r, const 
     if (!s.ok()) return s;
     mine = all_.data();
   }
-  for (auto [into, from] : r.finish) Add(mine + into * vector, mine + from * vector, vector, *pool_);
-  if (!p.bias.empty()) AddBias(mine, p.bias.data(), m, d, d, *pool_);
-  Add(x, mine, vector, *pool_);
+  for (auto [into, from] : r.finish) Add(mine + into * vector, mine + from * vector, vector, *queue_);
+  if (!p.bias.empty()) AddBias(mine, p.bias.data(), {.m = m, .n = d, .ld = d}, *queue_);
+  Add(x, mine, vector, *queue_);
   return absl::OkStatus();
 }
 

@@ -48,7 +48,7 @@ class Stage {
  public:
   // Packs this agent's slices out of the mapped checkpoint; long, one log line a layer. max_rows: the largest step.
   static absl::StatusOr<std::unique_ptr<Stage>> Load(const CheckpointHeader& header, const Deployment& deployment,
-                                                     const ParallelPlan& plan, int agent, ThreadPool* pool);
+                                                     const ParallelPlan& plan, int agent, Queue* queue);
   ~Stage();
 
   // First stage: `ids` are the rows' ids, x [M][hidden] is filled from the embedding.
@@ -64,7 +64,7 @@ class Stage {
 
  private:
   Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
-        ThreadPool* pool);
+        Queue* queue);
 
   // How all ranks' subtrees of one split become the whole: computed once, used by every layer.
   struct Reduction {
@@ -90,7 +90,7 @@ class Stage {
   const ModelConfig& model_;
   const ParallelPlan& plan_;
   const RankPlan& self_;
-  ThreadPool* pool_;
+  Queue* queue_;
   ActivationBits bits_;
   int64_t max_rows_;
   std::unique_ptr<Weights> mapped_;

@@ -7,18 +7,18 @@
 namespace pangea {
 
 Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
-             ThreadPool* pool)
+             Queue* queue)
     : header_(header),
       model_(header.config),
       plan_(plan),
       self_(plan.agents[agent]),
-      pool_(pool),
+      queue_(queue),
       bits_(deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16),
       max_rows_(deployment.schedule.max_batch_tokens) {}
 
 absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const CheckpointHeader& header, const Deployment& deployment,
-                                                   const ParallelPlan& plan, int agent, ThreadPool* pool) {
-  auto stage = std::unique_ptr<Stage>(new Stage(header, deployment, plan, agent, pool));
+                                                   const ParallelPlan& plan, int agent, Queue* queue) {
+  auto stage = std::unique_ptr<Stage>(new Stage(header, deployment, plan, agent, queue));
   if (auto s = stage->LoadAll(); !s.ok()) return s;
   return stage;
 }
@@ -137,7 +137,7 @@ FusedProduct Stage::Fuse(std::vector<std::pair<Role, Range>> parts, int layer) {
     if (runs.empty()) return;
     int64_t n = 0;
     for (const auto& run : runs) n += run.n;
-    p.weights.push_back(Weight::Pack(runs, k, *pool_));
+    p.weights.push_back(Weight::Pack(runs, k, *queue_));
     p.offsets.push_back(p.columns);
     p.columns += n;
     weight_bytes_ += p.weights.back().bytes();
@@ -169,7 +169,7 @@ SplitProduct Stage::Split(Role weight, Role bias, const Reduction& r, Range k, i
   if (k.size() == 0) return p;
   const TensorView view = mapped_->Find(weight, layer);
   const WeightRows rows = view.Run(0, view.n, k.begin);
-  p.weight = Weight::Pack(std::span(&rows, 1), k.size(), r.program, *pool_);
+  p.weight = Weight::Pack(std::span(&rows, 1), k.size(), r.program, *queue_);
   weight_bytes_ += p.weight.bytes();
   multiply_adds_per_row_ += view.n * k.size();
   return p;

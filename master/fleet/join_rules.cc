@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "configs/device.h"
 #include "configs/version.h"
 
 namespace pangea {
@@ -58,9 +59,8 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   if (place.local && join.pid() != place.launched_pid) {
     return absl::PermissionDeniedError(absl::StrCat("join refused: agent ", index, " is started by the master itself"));
   }
-  // The simulated device needs nothing; every agent of today is a CPU.
-  const std::string& device = deployment.agent(index).device;
-  const std::string needed = device == "sim" ? "cpu" : device;
+  const DeviceInfo* device = FindDevice(deployment.agent(index).device);
+  const std::string needed(device != nullptr ? device->hardware : "");
   if (join.device() != needed) {
     return absl::FailedPreconditionError(
         absl::StrCat("join refused: agent ", index, " must have device ", needed, ", not \"", join.device(), "\""));

@@ -76,7 +76,7 @@ std::vector<float> Weights::Vector(Role role, int layer, int64_t begin, int64_t 
   table.data = view.data;
   table.pitch = view.pitch;
   table.n = view.n;
-  if (!rows.empty()) EmbeddingRows(table, 1, rows, values.data(), 1);
+  if (!rows.empty()) ReadRows(table, 1, rows, values.data());
   return values;
 }
 
