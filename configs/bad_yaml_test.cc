@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -159,12 +159,12 @@ TEST(BadYaml, EveryLineIsRefusedAtItsPlaceAndTheNextFileIsFine) {
   const std::string good = "model: m\nparallel: {pipeline: 2}\n";
   const std::string golden = DumpDeployment(*ParseDeployment(good, "good"));
   for (const Case& c : kCases) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     const std::string error = FirstLine(Error(c.yaml));
     // A parser's own words are only checked as far as the table gives them.
     const bool prefix = c.error.ends_with(' ');
     EXPECT_EQ(prefix ? error.substr(0, c.error.size()) : error, c.error) << c.name;
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5)) << c.name;
+    EXPECT_LT(std::clock() - start, 5 * CLOCKS_PER_SEC) << c.name;
     const auto canary = ParseDeployment(good, "good");
     ASSERT_TRUE(canary.ok()) << c.name;
     EXPECT_EQ(DumpDeployment(*canary), golden) << c.name;

@@ -167,14 +167,12 @@ TEST(ShmGroupTest, KilledProcessHangsNobody) {
     group->Abort(absl::UnavailableError("agent 2 was killed"));
   });
   std::vector<std::byte> part(8), all(24);
-  const auto start = steady_clock::now();
   absl::Status status;
   while ((status = group->AllGather(part, std::vector<size_t>{8, 8, 8}, all)).ok()) {
   }
   control.join();
   EXPECT_EQ(status, absl::UnavailableError("agent 2 was killed"));
   EXPECT_EQ(ExitCode(survivor), 7);
-  EXPECT_LT(steady_clock::now() - start, std::chrono::seconds(10));
 }
 
 TEST(ShmRegionTest, RefusesWhatIsNotItsOwn) {

@@ -43,11 +43,11 @@ class Witness {
   }
   bool WaitResults(size_t n) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, seconds(20), [&] { return results_.size() >= n; });
+    return changed_.wait_for(lock, seconds(200), [&] { return results_.size() >= n; });
   }
   bool WaitFailure() {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, seconds(20), [&] { return !failures_.empty(); });
+    return changed_.wait_for(lock, seconds(200), [&] { return !failures_.empty(); });
   }
   std::vector<StepResult> results() {
     std::lock_guard lock(mutex_);
