@@ -64,7 +64,7 @@ std::vector<int32_t> HeadMap(const Shape& s) {
 // Feeds the sequence in chunks: writes the chunk's keys and values, then attends with its rows.
 std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, const std::vector<int>& chunks,
                              int threads) {
-  TestQueue pool(threads);
+  TestQueue queue(threads);
   Cache cache(dtype, s, 1, in.tokens);
   const std::vector<int32_t> map = HeadMap(s);
   const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
@@ -75,7 +75,7 @@ std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, cons
     std::vector<KvRow> rows;
     for (int i = 0; i < n; ++i) rows.push_back({0, at + i});
     KvWrite(cache.kv, {&in.k[at * kv_width], kv_width, &in.v[at * kv_width], kv_width, rows, cache.tables.data()},
-            pool);
+            queue);
     AttentionArgs args;
     args.q = &in.q[at * width];
     args.ldq = args.ldo = width;
@@ -85,7 +85,7 @@ std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, cons
     args.rows = rows;
     args.tables = cache.tables.data();
     args.out = &out[at * width];
-    Attention(cache.kv, args, pool);
+    Attention(cache.kv, args, queue);
     at += n;
   }
   return out;
@@ -195,7 +195,7 @@ TEST_P(AttentionOnIsa, SequencesOfABatchDoNotSeeEachOther) {
   const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   const std::vector<int32_t> map = HeadMap(s);
   const int lengths[] = {140, 33, 260}, news[] = {140, 1, 1};
-  TestQueue pool(2);
+  TestQueue queue(2);
   Cache cache(DType::kF16, s, 3, 272);
   std::vector<float> q, expected;
   std::vector<KvRow> rows;
@@ -203,7 +203,7 @@ TEST_P(AttentionOnIsa, SequencesOfABatchDoNotSeeEachOther) {
     const Inputs in = MakeInputs(s, lengths[n], 100 + static_cast<uint32_t>(n));
     std::vector<KvRow> all;
     for (int t = 0; t < lengths[n]; ++t) all.push_back({n, t});
-    KvWrite(cache.kv, {in.k.data(), kv_width, in.v.data(), kv_width, all, cache.tables.data()}, pool);
+    KvWrite(cache.kv, {in.k.data(), kv_width, in.v.data(), kv_width, all, cache.tables.data()}, queue);
     const std::vector<float> alone = RunChunks(DType::kF16, s, in, {lengths[n]}, 1);
     for (int t = lengths[n] - news[n]; t < lengths[n]; ++t) rows.push_back({n, t});
     q.insert(q.end(), in.q.end() - news[n] * width, in.q.end());
@@ -218,7 +218,7 @@ TEST_P(AttentionOnIsa, SequencesOfABatchDoNotSeeEachOther) {
   args.rows = rows;
   args.tables = cache.tables.data();
   args.out = out.data();
-  Attention(cache.kv, args, pool);
+  Attention(cache.kv, args, queue);
   EXPECT_EQ(Differences(out, expected), 0);
 }
 
@@ -229,11 +229,11 @@ TEST_P(AttentionOnIsa, HeadsMayBeSplitUnevenlyOverGroups) {
   const Shape s{6, 2, 16, 16, 0};
   const Inputs in = MakeInputs(s, 70, 9);
   const std::vector<float> whole = RunChunks(DType::kF16, s, in, {70}, 1);
-  TestQueue pool(1);
+  TestQueue queue(1);
   Cache cache(DType::kF16, s, 1, 70);
   std::vector<KvRow> rows;
   for (int t = 0; t < 70; ++t) rows.push_back({0, t});
-  KvWrite(cache.kv, {in.k.data(), 32, in.v.data(), 32, rows, cache.tables.data()}, pool);
+  KvWrite(cache.kv, {in.k.data(), 32, in.v.data(), 32, rows, cache.tables.data()}, queue);
   const std::vector<int32_t> map = {0, 1, 1};  // heads 2, 3, 4 of the model
   std::vector<float> out(70 * 48);
   AttentionArgs args;
@@ -245,7 +245,7 @@ TEST_P(AttentionOnIsa, HeadsMayBeSplitUnevenlyOverGroups) {
   args.rows = rows;
   args.tables = cache.tables.data();
   args.out = out.data();
-  Attention(cache.kv, args, pool);
+  Attention(cache.kv, args, queue);
   for (int t = 0; t < 70; ++t) {
     for (int e = 0; e < 48; ++e) EXPECT_TRUE(SameBits(out[t * 48 + e], whole[t * 96 + 32 + e]));
   }
@@ -278,14 +278,14 @@ TEST_P(AttentionOnIsa, PagesHoldTheSameBytes) {
   for (const DType dtype : kTypes) {
     const Shape s{2, 2, 20, 32, 0};
     const Inputs in = MakeInputs(s, 50, 11);
-    TestQueue pool(2);
+    TestQueue queue(2);
     std::vector<std::vector<std::byte>> bytes;
     for (const Isa isa : {Isa::kReference, GetParam()}) {
       ScopedIsa scoped(isa);
       Cache cache(dtype, s, 1, 64);
       std::vector<KvRow> rows;
       for (int t = 0; t < 50; ++t) rows.push_back({0, t});
-      KvWrite(cache.kv, {in.k.data(), 40, in.v.data(), 40, rows, cache.tables.data()}, pool);
+      KvWrite(cache.kv, {in.k.data(), 40, in.v.data(), 40, rows, cache.tables.data()}, queue);
       bytes.emplace_back(cache.kv.base, cache.kv.base + 2 * cache.kv.block_stride);
     }
     EXPECT_TRUE(bytes[0] == bytes[1]) << Info(dtype).name;

@@ -2,7 +2,7 @@
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
 // of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on
 // how columns and leaves are spread over ranks. All activations are f32, row-major. An op is put on a queue (queue.h)
-// and returns nothing; what it reads and writes must stay until the queue has finished it.
+// and returns nothing, but for those of the logits; what it reads and writes must stay until the queue has finished it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -191,7 +191,7 @@ void Attention(const KvLayer& kv, const AttentionArgs& args, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- logits
 
-// These four may be called by several threads of OnHost at once.
+// Of the host's sampler, which calls these four from several threads of OnHost at once and reads what they return.
 // Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x - m), lane
 // = id mod 16. out: 2 floats a chunk.
 void LseChunks(const float* x, int64_t n, float* out, Queue& queue);

@@ -44,26 +44,28 @@ int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, const 
   return outside;
 }
 
-int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m, Queue& pool) {
+int64_t Outside(const StoredWeight& stored, const std::vector<double>& w, ActivationBits bits, int64_t m,
+                Queue& queue) {
   const std::vector<float> x = Normal(m * stored.k, 7);
-  return Outside(stored, w, x, Product(x, m, PackWhole(stored, pool), pool, bits), bits);
+  return Outside(stored, w, x, Product(x, m, PackWhole(stored, queue), queue, bits), bits);
 }
 
 TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
   ScopedIsa isa(Isa::kReference);
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
       for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {16, 64}, {37, 96}, {70, 192}}) {
         const StoredWeight w = MakeWeight(dtype, n, k, 11);
-        EXPECT_EQ(Outside(w, w.value, bits, 3, pool), 0) << Info(dtype).name << ' ' << n << 'x' << k;
+        EXPECT_EQ(Outside(w, w.value, bits, 3, queue), 0) << Info(dtype).name << ' ' << n << 'x' << k;
       }
     }
     if (IsQuantised(dtype)) continue;
     for (const int64_t k : {1, 2, 7, 33}) {
       for (const bool transposed : {false, true}) {
         const StoredWeight w = MakeWeight(dtype, 67, k, 12, transposed);
-        EXPECT_EQ(Outside(w, w.value, ActivationBits::k16, 2, pool), 0) << Info(dtype).name << " K=" << k << transposed;
+        EXPECT_EQ(Outside(w, w.value, ActivationBits::k16, 2, queue), 0)
+            << Info(dtype).name << " K=" << k << transposed;
       }
     }
   }
@@ -71,25 +73,25 @@ TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
 
 TEST(Products, TheToleranceSeesWrongWeights) {
   ScopedIsa isa(Isa::kReference);
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     const StoredWeight w = MakeWeight(dtype, 16, 64, 13);
     std::vector<double> wrong = w.value;  // neighbours in k swapped in one place of each column
     for (int64_t j = 0; j < w.n; ++j) std::swap(wrong[j * w.k + 17], wrong[j * w.k + 18]);
-    EXPECT_GT(Outside(w, wrong, ActivationBits::k16, 4, pool), 40) << Info(dtype).name;
+    EXPECT_GT(Outside(w, wrong, ActivationBits::k16, 4, queue), 40) << Info(dtype).name;
   }
 }
 
 TEST(Products, TheToleranceSeesActivationsRoundedToBf16) {
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const StoredWeight w = MakeWeight(dtype, 37, 96, 14);
     const std::vector<float> x = Normal(8 * w.k, 15);
     std::vector<float> rounded = x;
     for (float& f : rounded) f = Bf16ToF32(F32ToBf16(f));
-    const Weight packed = PackWhole(w, pool);
-    EXPECT_EQ(Outside(w, w.value, x, Product(x, 8, packed, pool), ActivationBits::k16), 0) << Info(dtype).name;
-    EXPECT_GT(Outside(w, w.value, x, Product(rounded, 8, packed, pool), ActivationBits::k16), 8 * w.n / 2)
+    const Weight packed = PackWhole(w, queue);
+    EXPECT_EQ(Outside(w, w.value, x, Product(x, 8, packed, queue), ActivationBits::k16), 0) << Info(dtype).name;
+    EXPECT_GT(Outside(w, w.value, x, Product(rounded, 8, packed, queue), ActivationBits::k16), 8 * w.n / 2)
         << Info(dtype).name;
   }
 }
@@ -99,13 +101,13 @@ INSTANTIATE_TEST_SUITE_P(, ProductsOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx5
 
 TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
   SKIP_WITHOUT(GetParam());
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {50, 96}, {131, 160}}) {
       for (const int64_t odd : {0, 1, 5}) {
         if (odd != 0 && IsQuantised(dtype)) continue;
         const StoredWeight w = MakeWeight(dtype, n, k + odd, 21);
-        const Weight packed = PackWhole(w, pool);
+        const Weight packed = PackWhole(w, queue);
         EXPECT_EQ(packed.bytes(), PackedBytes(dtype, n, k + odd));
         for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
           if (m > 33 && n > 100) continue;
@@ -114,11 +116,11 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
             std::vector<float> expected, got;
             {
               ScopedIsa isa(Isa::kReference);
-              expected = Product(x, m, packed, pool, bits);
+              expected = Product(x, m, packed, queue, bits);
             }
             {
               ScopedIsa isa(GetParam());
-              got = Product(x, m, packed, pool, bits);
+              got = Product(x, m, packed, queue, bits);
             }
             EXPECT_EQ(Differences(expected, got), 0)
                 << Info(dtype).name << " N=" << n << " K=" << k + odd << " M=" << m;
@@ -159,7 +161,7 @@ std::vector<float> Extremes(int64_t n) {
 
 TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
   SKIP_WITHOUT(GetParam());
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     const int64_t n = 48, k = 64, m = 40;
     StoredWeight w = MakeWeight(dtype, n, k, 31);
@@ -175,17 +177,17 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
                                                                                    : 0x3c00));
       if (i % 5 == 0) std::memset(w.data() + i * Info(dtype).bytes + 4, i % 2 == 0 ? 0x80 : 0x7f, 14);
     }
-    const Weight packed = PackWhole(w, pool);
+    const Weight packed = PackWhole(w, queue);
     const std::vector<float> x = Extremes(m * k);
     for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
       std::vector<float> expected, got;
       {
         ScopedIsa isa(Isa::kReference);
-        expected = Product(x, m, packed, pool, bits);
+        expected = Product(x, m, packed, queue, bits);
       }
       {
         ScopedIsa isa(GetParam());
-        got = Product(x, m, packed, pool, bits);
+        got = Product(x, m, packed, queue, bits);
       }
       EXPECT_EQ(Differences(expected, got), 0) << Info(dtype).name;
       EXPECT_TRUE(std::isfinite(got[0]) || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16);
@@ -208,9 +210,9 @@ TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
       EXPECT_EQ(Differences(alone, {y.begin() + row * n, y.begin() + (row + 1) * n}), 0) << Info(dtype).name << row;
     }
     for (const int threads : {2, 3}) {
-      TestQueue pool(threads);
-      EXPECT_EQ(Differences(Product(x, m, PackWhole(w, pool), pool), y), 0);
-      EXPECT_EQ(Differences(Product({x.begin(), x.begin() + k}, 1, whole, pool), {y.begin(), y.begin() + n}), 0);
+      TestQueue queue(threads);
+      EXPECT_EQ(Differences(Product(x, m, PackWhole(w, queue), queue), y), 0);
+      EXPECT_EQ(Differences(Product({x.begin(), x.begin() + k}, 1, whole, queue), {y.begin(), y.begin() + n}), 0);
     }
     const WeightRows left = w.Rows(0, 75), right = w.Rows(75, 75);
     const Weight first = Weight::Pack(std::span(&left, 1), k, one), second = Weight::Pack(std::span(&right, 1), k, one);
@@ -246,16 +248,16 @@ LeafProgram RandomProgram(int64_t k, int unit, std::mt19937& generator) {
 }
 
 std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, int64_t m, const LeafProgram& program,
-                          Queue& pool) {
+                          Queue& queue) {
   std::vector<std::vector<float>> stack;
   for (size_t leaf = 0; leaf + 1 < program.cuts.size(); ++leaf) {
     const int64_t k0 = program.cuts[leaf], size = program.cuts[leaf + 1] - k0;
     const WeightRows rows = w.Rows(0, w.n, k0);
-    const Weight part = Weight::Pack(std::span(&rows, 1), size, pool);
+    const Weight part = Weight::Pack(std::span(&rows, 1), size, queue);
     Activations a;
-    PackActivations({x.data() + k0, m, w.k}, part, ActivationBits::k16, &a, pool);
+    PackActivations({x.data() + k0, m, w.k}, part, ActivationBits::k16, &a, queue);
     stack.emplace_back(static_cast<size_t>(m * w.n));
-    MatMul(a, part, stack.back().data(), w.n, pool);
+    MatMul(a, part, stack.back().data(), w.n, queue);
     for (int merge = 0; merge < program.merges[leaf]; ++merge) {
       const std::vector<float> upper = stack.back();
       stack.pop_back();
@@ -273,7 +275,7 @@ INSTANTIATE_TEST_SUITE_P(, LeafProgramsOnIsa, testing::Values(Isa::kReference, I
 TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  TestQueue pool(2);
+  TestQueue queue(2);
   std::mt19937 generator(51);
   for (const DType dtype : kDTypes) {
     for (int round = 0; round < 12; ++round) {
@@ -283,9 +285,9 @@ TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
       const StoredWeight w = MakeWeight(dtype, 1 + generator() % 90, k, generator());
       const LeafProgram program = RandomProgram(k, unit, generator);
       const std::vector<float> x = Normal(m * k, generator());
-      const Weight packed = PackWhole(w, pool, program);
+      const Weight packed = PackWhole(w, queue, program);
       EXPECT_EQ(packed.vectors(), program.vectors());
-      EXPECT_EQ(Differences(Product(x, m, packed, pool), ByHand(w, x, m, program, pool)), 0)
+      EXPECT_EQ(Differences(Product(x, m, packed, queue), ByHand(w, x, m, program, queue)), 0)
           << Info(dtype).name << " round " << round;
     }
   }
@@ -310,7 +312,7 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
   std::mt19937 generator(53);
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
     for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
-      TestQueue pool(1 + static_cast<int>(m) % 3);
+      TestQueue queue(1 + static_cast<int>(m) % 3);
       const int64_t n = 1 + generator() % 150, k = 1 + generator() % 130;
       StoredWeight w = MakeWeight(dtype, n, k, generator());
       for (const bool extreme : {false, true}) {
@@ -318,8 +320,8 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
         for (int64_t i = 0; i < n * k && extreme; ++i) PutHalf(w.data() + 2 * i, static_cast<uint16_t>(generator()));
         const std::vector<float> x = extreme ? Extremes(m * k) : Normal(m * k, generator());
         const LeafProgram program = RandomProgram(k, SplitUnit(dtype), generator);
-        EXPECT_EQ(Differences(Product(x, m, PackWhole(w, pool, program), pool),
-                              Product(x, m, PackWhole(WidenedToF32(w), pool, program), pool)),
+        EXPECT_EQ(Differences(Product(x, m, PackWhole(w, queue, program), queue),
+                              Product(x, m, PackWhole(WidenedToF32(w), queue, program), queue)),
                   0)
             << Info(dtype).name << " N=" << n << " K=" << k << " M=" << m << (extreme ? " extreme" : "");
       }
@@ -330,65 +332,65 @@ TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
 TEST_P(LeafProgramsOnIsa, ATreeDeeperThanTheLocalStackIsRight) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  TestQueue pool(1);
+  TestQueue queue(1);
   const int leaves = 40;
   const StoredWeight w = MakeWeight(DType::kF32, 70, 2 * leaves, 61);
   LeafProgram program;
   for (int i = 0; i < leaves; ++i) program.cuts.push_back(2 * (i + 1));
   program.merges.assign(leaves, 0);
   const std::vector<float> x = Normal(9 * w.k, 62);
-  EXPECT_EQ(Differences(Product(x, 9, PackWhole(w, pool, program), pool), ByHand(w, x, 9, program, pool)), 0);
+  EXPECT_EQ(Differences(Product(x, 9, PackWhole(w, queue, program), queue), ByHand(w, x, 9, program, queue)), 0);
   program.merges.back() = leaves - 1;
-  const std::vector<float> chained = Product(x, 9, PackWhole(w, pool, program), pool);
-  EXPECT_EQ(Differences(chained, ByHand(w, x, 9, program, pool)), 0);
+  const std::vector<float> chained = Product(x, 9, PackWhole(w, queue, program), queue);
+  EXPECT_EQ(Differences(chained, ByHand(w, x, 9, program, queue)), 0);
   // The other association must show, or this test could not see a wrong tree.
-  EXPECT_GT(Differences(chained, Product(x, 9, PackWhole(w, pool), pool)), 100);
+  EXPECT_GT(Differences(chained, Product(x, 9, PackWhole(w, queue), queue)), 100);
 }
 
 TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     const StoredWeight w = MakeWeight(dtype, 19, 64, 71);
     const LeafProgram program{{0, 32, 64}, {0, 0}};
-    const Weight packed = PackWhole(w, pool, program);
+    const Weight packed = PackWhole(w, queue, program);
     const std::vector<float> x = Normal(3 * 64, 72);
     Activations a;
-    PackActivations({x.data(), 3, 64}, packed, ActivationBits::k16, &a, pool);
+    PackActivations({x.data(), 3, 64}, packed, ActivationBits::k16, &a, queue);
     std::vector<float> y(2 * 3 * 25, 123.0f);
-    MatMul(a, packed, y.data(), 25, pool);
+    MatMul(a, packed, y.data(), 25, queue);
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 123.0f, i % 25 >= 19);
   }
 }
 
 TEST(Products, ARankWithoutColumnsOrLeaves) {
-  TestQueue pool(1);
+  TestQueue queue(1);
   const StoredWeight w = MakeWeight(DType::kF32, 8, 4, 1);
   const WeightRows none = w.Rows(0, 0);
-  const Weight empty = Weight::Pack(std::span(&none, 1), 4, pool);
+  const Weight empty = Weight::Pack(std::span(&none, 1), 4, queue);
   EXPECT_TRUE(empty.empty());
-  EXPECT_TRUE(Weight::Pack({}, 4, pool).empty());
-  EXPECT_EQ(Product(Normal(4, 1), 1, empty, pool).size(), 0u);
+  EXPECT_TRUE(Weight::Pack({}, 4, queue).empty());
+  EXPECT_EQ(Product(Normal(4, 1), 1, empty, queue).size(), 0u);
   const WeightRows rows = w.Rows(0, 8);
-  const Weight no_leaf = Weight::Pack(std::span(&rows, 1), 0, LeafProgram{}, pool);
+  const Weight no_leaf = Weight::Pack(std::span(&rows, 1), 0, LeafProgram{}, queue);
   EXPECT_EQ(no_leaf.vectors(), 0);
   float y = 5;
   Activations a;
-  PackActivations({&y, 1, 0}, no_leaf, ActivationBits::k16, &a, pool);
-  MatMul(a, no_leaf, &y, 8, pool);
+  PackActivations({&y, 1, 0}, no_leaf, ActivationBits::k16, &a, queue);
+  MatMul(a, no_leaf, &y, 8, queue);
   EXPECT_EQ(y, 5);
 }
 
 TEST(Products, EmbeddingRowsAreExact) {
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     for (const bool transposed : {false, true}) {
       if (transposed && IsQuantised(dtype)) continue;
       const StoredWeight w = MakeWeight(dtype, 9, 64, 81, transposed);
       const std::vector<int32_t> ids = {8, 0, 3, 3};
       std::vector<float> out(4 * 64 + 1, 9.0f);
-      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), pool);
+      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), queue);
       for (size_t i = 0; i < ids.size(); ++i) {
         for (int e = 0; e < 64; ++e) EXPECT_EQ(out[i * 64 + e], static_cast<float>(w.value[ids[i] * 64 + e]));
       }

@@ -58,24 +58,24 @@ INSTANTIATE_TEST_SUITE_P(, Rows, testing::ValuesIn(kAll), IsaTestName);
 
 TEST_P(Rows, Norms) {
   SKIP_WITHOUT(GetParam());
-  TestQueue pool(2);
+  TestQueue queue(2);
   for (const int64_t d : {1, 3, 15, 16, 17, 31, 64, 576, 1000}) {
     const int64_t m = 5;
     const std::vector<float> x = Normal(m * d, 1), w = Normal(d, 2), b = Normal(d, 3);
     const auto rms = [&] {
       std::vector<float> y(x.size());
-      RmsNorm({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, pool);
+      RmsNorm({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, queue);
       return y;
     };
     const auto layer = [&] {
       std::vector<float> y(x.size());
-      LayerNorm({.x = x.data(), .w = w.data(), .b = b.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, pool);
+      LayerNorm({.x = x.data(), .w = w.data(), .b = b.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, queue);
       return y;
     };
     const auto plain = [&] {
       std::vector<float> y(x), z(x.size());
-      RmsNorm({.x = y.data(), .w = nullptr, .eps = kEps, .m = m, .d = d, .y = y.data()}, pool);  // in place
-      LayerNorm({.x = x.data(), .w = w.data(), .b = nullptr, .eps = kEps, .m = m, .d = d, .y = z.data()}, pool);
+      RmsNorm({.x = y.data(), .w = nullptr, .eps = kEps, .m = m, .d = d, .y = y.data()}, queue);  // in place
+      LayerNorm({.x = x.data(), .w = w.data(), .b = nullptr, .eps = kEps, .m = m, .d = d, .y = z.data()}, queue);
       y.insert(y.end(), z.begin(), z.end());
       return y;
     };
@@ -96,18 +96,18 @@ TEST_P(Rows, Norms) {
 TEST_P(Rows, NormOfHeadsNormsEachHeadAndTouchesNothingElse) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  TestQueue pool(1);
+  TestQueue queue(1);
   for (const int64_t d : {12, 64}) {
     const int heads = 3;
     const int64_t m = 4, ld = heads * d + 5;
     const std::vector<float> w = Normal(d, 4);
     std::vector<float> x = Normal(m * ld, 5);
     const std::vector<float> before = x;
-    RmsNormHeads({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .ld = ld, .heads = heads, .d = d}, pool);
+    RmsNormHeads({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .ld = ld, .heads = heads, .d = d}, queue);
     for (int64_t i = 0; i < m; ++i) {
       for (int h = 0; h < heads; ++h) {
         std::vector<float> one(static_cast<size_t>(d));
-        RmsNorm({.x = &before[i * ld + h * d], .w = w.data(), .eps = kEps, .m = 1, .d = d, .y = one.data()}, pool);
+        RmsNorm({.x = &before[i * ld + h * d], .w = w.data(), .eps = kEps, .m = 1, .d = d, .y = one.data()}, queue);
         for (int64_t j = 0; j < d; ++j) EXPECT_TRUE(SameBits(one[j], x[i * ld + h * d + j]));
       }
       for (int64_t j = heads * d; j < ld; ++j) EXPECT_TRUE(SameBits(x[i * ld + j], before[i * ld + j]));
@@ -118,14 +118,14 @@ TEST_P(Rows, NormOfHeadsNormsEachHeadAndTouchesNothingElse) {
 TEST_P(Rows, AddsAndScales) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
-  TestQueue pool(2);
+  TestQueue queue(2);
   const int64_t m = 3, n = 37, ld = 41;
   const std::vector<float> a = Normal(m * ld, 6), b = Normal(m * ld, 7);
   std::vector<float> bias = a, sum(a.size()), added = a, scaled = a;
-  AddBias(bias.data(), b.data(), {m, n, ld}, pool);
-  Sum(a.data(), b.data(), sum.data(), m * ld, pool);
-  Add(added.data(), b.data(), m * ld, pool);
-  Scale(scaled.data(), 0.3f, {m, n, ld}, pool);
+  AddBias(bias.data(), b.data(), {m, n, ld}, queue);
+  Sum(a.data(), b.data(), sum.data(), m * ld, queue);
+  Add(added.data(), b.data(), m * ld, queue);
+  Scale(scaled.data(), 0.3f, {m, n, ld}, queue);
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < ld; ++j) {
       const int64_t at = i * ld + j;
@@ -139,7 +139,7 @@ TEST_P(Rows, AddsAndScales) {
 
 TEST_P(Rows, Rope) {
   SKIP_WITHOUT(GetParam());
-  TestQueue pool(2);
+  TestQueue queue(2);
   for (const RopePairs pairs : {RopePairs::kHalves, RopePairs::kAdjacent}) {
     for (const auto& [head_dim, rot] :
          {std::pair<int64_t, int64_t>{64, 64}, {12, 12}, {80, 32}, {24, 18}, {128, 128}, {20, 2}}) {
@@ -156,7 +156,7 @@ TEST_P(Rows, Rope) {
       const std::vector<float> x = Normal(m * ld, 8);
       const auto run = [&] {
         std::vector<float> y = x;
-        Rope({y.data(), positions.data(), m, ld, heads, head_dim, rot, pairs, cos.data(), sin.data()}, pool);
+        Rope({y.data(), positions.data(), m, ld, heads, head_dim, rot, pairs, cos.data(), sin.data()}, queue);
         return y;
       };
       EXPECT_EQ(AgainstReference(GetParam(), run), 0);
@@ -196,7 +196,7 @@ double GateExact(Gate gate, double g) {
 
 TEST_P(Rows, Gates) {
   SKIP_WITHOUT(GetParam());
-  TestQueue pool(2);
+  TestQueue queue(2);
   for (const Gate gate : {Gate::kSilu, Gate::kGeluErf, Gate::kGeluTanh, Gate::kGeluQuick, Gate::kRelu}) {
     const int64_t m = 3, n = 205, ldg = 211, ldu = 207, ldy = 209;
     std::vector<float> g = Normal(m * ldg, 9, 4.0f);
@@ -206,7 +206,7 @@ TEST_P(Rows, Gates) {
     for (const bool gated : {false, true}) {
       const auto run = [&] {
         std::vector<float> y(m * ldy, 4.0f);
-        GateUp({gate, g.data(), ldg, gated ? u.data() : nullptr, ldu, m, n, y.data(), ldy}, pool);
+        GateUp({gate, g.data(), ldg, gated ? u.data() : nullptr, ldu, m, n, y.data(), ldy}, queue);
         return y;
       };
       EXPECT_EQ(AgainstReference(GetParam(), run), 0);
@@ -235,9 +235,9 @@ TEST_P(Rows, SplittingRowsOverThreadsChangesNothing) {
   TestQueue one(1);
   RmsNorm({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .d = d, .y = expected.data()}, one);
   for (const int threads : {2, 3}) {
-    TestQueue pool(threads);
+    TestQueue queue(threads);
     std::vector<float> y(x.size());
-    RmsNorm({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, pool);
+    RmsNorm({.x = x.data(), .w = w.data(), .eps = kEps, .m = m, .d = d, .y = y.data()}, queue);
     EXPECT_EQ(Differences(expected, y), 0);
   }
 }

@@ -119,17 +119,17 @@ inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed,
   return w;
 }
 
-inline Weight PackWhole(const StoredWeight& w, Queue& pool, const LeafProgram& program = {}) {
+inline Weight PackWhole(const StoredWeight& w, Queue& queue, const LeafProgram& program = {}) {
   const WeightRows rows = w.Rows(0, w.n);
-  return Weight::Pack(std::span(&rows, 1), w.k, program, pool);
+  return Weight::Pack(std::span(&rows, 1), w.k, program, queue);
 }
 
-inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, Queue& pool,
+inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, Queue& queue,
                                   ActivationBits bits = ActivationBits::k16) {
   Activations a;
-  PackActivations({x.data(), m, static_cast<int64_t>(x.size()) / m}, w, bits, &a, pool);
+  PackActivations({x.data(), m, static_cast<int64_t>(x.size()) / m}, w, bits, &a, queue);
   std::vector<float> y(static_cast<size_t>(w.vectors() * m * w.n()), -777.0f);
-  MatMul(a, w, y.data(), w.n(), pool);
+  MatMul(a, w, y.data(), w.n(), queue);
   return y;
 }
 

@@ -182,13 +182,14 @@ class Planner {
 
   // Shares FFN leaves so that each rank reads nearly the same number of bytes, attention counted.
   std::vector<int> FfnCuts(const std::vector<int>& attention) const {
-    const auto column = [&](Role role) {  // 256 times the bytes of one of n columns, over all layers: blocks divide 256
-      int64_t bytes = 0;
-      for (int layer = 0; layer < model_.layers; ++layer) {
-        bytes += model_.hidden * RowBytes(index_.dtype(role, layer), 256);
-      }
-      return bytes;
-    };
+    const auto column =
+        [&](Role role) {  // bytes of one of n columns, over all layers; 256 is a multiple of every block
+          int64_t bytes = 0;
+          for (int layer = 0; layer < model_.layers; ++layer) {
+            bytes += model_.hidden * RowBytes(index_.dtype(role, layer), 256) / 256;
+          }
+          return bytes;
+        };
     BalanceProblem problem;
     const int64_t ffn_column = (model_.gated ? column(Role::kGate) : 0) + column(Role::kUp) + column(Role::kDown);
     for (size_t leaf = 0; leaf + 1 < plan_.ffn.cuts.size(); ++leaf) {

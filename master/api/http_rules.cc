@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "master/api/ascii.h"
 
 namespace pangea {
@@ -21,8 +22,8 @@ std::string_view Trim(std::string_view s) {
 using Fault = std::optional<HttpFault>;
 
 Fault CheckVersion(std::string_view version) {
-  const bool shaped = version.size() == 8 && version.substr(0, 5) == "HTTP/" && IsDigit(version[5]) &&
-                      version[6] == '.' && IsDigit(version[7]);
+  const bool shaped = version.size() == 8 && version.substr(0, 5) == "HTTP/" && absl::ascii_isdigit(version[5]) &&
+                      version[6] == '.' && absl::ascii_isdigit(version[7]);
   if (!shaped) return HttpFault{400, "malformed request line"};
   if (version != "HTTP/1.0" && version != "HTTP/1.1")
     return HttpFault{505, "only HTTP/1.0 and HTTP/1.1 are spoken here"};
@@ -59,7 +60,7 @@ Fault CheckField(std::string_view line, Fields* fields) {
   if (SameName(name, "host")) ++fields->hosts;
   if (SameName(name, "content-length")) {
     if (++fields->lengths > 1) return HttpFault{400, "more than one Content-Length"};
-    if (value.empty() || value.size() > 18 || !std::all_of(value.begin(), value.end(), IsDigit))
+    if (value.empty() || value.size() > 18 || !std::all_of(value.begin(), value.end(), absl::ascii_isdigit))
       return HttpFault{400, "malformed Content-Length"};
   }
   if (SameName(name, "transfer-encoding")) {

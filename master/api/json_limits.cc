@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "master/api/api_error.h"
 #include "master/api/ascii.h"
@@ -116,7 +117,7 @@ class Scanner {
 
   void Number() {
     if (Peek() == '-') ++at_;
-    if (!IsDigit(Peek())) return Fail("unexpected character");
+    if (!absl::ascii_isdigit(Peek())) return Fail("unexpected character");
     if (Peek() == '0') {
       ++at_;
     } else {
@@ -124,18 +125,18 @@ class Scanner {
     }
     if (Peek() == '.') {
       ++at_;
-      if (!IsDigit(Peek())) return Fail("expected a digit");
+      if (!absl::ascii_isdigit(Peek())) return Fail("expected a digit");
       Digits();
     }
     if (Peek() == 'e' || Peek() == 'E') {
       ++at_;
       if (Peek() == '+' || Peek() == '-') ++at_;
-      if (!IsDigit(Peek())) return Fail("expected a digit");
+      if (!absl::ascii_isdigit(Peek())) return Fail("expected a digit");
       Digits();
     }
   }
   void Digits() {
-    while (IsDigit(Peek())) ++at_;
+    while (absl::ascii_isdigit(Peek())) ++at_;
   }
 
   void String() {
