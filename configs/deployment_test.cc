@@ -7,10 +7,8 @@
 #include <fstream>
 #include <random>
 
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
-#include "configs/device.h"
 #include "configs/keys.h"
 #include "configs/values.h"
 
@@ -91,15 +89,6 @@ TEST(Parse, ListOfAgents) {
   EXPECT_EQ(d->agent(0).threads, 3);
   EXPECT_EQ(d->agent(1).threads, 5);
   EXPECT_EQ(d->agent(1).model, "/x");
-}
-
-TEST(Devices, TheChoicesOfTheKeyAreThoseThatAreBuiltIn) {
-  std::vector<std::string> built;
-  for (const DeviceInfo& device : kDevices) {
-    if (device.built_in) built.emplace_back(device.name);
-  }
-  EXPECT_EQ(absl::StrJoin(built, ", "), kBuiltInDevices);
-  EXPECT_EQ(FindDevice("CPU"), nullptr);
 }
 
 TEST(Parse, AllFaultsAtOnceEachWithItsPlace) {

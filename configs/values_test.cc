@@ -4,10 +4,21 @@
 
 #include <cstdlib>
 
+#include "absl/strings/str_join.h"
 #include "configs/deployment.h"
+#include "configs/device.h"
 
 namespace pangea {
 namespace {
+
+TEST(Devices, TheChoicesOfTheKeyAreThoseThatAreBuiltIn) {
+  std::vector<std::string> built;
+  for (const DeviceInfo& device : kDevices) {
+    if (device.built_in) built.emplace_back(device.name);
+  }
+  EXPECT_EQ(absl::StrJoin(built, ", "), kBuiltInDevices);
+  EXPECT_EQ(FindDevice("CPU"), nullptr);
+}
 
 TEST(Bytes, UnitsAndRefusals) {
   EXPECT_EQ(*ParseBytes("0"), 0u);
