@@ -20,6 +20,11 @@ namespace {
 using nlohmann::json;
 using Connection = FakeHttpServer::Connection;
 
+// A place in the temporary folder that other runs of this test do not use.
+std::string Temp(const std::string& name) {
+  return testing::TempDir() + "/chat_test_" + std::to_string(getpid()) + "_" + name;
+}
+
 // A server that answers a chat with the number of messages it was sent and the last one's text. It fails for the
 // message "fail" and the seed 13.
 void Echo(const FakeHttpServer::Request& request, Connection& connection) {
@@ -150,7 +155,7 @@ TEST(Chat, WhatWasDroppedIsToldAlsoWhenTheAnswerIsEmpty) {
 }
 
 TEST(Chat, ALongConversationIsDroppedInFewRequests) {
-  const std::string file = testing::TempDir() + "/long_conversation.json";
+  const std::string file = Temp("long_conversation.json");
   std::vector<Message> messages = {{"system", "at most 20"}};
   for (int i = 0; i < 100; ++i) {
     messages.push_back({"user", "question " + std::to_string(i)});
@@ -203,7 +208,7 @@ TEST(Chat, ARetryOfWhatFailedKeepsAnEarlierTurnOfTheSameText) {
 }
 
 TEST(Chat, ALoadedConversationThatEndsInAQuestionIsRetried) {
-  const std::string file = testing::TempDir() + "/question.json";
+  const std::string file = Temp("question.json");
   std::ofstream(file) << R"([{"role":"user","content":"q"}])";
   const ChatRun run = Talk("/load " + file + "\n/retry\n/retry\n", {.terminal = false});
   EXPECT_EQ(run.out, "1:q\n1:q\n");
@@ -265,7 +270,7 @@ TEST(Chat, SlashesThatAreNoCommands) {
 }
 
 TEST(Conversation, WhatIsSavedIsLoaded) {
-  const std::string file = testing::TempDir() + "/conversation.json";
+  const std::string file = Temp("conversation.json");
   const std::vector<Message> messages = {{"system", "s"}, {"user", "two\nlines \"quoted\" größe"}, {"assistant", ""}};
   ASSERT_TRUE(SaveConversation(file, "m", messages).ok());
   const auto loaded = LoadConversation(file);
@@ -294,7 +299,8 @@ TEST(Conversation, WhatIsSavedIsLoaded) {
 }
 
 TEST(Conversation, WhatIsNoFileOfAConversationIsRefused) {
-  const std::string folder = testing::TempDir();
+  const std::string folder = Temp("folder");
+  std::filesystem::create_directory(folder);
   EXPECT_EQ(LoadConversation(folder).status(), absl::NotFoundError("cannot read " + folder + ": Is a directory"));
   EXPECT_EQ(SaveConversation(folder, "m", {}), absl::UnavailableError("cannot write " + folder + ": Is a directory"));
   const std::string file = folder + "/large.json";
@@ -306,11 +312,11 @@ TEST(Conversation, WhatIsNoFileOfAConversationIsRefused) {
   std::ofstream(file) << "[]";
   std::ofstream(file, std::ios::app) << std::string((64 << 20) - 1, ' ');  // one byte too many
   EXPECT_EQ(LoadConversation(file).status(), absl::InvalidArgumentError(file + " is larger than 64 MiB"));
-  std::remove(file.c_str());
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Conversation, OnlyConversationsAreReplaced) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "only_conversations";
+  const std::filesystem::path folder = std::filesystem::path(Temp("only_conversations"));
   std::filesystem::create_directory(folder);
   const std::string file = folder / "file", link = folder / "link";
   const std::vector<Message> messages = {{"user", "a"}};
