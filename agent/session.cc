@@ -326,7 +326,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
 absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step, Group& group) {
   const bool trace = !loaded_->deployment.timeline.file.empty();
   activity_.Switch(Activity::kBusy);
-  const int64_t begin = ActivityClock::Now();
+  const int64_t begin = activity_.since();
   if (trace) activity_.Record();
   auto result = loaded_->executor->Run(step, group);
   activity_.Switch(Activity::kWait);

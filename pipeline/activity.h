@@ -64,6 +64,10 @@ class ActivityClock {
     return from;
   }
 
+  // The writer's: when it began what it does now. Stretches are measured from here, so that they end where the next
+  // Switch is, however long the thread was off its core in between.
+  int64_t since() const { return since_.load(std::memory_order_relaxed); }
+
   // A total may be less than in the reading before, by the few nanoseconds to which the clocks of two cores agree.
   Totals totals() const {
     while (true) {

@@ -110,5 +110,25 @@ TEST(ActivityClock, RecordedStretchesFollowOneAnother) {
 
 TEST(ActivityScope, WithoutAClockItDoesNothing) { ActivityScope scope(nullptr, Activity::kBusy); }
 
+// A thread that is put off its core between a switch and the line that notes its time would shift all that follows.
+TEST(ActivityClock, StretchesFillTheTimeFromOneSwitchToTheOther) {
+  ActivityClock clock;
+  clock.Begin();
+  for (int i = 0; i < 3; ++i) {
+    clock.Switch(Activity::kBusy);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const int64_t begin = clock.since();
+    clock.Record();
+    clock.Switch(Activity::kCommunication);
+    clock.Switch(Activity::kBusy);
+    clock.Switch(Activity::kWait);
+    int64_t sum = 0;
+    const auto stretches = clock.Recorded();
+    ASSERT_EQ(stretches.size(), 3u);
+    for (const auto stretch : stretches) sum += static_cast<int64_t>(stretch >> 2);
+    EXPECT_EQ(begin + sum, clock.since());
+  }
+}
+
 }  // namespace
 }  // namespace pangea
