@@ -7,6 +7,7 @@
 #include "pipeline/group.h"
 #include "pipeline/progress.h"
 #include "pipeline/step.h"
+#include "pipeline/tap.h"
 
 namespace pangea {
 
@@ -27,9 +28,13 @@ class Executor {
   virtual int64_t kv_bytes() const = 0;
 };
 
-// agent: index in the plan. The references must outlive the executor. REQUIRES isa <= BestIsa().
+struct CpuOptions {
+  Isa isa = BestIsa();  // REQUIRES isa <= BestIsa()
+  Tap* tap = nullptr;   // sees every buffer of every layer; null: none
+};
+// agent: index in the plan. The references must outlive the executor.
 std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent, Isa isa = BestIsa());
+                                          const ParallelPlan& plan, int agent, const CpuOptions& options = {});
 // Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary.
 // Control-plane tests.
 std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent);

@@ -10,6 +10,7 @@
 #include "agent/group/thread_group.h"
 #include "configs/deployment.h"
 #include "gtest/gtest.h"
+#include "kernels/queue.h"
 #include "kernels/threads.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/parallel_plan.h"
@@ -28,10 +29,37 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
+// What rank 0 of every stage computed, layer after layer: name, layer and bytes of each buffer of each step.
+class Record : public Tap {
+ public:
+  void See(const Seen& seen) override {
+    Entry& entry = entries.emplace_back(Entry{seen.name, seen.layer, seen.where.line(), {}});
+    for (int64_t i = 0; i < seen.rows; ++i)
+      entry.values.insert(entry.values.end(), seen.data + i * seen.pitch, seen.data + i * seen.pitch + seen.columns);
+  }
+  struct Entry {
+    std::string name;
+    int layer;
+    unsigned line;
+    std::vector<float> values;
+    bool operator==(const Entry&) const = default;
+  };
+  std::vector<Entry> entries;
+};
+
+struct Layout {
+  int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
+  bool tapped = false;
+};
+
 // One deployment as threads: a step goes to every executor; the result comes from the last stage's rank 0.
 class Cluster {
  public:
-  Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1) : header_(header) {
+  Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1)
+      : Cluster(header, Layout{stages, ranks, threads}) {}
+  Cluster(const CheckpointHeader& header, const Layout& layout) : header_(header) {
+    const auto& [stages, ranks, threads, fusion, tapped] = layout;
+    deployment_.kernels.fusion = fusion;
     deployment_.model = header.path;
     deployment_.parallel.pipeline = stages;
     deployment_.parallel.tensor = ranks;
@@ -43,7 +71,9 @@ class Cluster {
     plan_.spin = false;
     groups_ = MakeThreadGroups(stages, ranks, absl::Seconds(60));
     for (int i = 0; i < stages * ranks; ++i) {
-      executors_.push_back(MakeCpuExecutor(header_, deployment_, plan_, i));
+      if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
+      Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
+      executors_.push_back(MakeCpuExecutor(header_, deployment_, plan_, i, {.tap = tap}));
       EXPECT_TRUE(executors_.back()->Load().ok());
     }
   }
@@ -105,6 +135,15 @@ class Cluster {
   int64_t rows(int i) const { return executors_[i]->progress().rows; }
   int64_t multiply_adds(int i) const { return executors_[i]->progress().multiply_adds; }
   const ParallelPlan& plan() const { return plan_; }
+  // Stage by stage; of buffers that every rank holds whole when `whole`.
+  std::vector<Record::Entry> Seen(bool whole) const {
+    std::vector<Record::Entry> all;
+    for (const auto& record : records)
+      for (const Record::Entry& e : record->entries)
+        if (!whole || e.name == "x" || e.name == "normed") all.push_back(e);
+    return all;
+  }
+  std::vector<std::unique_ptr<Record>> records;  // of rank 0 of each stage
 
  private:
   const CheckpointHeader& header_;
@@ -282,6 +321,64 @@ TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
     EXPECT_GT(worst, 2 * limits.worst) << control.name;
     EXPECT_GT(mean, limits.mean) << control.name;
   }
+}
+
+// Biases, norms over heads, two norms, a window and the query layer are all among these.
+constexpr const char* kUnlike[] = {"cases/llama-linear-bias", "cases/qwen3", "cases/gpt2", "cases/mistral-window",
+                                   "cases/pangu-erf", "gguf/qwen2-bf16.gguf"};
+
+TEST(Layers, EveryLevelOfFusionFillsEveryBufferWithTheSameBytes) {
+  for (const char* name : kUnlike) {
+    const auto header = *ReadCheckpointHeader((kGolden / name).string());
+    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
+    std::vector<Record::Entry> first;
+    for (int fusion = 0; fusion <= kMaxFusion; ++fusion) {
+      Cluster cluster(header, {.ranks = 2, .threads = 2, .fusion = fusion, .tapped = true});
+      cluster.Ask(prompt, 4, 7, false);
+      if (fusion == 0) first = cluster.Seen(false);
+      EXPECT_FALSE(first.empty());
+      EXPECT_TRUE(cluster.Seen(false) == first) << name << " fusion " << fusion;
+    }
+  }
+}
+
+// What every rank holds whole is the same on every layout, after every half of every layer.
+TEST(Layers, EveryLayoutHasTheSameResidualAfterEveryHalfLayer) {
+  for (const char* name : kUnlike) {
+    const auto header = *ReadCheckpointHeader((kGolden / name).string());
+    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
+    std::vector<Record::Entry> first;
+    for (const Layout layout : {Layout{}, Layout{1, 2, 2}, Layout{2, 1, 1}, Layout{2, 2, 1, 0}}) {
+      Layout tapped = layout;
+      tapped.tapped = true;
+      Cluster cluster(header, tapped);
+      cluster.Ask(prompt, 1, 512, false);
+      std::vector<Record::Entry> residuals;  // a stage's last layer has no norm behind it, so the residual alone
+      for (const Record::Entry& e : cluster.Seen(true))
+        if (e.name == "x") residuals.push_back(e);
+      EXPECT_EQ(residuals.size(), 2 * header.config.layers);
+      if (first.empty()) first = residuals;
+      EXPECT_TRUE(residuals == first) << name << ' ' << layout.stages << 'x' << layout.ranks;
+    }
+  }
+}
+
+// The first layer that differs is the one that is wrong, and the tap names it.
+TEST(LayersControl, AWindowChangedInOneLayerShowsThereAndNotBefore) {
+  auto header = *ReadCheckpointHeader((kGolden / "cases/mistral-window").string());
+  const auto prompt = Expected("cases/mistral-window")["cases"].back()["prompt"].get<std::vector<int32_t>>();
+  const int wrong = header.config.layers - 1;
+  Cluster right(header, {.tapped = true});
+  right.Ask(prompt, 1, 512, false);
+  header.config.window[wrong] = 0;
+  Cluster other(header, {.tapped = true});
+  other.Ask(prompt, 1, 512, false);
+  const auto a = right.Seen(false), b = other.Seen(false);
+  ASSERT_EQ(a.size(), b.size());
+  const auto [at, there] = std::mismatch(a.begin(), a.end(), b.begin());
+  ASSERT_NE(at, a.end());
+  EXPECT_EQ(at->layer, wrong);
+  EXPECT_EQ(at->name, "heads");
 }
 
 TEST(Executor, RanksShareTheWork) {

@@ -171,7 +171,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
   loaded->executor = device->kind == DeviceKind::kSim
                          ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent, *isa);
+                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent, {.isa = *isa});
   if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
 
   wire::FromAgent message;

@@ -139,7 +139,8 @@ void Product(const Options& o, Queue& queue, DType dtype, ActivationBits bits, i
   for (int64_t i = 0; i < copies; ++i) weights.push_back(RandomWeight(dtype, n, k, program, queue));
   const std::vector<float> x = Random(m * k, 2);
   std::vector<float> y(static_cast<size_t>(m * n));
-  Activations a;
+  const Buffer<std::byte> memory(PackedActivationBytes(m, k), queue);
+  PackedActivations a{.data = memory.data(), .capacity = memory.bytes()};
   PackActivations({x.data(), m, k}, weights[0], bits, &a, queue);
   const double pack = Median(o.rounds, [&] { PackActivations({x.data(), m, k}, weights[0], bits, &a, queue); });
   const double t = Median(o.rounds,
@@ -160,28 +161,34 @@ void AttentionBench(const Options& o, Queue& queue, DType dtype, int context, in
   const int64_t extent = KvExtentBytes(dtype, block, d), blocks = (context + block - 1) / block;
   std::vector<std::byte> memory(static_cast<size_t>(2 * extent * kv_heads * blocks));
   const KvLayer kv{memory.data(), 2 * extent, 2 * extent * kv_heads, extent, kv_heads, d, block, dtype};
-  std::vector<int32_t> table(static_cast<size_t>(blocks)), map;
+  BatchShape shape{.rows = context, .slots = 1, .stride = blocks, .block_tokens = block, .windows = {0}};
+  for (int h = 0; h < heads; ++h) shape.kv_of_head.push_back(h / 3);
+  BatchBuilder builder(shape, &queue);
+  std::vector<int32_t> table(static_cast<size_t>(blocks));
   for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
-  const int32_t* tables[] = {table.data()};
-  for (int h = 0; h < heads; ++h) map.push_back(h / 3);
+  builder.SetBlocks(0, 0, table);
+  const auto batch_from = [&](int first) -> const Batch& {
+    builder.Begin();
+    for (int t = first; t < context; ++t) builder.AddRow({.slot = 0, .position = t});
+    return builder.Finish();
+  };
   const std::vector<float> k = Random(static_cast<int64_t>(context) * kv_heads * d, 3),
                            q = Random(static_cast<int64_t>(rows) * heads * d, 4);
-  std::vector<KvRow> all;
-  for (int t = 0; t < context; ++t) all.push_back({0, t});
+  const Batch& all = batch_from(0);
   const double write =
-      Median(o.rounds, [&] { KvWrite(kv, {k.data(), kv_heads * d, k.data(), kv_heads * d, all, tables}, queue); });
+      Median(o.rounds, [&] { KvWrite(kv, all, {k.data(), kv_heads * d, k.data(), kv_heads * d}, queue); });
+  const Batch& batch = batch_from(context - rows);
+  const Buffer<std::byte> scratch(AttentionScratchBytes(o.threads, d), queue);
   std::vector<float> out(q.size());
-  AttentionArgs args;
-  args.q = q.data();
-  args.ldq = args.ldo = heads * d;
-  args.heads = heads;
-  args.kv_of_head = map.data();
-  args.rows = std::span(all).last(static_cast<size_t>(rows));
-  args.tables = tables;
-  args.out = out.data();
-  const double t = Median(o.rounds, [&] { Attention(kv, args, queue); });
+  const AttentionArgs args{.q = q.data(),
+                           .ldq = heads * d,
+                           .work = &batch.attention[0],
+                           .out = out.data(),
+                           .ldo = heads * d,
+                           .scratch = reinterpret_cast<float*>(scratch.data())};
+  const double t = Median(o.rounds, [&] { Attention(kv, batch, args, queue); });
   double pairs = 0;
-  for (const KvRow& r : args.rows) pairs += r.position + 1;
+  for (int p = context - rows; p < context; ++p) pairs += p + 1;
   std::printf("%-40s %8.1f us  %7.1f GFLOP/s   KV write %.3f us a token\n", name, t * 1e6,
               4 * pairs * heads * d / t * 1e-9, write / context * 1e6);
 }

@@ -42,6 +42,7 @@ struct Deployment {
   struct Kernels {
     int activations = 16;      // 16 or 8
     std::string isa = "auto";  // auto, avx512, avx2, reference
+    int fusion = 3;            // 0 to 3
   } kernels;
   struct Schedule {
     int max_batch_tokens = 512;     // rows a step

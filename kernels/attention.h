@@ -6,9 +6,6 @@
 
 namespace pangea {
 
-// Floats of one query's partial: m, l, padding to 16, then o padded to 16.
-PANGEA_INLINE int64_t AttentionStride(int64_t head_dim) { return 16 + (head_dim + 15) / 16 * 16; }
-
 PANGEA_INLINE int64_t KvElementBytes(DType dtype) { return dtype == DType::kI8 ? 1 : 2; }
 
 PANGEA_INLINE std::byte* KExtent(const KvLayer& kv, int kv_head, int64_t block) {

@@ -11,6 +11,19 @@ struct Shape {
   int heads, kv_heads, head_dim, block_tokens, window;
 };
 
+std::vector<int32_t> HeadMap(const Shape& s) {
+  std::vector<int32_t> map;
+  for (int h = 0; h < s.heads; ++h) map.push_back(h * s.kv_heads / s.heads);
+  return map;
+}
+
+// Rows of one slot at consecutive positions.
+std::vector<BatchBuilder::Row> RowsOf(int slot, int first, int count) {
+  std::vector<BatchBuilder::Row> rows;
+  for (int i = 0; i < count; ++i) rows.push_back({.slot = slot, .position = first + i});
+  return rows;
+}
+
 // Pages of several sequences whose blocks lie in a shuffled order; memory that nobody wrote is NaN.
 class Cache {
  public:
@@ -30,15 +43,53 @@ class Cache {
     std::vector<int32_t> order(static_cast<size_t>(blocks * sequences));
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
     std::shuffle(order.begin(), order.end(), std::mt19937(1));
-    for (int s = 0; s < sequences; ++s) ids_.emplace_back(order.begin() + s * blocks, order.begin() + (s + 1) * blocks);
-    for (const std::vector<int32_t>& t : ids_) tables.push_back(t.data());
+    batch_shape_ = {.rows = int64_t{sequences} * max_tokens,
+                    .slots = sequences,
+                    .stride = blocks,
+                    .block_tokens = shape.block_tokens,
+                    .kv_of_head = HeadMap(shape),
+                    .windows = {shape.window}};
+    tables_ = std::move(order);
+  }
+  void SetHeads(std::vector<int32_t> kv_of_head) { batch_shape_.kv_of_head = std::move(kv_of_head); }
+
+  // The rows {slot, position} as a batch of the queue; of slot -1: no row.
+  const Batch& Make(std::span<const BatchBuilder::Row> rows, Queue& queue) {
+    builder_ = std::make_unique<BatchBuilder>(batch_shape_, &queue);
+    for (int s = 0; s < batch_shape_.slots; ++s)
+      builder_->SetBlocks(s, 0, std::span(tables_).subspan(s * batch_shape_.stride, batch_shape_.stride));
+    builder_->Begin();
+    for (const BatchBuilder::Row& row : rows) builder_->AddRow(row);
+    return builder_->Finish();
+  }
+  void Write(const Batch& batch, const float* k, const float* v, Queue& queue) {
+    const int64_t width = kv.kv_heads * kv.head_dim;
+    KvWrite(kv, batch, {k, width, v, width}, queue);
+  }
+  struct Queries {
+    const float* q;
+    int64_t ldq;
+    float* out;
+    int64_t ldo;
+  };
+  void Attend(const Batch& batch, const Queries& io, int threads, Queue& queue) {
+    const Buffer<float> scratch(AttentionScratchBytes(threads, kv.head_dim) / 4, queue);
+    Attention(kv, batch,
+              {.q = io.q,
+               .ldq = io.ldq,
+               .work = &batch.attention[0],
+               .out = io.out,
+               .ldo = io.ldo,
+               .scratch = scratch.data()},
+              queue);
   }
   KvLayer kv;
-  std::vector<const int32_t*> tables;
 
  private:
   std::vector<std::byte> memory_;
-  std::vector<std::vector<int32_t>> ids_;
+  std::vector<int32_t> tables_;
+  BatchShape batch_shape_;
+  std::unique_ptr<BatchBuilder> builder_;
 };
 
 struct Inputs {
@@ -55,37 +106,19 @@ Inputs MakeInputs(const Shape& s, int tokens, uint32_t seed) {
   return in;
 }
 
-std::vector<int32_t> HeadMap(const Shape& s) {
-  std::vector<int32_t> map;
-  for (int h = 0; h < s.heads; ++h) map.push_back(h * s.kv_heads / s.heads);
-  return map;
-}
-
 // Feeds the sequence in chunks: writes the chunk's keys and values, then attends with its rows.
 std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, const std::vector<int>& chunks,
                              int threads) {
   TestQueue queue(threads);
   Cache cache(dtype, s, 1, in.tokens);
-  const std::vector<int32_t> map = HeadMap(s);
   const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   std::vector<float> out(in.q.size());
   int at = 0;
   for (size_t c = 0; at < in.tokens; ++c) {
     const int n = std::min(chunks[c % chunks.size()], in.tokens - at);
-    std::vector<KvRow> rows;
-    for (int i = 0; i < n; ++i) rows.push_back({0, at + i});
-    KvWrite(cache.kv, {&in.k[at * kv_width], kv_width, &in.v[at * kv_width], kv_width, rows, cache.tables.data()},
-            queue);
-    AttentionArgs args;
-    args.q = &in.q[at * width];
-    args.ldq = args.ldo = width;
-    args.heads = s.heads;
-    args.kv_of_head = map.data();
-    args.window = s.window;
-    args.rows = rows;
-    args.tables = cache.tables.data();
-    args.out = &out[at * width];
-    Attention(cache.kv, args, queue);
+    const Batch& batch = cache.Make(RowsOf(0, at, n), queue);
+    cache.Write(batch, &in.k[at * kv_width], &in.v[at * kv_width], queue);
+    cache.Attend(batch, {&in.q[at * width], width, &out[at * width], width}, threads, queue);
     at += n;
   }
   return out;
@@ -192,34 +225,55 @@ TEST_P(AttentionOnIsa, SequencesOfABatchDoNotSeeEachOther) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
   const Shape s{6, 2, 32, 16, 0};
-  const int64_t width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
-  const std::vector<int32_t> map = HeadMap(s);
+  const int64_t width = s.heads * s.head_dim;
   const int lengths[] = {140, 33, 260}, news[] = {140, 1, 1};
-  TestQueue queue(2);
-  Cache cache(DType::kF16, s, 3, 272);
-  std::vector<float> q, expected;
-  std::vector<KvRow> rows;
-  for (int n = 0; n < 3; ++n) {
-    const Inputs in = MakeInputs(s, lengths[n], 100 + static_cast<uint32_t>(n));
-    std::vector<KvRow> all;
-    for (int t = 0; t < lengths[n]; ++t) all.push_back({n, t});
-    KvWrite(cache.kv, {in.k.data(), kv_width, in.v.data(), kv_width, all, cache.tables.data()}, queue);
-    const std::vector<float> alone = RunChunks(DType::kF16, s, in, {lengths[n]}, 1);
-    for (int t = lengths[n] - news[n]; t < lengths[n]; ++t) rows.push_back({n, t});
-    q.insert(q.end(), in.q.end() - news[n] * width, in.q.end());
-    expected.insert(expected.end(), alone.end() - news[n] * width, alone.end());
+  for (const int padding : {0, 1, 5}) {  // rows that are none, with NaN for queries
+    TestQueue queue(2);
+    Cache cache(DType::kF16, s, 3, 272);
+    std::vector<float> q, expected;
+    std::vector<BatchBuilder::Row> rows;
+    const auto pad = [&] {
+      rows.resize(rows.size() + padding);
+      q.resize(q.size() + padding * width, NAN);
+      expected.resize(expected.size() + padding * width, -1.0f);
+    };
+    for (int n = 0; n < 3; ++n) {
+      pad();
+      const Inputs in = MakeInputs(s, lengths[n], 100 + static_cast<uint32_t>(n));
+      cache.Write(cache.Make(RowsOf(n, 0, lengths[n]), queue), in.k.data(), in.v.data(), queue);
+      const std::vector<float> alone = RunChunks(DType::kF16, s, in, {lengths[n]}, 1);
+      const auto run = RowsOf(n, lengths[n] - news[n], news[n]);
+      rows.insert(rows.end(), run.begin(), run.end());
+      q.insert(q.end(), in.q.end() - news[n] * width, in.q.end());
+      expected.insert(expected.end(), alone.end() - news[n] * width, alone.end());
+    }
+    pad();
+    std::vector<float> out(q.size(), -1.0f);
+    cache.Attend(cache.Make(rows, queue), {q.data(), width, out.data(), width}, 2, queue);
+    EXPECT_EQ(Differences(out, expected), 0) << padding;
   }
-  std::vector<float> out(q.size());
-  AttentionArgs args;
-  args.q = q.data();
-  args.ldq = args.ldo = width;
-  args.heads = s.heads;
-  args.kv_of_head = map.data();
-  args.rows = rows;
-  args.tables = cache.tables.data();
-  args.out = out.data();
-  Attention(cache.kv, args, queue);
-  EXPECT_EQ(Differences(out, expected), 0);
+}
+
+// Few items of many partitions each, more of them than the scratch holds partials: folded in several rounds.
+TEST_P(AttentionOnIsa, LongContextsAreFoldedInBoundedMemory) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  const Shape s{32, 1, 16, 16, 0};
+  const int tokens = 2 * kPartialsAThread * 3 * kPartition + 77, rows = 3;
+  const Inputs in = MakeInputs(s, tokens, 21);
+  const int64_t width = s.heads * s.head_dim;
+  std::vector<std::vector<float>> outs;
+  for (const int threads : {1, 2, 3}) {
+    TestQueue queue(threads);
+    Cache cache(DType::kF16, s, 1, tokens);
+    cache.Write(cache.Make(RowsOf(0, 0, tokens), queue), in.k.data(), in.v.data(), queue);
+    const Batch& batch = cache.Make(RowsOf(0, tokens - rows, rows), queue);
+    EXPECT_GT(batch.attention[0].units * kMaxQueries, kPartialsAThread * threads * kMaxQueries);
+    outs.emplace_back(rows * width);
+    cache.Attend(batch, {&in.q[(tokens - rows) * width], width, outs.back().data(), width}, threads, queue);
+  }
+  EXPECT_EQ(Differences(outs[0], outs[1]), 0);
+  EXPECT_EQ(Differences(outs[0], outs[2]), 0);
 }
 
 // A rank's heads may begin inside a group, and be fewer than the model's.
@@ -231,21 +285,11 @@ TEST_P(AttentionOnIsa, HeadsMayBeSplitUnevenlyOverGroups) {
   const std::vector<float> whole = RunChunks(DType::kF16, s, in, {70}, 1);
   TestQueue queue(1);
   Cache cache(DType::kF16, s, 1, 70);
-  std::vector<KvRow> rows;
-  for (int t = 0; t < 70; ++t) rows.push_back({0, t});
-  KvWrite(cache.kv, {in.k.data(), 32, in.v.data(), 32, rows, cache.tables.data()}, queue);
-  const std::vector<int32_t> map = {0, 1, 1};  // heads 2, 3, 4 of the model
+  cache.SetHeads({0, 1, 1});  // heads 2, 3, 4 of the model
+  const Batch& batch = cache.Make(RowsOf(0, 0, 70), queue);
+  cache.Write(batch, in.k.data(), in.v.data(), queue);
   std::vector<float> out(70 * 48);
-  AttentionArgs args;
-  args.q = in.q.data() + 32;
-  args.ldq = 96;
-  args.ldo = 48;
-  args.heads = 3;
-  args.kv_of_head = map.data();
-  args.rows = rows;
-  args.tables = cache.tables.data();
-  args.out = out.data();
-  Attention(cache.kv, args, queue);
+  cache.Attend(batch, {in.q.data() + 32, 96, out.data(), 48}, 1, queue);
   for (int t = 0; t < 70; ++t) {
     for (int e = 0; e < 48; ++e) EXPECT_TRUE(SameBits(out[t * 48 + e], whole[t * 96 + 32 + e]));
   }
@@ -283,9 +327,7 @@ TEST_P(AttentionOnIsa, PagesHoldTheSameBytes) {
     for (const Isa isa : {Isa::kReference, GetParam()}) {
       ScopedIsa scoped(isa);
       Cache cache(dtype, s, 1, 64);
-      std::vector<KvRow> rows;
-      for (int t = 0; t < 50; ++t) rows.push_back({0, t});
-      KvWrite(cache.kv, {in.k.data(), 40, in.v.data(), 40, rows, cache.tables.data()}, queue);
+      cache.Write(cache.Make(RowsOf(0, 0, 50), queue), in.k.data(), in.v.data(), queue);
       bytes.emplace_back(cache.kv.base, cache.kv.base + 2 * cache.kv.block_stride);
     }
     EXPECT_TRUE(bytes[0] == bytes[1]) << Info(dtype).name;

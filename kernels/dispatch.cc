@@ -1,8 +1,12 @@
 // The one file that knows which back ends exist and chooses among them.
+#include <cstdlib>
+#include <cstring>
+
 #include "kernels/backend.h"
 #include "kernels/check.h"
 #include "kernels/cpu_queue.h"
 #include "kernels/isa.h"
+#include "kernels/weight.h"
 
 namespace pangea {
 namespace {
@@ -56,8 +60,16 @@ const Backend& BackendOf(Isa isa) {
   return reference::kBackend;
 }
 
-std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin) {
-  return std::make_unique<CpuQueue>(threads, isa, spin);
+DeviceMemory CpuQueue::Allocate(int64_t bytes) {
+  return DeviceMemory(AllocateAligned(bytes).release(), {[](std::byte* p) { std::free(p); }});
+}
+
+void CpuQueue::Upload(void* to, const void* from, int64_t bytes) {
+  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin, int fusion) {
+  return std::make_unique<CpuQueue>(threads, isa, spin, fusion);
 }
 
 }  // namespace pangea

@@ -2,14 +2,17 @@
 // (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
 // of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on
 // how columns and leaves are spread over ranks. All activations are f32, row-major. An op is put on a queue (queue.h)
-// and returns nothing, but for those of the logits; what it reads and writes must stay until the queue has finished it.
+// and returns nothing, but for those of the logits; what it reads and writes is memory of the queue's device (buffer.h)
+// and must stay until the queue has finished it. Rows of a batch that are none (batch.h) may hold anything.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "kernels/batch.h"
 #include "kernels/queue.h"
 #include "kernels/types.h"
 
@@ -52,19 +55,14 @@ class Weight {
   std::unique_ptr<Impl> impl_;
 };
 
-// Scratch for one packed activation matrix, reused from call to call.
-class Activations {
- public:
-  Activations();
-  ~Activations();
-  Activations(Activations&&) noexcept;
-  Activations& operator=(Activations&&) noexcept;
-  struct Impl;
-  Impl& impl() { return *impl_; }
-  const Impl& impl() const { return *impl_; }
-
- private:
-  std::unique_ptr<Impl> impl_;
+// A matrix of activations packed for a product, in memory of the caller's.
+struct PackedActivations {
+  std::byte* data = nullptr;
+  int64_t capacity = 0;  // bytes; PackedActivationBytes(m, k) suffice
+  // As PackActivations left it.
+  DType dtype = DType::kF32;
+  bool wide = true;
+  int64_t m = 0, k = 0, row_bytes = 0;
 };
 
 // M rows of a matrix of f32, `pitch` elements from one row to the next.
@@ -74,15 +72,26 @@ struct Rows {
 };
 // Prepares x [M, K] for products with weights of w's dtype: f32, f16 and bf16 take it as it is; quantised row by row, a
 // block at a time, to 16 or 8 bits.
-void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Activations* out, Queue& queue);
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
-void MatMul(const Activations& a, const Weight& w, float* y, int64_t ldy, Queue& queue);
+void MatMul(const PackedActivations& a, const Weight& w, float* y, int64_t ldy, Queue& queue);
+// The same with a bias, for a weight of one vector: y[i][j] = x[i] . w[j] + bias[j], one addition after the product.
+struct BiasedOut {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* bias = nullptr;  // [N]; null: none
+};
+void MatMulBias(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
 
 // out[i] = row ids[i] of a table as f32, [rows.size()][width]. table: as stored, not packed; every id within
 // [0, table.n). The first by the host, at once.
 void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out);
 void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue);
+// Puts the last sample of its slot where a row's id is negative.
+void FillLastIds(const Batch& batch, Queue& queue);
+// out[i] = row rows[i] of x; rows of d elements.
+void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- row ops
 
@@ -94,6 +103,7 @@ struct NormArgs {
   int64_t m = 0, d = 0;
   float* y = nullptr;  // [M][d]; may be x
 };
+void Norm(NormKind kind, const NormArgs& args, Queue& queue);
 // y = x / sqrt(mean(x^2) + eps) * w, per row.
 void RmsNorm(const NormArgs& args, Queue& queue);
 // y = (x - mean) / sqrt(var + eps) * w + b, biased variance, mean first.
@@ -142,6 +152,25 @@ struct GateArgs {
 };
 // y = act(g) * u.
 void GateUp(const GateArgs& args, Queue& queue);
+// The same, and then y as PackActivations packs it for `w`.
+struct PackTo {
+  const Weight* w = nullptr;  // null: y is not packed
+  ActivationBits bits = ActivationBits::k16;
+  PackedActivations* out = nullptr;
+};
+void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue);
+
+// What becomes of a K-split product: the tree's remaining additions, bias, residual, and the norm that reads it next.
+struct ReduceArgs {
+  float* vectors = nullptr;  // [..][M][d], all ranks'; changed
+  std::span<const std::pair<int, int>> additions;  // (into, from), in this order; vector 0 ends as the sum
+  const float* bias = nullptr;                     // [d]; null: none
+  float* x = nullptr;                              // [M][d], the residual: x = x + (sum + bias)
+  int64_t m = 0, d = 0;
+  NormKind kind = NormKind::kRms;
+  NormArgs norm;  // of x, m, d as here; y = null: none
+};
+void ReduceAddNorm(const ReduceArgs& args, Queue& queue);
 
 // ------------------------------------------------------------------------------------------ KV pages and attention
 
@@ -159,35 +188,46 @@ struct KvLayer {
   DType dtype = DType::kF16;
 };
 
-struct KvRow {
-  int32_t sequence;  // index into tables
-  int32_t position;
-};
 struct KvWriteArgs {
   const float* k = nullptr;  // [M][kv_heads * head_dim], rows ldk apart
   int64_t ldk = 0;
   const float* v = nullptr;  // as k, rows ldv apart
   int64_t ldv = 0;
-  std::span<const KvRow> rows;
-  const int32_t* const* tables = nullptr;  // tables[s][position / block_tokens] is a block
 };
 // Stores k and v at each row's position.
-void KvWrite(const KvLayer& kv, const KvWriteArgs& args, Queue& queue);
+void KvWrite(const KvLayer& kv, const Batch& batch, const KvWriteArgs& args, Queue& queue);
+
+// What becomes of queries, keys and values before attention: norms over heads, rotation, the query's scale, and the
+// keys and values into the pages.
+struct FinishQkvArgs {
+  float* q = nullptr;  // [M][heads * head_dim], rows ldq apart; changed
+  int64_t ldq = 0;
+  int heads = 0;
+  float* k = nullptr;  // [M][kv_heads * head_dim], rows ld apart; changed
+  float* v = nullptr;  // as k
+  int64_t ld = 0;
+  const float* q_norm = nullptr;  // [head_dim]; null: none
+  const float* k_norm = nullptr;
+  float eps = 0;
+  int64_t rot = 0;  // elements of a head that are rotated; 0: none
+  RopePairs pairs = RopePairs::kHalves;
+  const float* cos = nullptr;  // [positions][rot/2]
+  const float* sin = nullptr;
+  float scale = 1;
+};
+void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue);
 
 struct AttentionArgs {
   const float* q = nullptr;  // [M][heads*head_dim], already scaled
   int64_t ldq = 0;
-  int heads = 0;
-  const int32_t* kv_of_head = nullptr;  // [heads] -> KV head within the layer
-  int window = 0;                       // 0: all; else a query at p sees p-window+1..p
-  std::span<const KvRow> rows;          // rows of one sequence are adjacent and ascending
-  const int32_t* const* tables = nullptr;
-  float* out = nullptr;  // [M][heads*head_dim]
+  const AttentionWork* work = nullptr;  // of the batch, for the layer's window
+  float* out = nullptr;                 // [M][heads*head_dim]
   int64_t ldo = 0;
+  float* scratch = nullptr;  // AttentionScratchBytes(threads of the queue, head_dim)
 };
 // Causal attention over the pages: partitions of 128 absolute positions, folded left to right (docs/exactness.md,
 // section 4).
-void Attention(const KvLayer& kv, const AttentionArgs& args, Queue& queue);
+void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- logits
 

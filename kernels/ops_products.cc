@@ -30,43 +30,43 @@ class Stack {
 
 }  // namespace
 
-void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Activations* out, Queue& queue) {
-  PANGEA_DCHECK(HasComputeFloatMode());
-  CpuQueue& cpu = Cpu(queue);
-  const Backend& backend = cpu.backend;
-  Activations::Impl& a = out->impl();
+PackArgs PackInto(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, CpuQueue& cpu) {
+  PackedActivations& a = *out;
   a.dtype = w.dtype();
   a.wide = bits == ActivationBits::k16;
   a.m = x.m;
   a.k = w.k();
-  a.row_bytes = backend.activation_row_bytes(a.dtype, a.k, a.wide);
-  const int64_t bytes = x.m * a.row_bytes;
-  if (bytes > a.capacity) {
-    a.data.reset();
-    a.data = AllocateAligned(bytes);
-    a.capacity = bytes;
-  }
-  const PackArgs args{x.data, x.m, a.k, x.pitch, a.dtype, a.wide, a.data.get(), a.row_bytes};
+  a.row_bytes = cpu.backend.activation_row_bytes(a.dtype, a.k, a.wide);
+  PANGEA_CHECK(a.m * a.row_bytes <= a.capacity);
+  return {x.data, x.m, a.k, x.pitch, a.dtype, a.wide, a.data, a.row_bytes};
+}
+
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue) {
+  PANGEA_DCHECK(HasComputeFloatMode());
+  CpuQueue& cpu = Cpu(queue);
+  const PackArgs args = PackInto(x, w, bits, out, cpu);
   if (cpu.pool.threads() == 1 || x.m <= kTileRows) {
-    backend.pack_activations(args, 0, x.m);
+    cpu.backend.pack_activations(args, 0, x.m);
     return;
   }
-  auto pack = [&](int64_t begin, int64_t end) { backend.pack_activations(args, begin, end); };
+  auto pack = [&](int64_t begin, int64_t end) { cpu.backend.pack_activations(args, begin, end); };
   cpu.pool.For(x.m, 2 * kTileRows, std::ref(pack));
 }
 
-void MatMul(const Activations& activations, const Weight& weight, float* y, int64_t ldy, Queue& queue) {
+namespace {
+
+// bias: null, or added to each block of columns by the thread that has just made it.
+void Multiply(const PackedActivations& a, const Weight& weight, const BiasedOut& out, CpuQueue& cpu) {
   PANGEA_DCHECK(HasComputeFloatMode());
   if (weight.empty() || weight.vectors() == 0) return;
-  const Activations::Impl& a = activations.impl();
   const Weight::Impl& w = weight.impl();
-  PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && ldy >= w.n);
+  PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && out.ldy >= w.n);
+  PANGEA_CHECK(out.bias == nullptr || w.vectors == 1);
   if (a.m == 0) return;
-  CpuQueue& cpu = Cpu(queue);
   const Backend& backend = cpu.backend;
   const ProductArgs shared{.dtype = w.dtype,
                            .wide = a.wide,
-                           .a = a.data.get(),
+                           .a = a.data,
                            .row_bytes = a.row_bytes,
                            .m = a.m,
                            .n = w.n,
@@ -78,8 +78,8 @@ void MatMul(const Activations& activations, const Weight& weight, float* y, int6
                            .leaves = static_cast<int>(w.program.merges.size()),
                            .vectors = w.vectors,
                            .stack = nullptr,
-                           .y = y,
-                           .ldy = ldy};
+                           .y = out.y,
+                           .ldy = out.ldy};
   const int64_t width = PanelColumns(w.dtype);
   const int64_t panels = (w.n + width - 1) / width;
   const int64_t blocks = (a.m + kRowBlock - 1) / kRowBlock;
@@ -92,12 +92,31 @@ void MatMul(const Activations& activations, const Weight& weight, float* y, int6
       const int64_t block = begin / panels;
       const int64_t panel = begin % panels;
       const int64_t stop = std::min(panels, panel + end - begin);
-      backend.product(args, Block2D{block * kRowBlock, std::min(a.m, (block + 1) * kRowBlock), panel, stop});
+      const Block2D part{block * kRowBlock, std::min(a.m, (block + 1) * kRowBlock), panel, stop};
+      backend.product(args, part);
+      if (out.bias != nullptr) {
+        const int64_t column = panel * width;
+        backend.add_rows(out.y + part.row_begin * out.ldy + column, out.ldy, out.bias + column,
+                         part.row_end - part.row_begin, std::min(w.n, stop * width) - column);
+      }
       begin += stop - panel;
     }
   };
   const int64_t unit = std::max<int64_t>(1, w.k * width * std::min(a.m, kRowBlock));
   cpu.pool.For(blocks * panels, std::max<int64_t>(1, kGrainMultiplies / unit), std::ref(run));
+}
+
+}  // namespace
+
+void MatMul(const PackedActivations& a, const Weight& w, float* y, int64_t ldy, Queue& queue) {
+  Multiply(a, w, {y, ldy, nullptr}, Cpu(queue));
+}
+
+void MatMulBias(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue) {
+  CpuQueue& cpu = Cpu(queue);
+  const bool fused = cpu.fusion >= 3;
+  Multiply(a, w, {out.y, out.ldy, fused ? out.bias : nullptr}, cpu);
+  if (out.bias != nullptr && !fused) AddBias(out.y, out.bias, {.m = a.m, .n = w.n(), .ld = out.ldy}, queue);
 }
 
 namespace {

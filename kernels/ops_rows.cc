@@ -1,5 +1,6 @@
 // Front ends of the row ops: work cut over the pool where it pays.
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "kernels/backend.h"
@@ -26,6 +27,11 @@ void RmsNorm(const NormArgs& a, Queue& queue) {
     cpu.backend.rms_norm(a.x + b * a.d, a.d, a.w, a.eps, e - b, a.d, a.y + b * a.d, a.d);
   };
   ForRows(a.m, a.d, cpu, f);
+}
+
+void Norm(NormKind kind, const NormArgs& args, Queue& queue) {
+  if (kind == NormKind::kRms) return RmsNorm(args, queue);
+  LayerNorm(args, queue);
 }
 
 void RmsNormHeads(const HeadNormArgs& a, Queue& queue) {
@@ -62,6 +68,17 @@ void Sum(const float* a, const float* b, float* y, int64_t n, Queue& queue) {
 }
 
 void Add(float* y, const float* x, int64_t n, Queue& queue) { Sum(y, x, y, n, queue); }
+
+void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue&) {
+  for (size_t i = 0; i < rows.size(); ++i)
+    std::memcpy(out + static_cast<int64_t>(i) * d, x + rows[i] * d, static_cast<size_t>(d) * sizeof(float));
+}
+
+void FillLastIds(const Batch& batch, Queue&) {
+  for (int64_t i = 0; i < batch.rows; ++i) {
+    if (batch.ids[i] < 0) batch.ids[i] = batch.last[batch.slots[i]];
+  }
+}
 
 void Rope(const RopeArgs& args, Queue& queue) {
   PANGEA_CHECK(args.rot % 2 == 0 && args.rot <= args.head_dim);

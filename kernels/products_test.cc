@@ -254,7 +254,7 @@ std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, in
     const int64_t k0 = program.cuts[leaf], size = program.cuts[leaf + 1] - k0;
     const WeightRows rows = w.Rows(0, w.n, k0);
     const Weight part = Weight::Pack(std::span(&rows, 1), size, queue);
-    Activations a;
+    OwnedActivations a(m, w.k);
     PackActivations({x.data() + k0, m, w.k}, part, ActivationBits::k16, &a, queue);
     stack.emplace_back(static_cast<size_t>(m * w.n));
     MatMul(a, part, stack.back().data(), w.n, queue);
@@ -356,7 +356,7 @@ TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
     const LeafProgram program{{0, 32, 64}, {0, 0}};
     const Weight packed = PackWhole(w, queue, program);
     const std::vector<float> x = Normal(3 * 64, 72);
-    Activations a;
+    OwnedActivations a(3, 64);
     PackActivations({x.data(), 3, 64}, packed, ActivationBits::k16, &a, queue);
     std::vector<float> y(2 * 3 * 25, 123.0f);
     MatMul(a, packed, y.data(), 25, queue);
@@ -376,7 +376,7 @@ TEST(Products, ARankWithoutColumnsOrLeaves) {
   const Weight no_leaf = Weight::Pack(std::span(&rows, 1), 0, LeafProgram{}, queue);
   EXPECT_EQ(no_leaf.vectors(), 0);
   float y = 5;
-  Activations a;
+  OwnedActivations a(1, 0);
   PackActivations({&y, 1, 0}, no_leaf, ActivationBits::k16, &a, queue);
   MatMul(a, no_leaf, &y, 8, queue);
   EXPECT_EQ(y, 5);

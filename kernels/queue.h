@@ -1,7 +1,8 @@
-// Where the work of one agent is put, in order: every op of ops.h takes a queue. On the CPU it is a pool of threads and
-// the ops of one instruction set, and work is done when the call returns. A device may take work and return at once;
-// Finish() waits for it, and the host may read what an op wrote only after it.
+// Where the work of one agent is put, in order, and the memory that it works on: every op of ops.h takes a queue. On
+// the CPU it is a pool of threads and the ops of one instruction set, and work is done when the call returns. A device
+// may take work and return at once; Finish() waits for it, and the host may read what an op wrote only after it.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,6 +10,15 @@
 #include "kernels/isa.h"
 
 namespace pangea {
+
+inline constexpr int kMaxFusion = 3;
+
+// Memory of a device, given back by whoever made it.
+struct FreeDeviceMemory {
+  void (*free)(std::byte*) = nullptr;
+  void operator()(std::byte* p) const { free(p); }
+};
+using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
 
 // One caller at a time: the agent's executor thread, or whoever loads its weights before.
 class Queue {
@@ -19,10 +29,20 @@ class Queue {
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;
+  // Aligned to 64 bytes, content unspecified; ends the process when there is none left: the plan has counted it before.
+  virtual DeviceMemory Allocate(int64_t bytes) = 0;
+  // Whether the host may read and write such memory itself (after Finish).
+  virtual bool host_memory() const = 0;
+  // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. The host's side may
+  // be changed once the call has returned, and a download has arrived. Nothing is done where both sides are one address.
+  virtual void Upload(void* to, const void* from, int64_t bytes) = 0;
+  virtual void Download(void* to, const void* from, int64_t bytes) = 0;
 };
 
 // threads, spin: as ThreadPool's (threads.h). The calling thread takes part, and computes in the float mode of
 // exactness from now on. REQUIRES isa <= BestIsa().
-std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin = false);
+// fusion: how many of the layer's words (FinishQkv, ReduceAddNorm, then bias and gate) do their parts in one pass over
+// the rows rather than one op after another; the same bytes. 0 to 3 (docs/performance.md).
+std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin = false, int fusion = kMaxFusion);
 
 }  // namespace pangea

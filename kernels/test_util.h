@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -124,9 +125,17 @@ inline Weight PackWhole(const StoredWeight& w, Queue& queue, const LeafProgram& 
   return Weight::Pack(std::span(&rows, 1), w.k, program, queue);
 }
 
+struct OwnedActivations : PackedActivations {
+  OwnedActivations(int64_t m, int64_t k) : memory(static_cast<size_t>(PackedActivationBytes(m, k) + 63)) {
+    data = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    capacity = PackedActivationBytes(m, k);
+  }
+  std::vector<std::byte> memory;
+};
+
 inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const Weight& w, Queue& queue,
                                   ActivationBits bits = ActivationBits::k16) {
-  Activations a;
+  OwnedActivations a(m, w.k());
   PackActivations({x.data(), m, static_cast<int64_t>(x.size()) / m}, w, bits, &a, queue);
   std::vector<float> y(static_cast<size_t>(w.vectors() * m * w.n()), -777.0f);
   MatMul(a, w, y.data(), w.n(), queue);

@@ -20,6 +20,8 @@ constexpr unsigned kStatusFlags = 0x3F;  // sticky exception flags: not a mode
 // thread costs 30 to 60 microseconds, as much as many a job.
 constexpr std::chrono::microseconds kSpin(100);
 
+thread_local int thread_index = 0;
+
 // Waits for `word` to differ from `old` -> its new value. Spins for a while first when `spin`.
 uint32_t WaitChange(const std::atomic<uint32_t>& word, uint32_t old, bool spin) {
   uint32_t now = word.load(std::memory_order_acquire);
@@ -70,8 +72,9 @@ struct ThreadPool::State {
     }
   }
 
-  void Work() {
+  void Work(int index) {
     SetComputeFloatMode();
+    thread_index = index;
     uint32_t seen = 0;
     while (true) {
       seen = WaitChange(epoch, seen, spin);
@@ -93,7 +96,7 @@ ThreadPool::ThreadPool(int threads, bool spin) : state_(std::make_unique<State>(
   state_->threads = threads;
   state_->spin = spin;
   state_->workers.reserve(threads - 1);
-  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get()] { s->Work(); });
+  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get(), i] { s->Work(i); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -104,6 +107,7 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::threads() const { return state_->threads; }
+int ThreadPool::Index() { return thread_index; }
 
 void ThreadPool::For(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) {
   PANGEA_DCHECK(grain >= 1);

@@ -20,6 +20,8 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   int threads() const;
+  // Of the thread that asks, inside For: 0 is the caller's, the workers' are 1 to threads() - 1.
+  static int Index();
   // Calls f(begin, end) on disjoint ranges that cover [0, n), each a multiple of `grain` long (the last may be short).
   // Returns when all are done. Which thread gets what must not matter to the result.
   void For(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f);

@@ -14,9 +14,38 @@ int64_t PackedBytes(DType dtype, int64_t n, int64_t k) {
   return IsQuantised(dtype) ? panels * (k / info.block) * info.cell : panels * kPanel * k * info.bytes;
 }
 
+int64_t PackedActivationBytes(int64_t m, int64_t k) {
+  // Per 32 k, the most that any text takes: a scale and 32 integers of the scalar one (f32 as it is takes 128).
+  return m * ((k + 31) / 32) * 132;
+}
+
 int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim) {
   const int64_t values = int64_t{block_tokens} * head_dim;
   return dtype == DType::kI8 ? values + 4 * int64_t{block_tokens} : 2 * values;
+}
+
+int64_t AttentionScratchBytes(int threads, int64_t head_dim) {
+  // Of each thread: its tile's state, partial and packed queries; two states of items that all threads share; and the
+  // partials between two folds.
+  constexpr int64_t kEach = 3 + 2 + kPartialsAThread;
+  return threads * kEach * kMaxQueries * AttentionStride(head_dim) * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t MaxAttentionItems(const BatchShape& shape) {
+  // An item has at least one row; the heads of one KV head take one item in kMaxQueries.
+  int64_t of_a_row = 0;
+  for (size_t begin = 0, end; begin < shape.kv_of_head.size(); begin = end) {
+    end = begin + 1;
+    while (end < shape.kv_of_head.size() && shape.kv_of_head[end] == shape.kv_of_head[begin]) ++end;
+    of_a_row += (static_cast<int64_t>(end - begin) + kMaxQueries - 1) / kMaxQueries;
+  }
+  return shape.rows * of_a_row;
+}
+
+int64_t BatchBytes(const BatchShape& shape) {
+  const int64_t ids = 5 * shape.rows + 2 * shape.slots + shape.slots * shape.stride;
+  return ids * static_cast<int64_t>(sizeof(int32_t)) +
+         MaxAttentionItems(shape) * static_cast<int64_t>(shape.windows.size()) * kAttentionItemBytes;
 }
 
 }  // namespace pangea

@@ -61,6 +61,7 @@ constexpr int SplitUnit(DType t) { return IsQuantised(t) ? Info(t).block : 2; }
 enum class ActivationBits : uint8_t { k16, k8 };  // width of quantised activations (docs/activations.md)
 // kHalves: (i, i + rot/2) as Hugging Face stores. kAdjacent: (2i, 2i+1) as llama GGUF does.
 enum class RopePairs : uint8_t { kHalves, kAdjacent };
+enum class NormKind : uint8_t { kRms, kLayer };
 enum class Gate : uint8_t { kSilu, kGeluErf, kGeluTanh, kGeluQuick, kRelu };
 
 // A K-split product as a stack program: leaf i covers k in [cuts[i], cuts[i+1]) of this rank's run; after its product
@@ -75,7 +76,29 @@ struct LeafProgram {
 inline constexpr int kPanel = 16;  // columns of a packed weight are padded to a multiple of it
 // Bytes that a packed weight of n columns over k holds; the same for every instruction set.
 int64_t PackedBytes(DType dtype, int64_t n, int64_t k);
+// Bytes that m rows of k activations need once packed for a product, of whatever weight type and instruction set.
+int64_t PackedActivationBytes(int64_t m, int64_t k);
 // Bytes of one extent of KV pages: one (layer, KV head, block, K or V). dtype: kF16, kBF16 or kI8.
 int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim);
+
+inline constexpr int kPartition = 128;  // absolute positions of an attention partial (docs/exactness.md, section 4)
+inline constexpr int kMaxQueries = 32;  // (row, head) pairs that attention computes together
+inline constexpr int kPartialsAThread = 16;  // full tiles that wait for their fold, where partitions are spread out
+// Floats of one query's partial: m, l, padding to 16, then o padded to 16.
+constexpr int64_t AttentionStride(int64_t head_dim) { return 16 + (head_dim + 15) / 16 * 16; }
+// Bytes that attention works in, whatever the step: bounded by what so many threads fill at a time.
+int64_t AttentionScratchBytes(int threads, int64_t head_dim);
+
+// What the batches of one agent have in common (kernels/batch.h).
+struct BatchShape {
+  int64_t rows = 0, slots = 0;  // at most
+  int64_t stride = 0;           // blocks of one slot's table, at most
+  int block_tokens = 16;
+  std::vector<int32_t> kv_of_head;  // [heads of this rank] -> KV head of this rank; ascending from 0
+  std::vector<int> windows;         // of this agent's layers, each once
+};
+inline constexpr int kAttentionItemBytes = 32;
+int64_t MaxAttentionItems(const BatchShape& shape);  // of one window
+int64_t BatchBytes(const BatchShape& shape);
 
 }  // namespace pangea

@@ -160,9 +160,4 @@ int Weight::vectors() const { return impl_ ? impl_->vectors : 0; }
 DType Weight::dtype() const { return impl_ ? impl_->dtype : DType::kF32; }
 int64_t Weight::bytes() const { return impl_ ? impl_->bytes : 0; }
 
-Activations::Activations() : impl_(std::make_unique<Impl>()) {}
-Activations::~Activations() = default;
-Activations::Activations(Activations&&) noexcept = default;
-Activations& Activations::operator=(Activations&&) noexcept = default;
-
 }  // namespace pangea

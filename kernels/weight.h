@@ -34,15 +34,6 @@ struct Weight::Impl {
   AlignedBytes data;
 };
 
-struct Activations::Impl {
-  DType dtype = DType::kF32;
-  bool wide = true;
-  int64_t m = 0, k = 0;
-  int64_t row_bytes = 0;
-  int64_t capacity = 0;
-  AlignedBytes data;
-};
-
 int PanelColumns(DType dtype);  // 16 or 64
 
 }  // namespace pangea

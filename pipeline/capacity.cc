@@ -147,28 +147,58 @@ int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, co
   return agent.layers.size() * agent.kv_heads.size() * 2 * KvExtentBytes(dtype, block_tokens, model.head_dim);
 }
 
-int64_t ActivationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows) {
-  const int64_t d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
-  const int64_t ffn = agent.ffn_columns.size();
-  int64_t row = 2 * d + (q + 2 * kv) + std::max(q, agent.last ? d : 0) + ffn * (model.gated ? 3 : 2);
-  if (model.query_layer) row += d + q;
-  row += std::max({d, q, ffn});  // the packed activations of one product
-  int64_t bytes = max_rows * row * kFloat;
-  if (agent.last) bytes += max_rows * agent.vocab.size() * kFloat;
-  return bytes + int64_t{plan.context} * model.rope.rot * kFloat;
+BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int index) {
+  const RankPlan& agent = plan.agents[index];
+  BatchShape shape{.rows = deployment.schedule.max_batch_tokens,
+                   .slots = deployment.schedule.max_sequences,
+                   .stride = (int64_t{plan.context} + plan.block_tokens - 1) / plan.block_tokens,
+                   .block_tokens = plan.block_tokens};
+  for (int64_t h = agent.heads.begin; h < agent.heads.end; ++h)
+    shape.kv_of_head.push_back(static_cast<int32_t>(h / model.heads_per_kv() - agent.kv_heads.begin));
+  shape.windows.assign(model.window.begin() + agent.layers.begin, model.window.begin() + agent.layers.end);
+  std::sort(shape.windows.begin(), shape.windows.end());
+  shape.windows.erase(std::unique(shape.windows.begin(), shape.windows.end()), shape.windows.end());
+  return shape;
 }
 
-int64_t CommunicationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent,
-                           int64_t max_rows) {
-  int64_t all_attention = 0, all_ffn = 0;
+ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
+                                           const ParallelPlan& plan, int index) {
+  const RankPlan& agent = plan.agents[index];
+  const int64_t rows = deployment.schedule.max_batch_tokens;
+  const int64_t d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
+  const int64_t ffn = agent.ffn_columns.size();
+  const auto floats = [&](int64_t columns) { return rows * columns * kFloat; };
+  int all_attention = 0, all_ffn = 0;
   for (int rank = 0; rank < plan.ranks; ++rank) {
     all_attention += Vectors(plan.attention, plan.at(agent.stage, rank).attn_leaves);
     all_ffn += Vectors(plan.ffn, plan.at(agent.stage, rank).ffn_leaves);
   }
-  const int64_t own = std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves));
-  const int64_t gathered = plan.ranks > 1 ? std::max(all_attention, all_ffn) : 0;
-  const int64_t handed = plan.stages > 1 ? 1 : 0;
-  return max_rows * model.hidden * kFloat * (own + gathered + handed);
+  ActivationBuffers<int64_t> sizes;
+  sizes.x = sizes.normed = floats(d);
+  sizes.qkv = floats(q + 2 * kv);
+  sizes.query_in = model.query_layer && agent.last ? floats(d) : 0;
+  sizes.query = model.query_layer && agent.last ? floats(q) : 0;
+  sizes.heads = floats(q);
+  sizes.up = floats(ffn * (model.gated ? 2 : 1));
+  sizes.gated = floats(ffn);
+  sizes.packed = PackedActivationBytes(rows, std::max({d, q, ffn}));
+  sizes.attention = AttentionScratchBytes(std::max(deployment.agent(index).threads, 1), model.head_dim);
+  sizes.mine = floats(
+      d * std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves)));
+  sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
+  sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
+  sizes.logits = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
+  return sizes;
+}
+
+int64_t CommunicationBytes(const ActivationBuffers<int64_t>& sizes) { return sizes.mine + sizes.all; }
+
+int64_t ActivationBytes(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int index) {
+  ActivationBuffers<int64_t> sizes = ActivationSizes(model, deployment, plan, index);
+  int64_t bytes = -CommunicationBytes(sizes);
+  for (const int64_t* size : sizes.list()) bytes += *size;
+  return bytes + BatchBytes(BatchShapeOf(model, deployment, plan, index)) +
+         int64_t{plan.context} * model.rope.rot * kFloat;
 }
 
 double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan) {

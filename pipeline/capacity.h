@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "pipeline/activation_buffers.h"
 #include "pipeline/checkpoint/tensor_table.h"
 #include "pipeline/parallel_plan.h"
 
@@ -47,10 +48,14 @@ WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent);
 std::optional<DType> CacheType(const std::string& name);
 // One block of all this agent's layers and KV heads.
 int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent);
-// Scratch of the largest step (max_rows rows) and the RoPE tables.
-int64_t ActivationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows);
-// Buffers of the gathers and of the hand-over between stages, for max_rows rows.
-int64_t CommunicationBytes(const ModelConfig& model, const ParallelPlan& plan, const RankPlan& agent, int64_t max_rows);
+// What the batches of an agent have in common. agent: index in the plan.
+BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int agent);
+// Bytes of every buffer that the agent computes a step in.
+ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
+                                           const ParallelPlan& plan, int agent);
+// Those, the batch, and the RoPE tables; but for what the agents exchange.
+int64_t ActivationBytes(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int agent);
+int64_t CommunicationBytes(const ActivationBuffers<int64_t>& sizes);
 // One stream: every stage after the other reads its packed weights once a token; the slowest rank of a stage counts.
 double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan);
 

@@ -29,6 +29,8 @@ class Group {
   // To and from the same rank of another stage; messages keep their order per pair. Both sides know the size.
   virtual absl::Status Send(int to_stage, std::span<const std::byte> data) = 0;
   virtual absl::Status Receive(int from_stage, std::span<std::byte> data) = 0;
+  // The error of which it died; OK while it lives. Executor thread.
+  virtual absl::Status status() const = 0;
   // From any thread: makes every pending and later call of this group fail at once.
   virtual void Abort(const absl::Status& why) = 0;
   virtual uint64_t collectives() const = 0;  // entered so far (health: "which one did it not enter")

@@ -11,7 +11,6 @@
 namespace pangea {
 
 enum class Architecture : uint8_t { kLlama, kMistral, kQwen2, kQwen3, kGpt2, kPangu };
-enum class NormKind : uint8_t { kRms, kLayer };
 enum class RopeScaling : uint8_t { kNone, kLinear, kDynamic, kYarn, kLlama3 };
 
 struct RopeConfig {

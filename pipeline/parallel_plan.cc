@@ -225,9 +225,10 @@ class Planner {
     } else if (tokens < plan_.context) {
       Shrink(tokens, fullest);
     }
-    for (RankPlan& agent : plan_.agents) {
-      agent.activation_bytes = ActivationBytes(model_, plan_, agent, std::max(d_.schedule.max_batch_tokens, 1));
-      agent.communication_bytes = CommunicationBytes(model_, plan_, agent, std::max(d_.schedule.max_batch_tokens, 1));
+    for (size_t i = 0; i < plan_.agents.size(); ++i) {
+      const int index = static_cast<int>(i);
+      plan_.agents[i].activation_bytes = ActivationBytes(model_, d_, plan_, index);
+      plan_.agents[i].communication_bytes = CommunicationBytes(ActivationSizes(model_, d_, plan_, index));
     }
     plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);
   }

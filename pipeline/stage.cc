@@ -1,10 +1,6 @@
 #include "pipeline/stage.h"
 
 #include <algorithm>
-#include <cstring>
-#include <numeric>
-
-#include "absl/strings/str_cat.h"
 
 namespace pangea {
 namespace {
@@ -15,169 +11,155 @@ std::span<std::byte> Bytes(float* p, size_t n) { return {reinterpret_cast<std::b
 
 Stage::~Stage() = default;
 
-void Stage::Embed(std::span<const int32_t> ids, std::span<const KvRow> rows, float* x) {
-  const int64_t d = model_.hidden, m = ids.size();
+void Stage::Embed(const Batch& batch) {
+  const int64_t d = model_.hidden, m = batch.rows;
+  FillLastIds(batch, *queue_);
   const TensorView tokens = mapped_->Find(Role::kTokenEmbedding);
-  EmbeddingRows(tokens.Run(0, tokens.n, 0), d, ids, x, *queue_);
+  EmbeddingRows(tokens.Run(0, tokens.n, 0), d, {batch.ids, static_cast<size_t>(m)}, a_.x, *queue_);
   if (!model_.learned_positions) return;
   const TensorView table = mapped_->Find(Role::kPositionEmbedding);
-  for (int64_t i = 0; i < m; ++i) positions_[i] = rows[i].position;
-  EmbeddingRows(table.Run(0, table.n, 0), d, std::span(positions_).first(m), normed_.data(), *queue_);
-  Add(x, normed_.data(), m * d, *queue_);
+  EmbeddingRows(table.Run(0, table.n, 0), d, {batch.positions, static_cast<size_t>(m)}, a_.normed, *queue_);
+  Add(a_.x, a_.normed, m * d, *queue_);
 }
 
-absl::Status Stage::Forward(const KvView& kv, Group& group, Progress& progress, float* x) {
-  const int64_t m = kv.rows.size();
+absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress) {
+  const int64_t m = batch.rows;
   if (m == 0) return absl::OkStatus();
-  for (int64_t i = 0; i < m; ++i) positions_[i] = kv.rows[i].position;
-  for (int64_t i = self_.layers.begin; i < self_.layers.end; ++i) {
-    progress.layer.store(static_cast<int32_t>(i), std::memory_order_relaxed);
-    if (auto s = Layer(static_cast<int>(i), kv, group, x); !s.ok()) return s;
+  const int end = static_cast<int>(self_.layers.end);
+  const auto norm_before = [&](int layer) { return IsQueryLayer(layer) && model_.final_norm_before_query; };
+  for (int layer = static_cast<int>(self_.layers.begin); layer < end; ++layer) {
+    progress.layer.store(layer, std::memory_order_relaxed);
+    const int64_t i = layer - self_.layers.begin;
+    if (norm_before(layer)) Norm(a_.x, final_norm_, m, a_.x);
+    if (i == 0 || norm_before(layer)) Norm(a_.x, layers_[i].attn_norm, m, a_.normed);
+    const bool ends_here = layer + 1 == end || norm_before(layer + 1);
+    const Place at{layer, layers_[i], batch, pages[i], group, ends_here ? nullptr : &layers_[i + 1].attn_norm};
+    Attend(at);
+    FeedForward(at);
+    if (auto s = group.status(); !s.ok()) return s;
   }
   progress.rows.fetch_add(m, std::memory_order_relaxed);
   progress.multiply_adds.fetch_add(m * multiply_adds_per_row_, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 
-absl::Status Stage::Layer(int index, const KvView& kv, Group& group, float* x) {
-  const LayerWeights& w = layers_[index - self_.layers.begin];
-  const int64_t m = kv.rows.size();
-  const int64_t heads = self_.heads.size(), hd = model_.head_dim;
-  const bool query_layer = model_.query_layer && index == model_.layers - 1;
-  if (query_layer && model_.final_norm_before_query) Norm(x, final_norm_, final_norm_bias_, m, x);
-
-  Norm(x, w.attn_norm, w.attn_norm_bias, m, normed_.data());
-  QueryKeyValue(w, m, query_layer);
-  const KvLayer& pages = kv.layers[index - self_.layers.begin];
-  const int64_t q_columns = query_layer ? 0 : heads * hd, kv_columns = self_.kv_heads.size() * hd, ld = w.qkv.columns;
-  const float* q = query_layer ? query_out_.data() : qkv_.data();
-  const float* k = qkv_.data() + q_columns;
-  KvWrite(pages, {.k = k, .ldk = ld, .v = k + kv_columns, .ldv = ld, .rows = kv.rows, .tables = kv.tables.data()},
-          *queue_);
-  AttentionArgs attention{.q = q,
-                          .ldq = query_layer ? heads * hd : ld,
-                          .heads = static_cast<int>(heads),
-                          .kv_of_head = kv_of_head_.data(),
-                          .window = model_.window[index],
-                          .rows = kv.rows,
-                          .tables = kv.tables.data(),
-                          .out = heads_.data(),
-                          .ldo = heads * hd};
-  Attention(pages, attention, *queue_);
-  if (auto s = ReduceInto(w.o, attention_, heads_.data(), heads * hd, m, group, x); !s.ok()) return s;
-
-  Norm(x, w.ffn_norm, w.ffn_norm_bias, m, normed_.data());
-  const int64_t f = self_.ffn_columns.size();
-  if (f > 0) {
-    Multiply(w.up, normed_.data(), m, up_.data());
-    const float* up = model_.gated ? up_.data() + f : nullptr;
-    GateUp({.act = model_.activation,
-            .g = up_.data(),
-            .ldg = w.up.columns,
-            .u = up,
-            .ldu = w.up.columns,
-            .m = m,
-            .n = f,
-            .y = gated_.data(),
-            .ldy = f},
-           *queue_);
-  }
-  return ReduceInto(w.down, ffn_, gated_.data(), f, m, group, x);
-}
-
-// Fills qkv_ (and query_out_): products, biases, per-head norms, rotation; the query scaled.
-void Stage::QueryKeyValue(const LayerWeights& w, int64_t m, bool query_layer) {
-  const int heads = static_cast<int>(self_.heads.size()), kv_heads = static_cast<int>(self_.kv_heads.size());
-  const int64_t hd = model_.head_dim, ld = w.qkv.columns;
-  Multiply(w.qkv, normed_.data(), m, qkv_.data());
-  float* q = qkv_.data();
-  float* k = q + (query_layer ? 0 : heads * hd);
-  int64_t ldq = ld;
-  if (query_layer) {
+void Stage::Attend(const Place& at) {
+  const auto& [layer, w, batch, pages, group, next] = at;
+  const int64_t d = model_.head_dim, q_columns = self_.heads.size() * d, kv_columns = self_.kv_heads.size() * d;
+  const int64_t ld = w.qkv.columns;
+  FinishQkvArgs qkv{.q = a_.qkv,
+                    .ldq = ld,
+                    .heads = static_cast<int>(self_.heads.size()),
+                    .k = a_.qkv + q_columns,
+                    .ld = ld,
+                    .q_norm = w.q_norm.data(),
+                    .k_norm = w.k_norm.data(),
+                    .eps = model_.norm_eps,
+                    .rot = model_.rope.rot,
+                    .pairs = model_.rope.pairs,
+                    .cos = cos_.data(),
+                    .sin = sin_.data(),
+                    .scale = model_.attention_scale()};
+  Product(w.qkv, a_.normed, batch, a_.qkv);
+  if (IsQueryLayer(layer)) {
+    qkv.q = a_.query, qkv.ldq = q_columns, qkv.k = a_.qkv;
     const TensorView table = mapped_->Find(Role::kQueryEmbedding);
-    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, std::span(positions_).first(m), query_in_.data(), *queue_);
-    q = query_out_.data();
-    ldq = heads * hd;
-    Multiply(w.query, query_in_.data(), m, q);
+    const std::span positions(batch.positions, static_cast<size_t>(batch.rows));
+    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, positions, a_.query_in, *queue_);
+    Product(w.query, a_.query_in, batch, a_.query);
+    Saw(at, "query", a_.query, q_columns);
   }
-  if (model_.qk_norm) {
-    const auto norm = [&](float* x, const std::vector<float>& weight, int64_t pitch, int count) {
-      RmsNormHeads({.x = x, .w = weight.data(), .eps = model_.norm_eps, .m = m, .ld = pitch, .heads = count, .d = hd},
-                   *queue_);
-    };
-    norm(q, w.q_norm, ldq, heads);
-    norm(k, w.k_norm, ld, kv_heads);
-  }
-  if (model_.rope.rot > 0) {
-    const auto rotate = [&](float* x, int64_t pitch, int count) {
-      Rope({.x = x,
-            .positions = positions_.data(),
-            .m = m,
-            .ld = pitch,
-            .heads = count,
-            .head_dim = hd,
-            .rot = model_.rope.rot,
-            .pairs = model_.rope.pairs,
-            .cos = rope_.cos.data(),
-            .sin = rope_.sin.data()},
-           *queue_);
-    };
-    rotate(q, ldq, heads);
-    rotate(k, ld, kv_heads);
-  }
-  Scale(q, model_.attention_scale(), {.m = m, .n = heads * hd, .ld = ldq}, *queue_);
+  Saw(at, "qkv", a_.qkv, ld);
+  qkv.v = qkv.k + kv_columns;
+  FinishQkv(pages, batch, qkv, *queue_);
+  Saw(at, "qkv", a_.qkv, ld);
+  Attention(pages, batch,
+            {.q = qkv.q,
+             .ldq = qkv.ldq,
+             .work = &batch.attention[work_of_layer_[layer - self_.layers.begin]],
+             .out = a_.heads,
+             .ldo = q_columns,
+             .scratch = a_.attention},
+            *queue_);
+  Saw(at, "heads", a_.heads, q_columns);
+  if (!w.o.weight.empty()) PackActivations({a_.heads, batch.rows, q_columns}, w.o.weight, bits_, &packed_, *queue_);
+  ReduceAddNorm(at, w.o, attention_, &w.ffn_norm);
 }
 
-void Stage::Norm(const float* x, const std::vector<float>& w, const std::vector<float>& b, int64_t m, float* y) const {
-  const NormArgs args{.x = x,
-                      .w = w.data(),
-                      .b = b.empty() ? nullptr : b.data(),
-                      .eps = model_.norm_eps,
-                      .m = m,
-                      .d = model_.hidden,
-                      .y = y};
-  if (model_.norm == NormKind::kRms) return RmsNorm(args, *queue_);
-  LayerNorm(args, *queue_);
+void Stage::FeedForward(const Place& at) {
+  const auto& [layer, w, batch, pages, group, next] = at;
+  const int64_t f = self_.ffn_columns.size(), ld = w.up.columns;
+  if (f > 0) {
+    Product(w.up, a_.normed, batch, a_.up);
+    Saw(at, "up", a_.up, ld);
+    GatePack({.act = model_.activation,
+              .g = a_.up,
+              .ldg = ld,
+              .u = model_.gated ? a_.up + f : nullptr,
+              .ldu = ld,
+              .m = batch.rows,
+              .n = f,
+              .y = a_.gated,
+              .ldy = f},
+             {.w = &w.down.weight, .bits = bits_, .out = &packed_}, *queue_);
+    Saw(at, "gated", a_.gated, f);
+  }
+  ReduceAddNorm(at, w.down, ffn_, next);
 }
 
-void Stage::Multiply(const FusedProduct& p, const float* x, int64_t m, float* y) {
+void Stage::Norm(const float* x, const NormWeights& w, int64_t m, float* y) {
+  pangea::Norm(
+      model_.norm,
+      {.x = x, .w = w.w.data(), .b = w.b.data(), .eps = model_.norm_eps, .m = m, .d = model_.hidden, .y = y}, *queue_);
+}
+
+// The batch says whose adapter each row adds; today all are 0, the model as it is.
+void Stage::Product(const FusedProduct& p, const float* x, const Batch& batch, float* y) {
   for (size_t i = 0; i < p.weights.size(); ++i) {
     // Neighbouring weights of one dtype were fused, so each needs activations of its own kind.
-    PackActivations({x, m, p.weights[i].k()}, p.weights[i], bits_, &packed_, *queue_);
-    MatMul(packed_, p.weights[i], y + p.offsets[i], p.columns, *queue_);
+    PackActivations({x, batch.rows, p.weights[i].k()}, p.weights[i], bits_, &packed_, *queue_);
+    const float* bias = p.bias.empty() ? nullptr : p.bias.data() + p.offsets[i];
+    MatMulBias(packed_, p.weights[i], {y + p.offsets[i], p.columns, bias}, *queue_);
   }
-  if (!p.bias.empty()) AddBias(y, p.bias.data(), {.m = m, .n = p.columns, .ld = p.columns}, *queue_);
 }
 
-// x += bias + the tree's sum over all ranks' leaves of in . w. Ranks exchange whole subtrees and every rank finishes
-// alike.
-absl::Status Stage::ReduceInto(const SplitProduct& p, const Reduction& r, const float* in, int64_t ld, int64_t m,
-                               Group& group, float* x) {
-  const int64_t d = model_.hidden, vector = m * d;
-  float* mine = mine_.data();
-  if (!p.weight.empty()) {
-    PackActivations({in, m, ld}, p.weight, bits_, &packed_, *queue_);
-    MatMul(packed_, p.weight, mine, d, *queue_);
-  }
+// Ranks exchange whole subtrees and every rank finishes alike. A group that has failed leaves what it likes in `all` and
+// keeps its error, for which the layers are asked once each.
+void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, const Reduction& r, const NormWeights* norm) {
+  const int64_t m = at.batch.rows, d = model_.hidden, vector = m * d;
+  if (!p.weight.empty()) MatMul(packed_, p.weight, a_.mine, d, *queue_);
+  float* vectors = a_.mine;
   if (plan_.ranks > 1) {
     std::vector<size_t> sizes;
     for (int n : r.vectors) sizes.push_back(n * vector * sizeof(float));
-    auto s = group.AllGather(Bytes(mine, r.vectors[self_.rank] * vector), sizes, Bytes(all_.data(), r.total * vector));
-    if (!s.ok()) return s;
-    mine = all_.data();
+    vectors = a_.all;
+    at.group.AllGather(Bytes(a_.mine, r.vectors[self_.rank] * vector), sizes, Bytes(vectors, r.total * vector))
+        .IgnoreError();
   }
-  for (auto [into, from] : r.finish) Add(mine + into * vector, mine + from * vector, vector, *queue_);
-  if (!p.bias.empty()) AddBias(mine, p.bias.data(), {.m = m, .n = d, .ld = d}, *queue_);
-  Add(x, mine, vector, *queue_);
-  return absl::OkStatus();
+  ReduceArgs args{.vectors = vectors, .additions = r.finish, .bias = p.bias.data(), .x = a_.x, .m = m, .d = d};
+  if (norm != nullptr) {
+    args.kind = model_.norm;
+    args.norm = {.w = norm->w.data(), .b = norm->b.data(), .eps = model_.norm_eps, .y = a_.normed};
+  }
+  pangea::ReduceAddNorm(args, *queue_);
+  Saw(at, "x", a_.x, d);
+  if (norm != nullptr) Saw(at, "normed", a_.normed, d);
 }
 
-void Stage::Logits(const float* x, std::span<const int32_t> rows, float* logits) {
-  const int64_t d = model_.hidden, m = rows.size();
-  for (int64_t i = 0; i < m; ++i) std::memcpy(&heads_[i * d], x + rows[i] * d, d * sizeof(float));
+void Stage::Saw(const Place& at, const char* name, const float* data, int64_t columns, std::source_location where) {
+  if (tap_ == nullptr) return;
+  queue_->Finish();
+  tap_->See({name, at.layer, data, at.batch.rows, columns, columns, where});
+}
+
+float* Stage::Logits(const Batch& batch, int64_t first, int64_t n) {
+  GatherRows(a_.x, model_.hidden, batch.logit_rows.subspan(first, n), a_.judged, *queue_);
   const bool norm_here = !(model_.query_layer && model_.final_norm_before_query);
-  if (norm_here) Norm(heads_.data(), final_norm_, final_norm_bias_, m, heads_.data());
-  Multiply(head_, heads_.data(), m, logits);
+  if (norm_here) Norm(a_.judged, final_norm_, n, a_.judged);
+  Batch rows;  // of the head: no adapter reaches it
+  rows.rows = n;
+  Product(head_, a_.judged, rows, a_.logits);
+  return a_.logits;
 }
 
 }  // namespace pangea

@@ -1,23 +1,26 @@
 // The decoder layers that one agent holds: weights, activations and the forward pass. One decoder for every
 // architecture; what differs is config data (pipeline/model_config.h), read in small helpers. Opens no socket:
-// collectives come through group.h, pages through kv_view.h. Executor thread only.
+// collectives come through group.h, pages and rows as KvLayer and Batch. Executor thread only.
 //
 // Exactness: products, norms and attention give a row bytes that depend on the row alone (kernels/ops.h); a K-split
 // product (attention output, FFN down) is added in the model's fixed tree over all ranks (reduction_tree.h), then bias,
 // then residual.
 #pragma once
+#include <array>
 #include <memory>
+#include <source_location>
 #include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
 #include "kernels/ops.h"
+#include "pipeline/activation_buffers.h"
 #include "pipeline/checkpoint/weights.h"
 #include "pipeline/group.h"
-#include "pipeline/kv_view.h"
 #include "pipeline/parallel_plan.h"
 #include "pipeline/progress.h"
+#include "pipeline/tap.h"
 
 namespace pangea {
 
@@ -26,40 +29,47 @@ namespace pangea {
 struct FusedProduct {
   std::vector<Weight> weights;
   std::vector<int64_t> offsets;  // first column of each in the row
-  std::vector<float> bias;       // [columns]; empty: none
+  Buffer<float> bias;            // [columns]; empty: none
   int64_t columns = 0;
 };
 
 // A K-split product: this rank's leaves; with the bias of the whole (added after the tree).
 struct SplitProduct {
   Weight weight;  // empty: this rank holds no leaf
-  std::vector<float> bias;
+  Buffer<float> bias;
+};
+
+struct NormWeights {
+  Buffer<float> w, b;  // [hidden]; b may be empty
 };
 
 struct LayerWeights {
-  std::vector<float> attn_norm, attn_norm_bias, ffn_norm, ffn_norm_bias, q_norm, k_norm;
-  FusedProduct qkv;    // q|k|v; of the query layer: k|v
-  FusedProduct query;  // of the query layer: q, whose input is the position's row of a table
+  NormWeights attn_norm, ffn_norm;
+  Buffer<float> q_norm, k_norm;  // [head_dim]; empty: none
+  FusedProduct qkv;              // q|k|v; of the query layer: k|v
+  FusedProduct query;            // of the query layer: q, whose input is the position's row of a table
   SplitProduct o, down;
   FusedProduct up;  // gate|up, or up alone
 };
 
 class Stage {
  public:
-  // Packs this agent's slices out of the mapped checkpoint; long, one log line a layer. max_rows: the largest step.
+  // Packs this agent's slices out of the mapped checkpoint; long, one log line a layer.
   static absl::StatusOr<std::unique_ptr<Stage>> Load(const CheckpointHeader& header, const Deployment& deployment,
                                                      const ParallelPlan& plan, int agent, Queue* queue);
   ~Stage();
+  void SetTap(Tap* tap) { tap_ = tap; }
 
-  // First stage: `ids` are the rows' ids, x [M][hidden] is filled from the embedding.
-  void Embed(std::span<const int32_t> ids, std::span<const KvRow> rows, float* x);
-  // Runs this stage's layers over x in place. An error means the group is dead.
-  absl::Status Forward(const KvView& kv, Group& group, Progress& progress, float* x);
-  // Last stage: logits [rows.size()][vocab slice] of the rows named (indices into x).
-  void Logits(const float* x, std::span<const int32_t> rows, float* logits);
+  float* x() { return a_.x; }  // [rows][hidden]
+  // First stage: fills x from the embedding.
+  void Embed(const Batch& batch);
+  // Runs this stage's layers over x in place. pages: of these layers, in order. An error means the group is dead.
+  absl::Status Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress);
+  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= kLogitRows. Good until the
+  // next call.
+  float* Logits(const Batch& batch, int64_t first, int64_t n);
 
   int64_t weight_bytes() const { return weight_bytes_; }
-  int64_t vocab_slice() const { return self_.vocab.size(); }
   int hidden() const { return model_.hidden; }
 
  private:
@@ -75,37 +85,56 @@ class Stage {
   };
   Reduction MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const;
 
+  // What one layer is run with.
+  struct Place {
+    int layer;  // of the model
+    const LayerWeights& w;
+    const Batch& batch;
+    const KvLayer& pages;
+    Group& group;
+    const NormWeights* next;  // through which the layer behind this one reads x; null: it sees to that itself
+  };
+
   absl::Status LoadAll();
   LayerWeights LoadLayer(int layer);
+  NormWeights LoadNorm(Role weight, Role bias, int layer);
+  Buffer<float> LoadVector(Role role, int layer, Range elements);
   FusedProduct Fuse(std::vector<std::pair<Role, Range>> parts, int layer);
   SplitProduct Split(Role weight, Role bias, const Reduction& reduction, Range k, int layer);
-  void Norm(const float* x, const std::vector<float>& w, const std::vector<float>& b, int64_t m, float* y) const;
-  void Multiply(const FusedProduct& product, const float* x, int64_t m, float* y);
-  void QueryKeyValue(const LayerWeights& layer, int64_t m, bool query_layer);
-  absl::Status ReduceInto(const SplitProduct& product, const Reduction& reduction, const float* in, int64_t ld,
-                          int64_t m, Group& group, float* x);
-  absl::Status Layer(int index, const KvView& kv, Group& group, float* x);
+  bool IsQueryLayer(int layer) const { return model_.query_layer && layer == model_.layers - 1; }
+
+  // The words of a layer.
+  void Attend(const Place& at);
+  void FeedForward(const Place& at);
+  void Norm(const float* x, const NormWeights& w, int64_t m, float* y);
+  void Product(const FusedProduct& product, const float* x, const Batch& batch, float* y);
+  // x += bias + the tree's sum over all ranks' leaves of packed_ . product; then normed = norm(x), unless null.
+  void ReduceAddNorm(const Place& at, const SplitProduct& product, const Reduction& reduction, const NormWeights* norm);
+  void Saw(const Place& at, const char* name, const float* data, int64_t columns,
+           std::source_location where = std::source_location::current());
 
   const CheckpointHeader& header_;
   const ModelConfig& model_;
+  const Deployment& deployment_;
   const ParallelPlan& plan_;
   const RankPlan& self_;
+  const int agent_;
   Queue* queue_;
+  Tap* tap_ = nullptr;
   ActivationBits bits_;
-  int64_t max_rows_;
   std::unique_ptr<Weights> mapped_;
   std::vector<LayerWeights> layers_;
+  std::vector<int> work_of_layer_;  // index into Batch::attention
   FusedProduct head_;
-  std::vector<float> final_norm_, final_norm_bias_;
-  RopeTables rope_;
+  NormWeights final_norm_;
+  Buffer<float> cos_, sin_;
   Reduction attention_, ffn_;
-  std::vector<int32_t> kv_of_head_;
   int64_t weight_bytes_ = 0;
   int64_t multiply_adds_per_row_ = 0;
-  // Scratch of one step, allocated once for max_rows.
-  Activations packed_;
-  std::vector<int32_t> positions_;
-  std::vector<float> normed_, qkv_, query_in_, query_out_, heads_, up_, gated_, mine_, all_;
+  // Scratch of one step, allocated once for the largest.
+  std::array<Buffer<std::byte>, std::tuple_size_v<decltype(ActivationBuffers<float*>().list())>> memory_;
+  ActivationBuffers<float*> a_;
+  PackedActivations packed_;
 };
 
 }  // namespace pangea

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "configs/log.h"
+#include "pipeline/capacity.h"
 #include "pipeline/stage.h"
 
 namespace pangea {
@@ -10,11 +11,12 @@ Stage::Stage(const CheckpointHeader& header, const Deployment& deployment, const
              Queue* queue)
     : header_(header),
       model_(header.config),
+      deployment_(deployment),
       plan_(plan),
       self_(plan.agents[agent]),
+      agent_(agent),
       queue_(queue),
-      bits_(deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16),
-      max_rows_(deployment.schedule.max_batch_tokens) {}
+      bits_(deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16) {}
 
 absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const CheckpointHeader& header, const Deployment& deployment,
                                                    const ParallelPlan& plan, int agent, Queue* queue) {
@@ -29,8 +31,11 @@ absl::Status Stage::LoadAll() {
   mapped_ = std::make_unique<Weights>(*std::move(mapped));
   attention_ = MakeReduction(plan_.attention, &RankPlan::attn_leaves);
   ffn_ = MakeReduction(plan_.ffn, &RankPlan::ffn_leaves);
-  for (int64_t h = self_.heads.begin; h < self_.heads.end; ++h)
-    kv_of_head_.push_back(static_cast<int32_t>(h / model_.heads_per_kv() - self_.kv_heads.begin));
+  const BatchShape shape = BatchShapeOf(model_, deployment_, plan_, agent_);
+  for (int64_t i = self_.layers.begin; i < self_.layers.end; ++i) {
+    const auto window = std::find(shape.windows.begin(), shape.windows.end(), model_.window[i]);
+    work_of_layer_.push_back(static_cast<int>(window - shape.windows.begin()));
+  }
 
   for (int64_t i = self_.layers.begin; i < self_.layers.end; ++i) {
     layers_.push_back(LoadLayer(static_cast<int>(i)));
@@ -40,31 +45,32 @@ absl::Status Stage::LoadAll() {
   const auto embedding = mapped_->Find(Role::kTokenEmbedding);
   if (self_.first) weight_bytes_ += embedding.n * embedding.pitch;
   if (self_.last) {
-    final_norm_ = mapped_->Vector(Role::kFinalNorm, -1, 0, model_.hidden);
-    final_norm_bias_ = mapped_->Vector(Role::kFinalNormBias, -1, 0, model_.hidden);
+    final_norm_ = LoadNorm(Role::kFinalNorm, Role::kFinalNormBias, -1);
     const int64_t layers_only = multiply_adds_per_row_;
     if (self_.vocab.size() > 0) head_ = Fuse({{Role::kHead, self_.vocab}}, -1);
     multiply_adds_per_row_ = layers_only;  // the head runs for some rows only
     mapped_->Release();
   }
-  if (model_.rope.rot > 0) rope_ = MakeRopeTables(model_.rope, plan_.context, plan_.context);
-
-  const int64_t d = model_.hidden, hd = model_.head_dim, heads = self_.heads.size(), f = self_.ffn_columns.size();
-  const int64_t most = std::max(attention_.total, ffn_.total);
-  const int64_t own = std::max(attention_.vectors[self_.rank], ffn_.vectors[self_.rank]);
-  positions_.resize(max_rows_);
-  normed_.resize(max_rows_ * d);
-  qkv_.resize(max_rows_ * (heads + 2 * self_.kv_heads.size()) * hd);
-  if (model_.query_layer) {
-    query_in_.resize(max_rows_ * d);
-    query_out_.resize(max_rows_ * heads * hd);
+  if (model_.rope.rot > 0) {
+    const RopeTables rope = MakeRopeTables(model_.rope, plan_.context, plan_.context);
+    cos_ = Buffer<float>(rope.cos, *queue_);
+    sin_ = Buffer<float>(rope.sin, *queue_);
   }
-  heads_.resize(max_rows_ * std::max(heads * hd, self_.last ? d : 0));
-  up_.resize(max_rows_ * f * (model_.gated ? 2 : 1));
-  gated_.resize(max_rows_ * f);
-  mine_.resize(max_rows_ * d * own);
-  if (plan_.ranks > 1) all_.resize(max_rows_ * d * most);
+  ActivationBuffers<int64_t> sizes = ActivationSizes(model_, deployment_, plan_, agent_);
+  for (size_t i = 0; i < memory_.size(); ++i) {
+    memory_[i] = Buffer<std::byte>(*sizes.list()[i], *queue_);
+    *a_.list()[i] = reinterpret_cast<float*>(memory_[i].data());
+  }
+  packed_ = {.data = reinterpret_cast<std::byte*>(a_.packed), .capacity = sizes.packed};
   return absl::OkStatus();
+}
+
+Buffer<float> Stage::LoadVector(Role role, int layer, Range elements) {
+  return Buffer<float>(std::span<const float>(mapped_->Vector(role, layer, elements.begin, elements.end)), *queue_);
+}
+
+NormWeights Stage::LoadNorm(Role weight, Role bias, int layer) {
+  return {LoadVector(weight, layer, {0, model_.hidden}), LoadVector(bias, layer, {0, model_.hidden})};
 }
 
 Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const {
@@ -85,16 +91,15 @@ Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPl
 
 LayerWeights Stage::LoadLayer(int layer) {
   LayerWeights w;
-  const int64_t d = model_.hidden, hd = model_.head_dim;
-  const auto whole = [&](Role role, int64_t n) { return mapped_->Vector(role, layer, 0, n); };
-  w.attn_norm = whole(Role::kAttnNorm, d);
-  w.attn_norm_bias = whole(Role::kAttnNormBias, d);
-  w.ffn_norm = whole(Role::kFfnNorm, d);
-  w.ffn_norm_bias = whole(Role::kFfnNormBias, d);
-  w.q_norm = whole(Role::kQNorm, hd);
-  w.k_norm = whole(Role::kKNorm, hd);
+  const int64_t hd = model_.head_dim;
+  w.attn_norm = LoadNorm(Role::kAttnNorm, Role::kAttnNormBias, layer);
+  w.ffn_norm = LoadNorm(Role::kFfnNorm, Role::kFfnNormBias, layer);
+  if (model_.qk_norm) {
+    w.q_norm = LoadVector(Role::kQNorm, layer, {0, hd});
+    w.k_norm = LoadVector(Role::kKNorm, layer, {0, hd});
+  }
   const Range q{self_.heads.begin * hd, self_.heads.end * hd}, kv{self_.kv_heads.begin * hd, self_.kv_heads.end * hd};
-  if (model_.query_layer && layer == model_.layers - 1) {
+  if (IsQueryLayer(layer)) {
     w.query = Fuse({{Role::kQ, q}}, layer);
     w.qkv = Fuse({{Role::kK, kv}, {Role::kV, kv}}, layer);
   } else {
@@ -159,13 +164,13 @@ FusedProduct Stage::Fuse(std::vector<std::pair<Role, Range>> parts, int layer) {
     bias.insert(bias.end(), b.begin(), b.end());
   }
   flush(k);
-  if (any_bias) p.bias = std::move(bias);
+  if (any_bias) p.bias = Buffer<float>(std::span<const float>(bias), *queue_);
   return p;
 }
 
 SplitProduct Stage::Split(Role weight, Role bias, const Reduction& r, Range k, int layer) {
   SplitProduct p;
-  p.bias = mapped_->Vector(bias, layer, 0, model_.hidden);
+  p.bias = LoadVector(bias, layer, {0, model_.hidden});
   if (k.size() == 0) return p;
   const TensorView view = mapped_->Find(weight, layer);
   const WeightRows rows = view.Run(0, view.n, k.begin);

@@ -35,6 +35,7 @@ class GroupBase : public Group {
                          std::span<std::byte> all) final;
   absl::Status Send(int to_stage, std::span<const std::byte> data) final;
   absl::Status Receive(int from_stage, std::span<std::byte> data) final;
+  absl::Status status() const final { return dead() ? why() : absl::OkStatus(); }
   void Abort(const absl::Status& why) final;
   uint64_t collectives() const final { return collectives_.load(std::memory_order_relaxed); }
 

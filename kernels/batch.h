@@ -1,0 +1,105 @@
+// One step as the ops see it: flat arrays in the device's memory, made once, read by every layer. A sequence has a slot
+// for as long as the agent knows it; its block table stays where the slot is.
+//
+// A row whose slot is negative is no row: ids and positions are 0, nothing is read from or written to pages for it, and
+// what it holds in the activations, before and after, does not matter to any other row. So a step may be padded.
+//
+// Worked example: blocks of 16 tokens; slot 0 reads 3 ids at position 16, slot 2 decodes at 33; one row of padding:
+//   ids       [p16 p17 p18 -1  0]     -1: the last sample of the row's slot
+//   positions [ 16  17  18 33  0]
+//   slots     [  0   0   0  2 -1]
+//   tables    [slot][stride]: position p of slot s lies in block tables[s * stride + p / 16]
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/buffer.h"
+#include "kernels/types.h"
+
+namespace pangea {
+
+// Queries (rows x heads of one KV head) of one slot that are computed together.
+struct AttentionItem {
+  int32_t row, rows;    // rows [row, row + rows) of the batch
+  int32_t kv_head;      // of this rank
+  int32_t head, heads;  // heads [head, head + heads) of this rank, all of kv_head
+  int32_t first, last;  // partitions of kPartition positions, from the first to the last that any query sees
+  int32_t unit;         // partitions of all items before this one
+};
+static_assert(sizeof(AttentionItem) == kAttentionItemBytes);
+
+// The attention of all layers with one window.
+struct AttentionWork {
+  int window = 0;  // 0: all; else a query at p sees p-window+1 .. p
+  std::span<const AttentionItem> items;
+  int64_t units = 0;    // partitions of all items
+  int64_t longest = 0;  // partitions of the longest item
+};
+
+struct Batch {
+  int64_t rows = 0;                    // M, those that are none included
+  int32_t* ids = nullptr;              // [rows]; FillLastIds replaces the negative ones
+  const int32_t* positions = nullptr;  // [rows]
+  const int32_t* slots = nullptr;      // [rows]; the rows of one slot are adjacent and ascending
+  const int32_t* adapters = nullptr;   // [rows] whose adapter a product adds; 0: none, the only one today
+  const int32_t* last = nullptr;       // [slots] the id sampled last
+  const int32_t* lengths = nullptr;    // [slots] positions whose keys and values are there after this step's writes
+  const int32_t* tables = nullptr;     // [slots][stride]
+  int64_t stride = 0;
+  std::span<const AttentionWork> attention;  // one a window of BatchShape, in its order
+  std::span<const int32_t> logit_rows;       // rows whose logits are wanted, ascending
+};
+
+// Makes the batches of one agent, and keeps its slots. Executor thread only.
+class BatchBuilder {
+ public:
+  BatchBuilder(const BatchShape& shape, Queue* queue);
+
+  // Between steps. Blocks first, first + 1, ... of the slot's table. REQUIRES that they fit into its stride.
+  void SetBlocks(int slot, int64_t first, std::span<const int32_t> blocks);
+  void SetLast(int slot, int32_t id);
+  int32_t last(int slot) const { return last_.host[slot]; }
+
+  // A step: Begin, then its rows in order, then Finish.
+  struct Row {
+    int slot = -1;  // -1: no row
+    int32_t position = 0;
+    int32_t id = 0;  // negative: the slot's last sample
+    int32_t adapter = 0;
+  };
+  void Begin();
+  void AddRow(const Row& row);
+  void WantLogits() { logit_rows_.host[logits_++] = static_cast<int32_t>(batch_.rows) - 1; }  // of the row added last
+  // Good until the next Begin; the builder must not move.
+  const Batch& Finish();
+
+ private:
+  // An array of the device and its image, which are one where the host can reach the device's memory.
+  template <class T>
+  struct Array {
+    Buffer<T> device;
+    std::vector<T> image;
+    T* host = nullptr;
+    void Make(int64_t n, Queue& queue) {
+      device = Buffer<T>(n, queue);
+      if (!queue.host_memory()) image.resize(n);
+      host = queue.host_memory() ? device.data() : image.data();
+    }
+    void Upload(int64_t first, int64_t n, Queue& queue) {
+      queue.Upload(device.data() + first, host + first, n * static_cast<int64_t>(sizeof(T)));
+    }
+  };
+
+  void MakeItems(int window, AttentionWork* work);
+
+  const BatchShape shape_;
+  Queue* queue_;
+  Array<int32_t> ids_, positions_, slots_, adapters_, last_, lengths_, tables_, logit_rows_;
+  Array<AttentionItem> items_;
+  int64_t item_count_ = 0, logits_ = 0;
+  std::vector<AttentionWork> attention_;
+  Batch batch_;
+};
+
+}  // namespace pangea

@@ -1,0 +1,40 @@
+// What one agent computes a step in: which buffers there are, of which shape, and who uses them. T says what is known
+// of each: its bytes (int64_t, the planner's) or where it lies (float*, the stage's). One list for both, so that the
+// plan counts what an agent holds.
+#pragma once
+#include <array>
+#include <cstdint>
+
+namespace pangea {
+
+// R: rows of the largest step. d: hidden size. q, kv, f: this rank's columns of queries, keys, feed-forward.
+template <class T>
+struct ActivationBuffers {
+  // Activations of the layers.
+  T x{};         // [R][d]        the residual: from the embedding or the stage before, to the stage behind or the head
+  T normed{};    // [R][d]        what a half layer's first product reads; Embed's rows of the position table
+  T qkv{};       // [R][q+2kv]    queries, keys, values; of the query layer keys and values alone
+  T query_in{};  // [R][d]        the query layer's rows of its table; models that have one
+  T query{};     // [R][q]        its queries
+  T heads{};     // [R][q]        attention's output
+  T up{};        // [R][f or 2f]  gate and up, side by side
+  T gated{};     // [R][f]        what the FFN's last product reads
+  T packed{};    // bytes         the activations of the product that runs, packed
+  // Attention.
+  T attention{};  // bytes        AttentionScratchBytes
+  // Communication.
+  T mine{};  // [vectors][R][d]   this rank's partial sums of a K-split product
+  T all{};   // [vectors][R][d]   those of all ranks; several ranks only
+  // Sampler; the last stage only.
+  T judged{};  // [kLogitRows][d]                the rows whose logits are wanted
+  T logits{};  // [kLogitRows][vocabulary slice]
+
+  std::array<T*, 14> list() {
+    return {&x,  &normed, &qkv,       &query_in, &query, &heads,  &up,
+            &gated, &packed, &attention, &mine,     &all,   &judged, &logits};
+  }
+};
+
+inline constexpr int64_t kLogitRows = 32;  // rows of logits made at a time: never prompt x vocabulary
+
+}  // namespace pangea
