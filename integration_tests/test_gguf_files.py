@@ -33,11 +33,11 @@ class File:
     def bytes(self, version=3):
         head = struct.pack("<4sIQQ", b"GGUF", version, len(self.tensors), len(self.keys))
         head += b"".join(text(k) + v for k, v in self.keys.items())
-        data = b""
+        data = bytearray()
         for name, sizes, kind, raw in self.tensors:
             head += text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, len(data))
             data += raw + bytes(-len(raw) % 32)
-        return head + bytes(-len(head) % 32) + data
+        return head + bytes(-len(head) % 32) + bytes(data)
 
 
 def read(path):
