@@ -34,8 +34,8 @@ inline constexpr int kPanel = 16;       // columns of a packed weight are padded
 inline constexpr int kQuantGroup = 32;  // activations that are quantised together, and k of a packed cell
 inline constexpr int kMaxBlock = 256;   // weights of the largest stored block
 
-// A stored block taken apart: weight i is (q[i] - offset) * (d * scales[i / run]) + m * minima[i / kQuantGroup], the second
-// part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one of each a block.
+// A stored block taken apart: weight i is (q[i] - offset) * (d * scales[i / run]) + m * minima[i / kQuantGroup], the
+// second part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one a block.
 struct QuantBlock {
   uint16_t d, m;
   int8_t scales[kMaxBlock / 16], minima[kMaxBlock / kQuantGroup];
@@ -76,7 +76,7 @@ void TakeApartQ4K(const std::byte* stored, QuantBlock* block);
 void TakeApartQ5K(const std::byte* stored, QuantBlock* block);
 void TakeApartQ6K(const std::byte* stored, QuantBlock* block);
 
-// A format is one row. Names in capitals are those of GGUF.
+// A format is one row.
 inline constexpr QuantFormat kQuantFormats[] = {
     // dtype, name, gguf, block, bytes, bits, offset, run, minima, two_level, take_apart
     {DType::kQ8_0, "q8_0", 8, 32, 34, 8, 128, 32, false, false, TakeApartQ8_0},
