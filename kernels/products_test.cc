@@ -123,7 +123,7 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
         const Weight packed = PackWhole(w, queue);
         EXPECT_EQ(packed.bytes(), PackedBytes(dtype, n, k + odd));
         for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130, 512}) {
-          if ((m > 33 && n > 100) || (m > 130 && n > 1)) continue;
+          if (m > 33 && n > 100) continue;
           const std::vector<float> x = Normal(m * (k + odd), 22 + static_cast<uint32_t>(m));
           for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
             std::vector<float> expected, got;

@@ -12,6 +12,7 @@ template <DType dtype, bool wide, int R>
 struct Panel {
   static constexpr QuantFormat kRow = kFormat<dtype>;
   static constexpr int64_t kCellBytes = kRow.cell_bytes();
+  static_assert(kRow.bits == 8 || (kRow.bits >= 4 && kRow.bits <= 6), "no lines for so many bits (kernels/weight.h)");
 
   const std::byte* w;
   const std::byte* a;
