@@ -222,23 +222,37 @@ void Logits(const Options& o, Queue& queue) {
               argmax * 1e6, lse * 1e6);
 }
 
+struct Matrix {
+  int64_t n, k;
+  int64_t beyond;  // bytes that no cache holds
+};
+
+void Products(const Options& o, Queue& queue, DType dtype, const Matrix& matrix) {
+  const auto [n, k, beyond] = matrix;
+  const bool tree = n / 16 % SplitUnit(dtype) == 0;  // of 16 leaves, over the longer side
+  Probe(queue, o.threads, o.rounds);
+  Product(o, queue, dtype, ActivationBits::k16, 1, n, k, false, 0);
+  Product(o, queue, dtype, ActivationBits::k16, 1, k, n, false, 0);
+  if (tree) Product(o, queue, dtype, ActivationBits::k16, 1, k, n, true, 0);
+  Product(o, queue, dtype, ActivationBits::k16, 1, n, k, false, beyond);
+  for (const int64_t m : {2, 4, 8, 32, 512}) {
+    Product(o, queue, dtype, ActivationBits::k16, m, n, k, false, 0);
+    if (tree) Product(o, queue, dtype, ActivationBits::k16, m, k, n, true, 0);
+  }
+  if (IsQuantised(dtype)) Product(o, queue, dtype, ActivationBits::k8, 512, n, k, false, 0);
+}
+
 void Run(const Options& o) {
   const std::unique_ptr<Queue> made = MakeCpuQueue(o.threads, o.isa, true);
   Queue& queue = *made;
   cpu_time = o.threads == 1;
   std::printf("class %s, %d threads\n", std::string(IsaName(o.isa)).c_str(), o.threads);
   const int64_t beyond = 160 << 20;
-  for (const DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kQ4_0, DType::kBF16, DType::kF16, DType::kF32}) {
-    Probe(queue, o.threads, o.rounds);
-    Product(o, queue, dtype, ActivationBits::k16, 1, 1536, 576, false, 0);
-    Product(o, queue, dtype, ActivationBits::k16, 1, 576, 1536, false, 0);
-    Product(o, queue, dtype, ActivationBits::k16, 1, 576, 1536, true, 0);
-    Product(o, queue, dtype, ActivationBits::k16, 1, 1536, 576, false, beyond);
-    for (const int64_t m : {2, 4, 8, 32, 512}) {
-      Product(o, queue, dtype, ActivationBits::k16, m, 1536, 576, false, 0);
-      Product(o, queue, dtype, ActivationBits::k16, m, 576, 1536, true, 0);
-    }
-    if (IsQuantised(dtype)) Product(o, queue, dtype, ActivationBits::k8, 512, 1536, 576, false, 0);
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) Products(o, queue, dtype, {1536, 576, beyond});
+  for (const QuantFormat& format : kQuantFormats) {
+    // SmolLM2's shapes where blocks of 256 do not forbid it; those of a model of a billion weights for all.
+    if (format.block <= kQuantGroup) Products(o, queue, format.dtype, {1536, 576, beyond});
+    Products(o, queue, format.dtype, {2048, 2048, beyond});
   }
   for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8}) {
     AttentionBench(o, queue, dtype, 256, 1);

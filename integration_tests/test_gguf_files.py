@@ -33,11 +33,11 @@ class File:
     def bytes(self, version=3):
         head = struct.pack("<4sIQQ", b"GGUF", version, len(self.tensors), len(self.keys))
         head += b"".join(text(k) + v for k, v in self.keys.items())
-        data = b""
+        data = bytearray()
         for name, sizes, kind, raw in self.tensors:
             head += text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, len(data))
             data += raw + bytes(-len(raw) % 32)
-        return head + bytes(-len(head) % 32) + data
+        return head + bytes(-len(head) % 32) + bytes(data)
 
 
 def read(path):
@@ -120,7 +120,7 @@ def test_a_part_that_is_missing_is_named(tmp_path):
 def test_every_fault_at_once_of_tensors_keys_and_text(tmp_path):
     file = read(WHOLE)
     at = next(i for i, t in enumerate(file.tensors) if t[0] == "blk.0.attn_q.weight")
-    file.tensors[at] = (*file.tensors[at][:2], 12, file.tensors[at][3])
+    file.tensors[at] = (*file.tensors[at][:2], 10, file.tensors[at][3])
     file.keys["llama.expert_count"] = number(U32, "I", 8)
     file.keys["tokenizer.ggml.pre"] = struct.pack("<I", STRING) + text("klingon")
     path = tmp_path / "odd.gguf"
@@ -129,7 +129,7 @@ def test_every_fault_at_once_of_tensors_keys_and_text(tmp_path):
     assert done.returncode == CONFIG_ERROR
     lines = done.stderr.strip().split("\n")
     assert [line.removeprefix(f"{path}: ")[:28] for line in lines] == [
-        "tensors of type Q4_K (12): n",
+        "tensors of type Q2_K (10): n",
         "llama.expert_count: mixtures",
         'tokenizer.ggml.pre: is "klin',
     ]

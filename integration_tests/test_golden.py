@@ -23,7 +23,8 @@ FILES = sorted(p.stem for p in GGUF.glob("*.gguf"))
 # Quantised: the reference takes the values that the blocks stand for; activations of 16 bits and f16 keys and values are what differs.
 LIMITS = {"float32": (0.01, 0.002, 0)}
 LIMITS |= {t: (0.03, 0.005, 0) for t in ("float16", "bfloat16", "f32", "f16", "bf16")}
-LIMITS |= {q: (0.08, 0.015, 0.1) for q in ("q8_0", "q4_0", "q4_1")}
+QUANTISED = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}
+LIMITS |= {q: (0.08, 0.015, 0.1) for q in QUANTISED}
 PAGED = (0.002, 0.0005)  # from a reference that rounds keys and values to f16 as well
 LAYOUTS = ["1x1", "1x2", "2x1", "2x2"]
 
@@ -37,7 +38,7 @@ def test_every_architecture_has_a_case():
     families = {json.loads((CASES / a / "config.json").read_text())["model_type"] for a in ARCHITECTURES}
     assert {"llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_pangu"} <= families
     types = {expected(GGUF / f"{f}.gguf")["dtype"] for f in FILES}
-    assert {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"} <= types
+    assert {"f32", "f16", "bf16"} | QUANTISED <= types
 
 
 def expected(model):
@@ -127,6 +128,17 @@ def test_activations_rounded_to_bfloat16_would_be_seen():
     for case in cases:
         far, average = distance(case, case["rounded"], "paged")
         assert far > 2 * PAGED[0] and average > 4 * PAGED[1]
+
+
+def test_weights_read_wrong_in_one_part_would_be_seen():
+    """the reference's own numbers without the upper bits of weights or scales are outside the tolerance"""
+    seen = set()
+    for e in (expected(GGUF / f"{f}.gguf") for f in FILES):
+        for case in (c for c in e["cases"] if c.get("wrong")):
+            (far, average), (worst, mean, _) = distance(case, case["wrong"]), limits(e)
+            assert far > 3 * worst and average > 3 * mean, (e["dtype"], far, average)
+            seen.add(e["dtype"])
+    assert seen == {"q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}
 
 
 # --- Negative controls: the checkpoint says one thing wrong, and the numbers must say so.

@@ -121,25 +121,16 @@ void MatMulBias(const PackedActivations& a, const Weight& w, const BiasedOut& ou
 
 namespace {
 
-// Plain copies and one exact product a value: nothing here depends on a back end.
-void DequantiseRow(DType dtype, const std::byte* row, int64_t width, float* out) {
-  const int block = Info(dtype).bytes;
-  const int header = dtype == DType::kQ4_1 ? 4 : 2;
-  for (int64_t b = 0; b < width / 32; ++b, row += block, out += 32) {
-    uint16_t d16, m16 = 0;
-    std::memcpy(&d16, row, 2);
-    if (header == 4) std::memcpy(&m16, row + 2, 2);
-    const float d = F16ToF32(d16);
-    const float m = F16ToF32(m16);
-    for (int i = 0; i < 32; ++i) {
-      if (dtype == DType::kQ8_0) {
-        out[i] = static_cast<float>(static_cast<int8_t>(row[header + i])) * d;
-        continue;
-      }
-      const int byte = static_cast<int>(row[header + i % 16]);
-      const int q = i < 16 ? byte & 15 : byte >> 4;
-      // q * d is exact, so this is one rounding whichever way it is written.
-      out[i] = dtype == DType::kQ4_1 ? static_cast<float>(q) * d + m : static_cast<float>(q - 8) * d;
+// Plain copies and exact products, then one rounding where there is a minimum: nothing here depends on a back end.
+void DequantiseRow(const QuantFormat& format, const std::byte* row, int64_t width, float* out) {
+  QuantBlock block;
+  for (const std::byte* end = row + RowBytes(format.dtype, width); row < end; row += format.bytes) {
+    format.take_apart(row, &block);
+    const float d = F16ToF32(block.d), m = F16ToF32(block.m);
+    for (int i = 0; i < format.block; ++i) {
+      const float scale = d * static_cast<float>(block.scales[i / format.run]);
+      const float scaled = static_cast<float>(block.q[i] - format.offset) * scale;
+      *out++ = format.minima ? scaled + m * static_cast<float>(block.minima[i / kQuantGroup]) : scaled;
     }
   }
 }
@@ -160,12 +151,13 @@ float PlainElement(DType dtype, const std::byte* p) {
 void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out) {
   PANGEA_DCHECK(HasComputeFloatMode());
   const int64_t element = Info(table.dtype).bytes;
+  const QuantFormat* format = FindFormat(table.dtype);
   for (size_t i = 0; i < rows.size(); ++i) {
     PANGEA_CHECK(rows[i] >= 0 && rows[i] < table.n);
     float* to = out + static_cast<int64_t>(i) * width;
-    if (IsQuantised(table.dtype)) {
-      PANGEA_CHECK(!table.transposed && width % 32 == 0);
-      DequantiseRow(table.dtype, table.data + rows[i] * table.pitch, width, to);
+    if (format != nullptr) {
+      PANGEA_CHECK(!table.transposed && width % format->block == 0);
+      DequantiseRow(*format, table.data + rows[i] * table.pitch, width, to);
       continue;
     }
     const std::byte* from = table.data + rows[i] * (table.transposed ? element : table.pitch);

@@ -8,14 +8,25 @@
 namespace pangea {
 namespace {
 
-constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+std::vector<DType> WeightTypes() {
+  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16};
+  for (const QuantFormat& format : kQuantFormats) types.push_back(format.dtype);
+  return types;
+}
+const std::vector<DType> kDTypes = WeightTypes();
+
+// k, or the next multiple of the type's block.
+int64_t WholeBlocks(DType dtype, int64_t k) {
+  const int64_t block = Info(dtype).block;
+  return (k + block - 1) / block * block;
+}
 
 // Bound on |y - exact|: what rounding the activations moves (quantised weights only), and one rounding a step of the
 // sum (three for quantised blocks).
 double Tolerance(DType dtype, ActivationBits bits, const float* x, const double* w, int64_t k) {
   double moved = 0, size = 0;
-  for (int64_t b = 0; b < k; b += 32) {
-    const int64_t end = std::min(k, b + 32);
+  for (int64_t b = 0; b < k; b += kQuantGroup) {
+    const int64_t end = std::min(k, b + kQuantGroup);
     double amax = 0;
     for (int64_t i = b; i < end; ++i) amax = std::max(amax, std::fabs(static_cast<double>(x[i])));
     for (int64_t i = b; i < end; ++i) {
@@ -55,7 +66,8 @@ TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
-      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {16, 64}, {37, 96}, {70, 192}}) {
+      for (const auto& [n, least] : {std::pair<int64_t, int64_t>{1, 32}, {16, 64}, {37, 96}, {70, 288}}) {
+        const int64_t k = WholeBlocks(dtype, least);
         const StoredWeight w = MakeWeight(dtype, n, k, 11);
         EXPECT_EQ(Outside(w, w.value, bits, 3, queue), 0) << Info(dtype).name << ' ' << n << 'x' << k;
       }
@@ -75,7 +87,7 @@ TEST(Products, TheToleranceSeesWrongWeights) {
   ScopedIsa isa(Isa::kReference);
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
-    const StoredWeight w = MakeWeight(dtype, 16, 64, 13);
+    const StoredWeight w = MakeWeight(dtype, 16, WholeBlocks(dtype, 64), 13);
     std::vector<double> wrong = w.value;  // neighbours in k swapped in one place of each column
     for (int64_t j = 0; j < w.n; ++j) std::swap(wrong[j * w.k + 17], wrong[j * w.k + 18]);
     EXPECT_GT(Outside(w, wrong, ActivationBits::k16, 4, queue), 40) << Info(dtype).name;
@@ -103,13 +115,14 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
   SKIP_WITHOUT(GetParam());
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 32}, {50, 96}, {131, 160}}) {
+    for (const auto& [n, least] : {std::pair<int64_t, int64_t>{1, 32}, {50, 96}, {131, 288}}) {
+      const int64_t k = WholeBlocks(dtype, least);
       for (const int64_t odd : {0, 1, 5}) {
         if (odd != 0 && IsQuantised(dtype)) continue;
         const StoredWeight w = MakeWeight(dtype, n, k + odd, 21);
         const Weight packed = PackWhole(w, queue);
         EXPECT_EQ(packed.bytes(), PackedBytes(dtype, n, k + odd));
-        for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
+        for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130, 512}) {
           if (m > 33 && n > 100) continue;
           const std::vector<float> x = Normal(m * (k + odd), 22 + static_cast<uint32_t>(m));
           for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
@@ -131,8 +144,8 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
   }
 }
 
-// Zeros, subnormals, huge numbers, infinities, NaN, negative zero; some blocks with none but one kind.
-std::vector<float> Extremes(int64_t n) {
+// Zeros, subnormals, huge numbers, infinities, NaN, negative zero; some runs of so many with none but one kind.
+std::vector<float> Extremes(int64_t n, int64_t run = kQuantGroup) {
   const float list[] = {0.0f,
                         -0.0f,
                         1e-40f,
@@ -152,7 +165,7 @@ std::vector<float> Extremes(int64_t n) {
   std::mt19937 generator(5);
   std::vector<float> v(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
-    const int64_t block = i / 32 % 8;
+    const int64_t block = i / run % 8;
     const uint32_t kinds = block == 0 ? 3 : block == 1 ? 5 : block == 2 ? 7 : block == 3 ? 14 : block == 4 ? 16 : 13;
     v[i] = list[generator() % kinds];
   }
@@ -163,22 +176,25 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
   SKIP_WITHOUT(GetParam());
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
-    const int64_t n = 48, k = 64, m = 40;
+    const int64_t n = 48, k = WholeBlocks(dtype, 64), m = 40;
     StoredWeight w = MakeWeight(dtype, n, k, 31);
     const std::vector<float> special = Extremes(n * k);
     if (dtype == DType::kF32) std::memcpy(w.data(), special.data(), special.size() * 4);
     for (int64_t i = 0; i < n * k && dtype == DType::kF16; ++i)
       PutHalf(w.data() + 2 * i, static_cast<uint16_t>(i * 2654435761u >> 13));
     for (int64_t i = 0; i < n * k && dtype == DType::kBF16; ++i) PutHalf(w.data() + 2 * i, F32ToBf16(special[i]));
-    for (int64_t i = 0; i < n * k / 32 && IsQuantised(dtype); ++i) {
-      PutHalf(w.data() + i * Info(dtype).bytes, static_cast<uint16_t>(i % 7 == 0   ? 0x8001
-                                                                      : i % 7 == 1 ? 0x7bff
-                                                                      : i % 7 == 2 ? 0
-                                                                                   : 0x3c00));
-      if (i % 5 == 0) std::memset(w.data() + i * Info(dtype).bytes + 4, i % 2 == 0 ? 0x80 : 0x7f, 14);
+    const auto [name, block, bytes] = Info(dtype);
+    for (int64_t i = 0; i < n * k / block && IsQuantised(dtype); ++i) {
+      std::byte* p = w.data() + i * bytes;
+      // Scales and integers at their ends (all bits of both set, or none but the sign), the f16 numbers at theirs.
+      if (i % 5 == 0) std::memset(p, i % 2 == 0 ? 0x80 : 0x7f, bytes);
+      if (i % 5 == 1) std::memset(p, 0xff, bytes);
+      const auto [d, m16] = HalvesOf(dtype);
+      PutHalf(p + d, static_cast<uint16_t>(i % 7 == 0 ? 0x8001 : i % 7 == 1 ? 0x7bff : i % 7 == 2 ? 0 : 0x3c00));
+      if (m16 >= 0) PutHalf(p + m16, static_cast<uint16_t>(i % 3 == 0 ? 0x0001 : i % 3 == 1 ? 0xfbff : 0x3c00));
     }
     const Weight packed = PackWhole(w, queue);
-    const std::vector<float> x = Extremes(m * k);
+    const std::vector<float> x = Extremes(m * k, k / 2);
     for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {
       std::vector<float> expected, got;
       {
@@ -200,7 +216,7 @@ TEST_P(ProductsOnIsa, RowsAloneColumnsCutAndThreadsChangeNothing) {
   ScopedIsa isa(GetParam());
   TestQueue one(1);
   for (const DType dtype : kDTypes) {
-    const int64_t n = 150, k = 128, m = 140;
+    const int64_t n = 150, k = WholeBlocks(dtype, 128), m = 140;
     const StoredWeight w = MakeWeight(dtype, n, k, 41);
     const std::vector<float> x = Normal(m * k, 42);
     const Weight whole = PackWhole(w, one);
@@ -280,7 +296,8 @@ TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
   for (const DType dtype : kDTypes) {
     for (int round = 0; round < 12; ++round) {
       const int unit = SplitUnit(dtype);
-      const int64_t k = IsQuantised(dtype) ? 32 * (1 + generator() % 16) : 1 + generator() % 65;
+      const int64_t blocks = 1 + generator() % (unit > kQuantGroup ? 5 : 16);
+      const int64_t k = IsQuantised(dtype) ? unit * blocks : 1 + generator() % 65;
       const int64_t m = round % 4 == 0 ? 1 : 1 + generator() % 19;
       const StoredWeight w = MakeWeight(dtype, 1 + generator() % 90, k, generator());
       const LeafProgram program = RandomProgram(k, unit, generator);
@@ -352,12 +369,13 @@ TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
   ScopedIsa isa(GetParam());
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
-    const StoredWeight w = MakeWeight(dtype, 19, 64, 71);
-    const LeafProgram program{{0, 32, 64}, {0, 0}};
+    const int64_t half = WholeBlocks(dtype, 32), k = 2 * half;
+    const StoredWeight w = MakeWeight(dtype, 19, k, 71);
+    const LeafProgram program{{0, half, k}, {0, 0}};
     const Weight packed = PackWhole(w, queue, program);
-    const std::vector<float> x = Normal(3 * 64, 72);
-    OwnedActivations a(3, 64);
-    PackActivations({x.data(), 3, 64}, packed, ActivationBits::k16, &a, queue);
+    const std::vector<float> x = Normal(3 * k, 72);
+    OwnedActivations a(3, k);
+    PackActivations({x.data(), 3, k}, packed, ActivationBits::k16, &a, queue);
     std::vector<float> y(2 * 3 * 25, 123.0f);
     MatMul(a, packed, y.data(), 25, queue);
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 123.0f, i % 25 >= 19);
@@ -387,12 +405,13 @@ TEST(Products, EmbeddingRowsAreExact) {
   for (const DType dtype : kDTypes) {
     for (const bool transposed : {false, true}) {
       if (transposed && IsQuantised(dtype)) continue;
-      const StoredWeight w = MakeWeight(dtype, 9, 64, 81, transposed);
+      const int64_t k = WholeBlocks(dtype, 64);
+      const StoredWeight w = MakeWeight(dtype, 9, k, 81, transposed);
       const std::vector<int32_t> ids = {8, 0, 3, 3};
-      std::vector<float> out(4 * 64 + 1, 9.0f);
-      EmbeddingRows(w.Rows(0, 9), 64, ids, out.data(), queue);
+      std::vector<float> out(static_cast<size_t>(4 * k + 1), 9.0f);
+      EmbeddingRows(w.Rows(0, 9), k, ids, out.data(), queue);
       for (size_t i = 0; i < ids.size(); ++i) {
-        for (int e = 0; e < 64; ++e) EXPECT_EQ(out[i * 64 + e], static_cast<float>(w.value[ids[i] * 64 + e]));
+        for (int64_t e = 0; e < k; ++e) EXPECT_EQ(out[i * k + e], static_cast<float>(w.value[ids[i] * k + e]));
       }
       EXPECT_EQ(out.back(), 9.0f);
     }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -82,16 +83,77 @@ struct StoredWeight {
 
 inline void PutHalf(std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); }
 
+// Where the f16 numbers of a stored block lie, in bytes; -1: it has none. From ggml-common.h, as is Value below.
+struct HalfPlaces {
+  int d, m;
+};
+inline HalfPlaces HalvesOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      return {0, 2};
+    case DType::kQ6_K:
+      return {208, -1};
+    default:
+      return {0, -1};
+  }
+}
+
+// Weight i of a stored block, exact: written down from the definition once more, apart from the code under test.
+inline double ValueOf(DType dtype, const std::byte* block, int i) {
+  const auto byte = [&](int at) { return std::to_integer<int>(block[at]); };
+  const auto half = [&](int at) {
+    uint16_t h;
+    std::memcpy(&h, block + at, 2);
+    return static_cast<double>(F16ToF32(h));
+  };
+  // Number i of 32 that begin at `at`, and its fifth bit in a word at `bits`.
+  const auto nibble = [&](int at) { return i < 16 ? byte(at + i) % 16 : byte(at + i - 16) / 16; };
+  const auto fifth = [&](int bits) { return byte(bits + i / 8) >> i % 8 & 1; };
+  const int part = i / 32, lane = i % 32;  // of a block of 256
+  const auto k_nibble = [&](int at) { return byte(at + part / 2 * 32 + lane) >> part % 2 * 4 & 15; };
+  const auto k_scale = [&] { return part < 4 ? byte(4 + part) % 64 : byte(8 + part) % 16 + byte(part) / 64 * 16; };
+  const auto k_minimum = [&] {
+    return part < 4 ? byte(8 + part) % 64 : byte(8 + part) / 16 + byte(4 + part) / 64 * 16;
+  };
+  switch (dtype) {
+    case DType::kQ8_0:
+      return half(0) * static_cast<int8_t>(byte(2 + i));
+    case DType::kQ4_0:
+      return half(0) * (nibble(2) - 8);
+    case DType::kQ4_1:
+      return half(0) * nibble(4) + half(2);
+    case DType::kQ5_0:
+      return half(0) * (nibble(6) + 16 * fifth(2) - 16);
+    case DType::kQ5_1:
+      return half(0) * (nibble(8) + 16 * fifth(4)) + half(2);
+    case DType::kQ4_K:
+      return half(0) * k_scale() * k_nibble(16) - half(2) * k_minimum();
+    case DType::kQ5_K:
+      return half(0) * k_scale() * (k_nibble(48) + 16 * (byte(16 + lane) >> part & 1)) - half(2) * k_minimum();
+    case DType::kQ6_K: {
+      const int which = i / 128, quarter = i % 128 / 32;
+      const int low = byte(64 * which + quarter % 2 * 32 + lane) >> quarter / 2 * 4 & 15;
+      const int high = byte(128 + 32 * which + lane) >> 2 * quarter & 3;
+      return half(208) * static_cast<int8_t>(byte(192 + i / 16)) * (low + 16 * high - 32);
+    }
+    default:
+      return std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed, bool transposed = false) {
   StoredWeight w{dtype, n, k, transposed, transposed ? n * Info(dtype).bytes : RowBytes(dtype, k), {}, {}};
   w.memory.resize(static_cast<size_t>(1 + w.pitch * (transposed ? k : n)));
   w.value.resize(static_cast<size_t>(n * k));
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
+  const auto [name, block, bytes] = Info(dtype);
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t i = 0; i < k && !IsQuantised(dtype); ++i) {
-      std::byte* p =
-          w.data() + (transposed ? i * w.pitch + j * Info(dtype).bytes : j * w.pitch + i * Info(dtype).bytes);
+      std::byte* p = w.data() + (transposed ? i * w.pitch + j * bytes : j * w.pitch + i * bytes);
       float f = normal(generator);
       if (dtype == DType::kF16) f = F16ToF32(F32ToF16(f));
       if (dtype == DType::kBF16) f = Bf16ToF32(F32ToBf16(f));
@@ -100,21 +162,15 @@ inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed,
       if (dtype == DType::kBF16) PutHalf(p, F32ToBf16(f));
       w.value[j * k + i] = f;
     }
-    for (int64_t b = 0; b < k / 32 && IsQuantised(dtype); ++b) {
-      std::byte* p = w.data() + j * w.pitch + b * Info(dtype).bytes;
-      const uint16_t d16 = F32ToF16(0.01f * normal(generator)), m16 = F32ToF16(0.05f * normal(generator));
-      const double d = F16ToF32(d16), m = F16ToF32(m16);
-      PutHalf(p, d16);
-      if (dtype == DType::kQ4_1) PutHalf(p + 2, m16);
-      std::byte* q = p + (dtype == DType::kQ4_1 ? 4 : 2);
-      for (int i = 0; i < Info(dtype).bytes - static_cast<int>(q - p); ++i) q[i] = static_cast<std::byte>(generator());
-      for (int i = 0; i < 32; ++i) {
-        double& value = w.value[j * k + b * 32 + i];
-        const int nibble = static_cast<int>(i < 16 ? q[i % 16] & std::byte{15} : q[i % 16] >> 4);
-        if (dtype == DType::kQ8_0) value = d * static_cast<int8_t>(q[i]);
-        if (dtype == DType::kQ4_0) value = d * (nibble - 8);
-        if (dtype == DType::kQ4_1) value = d * nibble + m;
-      }
+    for (int64_t b = 0; b < k / block && IsQuantised(dtype); ++b) {
+      std::byte* p = w.data() + j * w.pitch + b * bytes;
+      for (int i = 0; i < bytes; ++i) p[i] = static_cast<std::byte>(generator());
+      const HalfPlaces places = HalvesOf(dtype);
+      const float size =
+          block == kMaxBlock ? 0.001f : 0.01f;  // the large blocks multiply it by a small integer besides
+      PutHalf(p + places.d, F32ToF16(size * normal(generator)));
+      if (places.m >= 0) PutHalf(p + places.m, F32ToF16(5 * size * normal(generator)));
+      for (int i = 0; i < block; ++i) w.value[j * k + b * block + i] = ValueOf(dtype, p, i);
     }
   }
   return w;

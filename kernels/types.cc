@@ -8,10 +8,22 @@ int LeafProgram::vectors() const {
   return count;
 }
 
+std::string WeightTypeNames(bool quantised) {
+  std::string names;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    names.append(names.empty() ? "" : ", ").append(Info(dtype).name);
+  }
+  for (const QuantFormat& format : kQuantFormats) {
+    if (quantised) names.append(", ").append(format.name);
+  }
+  return names;
+}
+
 int64_t PackedBytes(DType dtype, int64_t n, int64_t k) {
   const int64_t panels = (n + kPanel - 1) / kPanel;
-  const DTypeInfo info = Info(dtype);
-  return IsQuantised(dtype) ? panels * (k / info.block) * info.cell : panels * kPanel * k * info.bytes;
+  const QuantFormat* format = FindFormat(dtype);
+  return format != nullptr ? panels * (k / format->block) * format->packed_bytes()
+                           : panels * kPanel * k * Info(dtype).bytes;
 }
 
 int64_t PackedActivationBytes(int64_t m, int64_t k) {

@@ -4,22 +4,103 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 namespace pangea {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kI32, kI64, kU8, kQ8_0, kQ4_0, kQ4_1, kF64, kBool };
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kI8,
+  kI32,
+  kI64,
+  kU8,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kF64,
+  kBool
+};
+
+inline constexpr int kPanel = 16;       // columns of a packed weight are padded to a multiple of it
+inline constexpr int kQuantGroup = 32;  // activations that are quantised together, and k of a packed cell
+inline constexpr int kMaxBlock = 256;   // weights of the largest stored block
+
+// A stored block taken apart: weight i is (q[i] - offset) * (d * scales[i / run]) + m * minima[i / kQuantGroup], the
+// second part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one a block.
+struct QuantBlock {
+  uint16_t d, m;
+  int8_t scales[kMaxBlock / 16], minima[kMaxBlock / kQuantGroup];
+  uint8_t q[kMaxBlock];
+};
+
+// All that is known of a quantised weight format. Packing, dequantising and products follow from the row; how a packed
+// weight lies in memory is in kernels/weight.h.
+struct QuantFormat {
+  DType dtype;
+  std::string_view name;
+  uint32_t gguf;     // number of the type in GGUF files, whose layout this is
+  int block, bytes;  // weights a stored block, and its bytes
+  int bits;          // of a packed weight, which is unsigned
+  int offset;        // packed weight minus real weight
+  int run;           // weights that share a scale: kQuantGroup or half of it
+  bool minima;       // a weight has a minimum besides, kQuantGroup weights share one
+  bool two_level;    // scales and minima are small integers times the block's d and m
+  void (*take_apart)(const std::byte* stored, QuantBlock* block);
+
+  constexpr int runs() const { return kQuantGroup / run; }  // of a cell
+  // Bytes of a cell of kPanel columns x kQuantGroup k, and the parts that it consists of.
+  constexpr int number_bytes() const { return two_level ? 1 : 2; }
+  constexpr int line_bytes() const { return kPanel * kQuantGroup * bits / 8; }
+  constexpr int scale_bytes() const { return kPanel * runs() * number_bytes(); }
+  constexpr int cell_bytes() const { return line_bytes() + scale_bytes() + (minima ? kPanel * number_bytes() : 0); }
+  // Of kPanel columns of a block: d and m if its scales are relative to them, then its cells.
+  constexpr int head_bytes() const { return two_level ? kPanel * (minima ? 4 : 2) : 0; }
+  constexpr int packed_bytes() const { return head_bytes() + block / kQuantGroup * cell_bytes(); }
+};
+
+void TakeApartQ8_0(const std::byte* stored, QuantBlock* block);
+void TakeApartQ4_0(const std::byte* stored, QuantBlock* block);
+void TakeApartQ4_1(const std::byte* stored, QuantBlock* block);
+void TakeApartQ5_0(const std::byte* stored, QuantBlock* block);
+void TakeApartQ5_1(const std::byte* stored, QuantBlock* block);
+void TakeApartQ4K(const std::byte* stored, QuantBlock* block);
+void TakeApartQ5K(const std::byte* stored, QuantBlock* block);
+void TakeApartQ6K(const std::byte* stored, QuantBlock* block);
+
+// A format is one row.
+inline constexpr QuantFormat kQuantFormats[] = {
+    // dtype, name, gguf, block, bytes, bits, offset, run, minima, two_level, take_apart
+    {DType::kQ8_0, "q8_0", 8, 32, 34, 8, 128, 32, false, false, TakeApartQ8_0},
+    {DType::kQ4_0, "q4_0", 2, 32, 18, 4, 8, 32, false, false, TakeApartQ4_0},
+    {DType::kQ4_1, "q4_1", 3, 32, 20, 4, 0, 32, true, false, TakeApartQ4_1},
+    {DType::kQ5_0, "q5_0", 6, 32, 22, 5, 16, 32, false, false, TakeApartQ5_0},
+    {DType::kQ5_1, "q5_1", 7, 32, 24, 5, 0, 32, true, false, TakeApartQ5_1},
+    {DType::kQ4_K, "q4_k", 12, 256, 144, 4, 0, 32, true, true, TakeApartQ4K},
+    {DType::kQ5_K, "q5_k", 13, 256, 176, 5, 0, 32, true, true, TakeApartQ5K},
+    {DType::kQ6_K, "q6_k", 14, 256, 210, 6, 32, 16, false, true, TakeApartQ6K},
+};
+// Null: not a quantised type.
+constexpr const QuantFormat* FindFormat(DType dtype) {
+  for (const QuantFormat& format : kQuantFormats) {
+    if (format.dtype == dtype) return &format;
+  }
+  return nullptr;
+}
 
 struct DTypeInfo {
   std::string_view name;  // "f32", "q8_0", …
   int block;              // elements a block (1 for plain types)
   int bytes;              // bytes a block
-  int cell = 0;           // bytes of a block of 16 packed columns (kernels/weight.h); 0: not quantised
 };
-
-// Q8_0: f16 d, 32 int8 (w = q*d). Q4_0: f16 d, 16 bytes (w = (q-8)*d; low nibbles are elements 0..15, high 16..31).
-// Q4_1: f16 d, f16 m, 16 bytes (w = q*d + m). As in GGUF.
 constexpr DTypeInfo Info(DType t) {
   switch (t) {
     case DType::kF32:
@@ -36,23 +117,22 @@ constexpr DTypeInfo Info(DType t) {
       return {"i64", 1, 8};
     case DType::kU8:
       return {"u8", 1, 1};
-    case DType::kQ8_0:
-      return {"q8_0", 32, 34, 544};
-    case DType::kQ4_0:
-      return {"q4_0", 32, 18, 288};
-    case DType::kQ4_1:
-      return {"q4_1", 32, 20, 320};
     case DType::kF64:
       return {"f64", 1, 8};
     case DType::kBool:
       return {"bool", 1, 1};
+    default: {
+      const QuantFormat* format = FindFormat(t);
+      return format == nullptr ? DTypeInfo{"?", 1, 0} : DTypeInfo{format->name, format->block, format->bytes};
+    }
   }
-  return {"?", 1, 0};
 }
-constexpr bool IsQuantised(DType t) { return Info(t).cell > 0; }
+constexpr bool IsQuantised(DType t) { return FindFormat(t) != nullptr; }
 constexpr bool IsWeightType(DType t) {
   return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || IsQuantised(t);
 }
+// "f32, f16, bf16", with the quantised types behind them if asked for: what a message says that a weight may be.
+std::string WeightTypeNames(bool quantised);
 // Bytes of a row of n elements; n must be a multiple of the block.
 constexpr int64_t RowBytes(DType t, int64_t n) { return n / Info(t).block * Info(t).bytes; }
 // Smallest width at which a K-split may cut a tensor of this type (docs/exactness.md, section 2).
@@ -73,7 +153,6 @@ struct LeafProgram {
   int vectors() const;  // left on the stack
 };
 
-inline constexpr int kPanel = 16;  // columns of a packed weight are padded to a multiple of it
 // Bytes that a packed weight of n columns over k holds; the same for every instruction set.
 int64_t PackedBytes(DType dtype, int64_t n, int64_t k);
 // Bytes that m rows of k activations need once packed for a product, of whatever weight type and instruction set.

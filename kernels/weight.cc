@@ -47,23 +47,57 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::b
   }
 }
 
-void PackQuantised(DType dtype, std::span<const Column> columns, int64_t k, std::byte* out) {
-  const int cell = Info(dtype).cell;
-  const int block = Info(dtype).bytes;
-  const int header = block == 20 ? 4 : 2;           // d, and m of q4_1
-  const int quads = dtype == DType::kQ8_0 ? 8 : 4;  // 4 bytes each
-  const unsigned flip = dtype == DType::kQ8_0 ? 0x80808080u : 0;
-  for (int64_t b = 0; b < k / Info(dtype).block; ++b, out += cell) {
+// 8 x 4 numbers of a column into the lines of a cell.
+void PackLines(int bits, const uint8_t* q, std::byte* line) {
+  uint32_t quads[8];
+  std::memcpy(quads, q, sizeof(quads));
+  const auto store = [&](int at, uint32_t four) { std::memcpy(line + 64 * at, &four, 4); };
+  if (bits == 8) {
+    for (int j = 0; j < 8; ++j) store(j, quads[j]);
+    return;
+  }
+  for (int j = 0; j < 4; ++j) store(j, (quads[j] & 0x0f0f0f0fu) | (quads[4 + j] & 0x0f0f0f0fu) << 4);
+  const int high = bits - 4;
+  for (int plane = 0; plane < high; ++plane) {
+    uint32_t four = 0;
+    for (int j = 0; j < 8 / high; ++j) {
+      four |= (quads[plane * 8 / high + j] >> 4 & 0x01010101u * ((1u << high) - 1)) << high * j;
+    }
+    store(4 + plane, four);
+  }
+}
+
+// One column's block; out is that of its panel.
+void PackBlock(const QuantFormat& format, const QuantBlock& block, int64_t column, std::byte* out) {
+  // A scale or a minimum: the block's f16 or, behind a head that has them, the small integer.
+  const auto put = [&](std::byte* to, uint16_t half, int8_t integer) {
+    if (format.two_level) {
+      std::memcpy(to + column, &integer, 1);
+    } else {
+      std::memcpy(to + 2 * column, &half, 2);
+    }
+  };
+  if (format.two_level) {
+    std::memcpy(out + 2 * column, &block.d, 2);
+    if (format.minima) std::memcpy(out + 2 * (kPanel + column), &block.m, 2);
+    out += format.head_bytes();
+  }
+  for (int cell = 0; cell < format.block / kQuantGroup; ++cell, out += format.cell_bytes()) {
+    PackLines(format.bits, block.q + cell * kQuantGroup, out + 4 * column);
+    std::byte* numbers = out + format.line_bytes();
+    for (int run = 0; run < format.runs(); ++run, numbers += kPanel * format.number_bytes()) {
+      put(numbers, block.d, block.scales[cell * format.runs() + run]);
+    }
+    if (format.minima) put(numbers, block.m, block.minima[cell]);
+  }
+}
+
+void PackQuantised(const QuantFormat& format, std::span<const Column> columns, int64_t k, std::byte* out) {
+  QuantBlock block;
+  for (int64_t b = 0; b < k / format.block; ++b, out += format.packed_bytes()) {
     for (size_t j = 0; j < columns.size(); ++j) {
-      const std::byte* source = columns[j].data + b * block;
-      std::memcpy(out + quads * 64 + 2 * j, source, 2);
-      if (header == 4) std::memcpy(out + quads * 64 + 32 + 2 * j, source + 2, 2);
-      for (int quad = 0; quad < quads; ++quad) {
-        uint32_t four;
-        std::memcpy(&four, source + header + 4 * quad, 4);
-        four ^= flip;  // w + 128
-        std::memcpy(out + quad * 64 + 4 * j, &four, 4);
-      }
+      format.take_apart(columns[j].data + b * format.bytes, &block);
+      PackBlock(format, block, static_cast<int64_t>(j), out);
     }
   }
 }
@@ -76,7 +110,7 @@ void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int6
     case DType::kBF16:
       return PackPlain<uint16_t>(columns, width, k, out);
     default:
-      return PackQuantised(dtype, columns, k, out);
+      return PackQuantised(*FindFormat(dtype), columns, k, out);
   }
 }
 

@@ -3,12 +3,15 @@
 //
 // f32, f16, bf16: super-panels of 64 columns (the last 16, 32, 48 or 64), each [k][columns]. So one sequential stream
 //   feeds four independent chains.
-// Quantised: panels of 16 columns, each a run of cells of 32 k.
-//   q8_0 cell, 544 bytes: 8 lines of 64 (line j: 16 columns x k 4j..4j+3, stored w + 128), then 16 f16 scales.
-//   q4_0 cell, 288 bytes: 4 lines of 64 (line j: 16 columns x 4 bytes; low nibble k 4j..4j+3, high nibble k
-//   16+4j..16+4j+3,
-//     as GGUF's own bytes), then 16 f16 scales; w = q - 8.
-//   q4_1 cell, 320 bytes: the same 4 lines, 16 f16 scales, 16 f16 minima.
+// Quantised: panels of 16 columns, each a run of blocks (of QuantFormat::block k), each a run of cells of 32 k.
+//   A two-level format's block begins with 16 f16 d, and 16 f16 m if it has minima.
+//   A cell begins with lines of 64 bytes, 4 for each of 16 columns. 8 bits: line j has k 4j..4j+3. Fewer: line j of 4
+//     has k 4j..4j+3 in the lower half of each byte and k 16+4j..16+4j+3 in the upper half, as GGUF's own bytes; then
+//     come the fifth bits as one line (bit j: k 4j..4j+3), or the fifth and sixth as two (bits 2j, 2j+1 of the first:
+//     k 4j..4j+3; of the second: k 16+4j..16+4j+3).
+//   Behind the lines: for each run of the cell 16 scales, then 16 minima if there are any; f16, or int8 in two-level
+//     formats.
+//   So a cell of q8_0 has 544 bytes, of q4_0 288, of q4_1 320; a block of q4_k 2368, of q6_k 3360.
 #pragma once
 #include <cstdlib>
 #include <memory>

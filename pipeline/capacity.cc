@@ -87,7 +87,7 @@ int64_t TensorIndex::LayerWork(int layer) const {
 DType TensorIndex::SplitType(Role role) const {
   DType type = dtype(role, 0);
   for (int layer = 1; layer < header_->config.layers; ++layer) {
-    if (!IsQuantised(type)) type = dtype(role, layer);
+    if (SplitUnit(dtype(role, layer)) > SplitUnit(type)) type = dtype(role, layer);
   }
   return type;
 }

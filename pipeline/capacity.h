@@ -27,7 +27,7 @@ class TensorIndex {
   // and what is no product. For one rank: with several, the last shrinks less than the products do.
   int64_t Work(Role role, int layer = -1) const;
   int64_t LayerWork(int layer) const;
-  // The unit that a K-split of this role needs over all layers: of the quantised type when any layer's is quantised.
+  // The type whose SplitUnit decides where this role's weights are cut along K: of all layers the largest.
   DType SplitType(Role role) const;
 
  private:

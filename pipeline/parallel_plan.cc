@@ -113,7 +113,8 @@ class Planner {
 
   // The split definitions, and whether the model has enough to share out.
   void Layout() {
-    plan_.attention = AttentionSplit(model_.heads, model_.kv_heads, model_.head_dim, index_.SplitType(Role::kO));
+    const DType output = index_.SplitType(Role::kO);
+    plan_.attention = AttentionSplit(model_.heads, model_.kv_heads, model_.head_dim, output);
     plan_.ffn = FfnSplit(model_.ffn, index_.SplitType(Role::kDown));
     plan_.stages = d_.parallel.pipeline;
     plan_.ranks = d_.parallel.tensor;
@@ -123,7 +124,11 @@ class Planner {
             model_.layers);
     if (plan_.ranks > leaves) {
       Fault("parallel.tensor: ", plan_.ranks, " ranks, but attention (", model_.heads, " heads, ", model_.kv_heads,
-            " KV heads of ", model_.head_dim, ") has ", leaves, " leaves that can be shared out; at most ", leaves);
+            " KV heads of ", model_.head_dim,
+            IsQuantised(output) ? absl::StrCat("; its output weight is of ", std::string(Info(output).name),
+                                               ", cut at multiples of ", SplitUnit(output))
+                                : "",
+            ") has ", leaves, leaves == 1 ? " leaf" : " leaves", " that can be shared out; at most ", leaves);
     }
   }
 
@@ -182,14 +187,13 @@ class Planner {
 
   // Shares FFN leaves so that each rank reads nearly the same number of bytes, attention counted.
   std::vector<int> FfnCuts(const std::vector<int>& attention) const {
-    const auto column =
-        [&](Role role) {  // bytes of one of n columns, over all layers; 256 is a multiple of every block
-          int64_t bytes = 0;
-          for (int layer = 0; layer < model_.layers; ++layer) {
-            bytes += model_.hidden * RowBytes(index_.dtype(role, layer), 256) / 256;
-          }
-          return bytes;
-        };
+    const auto column = [&](Role role) {  // bytes of one of n columns, over all layers
+      int64_t bytes = 0;
+      for (int layer = 0; layer < model_.layers; ++layer) {
+        bytes += model_.hidden * RowBytes(index_.dtype(role, layer), kMaxBlock) / kMaxBlock;
+      }
+      return bytes;
+    };
     BalanceProblem problem;
     const int64_t ffn_column = (model_.gated ? column(Role::kGate) : 0) + column(Role::kUp) + column(Role::kDown);
     for (size_t leaf = 0; leaf + 1 < plan_.ffn.cuts.size(); ++leaf) {

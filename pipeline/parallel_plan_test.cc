@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/types.h"
 #include "pipeline/capacity.h"
 #include "pipeline/test_checkpoint.h"
@@ -118,6 +119,24 @@ TEST(MakePlan, WorkedExampleOfTheDefinition) {
   EXPECT_EQ(plan.at(0, 0).attn_leaves, (Range{0, 6}));
 }
 
+// Shares are counted in bytes of a column, which must not vanish in blocks that are wider than a column.
+TEST(MakePlan, FfnBalancesUnevenAttentionInBlocksOf256Too) {
+  for (const DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    const ParallelPlan plan = Planned({.hidden = 2304,
+                                       .heads = 9,
+                                       .kv_heads = 3,
+                                       .head_dim = 256,
+                                       .ffn = 6144,
+                                       .vocab = 512,
+                                       .dtype = dtype,
+                                       .head_dtype = DType::kQ6_K},
+                                      1, 2);
+    EXPECT_EQ(plan.at(0, 0).attn_leaves, (Range{0, 6}));
+    EXPECT_EQ(plan.at(0, 0).ffn_leaves, (Range{0, 7}));
+    EXPECT_EQ(plan.at(0, 1).ffn_columns, (Range{plan.ffn.cuts[7], 6144}));
+  }
+}
+
 TEST(MakePlan, WhenHeadsDivideEvenlyTheFfnIsCutEvenlyToo) {
   const ParallelPlan plan = Planned(kSmol, 1, 3);
   EXPECT_EQ(plan.at(0, 0).ffn_leaves.size(), 6);
@@ -136,6 +155,15 @@ TEST(MakePlan, ManyLayouts) {
                   .ffn = 96,
                   .vocab = 1030,
                   .dtype = DType::kQ8_0},
+        TestShape{.layers = 3,
+                  .hidden = 1024,
+                  .heads = 16,
+                  .kv_heads = 4,
+                  .head_dim = 64,
+                  .ffn = 1792,
+                  .vocab = 600,
+                  .dtype = DType::kQ5_K,
+                  .head_dtype = DType::kQ6_K},
         TestShape{.layers = 3,
                   .hidden = 64,
                   .heads = 4,
@@ -188,6 +216,22 @@ TEST(TensorIndex, WorkOfALayerIsItsWeightsItsCacheAndItsRows) {
   EXPECT_NEAR(work(few, 512) - work(few, 128), 8 * (512 - 128) * 2 * q * 2 * 0.22, 8 * 384);
 }
 
+// Files mix types from layer to layer: one definition of the leaves must serve all of them.
+TEST(TensorIndex, TheWidestBlockOfAllLayersDecidesWhereASplitMayCut) {
+  const TestShape shape = {.layers = 3, .hidden = 256, .heads = 4, .kv_heads = 4, .head_dim = 64, .ffn = 512};
+  CheckpointHeader header = MakeTestCheckpoint(shape);
+  const auto type = [&](std::initializer_list<DType> types) {
+    int layer = 0;
+    for (const DType t : types) header.tensors.at(absl::StrCat("blk.", layer++, ".ffn_down.weight")).dtype = t;
+    return TensorIndex(header).SplitType(Role::kDown);
+  };
+  EXPECT_EQ(SplitUnit(type({DType::kF32, DType::kF32, DType::kF16})), 2);
+  EXPECT_EQ(SplitUnit(type({DType::kQ5_0, DType::kF32, DType::kQ8_0})), 32);
+  EXPECT_EQ(SplitUnit(type({DType::kF32, DType::kF32, DType::kQ8_0})), 32);
+  EXPECT_EQ(SplitUnit(type({DType::kQ8_0, DType::kQ4_K, DType::kQ8_0})), 256);
+  EXPECT_EQ(SplitUnit(type({DType::kQ6_K, DType::kQ4_0, DType::kQ4_K})), 256);
+}
+
 TEST(MakePlan, BytesAreThoseOfTheParts) {
   const CheckpointHeader header = MakeTestCheckpoint(kSmol);
   const ParallelPlan whole = Planned(kSmol, 1, 1), cut = Planned(kSmol, 2, 2);
@@ -231,6 +275,14 @@ TEST(MakePlan, FaultsNameKeyAndLimit) {
   TestShape quantised = shape;
   quantised.dtype = DType::kQ8_0;
   ExpectFault(Faults(quantised, Layout(1, 3)), "parallel.tensor", "at most 2");
+  TestShape blocks = {.hidden = 512, .heads = 8, .kv_heads = 8, .head_dim = 64, .ffn = 512};
+  EXPECT_TRUE(Faults(blocks, Layout(1, 8)).empty());
+  blocks.dtype = DType::kQ4_K;
+  EXPECT_TRUE(Faults(blocks, Layout(1, 2)).empty());
+  ExpectFault(Faults(blocks, Layout(1, 3)), "parallel.tensor",
+              "its output weight is of q4_k, cut at multiples of 256) has 2 leaves that can be shared out; at most 2");
+  blocks.hidden = 256, blocks.heads = blocks.kv_heads = 4;
+  ExpectFault(Faults(blocks, Layout(1, 2)), "parallel.tensor", "has 1 leaf that can be shared out; at most 1");
   Deployment d = Layout(1, 1);
   d.context = 513;
   ExpectFault(Faults(shape, d), "context", "at most 512");

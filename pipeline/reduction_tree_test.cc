@@ -182,6 +182,12 @@ TEST(AttentionSplit, WidthsOfTheLeaves) {
       << "three heads of 16 fit no block: both groups in one leaf";
   EXPECT_EQ(Widths(AttentionSplit(12, 4, 16, DType::kQ8_0)), W(2, 96));
   EXPECT_EQ(Widths(AttentionSplit(16, 8, 8, DType::kQ8_0)), W(4, 32)) << "whole groups joined";
+  EXPECT_EQ(Widths(AttentionSplit(32, 8, 64, DType::kQ4_K)), W(8, 256)) << "a group of four heads is a block";
+  EXPECT_EQ(Widths(AttentionSplit(12, 2, 128, DType::kQ5_K)), W(6, 256)) << "pairs inside a group";
+  EXPECT_EQ(Widths(AttentionSplit(14, 2, 64, DType::kQ6_K)), W(1, 896)) << "no multiple of 256 but the whole";
+  EXPECT_EQ(Widths(AttentionSplit(20, 5, 64, DType::kQ6_K)), W(5, 256));
+  EXPECT_EQ(Widths(FfnSplit(1536, DType::kQ6_K)), W(6, 256)) << "no more leaves than blocks";
+  EXPECT_EQ(Widths(FfnSplit(8192, DType::kQ4_K)), W(32, 256));
   const ReductionTree tree = AttentionSplit(8, 2, 16, DType::kQ4_1).tree;
   EXPECT_EQ(Expression(tree, tree.root()), "((0+1)+(2+3))");
 }

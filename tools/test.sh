@@ -2,7 +2,7 @@
 # test.sh [--all] [--quick] [--sanitize] [--unit] [--integration] [-- PYTEST_ARGUMENTS…]
 # Installs what is missing, builds, and runs the tests. Prints per group what ran and what was skipped; a committed group that ran
 # nothing is a failure. The last line is `N passed, M failed, K skipped`.
-#   --all          fetches the default model first, and a skipped test is a failure
+#   --all          fetches the default model and the tests' own first, and a skipped test is a failure
 #   --quick        leaves out the integration tests that take long
 #   --sanitize     instead: unit tests and a smoke test of the server under ASan+UBSan, and under TSan
 #   --unit, --integration   only these
@@ -62,7 +62,7 @@ if [ -n "$sanitize" ]; then
 fi
 
 if [ "$only" = integration ]; then tools/build.sh release pangea; else tools/build.sh release; fi
-if [ -n "$all" ]; then tools/get_model.sh; fi
+if [ -n "$all" ]; then tools/get_model.sh --tests; fi
 [ "$only" = integration ] || unit release
 [ "$only" = unit ] || integration release ${quick:+-m "not long"} ${more[@]+"${more[@]}"}
 [ ${#more[@]} -gt 0 ] && quick=1  # a selection of one's own: what it leaves out is not missed

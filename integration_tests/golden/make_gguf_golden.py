@@ -7,7 +7,10 @@ Each file is one of the checkpoints of make_golden.py under the names and in the
 rows permuted for adjacent RoPE pairs; Llama 3's scaling as rope_freqs.weight). NAME.json beside NAME.gguf has the fields of
 make_golden.py's expected.json; the reference runs in float64 on the values that the file's own blocks stand for. Files of F32, F16
 and BF16 have two fields more: `paged`, the log-probabilities with keys and values rounded to float16, as the server's pages hold them,
-and `rounded`, those with the activations of every product rounded to bfloat16 besides, which a server must not give.
+and `rounded`, those with the activations of every product rounded to bfloat16 besides, which a server must not give. Files of Q5_0, Q5_1
+and the types of BLOCKS have `wrong`: those of weights that are read wrong in one part.
+
+The files of BLOCKS are random blocks, as nothing in Python writes these types; their widths are the multiples of 256 that these ask for.
 """
 
 import json, math, pathlib, sys
@@ -23,6 +26,8 @@ FILES = {
     "qwen2-q8_0": ("qwen2-tied", T.Q8_0),
     "qwen2-q4_0": ("qwen2-tied", T.Q4_0),
     "qwen2-q4_1": ("qwen2-tied", T.Q4_1),
+    "qwen2-q5_0": ("qwen2-tied", T.Q5_0),
+    "qwen2-q5_1": ("qwen2-tied", T.Q5_1),
     "llama3-q8_0": ("llama3", T.Q8_0),
     "qwen3-f16": ("qwen3", T.F16),
     "gpt2-f32": ("gpt2", T.F32),
@@ -30,6 +35,12 @@ FILES = {
     "gpt2-bf16": ("gpt2", T.BF16),
     "llama3-bf16": ("llama3", T.BF16),
 }
+# With the vocabulary and the prompts of llama3. Two leaves along K in attention, and in the first file's feed-forward part.
+BLOCKS = {"llama-q4_k": (T.Q4_K, 512, True), "llama-q5_k": (T.Q5_K, 256, True), "llama-q6_k": (T.Q6_K, 256, False)}  # type, ffn, tied
+# Where a block has its f16 d and minimum, and how many of these minima balance the numbers that they belong to.
+HALVES = {T.Q4_K: (0, 2, 7.5), T.Q5_K: (0, 2, 15.5), T.Q6_K: (208, None, 0)}
+# The bytes of a block whose bits `mask` a wrong reader would forget: the upper bits of weights, or of the later scales.
+WRONG = {T.Q5_0: (2, 6, 0), T.Q5_1: (4, 8, 0), T.Q4_K: (4, 12, 0x3F), T.Q5_K: (16, 48, 0), T.Q6_K: (128, 192, 0)}
 
 
 def load(folder):
@@ -104,6 +115,51 @@ def names(cfg, w):
     return out
 
 
+def random_blocks(rng, n, k, kind, deviation):
+    """[n][bytes of a row], whose values have that standard deviation"""
+    size, (d, m, balance) = gguf.GGML_QUANT_SIZES[kind][1], HALVES[kind]
+    blocks = rng.integers(0, 256, (n * k // 256, size), dtype=np.uint8)
+    scale = rng.uniform(0.5, 1.5, len(blocks)) * rng.choice([-1, 1], len(blocks))
+
+    def put(unit):
+        for at, factor in ((d, 1), (m, balance)):
+            if at is not None:
+                blocks[:, at : at + 2] = (scale * factor * unit).astype(np.float16).view(np.uint8).reshape(-1, 2)
+
+    put(2**-10)
+    put(2**-10 * deviation / gguf.quants.dequantize(blocks, kind).std())
+    return blocks.reshape(n, -1)
+
+
+def block_model(kind, ffn, tied):
+    """-> a small Llama's configuration, and its tensors: vectors as values, matrices as (blocks, type)"""
+    cfg = json.loads((CASES / "llama3/config.json").read_text())
+    hidden, heads, kv, d, vocab, layers = 256, 16, 2, 32, cfg["vocab_size"], 3
+    cfg |= dict(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv, head_dim=d, num_hidden_layers=layers)
+    cfg |= dict(intermediate_size=ffn, tie_word_embeddings=tied, rope_scaling=None)
+    rng, out = np.random.default_rng(kind.value), {}
+    norm = lambda: (1 + 0.3 * rng.standard_normal(hidden)).astype(np.float32)
+    matrix = lambda n, k, deviation, t=kind: (random_blocks(rng, n, k, t, deviation), t)
+    out["token_embd.weight"] = matrix(vocab, hidden, 0.12, T.Q6_K)  # as files of all these types have it
+    for i in range(layers):
+        b = f"blk.{i}."
+        out[b + "attn_norm.weight"], out[b + "ffn_norm.weight"] = norm(), norm()
+        for name, n, k, deviation in (
+            ("attn_q", heads * d, hidden, 0.1),
+            ("attn_k", kv * d, hidden, 0.1),
+            ("attn_v", kv * d, hidden, 0.07),
+            ("attn_output", hidden, heads * d, 0.05),
+            ("ffn_gate", ffn, hidden, 0.07),
+            ("ffn_up", ffn, hidden, 0.07),
+            ("ffn_down", hidden, ffn, 0.07),
+        ):
+            out[f"{b}{name}.weight"] = matrix(n, k, deviation)
+    out["output_norm.weight"] = norm()
+    if not tied:
+        out["output.weight"] = matrix(vocab, hidden, 0.07)
+    return cfg, out
+
+
 def rope_factors(cfg):
     s = cfg.get("rope_scaling")
     if not s:
@@ -153,14 +209,20 @@ def write(path, cfg, tensors, kind, folder):
     w.add_eos_token_id(cfg["eos_token_id"])
     w.add_add_bos_token(False)
     w.add_chat_template(json.loads((folder / "tokenizer_config.json").read_text())["chat_template"])
-    kept = {}
+    kept, wrong = {}, {}
     for name, v in tensors.items():
+        if isinstance(v, tuple):
+            data, t = v
+            w.add_tensor(name, data, raw_dtype=t)
+            kept[name], wrong[name] = values(data, t), values(forget(data, t), t)
+            continue
         t = kind if v.ndim == 2 and name != "position_embd.weight" and v.shape[1] % 32 == 0 else T.F32
         if kind in (T.F16, T.BF16) and v.ndim == 2:
             t = kind
         data = gguf.quants.quantize(v, t)
         w.add_tensor(name, data, raw_dtype=t)
-        kept[name] = gguf.quants.dequantize(data, t).astype(np.float64).reshape(v.shape)
+        kept[name] = values(data, t).reshape(v.shape)
+        wrong[name] = values(forget(data, t), t).reshape(v.shape)
     factors = rope_factors(cfg)
     if factors is not None:
         w.add_tensor("rope_freqs.weight", factors)
@@ -168,7 +230,21 @@ def write(path, cfg, tensors, kind, folder):
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
-    return kept, factors
+    return kept, wrong, factors
+
+
+def values(data, kind):
+    return gguf.quants.dequantize(data, kind).astype(np.float64)
+
+
+def forget(data, kind):
+    """the blocks without the bits that WRONG names"""
+    if kind not in WRONG:
+        return data
+    first, last, mask = WRONG[kind]
+    blocks = data.reshape(-1, gguf.GGML_QUANT_SIZES[kind][1]).copy()
+    blocks[:, first:last] &= mask
+    return blocks.reshape(data.shape)
 
 
 def float16(x):
@@ -263,10 +339,15 @@ def of_prompt(lp, ids):
 
 
 OUT.mkdir(parents=True, exist_ok=True)
+sources = {}
 for name, (case, kind) in FILES.items():
     folder = CASES / case
     cfg = json.loads((folder / "config.json").read_text())
-    kept, factors = write(OUT / f"{name}.gguf", cfg, names(cfg, load(folder)), kind, folder)
+    sources[name] = kind, folder, cfg, names(cfg, load(folder))
+for name, (kind, ffn, tied) in BLOCKS.items():
+    sources[name] = kind, CASES / "llama3", *block_model(kind, ffn, tied)
+for name, (kind, folder, cfg, tensors) in sources.items():
+    kept, wrong, factors = write(OUT / f"{name}.gguf", cfg, tensors, kind, folder)
     model, made = Model(cfg, kept, factors), []
     source = json.loads((folder / "expected.json").read_text())["cases"]
     for c in source:
@@ -289,12 +370,15 @@ for name, (case, kind) in FILES.items():
                 margin=margin,
             )
         )
+    others = {}
     if kind in (T.F32, T.F16, T.BF16):
-        for field, take in (("paged", lambda x: x), ("rounded", bfloat16)):
-            coarse = Model(cfg, kept, factors, float16, take)
-            for c in made:
-                c[field] = of_prompt(log_softmax(coarse.logits(np.array(c["prompt"]))), c["prompt"])
+        others = {field: Model(cfg, kept, factors, float16, take) for field, take in (("paged", lambda x: x), ("rounded", bfloat16))}
+    if kind in WRONG:
+        others = dict(wrong=Model(cfg, wrong, factors))
+    for field, other in others.items():
+        for c in made:
+            c[field] = of_prompt(log_softmax(other.logits(np.array(c["prompt"]))), c["prompt"])
     # Where the file holds the checkpoint's own values, the reference must give Transformers' numbers.
-    far = max(abs(a - b) for x, y in zip(source, made) for a, b in zip(x["logprob"], y["logprob"]))
+    far = max(abs(a - b) for x, y in zip(source, made) for a, b in zip(x["logprob"], y["logprob"])) if name in FILES else math.nan
     (OUT / f"{name}.json").write_text(json.dumps(dict(dtype=kind.name.lower(), reference="float64", gguf="0.19.0", cases=made)))
     print(f"{name}: {(OUT / f'{name}.gguf').stat().st_size} bytes, worst distance from the unquantised checkpoint {far:.6f}")

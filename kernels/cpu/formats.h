@@ -1,24 +1,25 @@
-// Cells of packed quantised weights (weight.h), and what stands behind the integers of a packed block of activations.
+// Quantised formats as constants of templates, and what stands behind the integers of a packed group of activations.
 #pragma once
 #include "kernels/backend.h"
 #include "kernels/cpu/vec.h"
 
 namespace pangea::PANGEA_ISA {
 
-enum class Format { kQ8, kQ40, kQ41 };
+template <DType dtype>
+inline constexpr QuantFormat kFormat = *FindFormat(dtype);
 
-template <Format format>
-inline constexpr int kLineBytes = format == Format::kQ8 ? 512 : 256;  // before the scales
-template <Format format>
-inline constexpr int kCellBytes = kLineBytes<format> + (format == Format::kQ41 ? 64 : 32);
-// Stored weight minus real weight.
-template <Format format>
-inline constexpr int kWeightOffset = format == Format::kQ8    ? 128
-                                     : format == Format::kQ40 ? 8
-                                                              : 0;
+// f.operator()<dtype>() for the quantised dtype that is asked for.
+template <int row = 0, class F>
+PANGEA_INLINE void WithFormat(DType dtype, const F& f) {
+  if constexpr (row < sizeof(kQuantFormats) / sizeof(kQuantFormats[0])) {
+    constexpr DType kThis = kQuantFormats[row].dtype;
+    dtype == kThis ? f.template operator()<kThis>() : WithFormat<row + 1>(dtype, f);
+  }
+}
 
-// Behind the integers of T rows: T scales, T int32 -offset * sum, T f32 sum * scale.
-inline constexpr int kBlockTail = 12;
+// Behind the integers of T rows: T scales, T int32 -offset * sum, and T f32 sum * scale; where two runs of weights have
+// a scale each, the sums are those of the first run, and the last T are int32 -offset * sum of the second.
+inline constexpr int kGroupTail = 12;
 
 // Rows of the packed tile that begins at `row` of m.
 PANGEA_INLINE int TileHeight(int64_t row, int64_t m) {

@@ -1,4 +1,4 @@
-// Products with Q8_0, Q4_0 and Q4_1 weights: docs/exactness.md section 1, docs/activations.md.
+// Products with quantised weights: docs/exactness.md section 1, docs/activations.md.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/tile.h"
 
@@ -8,50 +8,78 @@ namespace pangea::PANGEA_ISA {
 namespace {
 
 // R rows, from row r0 of a packed tile of T, times one panel.
-template <Format format, bool wide, int R>
+template <DType dtype, bool wide, int R>
 struct Panel {
+  static constexpr QuantFormat kRow = kFormat<dtype>;
+  static constexpr int64_t kCellBytes = kRow.cell_bytes();
+  static_assert(kRow.bits == 8 || (kRow.bits >= 4 && kRow.bits <= 6), "no lines for so many bits (kernels/weight.h)");
+
   const std::byte* w;
   const std::byte* a;
   int tile_rows;  // T
   int first;      // r0
 
   PANGEA_INLINE void operator()(int64_t k0, int64_t k1, F32* f) const {
-    const int64_t ints = tile_rows * kBlockInts<wide>;
-    const int64_t block = ints + tile_rows * kBlockTail;
-    const std::byte* x = a + k0 / 32 * block;
-    const std::byte* cell = w + k0 / 32 * kCellBytes<format>;
-    for (int64_t b = k0 / 32; b < k1 / 32; ++b, x += block, cell += kCellBytes<format>) {
-      const float* scale = reinterpret_cast<const float*>(x + ints) + first;
-      const int32_t* offset = reinterpret_cast<const int32_t*>(scale + tile_rows);
-      if (first == 0) {
+    const int64_t group = tile_rows * (kGroupInts<wide> + kGroupTail);
+    const std::byte* x = a + k0 / kQuantGroup * group;
+    const std::byte* at = w + k0 / kRow.block * kRow.packed_bytes();
+    for (int64_t k = k0; k < k1; k += kRow.block) {
+      F32 d(0), m(0);
+      if constexpr (kRow.two_level) d = LoadF16(at);
+      if constexpr (kRow.two_level && kRow.minima) m = LoadF16(at + 2 * kPanel);
+      at += kRow.head_bytes();
+      for (int cell = 0; cell < kRow.block / kQuantGroup; ++cell, x += group, at += kCellBytes) {
+        if (first == 0) {
 #pragma GCC unroll 12
-        for (int64_t line = 0; line < kCellBytes<format>; line += 64)
-          __builtin_prefetch(cell + kAheadBytes + line, 0, 3);
-      }
-      I32 isum[R];
-      DotBlock<format, wide, R>(cell, x + first * kBlockInts<wide>, offset, isum);
-      const F32 d = LoadF16(cell + kLineBytes<format>);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) f[r] = Fma(Mul(ToFloat(isum[r]), F32(scale[r])), d, f[r]);
-      if constexpr (format == Format::kQ41) {
-        const F32 minimum = LoadF16(cell + kLineBytes<format> + 32);
-        const float* sum = scale + 2 * tile_rows;
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) f[r] = Fma(F32(sum[r]), minimum, f[r]);
+          for (int64_t line = 0; line < kCellBytes; line += 64) __builtin_prefetch(at + kAheadBytes + line, 0, 3);
+        }
+        AddCell(at, x, d, m, f);
       }
     }
   }
+
+  // x: the group's packed activations; d and m: the block's, of a two-level format.
+  PANGEA_INLINE void AddCell(const std::byte* cell, const std::byte* x, F32 d, F32 m, F32* f) const {
+    const Lines<dtype> lines(cell);
+    const float* scale = reinterpret_cast<const float*>(x + tile_rows * kGroupInts<wide>) + first;
+    AddRun<0>(cell, lines, x, scale, d, f);
+    if constexpr (kRow.runs() == 2) AddRun<1>(cell, lines, x, scale, d, f);
+    if constexpr (kRow.minima) {
+      const F32 minimum = Number(cell, kRow.runs(), m);
+      const float* sum = scale + 2 * tile_rows;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) f[r] = Fma(F32(sum[r]), minimum, f[r]);
+    }
+  }
+
+  template <int run>
+  PANGEA_INLINE void AddRun(const std::byte* cell, const Lines<dtype>& lines, const std::byte* x, const float* scale,
+                            F32 d, F32* f) const {
+    I32 isum[R];
+    const int32_t* offset = reinterpret_cast<const int32_t*>(scale) + (1 + run) * tile_rows;
+    lines.template Dot<run, wide, R>(x + first * kGroupInts<wide>, offset, isum);
+    const F32 ws = Number(cell, run, d);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) f[r] = Fma(Mul(ToFloat(isum[r]), F32(scale[r])), ws, f[r]);
+  }
+
+  // Scales or minima number `at` of the cell.
+  static PANGEA_INLINE F32 Number(const std::byte* cell, int at, F32 unit) {
+    const std::byte* p = cell + kRow.line_bytes() + at * kPanel * kRow.number_bytes();
+    if constexpr (kRow.two_level) return Mul(LoadI8(p), unit);
+    return LoadF16(p);
+  }
 };
 
-template <Format format, bool wide, int R>
+template <DType dtype, bool wide, int R>
 void Rows(const ProductArgs& args, const std::byte* panel, int64_t row, int tile_rows, int64_t column) {
   const std::byte* a = args.a + row * args.row_bytes;
   for (int first = 0; first < tile_rows; first += R) {
-    RunProgram<R, 1>(args, row + first, column, Panel<format, wide, R>{panel, a, tile_rows, first});
+    RunProgram<R, 1>(args, row + first, column, Panel<dtype, wide, R>{panel, a, tile_rows, first});
   }
 }
 
-template <Format format, bool wide>
+template <DType dtype, bool wide>
 void Run(const ProductArgs& args, const Block2D& block) {
   for (int64_t p = block.panel_begin; p < block.panel_end; ++p) {
     const std::byte* panel = args.w + p * args.panel_bytes;
@@ -59,16 +87,16 @@ void Run(const ProductArgs& args, const Block2D& block) {
       const int height = TileHeight(row, args.m);
       switch (Smaller(height, kComputeRows)) {
         case 8:
-          Rows<format, wide, Smaller(8, kComputeRows)>(args, panel, row, height, p * kPanel);
+          Rows<dtype, wide, Smaller(8, kComputeRows)>(args, panel, row, height, p * kPanel);
           break;
         case 4:
-          Rows<format, wide, 4>(args, panel, row, height, p * kPanel);
+          Rows<dtype, wide, 4>(args, panel, row, height, p * kPanel);
           break;
         case 2:
-          Rows<format, wide, 2>(args, panel, row, height, p * kPanel);
+          Rows<dtype, wide, 2>(args, panel, row, height, p * kPanel);
           break;
         default:
-          Rows<format, wide, 1>(args, panel, row, height, p * kPanel);
+          Rows<dtype, wide, 1>(args, panel, row, height, p * kPanel);
           break;
       }
       row += height;
@@ -79,14 +107,8 @@ void Run(const ProductArgs& args, const Block2D& block) {
 }  // namespace
 
 void ProductQuantised(const ProductArgs& args, const Block2D& block) {
-  switch (args.dtype) {
-    case DType::kQ8_0:
-      return args.wide ? Run<Format::kQ8, true>(args, block) : Run<Format::kQ8, false>(args, block);
-    case DType::kQ4_0:
-      return args.wide ? Run<Format::kQ40, true>(args, block) : Run<Format::kQ40, false>(args, block);
-    default:
-      return args.wide ? Run<Format::kQ41, true>(args, block) : Run<Format::kQ41, false>(args, block);
-  }
+  WithFormat(args.dtype,
+             [&]<DType dtype>() { args.wide ? Run<dtype, true>(args, block) : Run<dtype, false>(args, block); });
 }
 
 }  // namespace pangea::PANGEA_ISA

@@ -200,17 +200,14 @@ absl::Status ReadValue(Reader& reader, const std::string& what, GgufValue* out) 
 
 // ggml's numbers of the tensor types.
 std::optional<DType> DTypeOf(uint32_t type) {
+  for (const QuantFormat& format : kQuantFormats) {
+    if (format.gguf == type) return format.dtype;
+  }
   switch (type) {
     case 0:
       return DType::kF32;
     case 1:
       return DType::kF16;
-    case 2:
-      return DType::kQ4_0;
-    case 3:
-      return DType::kQ4_1;
-    case 8:
-      return DType::kQ8_0;
     case 24:
       return DType::kI8;
     case 26:
@@ -226,12 +223,12 @@ std::optional<DType> DTypeOf(uint32_t type) {
   }
 }
 
+// Of a type that is not served.
 std::string TypeName(uint32_t type) {
   static constexpr std::pair<uint32_t, const char*> kNames[] = {
-      {6, "Q5_0"},   {7, "Q5_1"},    {9, "Q8_1"},   {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},
-      {13, "Q5_K"},  {14, "Q6_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-      {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {25, "I16"},
-      {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"}, {39, "MXFP4"}};
+      {9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+      {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"},
+      {25, "I16"},     {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"}, {39, "MXFP4"}};
   for (const auto& [number, name] : kNames) {
     if (number == type) return absl::StrCat(name, " (", type, ")");
   }

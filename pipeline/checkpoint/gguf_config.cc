@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "pipeline/checkpoint/fields.h"
 #include "pipeline/checkpoint/gguf.h"
@@ -183,7 +184,7 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const std::string& where, const GgufC
     fields.Fault(
         absl::StrCat("tensors of type ", type),
         absl::StrCat("not supported; there ", found.tensors == 1 ? "is 1" : absl::StrCat("are ", found.tensors), ", ",
-                     found.first, " first; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1"));
+                     found.first, " first; supported: ", absl::AsciiStrToUpper(WeightTypeNames(true))));
   }
   if (!architecture) return FaultsToStatus(faults);
   config.architecture = *architecture;

@@ -157,7 +157,9 @@ TEST(Gguf, WrongTensorsAreRefusedByName) {
       {"zero", [=] { return tensor([](auto& t) { t.ne = {8, 0}; }); }},
       {"tensors of type 255: not supported; there is 1, blk.0.attn_q.weight first; supported: F32",
        [=] { return tensor([](auto& t) { t.type = 255; }); }},
-      {"tensors of type Q4_K (12): not supported; there is 1, blk.0.attn_q.weight first",
+      {"tensors of type Q2_K (10): not supported; there is 1, blk.0.attn_q.weight first",
+       [=] { return tensor([](auto& t) { t.type = 10; }); }},
+      {"tensor blk.0.attn_q.weight: rows of 8 elements are no multiple of q4_k's block of 256",
        [=] { return tensor([](auto& t) { t.type = 12; }); }},
       {"no multiple of q8_0's block of 32", [=] { return tensor([](auto& t) { t.type = 8; }); }},
       {"alignment", [=] { return tensor([](auto& t) { t.offset += 4; }); }},
@@ -264,9 +266,9 @@ TEST(Gguf, WrongNumbersThatNothingNeedsAreWarnings) {
 
 TEST(Gguf, EveryFaultAtOnce) {
   GgufFile f = TinyLlama();
-  f.tensors[2].type = 12;
-  f.tensors[3].type = 12;
-  f.tensors[4].type = 14;
+  f.tensors[2].type = 10;
+  f.tensors[3].type = 10;
+  f.tensors[4].type = 23;
   f.U32("llama.expert_count", 8);
   f.Set("llama.block_count", Raw<uint32_t>(4) + Raw<uint32_t>(0));
   const auto lines = [](const std::string& bytes) {
@@ -283,10 +285,10 @@ TEST(Gguf, EveryFaultAtOnce) {
   };
   EXPECT_EQ(lines(f.Bytes()),
             (std::vector<std::string>{
-                "tiny.gguf: tensors of type Q4_K (12): not supported; there are 2, blk.0.attn_q.weight first; "
-                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
-                "tiny.gguf: tensors of type Q6_K (14): not supported; there is 1, blk.0.attn_v.weight first; "
-                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
+                "tiny.gguf: tensors of type IQ4_XS (23): not supported; there is 1, blk.0.attn_v.weight first; "
+                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
+                "tiny.gguf: tensors of type Q2_K (10): not supported; there are 2, blk.0.attn_q.weight first; "
+                "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
                 "tiny.gguf: llama.block_count: is 0, must be a whole number from 1 to 4096",
                 "tiny.gguf: llama.expert_count: mixtures of experts are not supported"}));
   f.Set("general.architecture", Raw<uint32_t>(8) + GgufFile::Text("gemma3"));
@@ -295,7 +297,7 @@ TEST(Gguf, EveryFaultAtOnce) {
   EXPECT_EQ(foreign[0],
             "tiny.gguf: general.architecture: \"gemma3\" is not known; supported: llama (Mistral too), qwen2, qwen3, "
             "gpt2");
-  EXPECT_NE(foreign[2].find("Q6_K"), std::string::npos);
+  EXPECT_NE(foreign[2].find("of type Q2_K"), std::string::npos);
 }
 
 TEST(Gguf, ScalingsWithoutAFactorScaleNothing) {
@@ -430,6 +432,11 @@ TEST(Gguf, FilesOfThePyPiPackage) {
                                     {"qwen2-q8_0", DType::kQ8_0},
                                     {"qwen2-q4_0", DType::kQ4_0},
                                     {"qwen2-q4_1", DType::kQ4_1},
+                                    {"qwen2-q5_0", DType::kQ5_0},
+                                    {"qwen2-q5_1", DType::kQ5_1},
+                                    {"llama-q4_k", DType::kQ4_K},
+                                    {"llama-q5_k", DType::kQ5_K},
+                                    {"llama-q6_k", DType::kQ6_K},
                                     {"llama3-q8_0", DType::kQ8_0},
                                     {"qwen3-f16", DType::kF16},
                                     {"gpt2-f32", DType::kF32}}) {

@@ -390,7 +390,8 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::st
   config.architecture = *architecture;
   if (fields.Has({"quantization_config"})) {
     fields.Fault("quantization_config",
-                 "quantised safetensors are not supported; use f32, f16, bf16, or a GGUF file (q8_0, q4_0, q4_1)");
+                 absl::StrCat("quantised safetensors are not supported; use ", WeightTypeNames(/*quantised=*/false),
+                              ", or a GGUF file (", WeightTypeNames(/*quantised=*/true), ")"));
   }
   config.vocab = static_cast<int>(fields.Int({"vocab_size"}, 1, kMaxVocab));
   if (config.architecture == Architecture::kGpt2 || config.architecture == Architecture::kPangu) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "pipeline/checkpoint/tensor_names.h"
@@ -219,10 +220,10 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
   const auto it = header.tensors.find(name);
   if (it == header.tensors.end()) {
     const auto odd = header.odd_types.find(name);
-    faults->push_back(odd == header.odd_types.end()
-                          ? absl::StrCat("tensor ", name, ": is missing")
-                          : absl::StrCat("tensor ", name, ": dtype ", odd->second,
-                                         " is not supported; supported for weights: F32, F16, BF16"));
+    faults->push_back(odd == header.odd_types.end() ? absl::StrCat("tensor ", name, ": is missing")
+                                                    : absl::StrCat("tensor ", name, ": dtype ", odd->second,
+                                                                   " is not supported; supported for weights: ",
+                                                                   absl::AsciiStrToUpper(WeightTypeNames(false))));
     return;
   }
   const TensorInfo& info = it->second;
@@ -233,9 +234,9 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
         absl::StrCat("tensor ", name, ": shape is ", ShapeText(info.shape), ", the model needs ", ShapeText(shape)));
   const bool fits = IsWeightType(info.dtype) && !(IsQuantised(info.dtype) && (want.k == 0 || want.transposed));
   if (!fits) {
-    faults->push_back(absl::StrCat("tensor ", name, ": type ", std::string(Info(info.dtype).name),
-                                   " is not supported here; supported: f32, f16, bf16",
-                                   want.k > 0 && !want.transposed ? ", q8_0, q4_0, q4_1" : ""));
+    faults->push_back(absl::StrCat(
+        "tensor ", name, ": type ", std::string(Info(info.dtype).name),
+        " is not supported here; supported: ", WeightTypeNames(/*quantised=*/want.k > 0 && !want.transposed)));
   }
 }
 
