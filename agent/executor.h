@@ -30,7 +30,7 @@ class Executor {
 // agent: index in the plan. The references must outlive the executor. REQUIRES isa <= BestIsa().
 std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
                                           const ParallelPlan& plan, int agent, Isa isa = BestIsa());
-// Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary.
+// Does no arithmetic: the id after a position is a fixed hash of it, the seed and the choice, modulo the vocabulary.
 // Control-plane tests.
 std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent);
 

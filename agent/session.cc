@@ -250,11 +250,13 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
   return absl::OkStatus();
 }
 
-// Steps run in number order: the stream keeps it, and a gap is an error.
+// Steps run in number order, from 1 in every epoch: the stream keeps it, and a gap is an error.
 absl::Status AgentSession::CheckOrder(const Step& step) {
   if (step.epoch != step_epoch_) {
     step_epoch_ = step.epoch;
-  } else if (step.number != next_step_) {
+    next_step_ = 1;
+  }
+  if (step.number != next_step_) {
     return absl::InternalError(absl::StrCat("step ", step.number, " came where ", next_step_, " was due"));
   }
   next_step_ = step.number + 1;
@@ -305,6 +307,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
     {
       std::lock_guard lock(mutex_);
       if (group_ == group) group_.reset();
+      if (transport && step.epoch != epoch_) return std::nullopt;  // its group had to make way for the next one
     }
     Fail(step.epoch, result.status(), !transport);
     return std::nullopt;

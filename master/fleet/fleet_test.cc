@@ -51,6 +51,25 @@ TEST_P(FleetTest, StepsThroughAllAgents) {
   EXPECT_TRUE(witness_.failures().empty()) << witness_.failures()[0];
 }
 
+// Steps are numbered from 1 in every epoch: an agent that has missed the first ones says so.
+TEST_P(FleetTest, AGapInTheNumbersIsAFault) {
+  for (const std::vector<uint64_t>& numbers : {std::vector<uint64_t>{2}, {1, 3}}) {
+    Witness witness;
+    Plan p = MakeTestPlan(1, 1, GetParam());
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    ASSERT_TRUE((*fleet)->WaitReady().ok());
+    for (const uint64_t number : numbers) {
+      Step step = TestStep(number == 2 ? 1 : number);
+      step.number = number;
+      (*fleet)->Send(step);
+    }
+    ASSERT_TRUE(witness.WaitFailure());
+    const std::string why(witness.failures()[0].message());
+    EXPECT_TRUE(absl::StrContains(why, absl::StrCat("step ", numbers.back(), " came where"))) << why;
+  }
+}
+
 TEST_P(FleetTest, KilledAgentIsNamed) {
   for (int victim : {0, 3}) {
     Witness witness;

@@ -55,7 +55,6 @@ struct Output {
 };
 
 struct EngineOptions {
-  uint64_t epoch = 1;  // of the steps; they are numbered from 1
   int blocks = 0, block_tokens = 16, context = 0, stages = 1;
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
@@ -92,16 +91,21 @@ class Engine {
   Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);
   ~Engine();  // CHECKs that no block is lost
   // Events. now: seconds of a monotonic clock.
+  // The agents have formed their groups for this epoch and know nothing: what was sent before is void, and whoever ran
+  // is computed again. Steps carry the epoch and are numbered from 1 in each: so every agent, survivor or newcomer, can
+  // check that it has missed none. No step is sent before the first epoch. Of several, the highest counts: an epoch
+  // that is not above the present one is old news.
+  void EpochChanged(double now, uint64_t epoch);
   absl::Status Submit(double now,
                       SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
   void Cancel(double now, uint64_t request);     // no output follows
   // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
   // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
-  void OnResult(double now, StepResult result);
-  void Tick(double now);                       // queue age and deadlines; calls deliver for what has expired
-  void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
-  std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens
+  void OnResult(double now, StepResult result);  // one of another epoch is dropped
+  void Tick(double now);                         // queue age and deadlines; calls deliver for what has expired
+  void FailAll(const absl::Status& why);         // every open request ends with this error; later Submits too
+  std::optional<double> NextDeadline() const;    // when Tick has something to do, if nothing else happens
   EngineStats stats() const;
   const absl::Status& failure() const;  // why it serves no more; OK while it does
   void CheckInvariants() const;         // every block is free, or owned by exactly its users
@@ -121,6 +125,7 @@ class EngineThread {
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread();
+  void EpochChanged(uint64_t epoch);
   absl::Status Submit(SequenceRequest request);
   void Cancel(uint64_t request);
   void Finish(uint64_t request, int choice, int tokens);

@@ -15,7 +15,14 @@ class Bench : public StepPort {
  public:
   explicit Bench(EngineOptions options)
       : agents(options),
-        engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {}
+        engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {
+    BeginEpoch(1);
+  }
+  void BeginEpoch(uint64_t epoch) {
+    agents.BeginEpoch(epoch);
+    engine.EpochChanged(now, epoch);
+    engine.CheckInvariants();
+  }
   void Send(const Step& step) override {
     steps.push_back(step);
     agents.Send(step);

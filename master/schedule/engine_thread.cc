@@ -13,6 +13,9 @@
 namespace pangea {
 namespace {
 
+struct EpochEvent {
+  uint64_t epoch;
+};
 struct SubmitEvent {
   SequenceRequest request;
   std::promise<absl::Status>* answer;  // the caller waits for it
@@ -27,7 +30,7 @@ struct FinishEvent {
 struct FailEvent {
   absl::Status why;
 };
-using Event = std::variant<SubmitEvent, CancelEvent, FinishEvent, StepResult, FailEvent>;
+using Event = std::variant<SubmitEvent, CancelEvent, FinishEvent, StepResult, FailEvent, EpochEvent>;
 
 using Clock = std::chrono::steady_clock;
 double Seconds(Clock::time_point time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
@@ -81,11 +84,13 @@ struct EngineThread::State {
       const bool served = engine.failure().ok();
       engine.OnResult(now, std::move(*result));
       if (served && !engine.failure().ok() && on_failure) on_failure(engine.failure());
+    } else if (auto* begun = std::get_if<EpochEvent>(&event)) {
+      engine.EpochChanged(now, begun->epoch);
     } else {
       engine.FailAll(std::get<FailEvent>(event).why);
     }
     Publish();
-    constexpr const char* kNames[] = {"submit", "cancel", "finish", "result", "fail"};
+    constexpr const char* kNames[] = {"submit", "cancel", "finish", "result", "fail", "epoch"};
     if (on_event) on_event(kNames[event.index()], now, Seconds(Clock::now()));
   }
 
@@ -172,6 +177,7 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
   return future.get();
 }
 
+void EngineThread::EpochChanged(uint64_t epoch) { state_->Post(EpochEvent{epoch}); }
 void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request}); }
 void EngineThread::Finish(uint64_t request, int choice, int tokens) {
   state_->Post(FinishEvent{request, choice, tokens});

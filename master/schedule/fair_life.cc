@@ -22,7 +22,10 @@ class FairLife : public StepPort {
         agents_(options_),
         pipeline_(options_.stages, RandomCosts()),
         accounts_(RandomAccounts()),
-        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
+        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {
+    agents_.BeginEpoch(1);
+    engine_.EpochChanged(now_, 1);
+  }
 
   void Send(const Step& step) override {
     agents_.Send(step);

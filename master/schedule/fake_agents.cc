@@ -101,6 +101,24 @@ StepResult FakeAgents::TakeResult() {
   return result;
 }
 
+void FakeAgents::Break() {
+  broken_ = true;
+  void_steps += static_cast<int>(results_.size());
+  for (Pending& pending : results_) late.push_back(std::move(pending.result));
+  results_.clear();
+}
+
+void FakeAgents::BeginEpoch(uint64_t epoch) {
+  Break();
+  broken_ = false;
+  epoch_ = epoch;
+  next_number_ = 1;
+  for (const auto& [id, known] : sequences_) ended_.insert(id);
+  sequences_.clear();
+  tainted_.clear();
+  for (std::vector<Slot>& page : pages_) page.assign(page.size(), Slot());
+}
+
 bool FakeAgents::InATable(int32_t block, uint64_t but) const {
   return std::any_of(sequences_.begin(), sequences_.end(), [&](const auto& entry) {
     const std::vector<int32_t>& table = entry.second.table;
@@ -110,6 +128,10 @@ bool FakeAgents::InATable(int32_t block, uint64_t but) const {
 
 void FakeAgents::Send(const Step& step) {
   if (!fault_.empty()) return;
+  if (broken_) {
+    ++void_steps;
+    return;
+  }
   const StepLimits limits{.vocab = kFakeVocab,
                           .blocks = options_.blocks,
                           .swap_blocks = options_.swap_blocks,
@@ -120,7 +142,7 @@ void FakeAgents::Send(const Step& step) {
                           .max_position = options_.context};
   if (const absl::Status valid = Validate(step, limits); !valid.ok()) Fault(std::string(valid.message()));
   if (step.number != next_number_++) Fault(absl::StrCat("step ", step.number, ": a gap in the numbers"));
-  if (step.epoch != options_.epoch) Fault("wrong epoch");
+  if (step.epoch != epoch_) Fault("wrong epoch");
   if (static_cast<int>(results_.size()) > options_.stages) Fault("more than stages + 1 steps in flight");
   if (step.sequences.empty()) Fault("empty step");
   for (const uint64_t id : step.ended) {

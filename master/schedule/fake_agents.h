@@ -32,14 +32,23 @@ bool SameSample(const Sample& a, const Sample& b);
 
 class FakeAgents : public StepPort {
  public:
+  // In no epoch yet.
   explicit FakeAgents(const EngineOptions& options);
   void Send(const Step& step) override;
+  // Their groups are broken: what is under way, and what is sent from now on, is never answered in time.
+  void Break();
+  // They have formed their groups for a newer epoch. Nothing is left of the one before: their pages hold what no
+  // sequence can read, and their processes may be others.
+  void BeginEpoch(uint64_t epoch);
+  bool broken() const { return broken_; }
   bool HasResult() const { return !results_.empty(); }
   StepResult TakeResult();  // the oldest: its step is committed now
+  // Results of steps that were under way at a break: they may still come, at any time.
+  std::deque<StepResult> late;
   const std::string& fault() const { return fault_; }
 
   // How often each happened in the lives so far.
-  int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0, ran_ahead = 0;
+  int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0, ran_ahead = 0, void_steps = 0;
 
  private:
   struct Slot {
@@ -75,7 +84,8 @@ class FakeAgents : public StepPort {
   std::deque<Pending> results_;
   std::map<int32_t, int> copy_targets_;  // of the present step
   std::string fault_;
-  uint64_t next_number_ = 1;
+  bool broken_ = true;
+  uint64_t epoch_ = 0, next_number_ = 1;
 };
 
 }  // namespace pangea

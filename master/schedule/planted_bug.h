@@ -30,6 +30,12 @@ enum class PlantedBug {
   kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back
   kForgetSalt,       // the prefix cache gives a request the blocks of those without its salt
+  kLateResult,       // a result of an older epoch is taken for one of this epoch
+  kOutliveEpoch,     // a sequence that runs when an epoch begins keeps its table, and what it believes to be told
+  kSwapOutlives,     // swap blocks are believed to outlive an epoch
+  kIndexOutlives,    // the prefix index outlives an epoch
+  kEndUnknown,       // the agents of a new epoch are told the ends of sequences of the old one
+  kNumbersGoOn,      // a new epoch's steps are numbered on from the old one's
 };
 
 #ifdef PANGEA_PLANTED_BUGS

@@ -45,7 +45,10 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                            PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
                                            PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
                                            PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
-                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt));
+                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt,
+                                           PlantedBug::kLateResult, PlantedBug::kOutliveEpoch,
+                                           PlantedBug::kSwapOutlives, PlantedBug::kIndexOutlives,
+                                           PlantedBug::kEndUnknown, PlantedBug::kNumbersGoOn));
 
 TEST(Planted, TheUnchangedEngineIsNotAccused) {
   EXPECT_EXIT(

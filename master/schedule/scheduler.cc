@@ -1,6 +1,7 @@
 #include "master/schedule/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "master/schedule/check.h"
 #include "master/schedule/planted_bug.h"
@@ -53,15 +54,17 @@ void Scheduler::Leave(Sequence* sequence) {
     return;
   }
   if (!sequence->ended) SwapOut(sequence);
-  ReleaseBlocks(sequence);
-  sequence->phase = Phase::kDone;
-  if (!sequence->ended) Enqueue(sequence);
+  GoHome(sequence);
 }
 
 void Scheduler::Settle(Sequence* sequence) {
   if (sequence->phase != Phase::kLeaving || sequence->outstanding > 0) return;
   leaving_.erase(std::find(leaving_.begin(), leaving_.end(), sequence));
   if (!sequence->ended) SwapOut(sequence);
+  GoHome(sequence);
+}
+
+void Scheduler::GoHome(Sequence* sequence) {
   ReleaseBlocks(sequence);
   sequence->phase = Phase::kDone;
   if (!sequence->ended) Enqueue(sequence);
@@ -114,6 +117,7 @@ void Scheduler::Accepted(Sequence* sequence) {
 // oldest flight going on, or when no sequence waits for a sample; otherwise it would split the decoding sequences into
 // more parts than there are stages.
 bool Scheduler::MayPlan() const {
+  if (epoch_ == 0) return false;
   const int flights = static_cast<int>(flights_.size());
   if (flights != options_.stages) return flights < options_.stages;
   if (options_.run_ahead) return true;
@@ -140,7 +144,7 @@ std::optional<Step> Scheduler::Plan(double now) {
   flight_.sent = now;
   step_.sequences.reserve(running_.size());
   flight_.runs.reserve(running_.size());
-  step_.epoch = options_.epoch;
+  step_.epoch = epoch_;
   step_.number = flight_.number = next_number_;
 
   int budget = options_.max_batch_tokens;
@@ -365,14 +369,28 @@ void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
   cost_.LearnCopies(flight.copies, copy_seconds);
 }
 
+void Scheduler::BeginEpoch(uint64_t epoch) {
+  SCHEDULE_CHECK(epoch > epoch_);
+  Void();
+  epoch_ = epoch;
+  if (planted_bug != PlantedBug::kNumbersGoOn) next_number_ = 1;
+}
+
 void Scheduler::Void() {
-  while (!flights_.empty()) {
-    const Flight flight = Commit();
-    for (const Run& run : flight.runs) Settle(run.sequence);
+  while (!flights_.empty()) Commit();
+  std::vector<Sequence*> present = std::exchange(leaving_, {});
+  if (planted_bug != PlantedBug::kOutliveEpoch) {
+    preemptions_ += running_.size();
+    present.insert(present.end(), running_.begin(), running_.end());
+    running_.clear();
   }
-  waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
-  swap_outs_.clear();
-  for (int32_t block = 0; block < pool_.size(); ++block) {
+  for (Sequence* sequence : present) GoHome(sequence);
+  if (planted_bug != PlantedBug::kSwapOutlives) {
+    waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
+    swap_outs_.clear();
+  }
+  if (planted_bug != PlantedBug::kEndUnknown) forgotten_.clear();
+  for (int32_t block = 0; block < pool_.size() && planted_bug != PlantedBug::kIndexOutlives; ++block) {
     if (!index_.Has(block)) continue;
     index_.Erase(block);
     pool_.Uncache(block);

@@ -26,6 +26,10 @@
 //   - A choice that joins while a sibling's prompt is already computed shares the sibling's full prompt blocks and
 //     copies the partial one.
 //
+// Epochs. When the agents have formed their groups anew, some of them with new processes, nothing that they knew is
+// relied on: the steps in flight are void, all blocks are free, and so are the swap blocks and the prefix index.
+// Whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids.
+//
 // Run-ahead. One step more than there are stages is outstanding: the sequences of the oldest one go on with "your last
 // sample" before the master knows it, so that no stage waits for the way to the master and back. The price is one
 // surplus row for a sequence that turns out to end there. With several stages, the decoding sequences are cut into
@@ -82,9 +86,12 @@ class Scheduler {
   void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
   void Accepted(Sequence* sequence);  // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
-  void Void();  // the steps in flight will never be answered, and the agents' pages are lost
+  // The agents have formed their groups and know nothing. No step is planned before the first epoch.
+  void BeginEpoch(uint64_t epoch);
+  void Void();  // the steps in flight will never be answered, and what the agents held is lost: whoever runs yields
   void CheckInvariants() const;
 
+  uint64_t epoch() const { return epoch_; }  // 0: none yet
   const std::deque<Flight>& flights() const { return flights_; }
   const FairQueue& waiting() const { return waiting_; }
   const std::vector<Sequence*>& running() const { return running_; }
@@ -130,6 +137,7 @@ class Scheduler {
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
   int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
   void ReleaseBlocks(Sequence* sequence);
+  void GoHome(Sequence* sequence);  // to the queue, or to its end; holding nothing
 
   const EngineOptions options_;
   BlockPool pool_;
@@ -149,7 +157,8 @@ class Scheduler {
   double last_result_ = 0;
   Step step_;  // being planned
   Flight flight_;
-  uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0;
+  uint64_t epoch_ = 0, next_number_ = 1;  // agents check that an epoch's steps are numbered from 1, without a gap
+  uint64_t next_id_ = 1, ready_clock_ = 0;
   uint64_t preemptions_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };
 

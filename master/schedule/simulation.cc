@@ -36,6 +36,7 @@ class Simulation : public StepPort {
         engine_(options.engine, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
 
   void Send(const Step& step) override {
+    if (broken_) return;
     const VirtualPipeline::Sent sent = pipeline_.Send(now_, step);
     due_.push_back({sent.answered, ResultOf(step)});
     due_.back().second.copy_seconds = sent.copy_seconds;
@@ -50,13 +51,16 @@ class Simulation : public StepPort {
     }
     if (!order.empty() && options_.streams == 0) now_ = requests_[order[0]].arrival;
     const double begin = last_end_ = now_;
-    size_t next = 0;
+    engine_.EpochChanged(now_, ++epoch_);
+    size_t next = 0, outage = 0;
     for (;;) {
       while (options_.streams > 0 && next < order.size() && open_ < options_.streams) Submit(order[next++]);
       const double arrival = options_.streams == 0 && next < order.size() ? requests_[order[next]].arrival : kNever;
       const double result = due_.empty() ? kNever : due_.front().first;
       const double tick = engine_.NextDeadline().value_or(kNever);
-      const double first = std::min({arrival, result, tick});
+      const bool more = outage < options_.outages.size() && (open_ > 0 || arrival < kNever);
+      const double agents = more ? std::max(now_, NextOutage(outage)) : kNever;
+      const double first = std::min({arrival, result, tick, agents});
       if (first == kNever) break;
       PassTo(first);
       if (arrival == first) {
@@ -65,6 +69,9 @@ class Simulation : public StepPort {
         const StepResult committed = std::move(due_.front().second);
         due_.pop_front();
         engine_.OnResult(now_, committed);
+      } else if (agents == first) {
+        outage += broken_;
+        broken_ ? BeginEpoch() : Break();
       } else {
         engine_.Tick(now_);
       }
@@ -87,6 +94,20 @@ class Simulation : public StepPort {
   double Used() const {
     const EngineStats stats = engine_.stats();
     return static_cast<double>(stats.blocks - stats.blocks_free) / stats.blocks;
+  }
+  // When the agents are lost, or are there again.
+  double NextOutage(size_t outage) const {
+    return options_.outages[outage].at + (broken_ ? options_.outages[outage].seconds : 0);
+  }
+  void Break() {
+    broken_ = true;
+    due_.clear();
+    drawn_.clear();
+  }
+  void BeginEpoch() {
+    broken_ = false;
+    pipeline_.Reset(now_);
+    engine_.EpochChanged(now_, ++epoch_);
   }
   void PassTo(double time) {
     if (open_ > 0 || !due_.empty()) {
@@ -185,6 +206,8 @@ class Simulation : public StepPort {
   std::vector<double> waits_, gaps_, totals_;
   double now_ = 0, last_end_ = 0;
   int open_ = 0;
+  bool broken_ = false;
+  uint64_t epoch_ = 0;
   SimulationReport report_;
   Engine engine_;  // last: it sends steps while it is being made, and its destructor checks the blocks
 };

@@ -17,11 +17,17 @@ struct SimulatedRequest {
   int priority = 0;
 };
 
+// The agents lose all they know (one has died, say); so much later they have formed their groups for a new epoch.
+struct Outage {
+  double at = 0, seconds = 0;
+};
+
 struct SimulationOptions {
   EngineOptions engine;
   VirtualCosts costs;
   int streams = 0;         // > 0: so many clients, each of which sends its next request when one ends; 0: by arrival
   bool ends_known = true;  // outputs end by max_tokens, which the engine knows; false: by an end id, as chats do
+  std::vector<Outage> outages;                    // each begins after the one before has ended
   std::vector<TimelineSpan>* timeline = nullptr;  // where to note what the stages do
 };
 

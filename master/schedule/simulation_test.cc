@@ -158,6 +158,29 @@ TEST(Simulation, ATimelineInWhichNoStageDoesTwoThingsAtOnce) {
   }
 }
 
+// Agents that are lost three times, once for a while: all requests give what they give without that, only later.
+TEST(Simulation, OutagesCostTimeAndNothingElse) {
+  for (const bool ends_known : {true, false}) {
+    SimulationOptions options = Equal(3);
+    options.engine.prefix_cache = true;
+    options.engine.blocks = 60;
+    options.engine.swap_blocks = 20;
+    options.engine.context = 300;
+    options.ends_known = ends_known;
+    std::vector<SimulatedRequest> requests = Alike(30, 40, 50, 0.05);
+    for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i % 3, requests[i].prefix_tokens = 20;
+    const SimulationReport calm = Simulate(options, requests);
+    options.outages = {{.at = 0.5, .seconds = 0}, {.at = 0.7, .seconds = 2}, {.at = 3.5, .seconds = 0.25}};
+    const SimulationReport rough = Simulate(options, requests);
+    EXPECT_EQ(rough.finished, 30u);
+    EXPECT_EQ(rough.generated_tokens, calm.generated_tokens);
+    EXPECT_EQ(rough.prompt_tokens, calm.prompt_tokens);
+    EXPECT_GT(rough.seconds, calm.seconds + 2);
+    EXPECT_GT(rough.engine.rows, calm.engine.rows) << "what was lost is computed again";
+    EXPECT_GT(rough.engine.preemptions, calm.engine.preemptions);
+  }
+}
+
 TEST(Simulation, TheSameRequestsGiveTheSameReport) {
   SimulationOptions options = Equal(2);
   options.engine.blocks = 20;
