@@ -59,12 +59,11 @@ std::string OwnAddressToward(const std::string& master) {
 
 StepLimits LimitsOf(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan) {
   return {.vocab = header.config.vocab,
-          .blocks = plan.kv_blocks,
-          .swap_blocks = plan.swap_blocks,
           .block_tokens = plan.block_tokens,
           .max_rows = deployment.schedule.max_batch_tokens,
           .max_sequences = deployment.schedule.max_sequences,
-          .max_position = plan.context};
+          .max_position = plan.context,
+          .groups = plan.cache_groups()};
 }
 
 }  // namespace

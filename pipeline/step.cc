@@ -61,20 +61,27 @@ absl::Status CheckSampling(const std::string& what, const Sampling& s, const Ste
 }
 
 absl::Status CheckBlocks(const std::string& what, const StepSequence& sequence, const StepLimits& limits) {
-  if (sequence.blocks.size() > static_cast<size_t>(std::max(limits.cache_groups, 0))) {
-    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, at most ", limits.cache_groups);
+  if (sequence.blocks.size() > limits.groups.size()) {
+    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, at most ", limits.groups.size());
   }
-  if (sequence.whole_tables && sequence.blocks.size() != static_cast<size_t>(limits.cache_groups)) {
-    return Invalid(what, ".blocks: whole tables must be given for all ", limits.cache_groups, " cache groups");
+  if (sequence.whole_tables && sequence.blocks.size() != limits.groups.size()) {
+    return Invalid(what, ".blocks: whole tables must be given for all ", limits.groups.size(), " cache groups");
   }
   const int64_t most = (int64_t{limits.max_position} + limits.block_tokens - 1) / limits.block_tokens;
-  for (const auto& blocks : sequence.blocks) {
+  for (size_t g = 0; g < sequence.blocks.size(); ++g) {
+    const std::vector<int32_t>& blocks = sequence.blocks[g];
+    const CacheGroup& group = limits.groups[g];
     if (static_cast<int64_t>(blocks.size()) > most)
       return Invalid(what, ".blocks: has ", blocks.size(), " blocks, at most ", most);
+    if (blocks.size() != sequence.blocks[0].size())
+      return Invalid(what, ".blocks: cache group ", g, " has another number of blocks than the first");
+    const size_t first = sequence.whole_tables ? group.FirstBlock(sequence.start, limits.block_tokens) : 0;
     std::set<int32_t> once;
-    for (const int32_t block : blocks) {
-      if (block < 0 || block >= limits.blocks)
-        return Invalid(what, ".blocks: block ", block, " is outside the ", limits.blocks, " blocks");
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const int32_t block = blocks[i];
+      if (block == kNoBlock && i < first) continue;
+      if (block < 0 || block >= group.blocks)
+        return Invalid(what, ".blocks: block ", block, " is outside the ", group.blocks, " blocks");
       if (!once.insert(block).second) return Invalid(what, ".blocks: block ", block, " occurs twice");
     }
     const int64_t tokens = static_cast<int64_t>(blocks.size()) * limits.block_tokens,
@@ -131,11 +138,12 @@ absl::Status Validate(const Step& step, const StepLimits& limits) {
   }
   std::set<std::pair<int32_t, int32_t>> targets;
   for (const BlockCopy& copy : step.copies) {
-    if (copy.group < 0 || copy.group >= limits.cache_groups)
-      return Invalid("copies: cache group ", copy.group, " is outside the ", limits.cache_groups);
+    if (copy.group < 0 || copy.group >= static_cast<int64_t>(limits.groups.size()))
+      return Invalid("copies: cache group ", copy.group, " is outside the ", limits.groups.size());
+    const CacheGroup& group = limits.groups[copy.group];
     for (const int32_t block : {copy.from, copy.to}) {
-      if (block < 0 || block >= limits.blocks + limits.swap_blocks)
-        return Invalid("copies: block ", block, " is outside the ", limits.blocks, " blocks and ", limits.swap_blocks,
+      if (block < 0 || block >= group.blocks + group.swap_blocks)
+        return Invalid("copies: block ", block, " is outside the ", group.blocks, " blocks and ", group.swap_blocks,
                        " swap blocks");
     }
     if (copy.from == copy.to) return Invalid("copies: block ", copy.from, " is copied to itself");

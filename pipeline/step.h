@@ -46,7 +46,23 @@ struct Sampling {
   bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
 };
 
-// While it decodes, a sequence has one row and one cache group, which then need no memory of their own.
+// Layers whose pages have one shape and whose rows look back equally far. A sequence has a table in every group; all
+// tables are equally long, block i holds positions i * block_tokens on, and each group numbers its own blocks.
+struct CacheGroup {
+  int32_t blocks = 0;
+  int32_t swap_blocks = 0;  // beyond them: blocks .. blocks + swap_blocks - 1; named in copies only
+  int32_t window = 0;       // so many positions a row sees, its own the last of them; 0: all up to its own
+  // The first block that a row at this position, and those after it, look into.
+  int32_t FirstBlock(int32_t position, int32_t block_tokens) const {
+    return window == 0 || position < window ? 0 : (position - window + 1) / block_tokens;
+  }
+};
+
+// In a whole table, for the blocks before those that its first row looks into: none.
+inline constexpr int32_t kNoBlock = -1;
+
+// While it decodes, a sequence has one row and most models have one cache group: these then need no memory of their
+// own.
 using StepIds = absl::InlinedVector<int32_t, 1>;
 using StepTables = absl::InlinedVector<std::vector<int32_t>, 1>;
 
@@ -64,8 +80,9 @@ struct StepSequence {
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
 };
 
+// Of one cache group. Either may be a swap block of it.
 struct BlockCopy {
-  int32_t group = 0, from = 0, to = 0;  // either may be a swap block: blocks .. blocks + swap_blocks - 1
+  int32_t group = 0, from = 0, to = 0;
 };
 
 struct Step {
@@ -103,8 +120,8 @@ struct StepResult {
 
 // Limits checked before anything is allocated.
 struct StepLimits {
-  int32_t vocab = 0, blocks = 0, swap_blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0,
-          max_position = 0;
+  int32_t vocab = 0, block_tokens = 16, max_rows = 0, max_sequences = 0, max_position = 0;
+  std::vector<CacheGroup> groups;
 };
 absl::Status Validate(const Step& step, const StepLimits& limits);
 

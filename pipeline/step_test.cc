@@ -9,13 +9,12 @@
 namespace pangea {
 namespace {
 
-constexpr StepLimits kLimits = {.vocab = 100,
-                                .blocks = 10,
-                                .block_tokens = 16,
-                                .cache_groups = 1,
-                                .max_rows = 32,
-                                .max_sequences = 4,
-                                .max_position = 64};
+const StepLimits kLimits = {.vocab = 100,
+                            .block_tokens = 16,
+                            .max_rows = 32,
+                            .max_sequences = 4,
+                            .max_position = 64,
+                            .groups = {{.blocks = 10}}};
 
 // Step 41 of the header's example.
 Step Good() {
@@ -117,6 +116,44 @@ TEST(Step, AttacksAreNamed) {
     EXPECT_NE(std::string(status.message()).find(attack.named), std::string::npos)
         << attack.named << " is not in: " << status;
   }
+}
+
+// Block 3 of a window of 20 positions, in blocks of 16: a row at position 35 sees 16 to 35.
+TEST(Step, EveryCacheGroupHasItsOwnLimits) {
+  StepLimits limits = kLimits;
+  limits.groups.push_back({.blocks = 4, .swap_blocks = 2, .window = 20});
+  const auto step = [](StepTables tables, int start, bool whole) {
+    Step made;
+    StepSequence& s = made.sequences.emplace_back();
+    s.id = 1, s.start = start, s.ids = {5}, s.blocks = std::move(tables), s.whole_tables = whole;
+    return made;
+  };
+  EXPECT_EQ(Validate(step({{7, 8, 9}, {1, 2, 3}}, 35, true), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({{7, 8, 9}, {kNoBlock, 2, 3}}, 35, true), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({{7}, {3}}, 35, false), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({}, 35, false), limits), absl::OkStatus());
+  const auto refused = [&](const Step& wrong, const char* named) {
+    const absl::Status status = Validate(wrong, limits);
+    EXPECT_NE(std::string(status.message()).find(named), std::string::npos) << named << " is not in: " << status;
+  };
+  refused(step({{7, 8, 9}, {1, 2, 4}}, 35, true), "outside the 4 blocks");
+  refused(step({{7, 8, 9}, {1, 2, 1}}, 35, true), "occurs twice");
+  refused(step({{7, 8, 9}, {kNoBlock, kNoBlock, 3}}, 35, true), "block -1");
+  refused(step({{7, 8, 9}, {kNoBlock, 2, 3}}, 34, true), "block -1");
+  refused(step({{kNoBlock, 8, 9}, {1, 2, 3}}, 35, true), "block -1");
+  refused(step({{7}, {kNoBlock}}, 35, false), "block -1");
+  refused(step({{7, 8, 9}, {2, 3}}, 35, true), "another number of blocks");
+  refused(step({{7, 8, 9}}, 35, true), "for all 2 cache groups");
+  refused(step({{7}, {3}, {1}}, 35, false), "cache groups");
+  Step copies;
+  copies.copies = {{0, 9, 2}, {1, 5, 2}, {1, 3, 4}};
+  EXPECT_EQ(Validate(copies, limits), absl::OkStatus());
+  copies.copies = {{1, 9, 2}};
+  refused(copies, "outside the 4 blocks and 2 swap blocks");
+  copies.copies = {{0, 10, 2}};
+  refused(copies, "outside the 10 blocks and 0 swap blocks");
+  copies.copies = {{2, 1, 2}};
+  refused(copies, "cache group 2");
 }
 
 }  // namespace

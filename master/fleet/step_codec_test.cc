@@ -54,7 +54,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   Step step{.epoch = 3, .number = 41};
   StepSequence full{.id = 7, .adapter = 2, .start = 16, .ids = {5, 6, 9}, .logits = LogitRows::kAll};
   full.next_id = 11;
-  full.blocks = {{4, 9}, {}, {1}};
+  full.blocks = {{4, 9}, {}, {kNoBlock, 1}};
   full.whole_tables = true;
   full.sampling = Sampling{.temperature = 0.5f,
                            .top_p = 0.25f,
@@ -158,7 +158,8 @@ TEST(StepCodecTest, UnknownLogitRowsAreNotMistaken) {
     s->add_ids(1);
     s->add_tables()->add_blocks(0);
     s->set_logits(value);
-    const StepLimits limits{.vocab = 10, .blocks = 4, .max_rows = 8, .max_sequences = 2, .max_position = 64};
+    const StepLimits limits{
+        .vocab = 10, .max_rows = 8, .max_sequences = 2, .max_position = 64, .groups = {{.blocks = 4}}};
     EXPECT_FALSE(Validate(DecodeStep(message), limits).ok()) << value;
   }
 }

@@ -15,6 +15,16 @@
 #include "master/schedule/sequence.h"
 
 namespace pangea {
+namespace {
+
+// Blocks of the smallest cache group: as many as a sequence can have.
+int SmallestGroup(const EngineOptions& options) {
+  return std::min_element(options.groups.begin(), options.groups.end(),
+                          [](const CacheGroup& a, const CacheGroup& b) { return a.blocks < b.blocks; })
+      ->blocks;
+}
+
+}  // namespace
 
 struct Engine::State {
   State(const EngineOptions& given, StepPort* to, std::function<void(std::vector<Output>)> out)
@@ -55,15 +65,16 @@ absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
   if (!(request.weight > 0)) return absl::InvalidArgumentError("weight: must be above 0");
   if (request.max_tokens < 0) return absl::InvalidArgumentError("max_tokens: must not be negative");
   const int64_t ids = static_cast<int64_t>(request.prompt.size()) + (request.max_tokens > 0 ? 1 : 0);
-  const int64_t cache = int64_t{options.blocks} * options.block_tokens;
+  const int blocks = SmallestGroup(options);
+  const int64_t cache = int64_t{blocks} * options.block_tokens;
   if (ids > options.context) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt: ", request.prompt.size(), " ids leave no room in the context of ", options.context, " tokens"));
   }
   if (ids > cache) {
     return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt.size(),
-                                                   " ids leave no room in the KV cache of ", options.blocks,
-                                                   " blocks of ", options.block_tokens, " tokens (cache.memory)"));
+                                                   " ids leave no room in the KV cache of ", blocks, " blocks of ",
+                                                   options.block_tokens, " tokens (cache.memory)"));
   }
   return absl::OkStatus();
 }
@@ -94,7 +105,7 @@ void Engine::State::Pump(double now) {
     port->Send(*step);
   }
   if (open.empty() && scheduler.flights().empty()) {
-    SCHEDULE_CHECK(scheduler.pool().available() == options.blocks && closing.empty());
+    SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size() && closing.empty());
   }
 }
 
@@ -165,7 +176,7 @@ void Engine::State::FailAll(const absl::Status& why) {
   for (Request* request : all) Fail(request, 0, why);
   scheduler.Void();
   Bury();
-  SCHEDULE_CHECK(scheduler.pool().available() == options.blocks);
+  SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size());
 }
 
 void Engine::State::Bury() {
@@ -232,7 +243,7 @@ void Engine::State::TakeSamples(Sequence* sequence, Samples samples) {
 
 Engine::Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver)
     : state_(std::make_unique<State>(options, port, std::move(deliver))) {
-  SCHEDULE_CHECK(options.blocks > 0 && options.block_tokens > 0 && options.context > 0 && options.stages > 0);
+  SCHEDULE_CHECK(SmallestGroup(options) > 0 && options.block_tokens > 0 && options.context > 0 && options.stages > 0);
   SCHEDULE_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.queue > 0);
 }
 
@@ -259,7 +270,7 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
   }
   auto request = std::make_unique<Request>();
   const int64_t room =
-      std::min<int64_t>(state.options.context, int64_t{state.options.blocks} * state.options.block_tokens) -
+      std::min<int64_t>(state.options.context, int64_t{SmallestGroup(state.options)} * state.options.block_tokens) -
       static_cast<int64_t>(body.prompt.size());
   request->limit = static_cast<int>(std::min<int64_t>(body.max_tokens, room));
   request->arrival = now;
@@ -318,7 +329,7 @@ void Engine::OnResult(double now, StepResult result) {
     const bool has = next < result.sequences.size() && result.sequences[next].id == run.id;
     state.CommitRun(run, has ? &result.sequences[next++] : nullptr);
   }
-  for (const Run& run : flight.runs) state.scheduler.Settle(run.sequence);
+  for (const Run& run : flight.runs) state.scheduler.Settle(run);
   state.Bury();
   state.Pump(now);  // the agents first,
   state.Flush();    // then the clients
@@ -364,8 +375,8 @@ EngineStats Engine::stats() const {
   EngineStats stats = state_->counts;
   stats.waiting = static_cast<int>(scheduler.waiting().size());
   stats.running = static_cast<int>(scheduler.running().size() + scheduler.leaving().size());
-  stats.blocks = scheduler.pool().size();
-  stats.blocks_free = scheduler.pool().available();
+  stats.blocks = scheduler.cache().size();
+  stats.blocks_free = scheduler.cache().free();
   stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
   stats.preemptions = scheduler.preemptions();
   stats.swapped = scheduler.swapped();
@@ -386,7 +397,7 @@ void Engine::CheckInvariants() const {
       any_open |= !sequence.ended;
       placed += sequence.phase != Phase::kDone;
       SCHEDULE_CHECK(sequence.phase != Phase::kDone ||
-                     (sequence.ended && sequence.table.empty() && sequence.outstanding == 0));
+                     (sequence.ended && sequence.tables.empty() && sequence.outstanding == 0));
     }
     SCHEDULE_CHECK(any_open == is_open);
     SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) ==

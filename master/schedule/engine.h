@@ -55,14 +55,14 @@ struct Output {
 };
 
 struct EngineOptions {
-  int blocks = 0, block_tokens = 16, context = 0, stages = 1;
+  int block_tokens = 16, context = 0, stages = 1;
+  // At least one. Steps name swap blocks in copies only; a preempted sequence is copied there when that is cheaper than
+  // computing it again. The first group has no window: it keeps all blocks of a sequence.
+  std::vector<CacheGroup> groups = std::vector<CacheGroup>(1);
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
   int prefix_min_tokens = 0;  // a hit shorter than this is computed again
-  // Blocks beyond `blocks` to which preempted sequences are copied when that is cheaper than computing them again.
-  // Steps name them in copies only: blocks .. blocks + swap_blocks - 1.
-  int swap_blocks = 0;
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
@@ -77,9 +77,10 @@ struct EngineOptions {
 
 struct EngineStats {
   int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;  // waiting, running: sequences
-  // blocks_free: those that nobody uses, cached or not. prefix_queries, prefix_hits: known tokens of sequences that
-  // were looked up in the prefix cache when they began to run, and those found there. largest_batch: sequences in one
-  // step. prompt: ids of prompts that have been started, each prompt once. swapped: preemptions that kept their K/V.
+  // blocks, blocks_free: of all cache groups; those that nobody uses, cached or not. prefix_queries, prefix_hits: known
+  // tokens of sequences that were looked up in the prefix cache when they began to run, and those found there.
+  // largest_batch: sequences in one step. prompt: ids of prompts that have been started, each prompt once. swapped:
+  // preemptions that kept their K/V.
   uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, swapped = 0, largest_batch = 0,
            prefix_queries = 0, prefix_hits = 0;
   int queued = 0;             // requests of which no choice has run yet, but for those that follow another

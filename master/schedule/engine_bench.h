@@ -64,7 +64,7 @@ class Bench : public StepPort {
 
 inline EngineOptions Options() {
   EngineOptions options;
-  options.blocks = 64;
+  options.groups[0].blocks = 64;
   options.block_tokens = 4;
   options.context = 128;
   options.max_batch_tokens = 16;

@@ -104,7 +104,7 @@ class Collector {
 
 EngineOptions Options() {
   EngineOptions options;
-  options.blocks = 40;
+  options.groups[0].blocks = 40;
   options.block_tokens = 4;
   options.context = 100;
   options.stages = 2;

@@ -103,8 +103,8 @@ TEST(Epoch, ALateResultOfTheSameNumberIsDropped) {
 
 TEST(Epoch, CachedBeginningsAndSwappedBlocksAreForgotten) {
   EngineOptions options = Options();
-  options.blocks = 12;
-  options.swap_blocks = 12;
+  options.groups[0].blocks = 12;
+  options.groups[0].swap_blocks = 12;
   Bench bench(options);
   for (int i = 1; i <= 3; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 8, 20)).ok());
   while (bench.engine.stats().swapped == 0 && bench.Next()) {
@@ -116,7 +116,7 @@ TEST(Epoch, CachedBeginningsAndSwappedBlocksAreForgotten) {
   EXPECT_EQ(bench.agents.swap_ins, swap_ins);
   EXPECT_EQ(bench.engine.stats().prefix_hits, hits);
   for (const BlockCopy& copy : bench.steps.back().copies) {
-    EXPECT_LT(copy.from, options.blocks) << "a swap block holds nothing any more";
+    EXPECT_LT(copy.from, options.groups[0].blocks) << "a swap block holds nothing any more";
   }
   bench.Drain();
   for (int i = 1; i <= 3; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 8, 20)));

@@ -95,7 +95,7 @@ class FairLife : public StepPort {
     options.stages = Uniform(1, 4);
     options.block_tokens = Uniform(1, 8);
     options.context = 40;
-    options.blocks = Uniform(1, 3) * 40 / options.block_tokens + 5;
+    options.groups[0].blocks = Uniform(1, 3) * 40 / options.block_tokens + 5;
     options.max_batch_tokens = Uniform(4, 40);
     options.max_sequences = Uniform(1, 4);
     options.queue = 1000;

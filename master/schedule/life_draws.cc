@@ -11,23 +11,28 @@ EngineOptions DrawOptions(Dice* dice) {
   EngineOptions options;
   options.stages = dice->Uniform(1, 5);
   options.block_tokens = dice->OneIn(4) ? 1 : dice->Uniform(2, 8);
-  options.blocks = dice->OneIn(2) ? dice->Uniform(2, 12) : dice->Uniform(12, 80);
+  const bool few = dice->OneIn(2), swaps = dice->OneIn(2);
+  options.groups.resize(dice->OneIn(2) ? 1 : dice->Uniform(2, 3));
+  for (CacheGroup& group : options.groups) {
+    group.blocks = few ? dice->Uniform(2, 12) : dice->Uniform(12, 80);
+    group.swap_blocks = swaps ? dice->Uniform(1, 40) : 0;
+    if (&group != &options.groups[0] && !dice->OneIn(6))
+      group.window = dice->OneIn(2) ? dice->Uniform(1, 8) : dice->Uniform(9, 40);
+  }
   options.context = dice->Uniform(8, 96);
   options.max_batch_tokens = dice->OneIn(4) ? dice->Uniform(1, 4) : dice->Uniform(5, 64);
   options.max_sequences = dice->OneIn(4) ? dice->Uniform(1, 2) : dice->Uniform(3, 12);
   options.queue = dice->OneIn(3) ? dice->Uniform(1, 3) : 50;
   options.prefix_cache = !dice->OneIn(4);
   options.prefix_min_tokens = dice->OneIn(4) ? dice->Uniform(1, 20) : 0;
-  options.swap_blocks = dice->OneIn(2) ? dice->Uniform(1, 40) : 0;
   options.run_ahead = !dice->OneIn(4);
   options.prefill_slowdown = dice->OneIn(2) ? 1.2 : 0;
   options.queue_seconds = dice->OneIn(3) ? dice->Uniform(1, 20) : 1e6;
   if (dice->OneIn(6)) {  // a few sequences too many for a few blocks: somebody is always swapped out or comes back
     options.stages = dice->Uniform(2, 3);
-    options.blocks = dice->Uniform(4, 10);
     options.block_tokens = dice->Uniform(1, 3);
     options.max_sequences = dice->Uniform(3, 6);
-    options.swap_blocks = 40;
+    for (CacheGroup& group : options.groups) group.blocks = dice->Uniform(4, 10), group.swap_blocks = 40;
     options.run_ahead = true;
   }
   return options;

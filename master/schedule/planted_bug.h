@@ -30,6 +30,10 @@ enum class PlantedBug {
   kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back
   kForgetSalt,       // the prefix cache gives a request the blocks of those without its salt
+  kGiveBackEarly,    // a block is given back although the next row looks into it
+  kHoleShared,       // a newcomer takes over columns that lack blocks which its first row looks into
+  kOneTable,         // the agents are told the first cache group's table for all groups
+  kCopyElsewhere,    // blocks of other cache groups are copied to swap in the first one
   kLateResult,       // a result of an older epoch is taken for one of this epoch
   kOutliveEpoch,     // a sequence that runs when an epoch begins keeps its table, and what it believes to be told
   kSwapOutlives,     // swap blocks are believed to outlive an epoch

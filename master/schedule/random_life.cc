@@ -68,6 +68,7 @@ class Life : public StepPort {
   bool MayShare(const SequenceRequest& request, int cached) const;
   void CloseIfDone(Client* client);
   void ClientEvent(int dice);
+  int Capacity() const;  // positions that one sequence can have
   int64_t PassesOf(const SequenceRequest& request) const;
   void CheckProgress(const Client& client);
   std::string End();
@@ -105,7 +106,7 @@ void Life::Submit() {
   const int before = delivered_calls_;
   const absl::Status status = engine_.Submit(now_, request);
   if (delivered_calls_ != before) Fault("Submit delivered something");
-  const int capacity = std::min(options_.context, options_.blocks * options_.block_tokens);
+  const int capacity = Capacity();
   const bool fits = static_cast<int>(request.prompt.size()) + (request.max_tokens > 0) <= capacity;
   const bool late = request.deadline <= now_;
   if (status.ok() != (fits && !in_use && !late && status.code() != absl::StatusCode::kResourceExhausted)) {
@@ -209,7 +210,9 @@ void Life::BeginEpoch() {
   // Whoever is open is computed again, and has waited for nothing meanwhile.
   for (auto& [number, client] : clients_) {
     if (client.ended) continue;
-    passes_ += PassesOf(client.request);
+    // Beside streams, what it had computed may be read a row a step.
+    const int64_t rows = static_cast<int64_t>(client.request.prompt.size()) + client.request.max_tokens;
+    passes_ += PassesOf(client.request) + client.request.n * std::min<int64_t>(rows, options_.context);
     client.arrival += now_ - std::max(broken_at_, client.arrival);
   }
   const uint64_t before = engine_.stats().preemptions;
@@ -278,7 +281,7 @@ void Life::Take(const Output& output) {
 
 void Life::CheckClient(const Client& client) {
   const SequenceRequest& request = client.request;
-  const int capacity = std::min(options_.context, options_.blocks * options_.block_tokens);
+  const int capacity = Capacity();
   bool may_fail = false;
   for (size_t i = 0; i < client.choices.size(); ++i) {
     const Choice& choice = client.choices[i];
@@ -387,6 +390,12 @@ void Life::Send(const Step& step) {
   due_.push_back(answered);
 }
 
+int Life::Capacity() const {
+  int positions = options_.context;
+  for (const CacheGroup& group : options_.groups) positions = std::min(positions, group.blocks * options_.block_tokens);
+  return positions;
+}
+
 // Steps that the request needs when it has the agents for itself.
 int64_t Life::PassesOf(const SequenceRequest& request) const {
   const int64_t chunk = std::min(options_.max_batch_tokens, 64);
@@ -397,7 +406,7 @@ int64_t Life::PassesOf(const SequenceRequest& request) const {
 // Nobody waits longer than it would take to serve all requests that were open meanwhile one after the other, with some
 // room for rows that were computed again.
 void Life::CheckProgress(const Client& client) {
-  if (!timed_) return;
+  if (!timed_ || agents_.broken()) return;  // it has ended while nobody could serve it
   const int64_t passes = client.passes + passes_ - client.before;
   const double share = (now_ - client.arrival) / (slowest_pass_ * static_cast<double>(passes + 1));
   if (counts_) counts_->longest_wait = std::max(counts_->longest_wait, share);
@@ -420,6 +429,8 @@ std::string Life::End() {
     counts_->swap_outs += agents_.swap_outs;
     counts_->swap_ins += agents_.swap_ins;
     counts_->void_steps += agents_.void_steps;
+    counts_->given_back += agents_.given_back;
+    counts_->grouped += options_.groups.size() > 1 && agents_.swap_ins + agents_.copies > 0;
   }
   return fault_;
 }

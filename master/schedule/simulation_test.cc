@@ -13,7 +13,7 @@ constexpr double kStage = 0.010, kControl = 0.001, kHop = 0.003;
 // Every step costs every stage 10 ms, whatever is in it.
 SimulationOptions Equal(int stages) {
   SimulationOptions options;
-  options.engine.blocks = 1000;
+  options.engine.groups[0].blocks = 1000;
   options.engine.context = 1000;
   options.engine.stages = stages;
   options.engine.queue = 100000;
@@ -108,7 +108,7 @@ TEST(Simulation, SharedPrefixesAreFoundAndAFullCachePreempts) {
   for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i;  // the same lengths, each its own
   EXPECT_EQ(Simulate(options, requests).engine.prefix_hits, 0u);
 
-  options.engine.blocks = 16;
+  options.engine.groups[0].blocks = 16;
   options.engine.context = 256;
   const SimulationReport tight = Simulate(options, Alike(8, 20, 200));
   EXPECT_GT(tight.engine.preemptions, 0u);
@@ -158,13 +158,40 @@ TEST(Simulation, ATimelineInWhichNoStageDoesTwoThingsAtOnce) {
   }
 }
 
+// A window's blocks are given back, so that a group of it has room where one without would not.
+TEST(Simulation, TwoCacheGroupsOfDifferentWindows) {
+  SimulationOptions options = Equal(2);
+  options.engine.prefix_cache = true;
+  options.streams = 8;
+  std::vector<SimulatedRequest> requests = Alike(40, 100, 200);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i % 3, requests[i].prefix_tokens = 50;
+  const auto run = [&](int blocks, int window, int swap) {
+    options.engine.groups = {{.blocks = 400, .swap_blocks = swap},
+                             {.blocks = blocks, .swap_blocks = swap, .window = window}};
+    SimulationReport report = Simulate(options, requests);
+    EXPECT_EQ(report.finished, 40u);
+    EXPECT_EQ(report.generated_tokens, 40u * 200);
+    return report;
+  };
+  const SimulationReport roomy = run(400, 0, 0);
+  EXPECT_EQ(roomy.engine.preemptions, 0u);
+  EXPECT_EQ(run(90, 32, 0).engine.preemptions, 0u) << "8 streams x (7 blocks of a prompt, then 3)";
+  for (const int swap : {0, 40}) {
+    const SimulationReport tight = run(90, 256, swap);
+    EXPECT_GT(tight.engine.preemptions, 0u);
+    EXPECT_EQ(tight.engine.swapped > 0, swap > 0);
+  }
+  options.outages = {{.at = 0.5, .seconds = 0}, {.at = 2, .seconds = 1}};
+  EXPECT_GT(run(90, 40, 40).engine.preemptions, 0u) << "whoever ran in an outage";
+}
+
 // Agents that are lost three times, once for a while: all requests give what they give without that, only later.
 TEST(Simulation, OutagesCostTimeAndNothingElse) {
   for (const bool ends_known : {true, false}) {
     SimulationOptions options = Equal(3);
     options.engine.prefix_cache = true;
-    options.engine.blocks = 60;
-    options.engine.swap_blocks = 20;
+    options.engine.groups[0].blocks = 60;
+    options.engine.groups[0].swap_blocks = 20;
     options.engine.context = 300;
     options.ends_known = ends_known;
     std::vector<SimulatedRequest> requests = Alike(30, 40, 50, 0.05);
@@ -183,7 +210,7 @@ TEST(Simulation, OutagesCostTimeAndNothingElse) {
 
 TEST(Simulation, TheSameRequestsGiveTheSameReport) {
   SimulationOptions options = Equal(2);
-  options.engine.blocks = 20;
+  options.engine.groups[0].blocks = 20;
   options.engine.context = 300;
   const auto requests = Alike(40, 33, 70, 0.03);
   const SimulationReport a = Simulate(options, requests), b = Simulate(options, requests);
