@@ -13,6 +13,7 @@ namespace pangea {
 struct Deployment;
 struct CheckpointHeader;
 struct ParallelPlan;
+class MaskBox;
 
 // What an agent runs; real (cpu) and sim. Executor thread only, but for the Group's Abort.
 class Executor {
@@ -23,8 +24,14 @@ class Executor {
   // The result on rank 0 of the last stage, nullopt elsewhere. An error means the group is dead.
   virtual absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) = 0;
   virtual const Progress& progress() const = 0;
+  // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before
+  // the first Run; outlives it.
+  void set_masks(MaskBox* masks) { masks_ = masks; }
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t kv_bytes() const = 0;
+
+ protected:
+  MaskBox* masks_ = nullptr;
 };
 
 // agent: index in the plan. The references must outlive the executor. REQUIRES isa <= BestIsa().

@@ -122,6 +122,9 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
     }
     case wire::FromMaster::kStep:
       return OnStep(message.step());
+    case wire::FromMaster::kMask:
+      OnMask(message.mask());
+      return After::kRead;
     case wire::FromMaster::kStop:
       LogInfo("stop: %s", message.stop().reason());
       stopped_ = true;
@@ -171,6 +174,9 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   loaded->executor = device->kind == DeviceKind::kSim
                          ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
                          : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent, *isa);
+  // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
+  masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
+  loaded->executor->set_masks(&masks_);
   if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
 
   wire::FromAgent message;
@@ -206,6 +212,7 @@ void AgentSession::OnForm(const wire::Form& form) {
     board_ = board;
     epoch_ = form.epoch();
   }
+  masks_.BeginEpoch(form.epoch());
   worker_->Post([this, form, board] {
     if (const absl::Status status = Form(form, board); !status.ok()) Fail(form.epoch(), status, /*fatal=*/false);
   });
@@ -273,6 +280,7 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   absl::Status status =
       limits ? Validate(*step, *limits) : absl::FailedPreconditionError("a step came before the weights");
   if (status.ok()) status = CheckOrder(*step);
+  if (status.ok()) masks_.Expect(*step);
   const bool behind = steps_open_.fetch_add(1) > 0;  // one runs, or is about to
   const auto run = [this, step] {
     auto told = RunStep(*step);
@@ -288,6 +296,23 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   return status.ok() && behind && answers_ ? After::kHold : After::kRead;
 }
 
+// Sizes first: then it is decoded, then judged.
+void AgentSession::OnMask(const wire::Mask& message) {
+  std::optional<StepLimits> limits;
+  {
+    std::lock_guard lock(mutex_);
+    limits = limits_;
+    if (message.epoch() != epoch_) return;  // of an epoch that is over
+  }
+  absl::Status status = absl::FailedPreconditionError("a mask came before the weights");
+  if (limits) {
+    auto mask = DecodeMask(message, limits->vocab);
+    status = mask.ok() ? Validate(*mask, *limits) : mask.status();
+    if (status.ok()) status = masks_.Deliver(*std::move(mask));
+  }
+  if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
+}
+
 std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   std::shared_ptr<Group> group;
   {
@@ -297,6 +322,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   }
   if (!group) return std::nullopt;  // forming failed, which was reported
   const auto result = Execute(step, *group);
+  masks_.Forget(step);
   if (!result.ok()) {
     const absl::StatusCode code = result.status().code();
     // What a peer or the transport did to the group, as against what is wrong here.
@@ -384,6 +410,7 @@ void AgentSession::AbortGroup(const absl::Status& why) {
     if (board_) board_->Close(why);
     group = group_;
   }
+  masks_.Abort(why);
   if (group) group->Abort(why);
 }
 

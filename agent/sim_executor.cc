@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/executor.h"
+#include "agent/mask_box.h"
 #include "configs/deployment.h"
 #include "pipeline/parallel_plan.h"
 
@@ -46,10 +47,13 @@ class SimExecutor : public Executor {
       const int n = s.rows();
       for (int i = s.logits == LogitRows::kAll ? 0 : n - 1; i < n; ++i) {
         const int32_t known = i + 1 < n ? s.ids[i + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-        if (known >= 0)
+        if (known >= 0) {
           out.prompt.push_back({.id = known});
-        else
-          out.samples.push_back({.id = static_cast<int32_t>(Mix(draws_.at(s.id), s.start + i) % header_.config.vocab)});
+          continue;
+        }
+        const auto id = Draw(step, s, s.start + i);
+        if (!id.ok()) return id.status();
+        out.samples.push_back({.id = *id});
       }
     }
     return std::optional<StepResult>{std::move(result)};
@@ -59,6 +63,17 @@ class SimExecutor : public Executor {
   int64_t kv_bytes() const override { return 0; }
 
  private:
+  // Of a masked sequence the next id that its mask allows.
+  absl::StatusOr<int32_t> Draw(const Step& step, const StepSequence& s, int position) {
+    const int32_t vocab = header_.config.vocab;
+    int32_t id = static_cast<int32_t>(Mix(draws_.at(s.id), position) % vocab);
+    if (!s.masked) return id;
+    const auto allowed = masks_->Take(step, s.id);
+    if (!allowed.ok()) return allowed.status();
+    while (!allowed->Contains(id)) id = (id + 1) % vocab;
+    return id;
+  }
+
   absl::Status Prepare(const Step& step) {
     if (step.epoch != epoch_) draws_.clear();
     epoch_ = step.epoch;

@@ -1,5 +1,6 @@
 #include "pipeline/step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -104,6 +105,9 @@ absl::Status CheckSequence(const StepSequence& sequence, const StepLimits& limit
   if (absl::Status s = CheckIds(what + ".ids", sequence.ids, limits.max_rows, limits.vocab); !s.ok()) return s;
   if (static_cast<uint8_t>(sequence.logits) > static_cast<uint8_t>(LogitRows::kAll))
     return Invalid(what, ".logits: ", static_cast<int>(sequence.logits), " is not known");
+  const bool draws =
+      sequence.logits == LogitRows::kLast || (sequence.logits == LogitRows::kAll && sequence.next_id < 0);
+  if (sequence.masked && !draws) return Invalid(what, ".masked: nothing is drawn");
   if (absl::Status s = CheckBlocks(what, sequence, limits); !s.ok()) return s;
   return sequence.sampling ? CheckSampling(what + ".sampling", *sequence.sampling, limits) : absl::OkStatus();
 }
@@ -150,6 +154,28 @@ absl::Status Validate(const Step& step, const StepLimits& limits) {
     if (!targets.insert({copy.group, copy.to}).second) return Invalid("copies: block ", copy.to, " is written twice");
   }
   return absl::OkStatus();
+}
+
+bool AllowedIds::Contains(int32_t id) const {
+  const auto word = std::lower_bound(words.begin(), words.end(), std::pair<int32_t, uint64_t>{id / 64, 0});
+  if (word == words.end() || word->first != id / 64) return others;
+  return (word->second >> (id % 64) & 1) != 0;
+}
+
+absl::Status Validate(const Mask& mask, const StepLimits& limits) {
+  const int words = MaskWords(limits.vocab);
+  const std::string what = absl::StrCat("mask of sequence ", mask.sequence);
+  int32_t before = -1;
+  bool any = mask.allowed.others && static_cast<int64_t>(mask.allowed.words.size()) < words;
+  for (const auto& [word, bits] : mask.allowed.words) {
+    if (word < 0 || word >= words) return Invalid(what, ": word ", word, " is outside the ", words, " words");
+    if (word <= before) return Invalid(what, ": words must ascend; ", word, " follows ", before);
+    if (word == limits.vocab / 64 && (bits >> (limits.vocab % 64)) != 0)
+      return Invalid(what, ": an id is outside the vocabulary of ", limits.vocab);
+    any |= bits != 0;
+    before = word;
+  }
+  return any ? absl::OkStatus() : Invalid(what, ": no id is allowed");
 }
 
 }  // namespace pangea

@@ -77,12 +77,27 @@ struct StepSequence {
   StepTables blocks;     // per cache group: appended to the table (or the whole table, see below); none: nothing new
   bool whole_tables = false;         // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;  // when new or changed
+  bool masked = false;               // a Mask follows: it draws once that has come
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
 };
 
 // Of one cache group. Either may be a swap block of it.
 struct BlockCopy {
   int32_t group = 0, from = 0, to = 0;
+};
+
+// Which ids may be drawn. Bit b of a word {w, bits} says whether id 64 w + b may; words ascend. `others` says whether
+// ids may whose word is not listed: so both a few ids and all but a few are short.
+struct AllowedIds {
+  bool others = false;
+  std::vector<std::pair<int32_t, uint64_t>> words;
+  bool Contains(int32_t id) const;
+};
+
+// Follows its step, for one of its masked sequences: the last stage waits for it between logits and draw.
+struct Mask {
+  uint64_t epoch = 0, step = 0, sequence = 0;
+  AllowedIds allowed;
 };
 
 struct Step {
@@ -124,5 +139,8 @@ struct StepLimits {
   std::vector<CacheGroup> groups;
 };
 absl::Status Validate(const Step& step, const StepLimits& limits);
+// At least one id must be allowed, or nothing could be drawn.
+absl::Status Validate(const Mask& mask, const StepLimits& limits);
+inline int MaskWords(int32_t vocab) { return (vocab + 63) / 64; }
 
 }  // namespace pangea

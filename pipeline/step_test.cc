@@ -156,5 +156,47 @@ TEST(Step, EveryCacheGroupHasItsOwnLimits) {
   refused(copies, "cache group 2");
 }
 
+// 100 ids are one whole word and 36 bits of another.
+TEST(Step, MasksAreChecked) {
+  const auto allowed = [](bool others, std::vector<std::pair<int32_t, uint64_t>> words) {
+    return Mask{.epoch = 1, .step = 2, .sequence = 7, .allowed = {.others = others, .words = std::move(words)}};
+  };
+  constexpr uint64_t kAll = ~uint64_t{0}, kLast = (uint64_t{1} << 36) - 1;
+  for (const Mask& good : {allowed(true, {}), allowed(false, {{0, 1}}), allowed(false, {{0, 0}, {1, kLast}}),
+                           allowed(true, {{0, 0}}), allowed(true, {{0, kAll}, {1, 0}})})
+    EXPECT_EQ(Validate(good, kLimits), absl::OkStatus());
+  const auto refused = [&](const Mask& mask, const char* named) {
+    const absl::Status status = Validate(mask, kLimits);
+    EXPECT_NE(std::string(status.message()).find(named), std::string::npos) << named << " is not in: " << status;
+  };
+  refused(allowed(false, {}), "no id is allowed");
+  refused(allowed(false, {{0, 0}, {1, 0}}), "no id is allowed");
+  refused(allowed(true, {{0, 0}, {1, 0}}), "no id is allowed");
+  refused(allowed(true, {{2, 1}}), "outside the 2 words");
+  refused(allowed(true, {{-1, 1}}), "outside the 2 words");
+  refused(allowed(true, {{1, 1}, {0, 1}}), "must ascend");
+  refused(allowed(true, {{1, 1}, {1, 1}}), "must ascend");
+  refused(allowed(true, {{1, kLast + 1}}), "outside the vocabulary");
+  StepLimits even = kLimits;
+  even.vocab = 128;
+  EXPECT_EQ(Validate(allowed(false, {{1, kAll}}), even), absl::OkStatus());
+
+  Step step = Good();
+  step.sequences[1].masked = true;
+  EXPECT_EQ(Validate(step, kLimits), absl::OkStatus());
+  step.sequences[0].masked = true;
+  EXPECT_NE(std::string(Validate(step, kLimits).message()).find("masked"), std::string::npos);
+}
+
+TEST(Step, AMaskContainsWhatItsBitsSay) {
+  const AllowedIds few = {.others = false, .words = {{0, 0b1010}, {2, 1}}},
+                   most = {.others = true, .words = {{0, ~uint64_t{0b1010}}, {2, ~uint64_t{1}}}};
+  for (int32_t id = 0; id < 300; ++id) {
+    const bool listed = id == 1 || id == 3 || id == 128;
+    EXPECT_EQ(few.Contains(id), listed) << id;
+    EXPECT_EQ(most.Contains(id), !listed) << id;
+  }
+}
+
 }  // namespace
 }  // namespace pangea

@@ -36,6 +36,7 @@ class Fleet : public StepPort {
   ~Fleet() override;  // Stop()
   // Of the present epoch, or it is dropped: then it is void, and on_epoch will tell or has told.
   void Send(const Step& step) override = 0;
+  void SendMask(const Mask& mask) override = 0;
   // Waits until every agent has joined, loaded its slices and formed its groups, or one of them failed, or the join
   // time is over.
   virtual absl::Status WaitReady() = 0;

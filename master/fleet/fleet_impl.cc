@@ -116,6 +116,18 @@ void FleetImpl::Send(const Step& step) {
   server_->Send(Sessions(), *message);
 }
 
+void FleetImpl::SendMask(const Mask& mask) {
+  wire::FromMaster message;
+  EncodeMask(mask, message.mutable_mask());
+  std::lock_guard lock(mutex_);
+  if (mode_ != Mode::kRunning || mask.epoch != epoch_) return;
+  std::vector<ControlServer::SessionId> sessions;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (plan_.agents[i].last && members_[i].session != 0) sessions.push_back(members_[i].session);
+  }
+  server_->Send(sessions, message);
+}
+
 void FleetImpl::Stop() {
   std::call_once(stopped_, [this] { StopOnce(); });
 }

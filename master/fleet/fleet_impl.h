@@ -30,6 +30,7 @@ class FleetImpl : public Fleet {
   void WriteMetrics(MetricsPage& page) const override;
   void Stop() override;
   void Send(const Step& step) override;
+  void SendMask(const Mask& mask) override;
   void Regroup() override;
 
  private:

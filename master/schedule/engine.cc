@@ -38,6 +38,8 @@ struct Engine::State {
   void CommitRun(const Run& run, SequenceResult* result);
   void TakeSamples(Sequence* sequence, Samples samples);
   Output& NewOutput(const Sequence& sequence);
+  void SendMask(Sequence* sequence, const AllowedIds& allowed);
+  void End(Sequence* sequence);
   void EndChoice(Sequence* sequence);
   void EndRequest(Request* request);
   void Fail(Request* request, int choice, const absl::Status& why);
@@ -103,6 +105,10 @@ void Engine::State::Pump(double now) {
       if (!run.sequence->request->counted) Started(now, run.sequence->request);
     }
     port->Send(*step);
+    for (const Run& run : scheduler.flights().back().runs) {
+      const bool there = run.sequence->mask && planted_bug != PlantedBug::kMaskLost;
+      if (run.sequence->mask_due == step->number && there) SendMask(run.sequence, *run.sequence->mask);
+    }
   }
   if (open.empty() && scheduler.flights().empty()) {
     SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size() && closing.empty());
@@ -134,20 +140,29 @@ Output& Engine::State::NewOutput(const Sequence& sequence) {
   return output;
 }
 
+void Engine::State::SendMask(Sequence* sequence, const AllowedIds& allowed) {
+  port->SendMask(
+      {.epoch = scheduler.epoch(), .step = sequence->mask_due, .sequence = sequence->id, .allowed = allowed});
+  sequence->mask_due = 0;
+}
+
+void Engine::State::End(Sequence* sequence) {
+  sequence->ended = true;
+  // The agents must not wait for a mask that nobody makes any more: whatever they draw is dropped.
+  if (sequence->mask_due != 0 && planted_bug != PlantedBug::kMaskOwed) SendMask(sequence, {.others = true});
+  scheduler.Leave(sequence);
+}
+
 // The choice has ended and its client knows; the request ends with its last choice.
 void Engine::State::EndChoice(Sequence* sequence) {
   Request* request = sequence->request;
-  sequence->ended = true;
-  scheduler.Leave(sequence);
+  End(sequence);
   if (std::all_of(request->choices.begin(), request->choices.end(), [](const Sequence& s) { return s.ended; }))
     EndRequest(request);
 }
 
 void Engine::State::EndRequest(Request* request) {
-  for (Sequence& sequence : request->choices) {
-    sequence.ended = true;
-    scheduler.Leave(&sequence);
-  }
+  for (Sequence& sequence : request->choices) End(&sequence);
   SetAlarm(request, std::numeric_limits<double>::infinity());
   queued.erase({request->order, request});
   const auto found = open.find(request->body.request);
@@ -213,6 +228,8 @@ void Engine::State::CommitRun(const Run& run, SequenceResult* result) {
     NewOutput(*sequence).finish = FinishReason::kLength;
     return EndChoice(sequence);
   }
+  if (sequence->mask_due != 0)
+    return Fail(request, sequence->choice, absl::InternalError("the agents have drawn without the mask"));
   if (!result || result->samples.empty())
     return Fail(request, sequence->choice, absl::InternalError("the agents sent no sample"));
   TakeSamples(sequence, std::move(result->samples));
@@ -226,6 +243,7 @@ void Engine::State::TakeSamples(Sequence* sequence, Samples samples) {
   while (taken < samples.size()) {
     const Sample& sample = samples[taken++];
     sequence->generated.push_back(sample.id);
+    if (planted_bug != PlantedBug::kOldMask) sequence->mask.reset();
     ++counts.generated;
     if (std::find(stops.begin(), stops.end(), sample.id) != stops.end())
       output.finish = FinishReason::kStop;
@@ -311,6 +329,17 @@ void Engine::Finish(double now, uint64_t request, int choice, int) {
   state_->EndChoice(&choices[choice]);
   state_->Bury();
   state_->Pump(now);
+}
+
+void Engine::SetMask(uint64_t request, int choice, int index, AllowedIds allowed) {
+  const auto found = state_->open.find(request);
+  if (found == state_->open.end() || !found->second->body.masked) return;
+  std::vector<Sequence>& choices = found->second->choices;
+  if (choice < 0 || choice >= static_cast<int>(choices.size()) || choices[choice].ended) return;
+  Sequence& sequence = choices[choice];
+  if (index != static_cast<int>(sequence.generated.size())) return;
+  sequence.mask = std::move(allowed);
+  if (sequence.mask_due != 0) state_->SendMask(&sequence, *sequence.mask);
 }
 
 void Engine::OnResult(double now, StepResult result) {

@@ -33,6 +33,8 @@ struct SequenceRequest {
   // It belongs to the request that was submitted just before: it takes no place in the queue, and may wait in it for as
   // long as that one takes.
   bool follows = false;
+  // Every id is drawn under a mask that the caller gives (Engine::SetMask); the draw waits for it.
+  bool masked = false;
   // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the
   // same).
   uint32_t account = 0;
@@ -103,6 +105,10 @@ class Engine {
   // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
   // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
+  // What the choice's id number `index`, from 0, may be: the next one, of a masked request. Kept until it is drawn, as
+  // a sequence that loses its blocks, or its epoch, draws it again. For any other id it is dropped: the choice may have
+  // ended meanwhile.
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
   void OnResult(double now, StepResult result);  // one of another epoch is dropped
   void Tick(double now);                         // queue age and deadlines; calls deliver for what has expired
   void FailAll(const absl::Status& why);         // every open request ends with this error; later Submits too
@@ -130,6 +136,7 @@ class EngineThread {
   absl::Status Submit(SequenceRequest request);
   void Cancel(uint64_t request);
   void Finish(uint64_t request, int choice, int tokens);
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
   void OnResult(StepResult result);
   void FailAll(absl::Status why);
   EngineStats stats() const;

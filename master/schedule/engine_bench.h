@@ -27,6 +27,10 @@ class Bench : public StepPort {
     steps.push_back(step);
     agents.Send(step);
   }
+  void SendMask(const Mask& mask) override {
+    masks.push_back(mask);
+    agents.SendMask(mask);
+  }
   bool Next() {
     if (!agents.HasResult()) return false;
     engine.OnResult(now, agents.TakeResult());
@@ -56,6 +60,7 @@ class Bench : public StepPort {
   }
 
   std::vector<Step> steps;
+  std::vector<Mask> masks;
   std::vector<std::vector<Output>> deliveries;
   FakeAgents agents;
   double now = 0;

@@ -45,6 +45,13 @@ class AgentThread : public StepPort {
     }
     wake_.notify_one();
   }
+  void SendMask(const Mask& mask) override {
+    {
+      std::lock_guard lock(mutex_);
+      agents_.SendMask(mask);
+    }
+    wake_.notify_one();
+  }
   std::string fault() {
     std::lock_guard lock(mutex_);
     return agents_.fault();

@@ -14,6 +14,7 @@ TEST(Epoch, NoStepIsSentBeforeTheFirst) {
   struct Port : StepPort {
     explicit Port(std::vector<Step>* to) : steps(to) {}
     void Send(const Step& step) override { steps->push_back(step); }
+    void SendMask(const Mask&) override {}
     std::vector<Step>* steps;
   } port(&sent);
   Engine engine(Options(), &port, [](std::vector<Output>) {});

@@ -45,6 +45,8 @@ class FairLife : public StepPort {
     }
   }
 
+  void SendMask(const Mask& mask) override { agents_.SendMask(mask); }
+
   std::string Run(FairCounts* counts) {
     const int results = Uniform(200, 500);
     const int late = results / 2;  // when the last account comes

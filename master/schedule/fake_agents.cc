@@ -13,12 +13,14 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 32);
 }
 
-Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated) {
+Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated,
+                  const AllowedIds* allowed) {
   uint64_t hash = Mix(Mix(prefix, sampling.seed), sampling.choice);
   for (const int32_t id : generated) hash = Mix(hash, id);  // as penalties and min_tokens depend on them
   for (const int32_t id : sampling.prompt_ids) hash = Mix(hash, id);
   Sample sample;
   sample.id = static_cast<int32_t>(hash % kFakeVocab);
+  while (allowed && !allowed->Contains(sample.id)) sample.id = (sample.id + 1) % kFakeVocab;
   sample.logprob = -static_cast<float>((hash >> 20) % 1000);
   for (int i = 0; i < sampling.top_logprobs; ++i)
     sample.top.emplace_back(i, -static_cast<float>((hash >> (8 + i)) % 100));
@@ -32,6 +34,15 @@ Sample FakePromptSample(uint64_t prefix, int32_t next_id, const Sampling& sampli
   for (int i = 0; i < sampling.top_logprobs; ++i)
     sample.top.emplace_back(i, -static_cast<float>((prefix >> (8 + i)) % 100));
   return sample;
+}
+
+AllowedIds FakeMask(uint64_t seed, int choice, int index) {
+  const uint64_t hash = Mix(Mix(seed, choice), index);
+  AllowedIds allowed{.others = (hash & 3) == 0};
+  const uint64_t some = (Mix(hash, 1) & Mix(hash, 2)) | uint64_t{1} << (hash >> 8) % 64;
+  if (!allowed.others || (hash & 4) != 0) allowed.words.emplace_back(0, some);
+  if ((hash & 8) != 0) allowed.words.emplace_back(1, Mix(hash, 3) & ((uint64_t{1} << (kFakeVocab - 64)) - 1));
+  return allowed;
 }
 
 bool SameSample(const Sample& a, const Sample& b) { return a.id == b.id && a.logprob == b.logprob && a.top == b.top; }
@@ -57,7 +68,8 @@ Expected ExpectedOf(const SequenceRequest& request, int choice, int capacity) {
       expected.fails = true;
       return expected;
     }
-    const Sample sample = FakeSample(prefix, sampling, generated);
+    const AllowedIds mask = FakeMask(sampling.seed, choice, static_cast<int>(generated.size()));
+    const Sample sample = FakeSample(prefix, sampling, generated, request.masked ? &mask : nullptr);
     expected.samples.push_back(sample);
     generated.push_back(sample.id);
     prefix = Mix(prefix, sample.id);
@@ -121,7 +133,9 @@ StepResult FakeAgents::TakeResult() {
 void FakeAgents::Break() {
   broken_ = true;
   void_steps += static_cast<int>(results_.size());
-  for (Pending& pending : results_) late.push_back(std::move(pending.result));
+  for (Pending& pending : results_) {
+    if (pending.undrawn.empty()) late.push_back(std::move(pending.result));  // else it waits for ever
+  }
   results_.clear();
 }
 
@@ -344,16 +358,40 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
   }
   known.length = std::max(known.length, end);
   if (part.logits == LogitRows::kNone || !fault_.empty()) return;
-  if (part.logits == LogitRows::kLast || part.next_id < 0) {
-    if (Poisoned(known.sampling, known.generated.size())) {
-      result.status = absl::InternalError("logits are not numbers");
-      known.generated.push_back(0);  // a row that ran ahead reads something, whatever it is
-    } else {
-      result.samples.push_back(FakeSample(prefix, known.sampling, known.generated));
-      known.generated.push_back(result.samples.back().id);
-    }
+  if (part.masked) {
+    pending->undrawn[part.id] = {pending->result.sequences.size(), prefix};
+  } else if (part.logits == LogitRows::kLast || part.next_id < 0) {
+    Draw(prefix, nullptr, &known, &result);
   }
   pending->result.sequences.push_back(std::move(result));
+}
+
+void FakeAgents::Draw(uint64_t prefix, const AllowedIds* allowed, Known* known, SequenceResult* result) {
+  if (Poisoned(known->sampling, known->generated.size())) {
+    result->status = absl::InternalError("logits are not numbers");
+    known->generated.push_back(0);  // a row that ran ahead reads something, whatever it is
+  } else {
+    result->samples.push_back(FakeSample(prefix, known->sampling, known->generated, allowed));
+    known->generated.push_back(result->samples.back().id);
+  }
+}
+
+void FakeAgents::SendMask(const Mask& mask) {
+  if (broken_ || !fault_.empty()) return;
+  if (mask.epoch != epoch_) return Fault("a mask of another epoch");
+  const StepLimits limits{.vocab = kFakeVocab};
+  if (const absl::Status valid = Validate(mask, limits); !valid.ok()) return Fault(std::string(valid.message()));
+  const auto pending =
+      std::find_if(results_.begin(), results_.end(), [&](const Pending& p) { return p.result.number == mask.step; });
+  if (pending == results_.end()) return Fault(absl::StrCat("a mask for step ", mask.step, ", which is not under way"));
+  const auto undrawn = pending->undrawn.find(mask.sequence);
+  if (undrawn == pending->undrawn.end()) return Fault("a mask that nobody waits for");
+  const auto [index, prefix] = undrawn->second;
+  pending->undrawn.erase(undrawn);
+  const auto known = sequences_.find(mask.sequence);
+  if (known == sequences_.end()) return Fault("a mask for a sequence that has ended");
+  Draw(prefix, &mask.allowed, &known->second, &pending->result.sequences[index]);
+  ++masks;
 }
 
 }  // namespace pangea

@@ -18,7 +18,11 @@ constexpr int32_t kFakeVocab = 97;
 
 uint64_t Mix(uint64_t a, uint64_t b);
 // The deterministic model. prefix: hash of all ids up to and with the newest; generated: of those generated before.
-Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated);
+// Under a mask, the next id that it allows; allowed may be null.
+Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated,
+                  const AllowedIds* allowed);
+// The mask that a client gives for a choice's id number `index`.
+AllowedIds FakeMask(uint64_t seed, int choice, int index);
 Sample FakePromptSample(uint64_t prefix, int32_t next_id, const Sampling& sampling);
 // What a request must give, computed without engine or agents: plain recomputation.
 struct Expected {
@@ -35,13 +39,14 @@ class FakeAgents : public StepPort {
   // In no epoch yet.
   explicit FakeAgents(const EngineOptions& options);
   void Send(const Step& step) override;
+  void SendMask(const Mask& mask) override;
   // Their groups are broken: what is under way, and what is sent from now on, is never answered in time.
   void Break();
   // They have formed their groups for a newer epoch. Nothing is left of the one before: their pages hold what no
   // sequence can read, and their processes may be others.
   void BeginEpoch(uint64_t epoch);
   bool broken() const { return broken_; }
-  bool HasResult() const { return !results_.empty(); }
+  bool HasResult() const { return !results_.empty() && results_.front().undrawn.empty(); }
   StepResult TakeResult();  // the oldest: its step is committed now
   // Results of steps that were under way at a break: they may still come, at any time.
   std::deque<StepResult> late;
@@ -49,7 +54,7 @@ class FakeAgents : public StepPort {
 
   // How often each happened in the lives so far.
   int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0, ran_ahead = 0, void_steps = 0,
-      given_back = 0;
+      given_back = 0, masks = 0;
 
  private:
   using Block = std::pair<int, int32_t>;  // cache group, block
@@ -66,14 +71,16 @@ class FakeAgents : public StepPort {
   };
   struct Pending {
     StepResult result;
-    std::map<Block, std::set<uint64_t>> named;  // block -> sequences of that step
-    std::map<uint64_t, int> ends;               // of the sequences: position after their last row
+    std::map<Block, std::set<uint64_t>> named;                // block -> sequences of that step
+    std::map<uint64_t, std::pair<size_t, uint64_t>> undrawn;  // masked sequences: index in the result, prefix
+    std::map<uint64_t, int> ends;                             // of the sequences: position after their last row
   };
 
   void Fault(const std::string& what);
   void Copy(const BlockCopy& copy, Pending* pending);
   void Run(const StepSequence& part, Pending* pending);
   void UpdateTable(const StepSequence& part, Known* known);
+  void Draw(uint64_t prefix, const AllowedIds* allowed, Known* known, SequenceResult* result);
   void CheckShared(const StepSequence& part, const Known& known);
   uint64_t CheckPrefix(const StepSequence& part, const Known& known);
   void Write(uint64_t id, Block block, int slot, Slot content, bool again);

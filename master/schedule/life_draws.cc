@@ -52,6 +52,7 @@ SequenceRequest DrawRequest(Dice* dice, uint64_t next, double now) {
   }
   if (dice->OneIn(3)) request.cache_salt[dice->Uniform(0, 3)] = dice->Uniform(1, 2);
   request.follows = dice->OneIn(6);
+  request.masked = dice->OneIn(4);
   request.n = dice->OneIn(3) ? dice->Uniform(2, 5) : 1;
   request.max_tokens = dice->OneIn(8) ? 0 : dice->OneIn(3) ? dice->Uniform(1, 3) : dice->Uniform(1, 40);
   for (int i = dice->Uniform(0, 2); i > 0; --i) request.stop_ids.push_back(dice->Uniform(0, kFakeVocab - 1));

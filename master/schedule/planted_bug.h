@@ -34,6 +34,10 @@ enum class PlantedBug {
   kHoleShared,       // a newcomer takes over columns that lack blocks which its first row looks into
   kOneTable,         // the agents are told the first cache group's table for all groups
   kCopyElsewhere,    // blocks of other cache groups are copied to swap in the first one
+  kMaskedAhead,      // a masked sequence runs ahead
+  kMaskLost,         // a mask that was there before its step is not sent behind it
+  kOldMask,          // a mask is kept for the id after the one it is for
+  kMaskOwed,         // the agents are left waiting for the mask of a sequence that has ended
   kLateResult,       // a result of an older epoch is taken for one of this epoch
   kOutliveEpoch,     // a sequence that runs when an epoch begins keeps its table, and what it believes to be told
   kSwapOutlives,     // swap blocks are believed to outlive an epoch

@@ -47,6 +47,7 @@ INSTANTIATE_TEST_SUITE_P(
                       PlantedBug::kSwapShort, PlantedBug::kStarveAccount, PlantedBug::kSaveIdleness,
                       PlantedBug::kDribble, PlantedBug::kForgetSalt, PlantedBug::kGiveBackEarly,
                       PlantedBug::kHoleShared, PlantedBug::kOneTable, PlantedBug::kCopyElsewhere,
+                      PlantedBug::kMaskedAhead, PlantedBug::kMaskLost, PlantedBug::kOldMask, PlantedBug::kMaskOwed,
                       PlantedBug::kLateResult, PlantedBug::kOutliveEpoch, PlantedBug::kSwapOutlives,
                       PlantedBug::kIndexOutlives, PlantedBug::kEndUnknown, PlantedBug::kNumbersGoOn));
 

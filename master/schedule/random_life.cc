@@ -37,12 +37,14 @@ class Life : public StepPort {
   // In virtual time: results when the stages are done, one of them perhaps slow.
   std::string RunTimed();
   void Send(const Step& step) override;
+  void SendMask(const Mask& mask) override { agents_.SendMask(mask); }
 
  private:
   struct Choice {
     std::vector<Sample> samples;
     FinishReason finish = FinishReason::kNone;
     bool stopped = false;  // by Finish
+    int masked = 0;        // ids for which it has given a mask
   };
   struct Client {
     SequenceRequest request;
@@ -63,6 +65,8 @@ class Life : public StepPort {
   void StopString();
   void Result();
   void LateResult();
+  std::vector<std::pair<Client*, int>> WithoutMask();  // choices whose next id needs one that their client owes
+  bool GiveMask();                                     // to one of them, if there is any
   void Deliver(const std::vector<Output>& outputs);
   void Take(const Output& output);
   bool MayShare(const SequenceRequest& request, int cached) const;
@@ -234,6 +238,34 @@ void Life::LateResult() {
   if (counts_) ++counts_->late;
 }
 
+std::vector<std::pair<Life::Client*, int>> Life::WithoutMask() {
+  std::vector<std::pair<Client*, int>> owed;
+  for (auto& [number, client] : clients_) {
+    for (size_t i = 0; i < client.choices.size() && client.request.masked && !client.ended; ++i) {
+      const Choice& choice = client.choices[i];
+      const bool goes_on = choice.finish == FinishReason::kNone && !choice.stopped;
+      if (goes_on && choice.masked == static_cast<int>(choice.samples.size())) owed.emplace_back(&client, i);
+    }
+  }
+  return owed;
+}
+
+bool Life::GiveMask() {
+  const std::vector<std::pair<Client*, int>> owed = WithoutMask();
+  if (owed.empty()) return false;
+  const auto [client, index] = owed[Uniform(0, static_cast<int>(owed.size()) - 1)];
+  const SequenceRequest& request = client->request;
+  const int next = client->choices[index].masked++;
+  const auto give = [&](int id) {
+    engine_.SetMask(request.request, index, id, FakeMask(request.sampling.seed, index, id));
+  };
+  if (OneIn(8))
+    give(next - 1);  // for an id that has been drawn, and for one that cannot be known yet: both are dropped
+  if (OneIn(8)) give(next + 1);
+  give(next);
+  return true;
+}
+
 void Life::Deliver(const std::vector<Output>& outputs) {
   ++delivered_calls_;
   if (outputs.empty()) Fault("an empty delivery");
@@ -314,7 +346,8 @@ void Life::Check() {
   const EngineStats stats = engine_.stats();
   if (counts_) counts_->deepest = std::max<uint64_t>(counts_->deepest, stats.steps_in_flight);
   if (agents_.broken()) return;
-  if (stats.waiting + stats.running > 0 && !agents_.HasResult()) Fault("deadlock: work, but no step under way");
+  if (stats.waiting + stats.running > 0 && !agents_.HasResult() && WithoutMask().empty())
+    Fault("deadlock: work, but no step under way");
   if (open_ == 0 && !agents_.HasResult() && stats.blocks_free != stats.blocks) Fault("blocks are missing when idle");
 }
 
@@ -328,10 +361,11 @@ std::string Life::Run() {
     Check();
     if (epochs_come_ && OneIn(30)) Break();
     if (agents_.broken() && OneIn(4)) BeginEpoch();
+    if (OneIn(2)) GiveMask();
     Check();
   }
   if (agents_.broken()) BeginEpoch();
-  for (int i = 0; fault_.empty() && agents_.HasResult(); ++i) {
+  for (int i = 0; fault_.empty() && (agents_.HasResult() || GiveMask()); ++i) {
     if (i > 200000) Fault("no end");
     Result();
     Check();
@@ -345,6 +379,8 @@ std::string Life::RunTimed() {
   const double pause = 1.0 / Uniform(1, 200);  // between two events of clients, on average
   double event = now_, epoch = now_;
   for (int left = Uniform(10, 60); fault_.empty();) {
+    while (GiveMask()) {
+    }
     const double result = due_.empty() ? kNever : due_.front();
     const double alarm = engine_.NextDeadline().value_or(kNever);
     const double client = left > 0 ? event : kNever;
@@ -430,6 +466,7 @@ std::string Life::End() {
     counts_->swap_ins += agents_.swap_ins;
     counts_->void_steps += agents_.void_steps;
     counts_->given_back += agents_.given_back;
+    counts_->masks += agents_.masks;
     counts_->grouped += options_.groups.size() > 1 && agents_.swap_ins + agents_.copies > 0;
   }
   return fault_;

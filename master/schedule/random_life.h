@@ -14,7 +14,7 @@ struct LifeCounts {
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
   uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0,
            swap_ins = 0, echoes = 0, hits = 0, deepest = 0, epochs = 0, late = 0, void_steps = 0, given_back = 0,
-           grouped = 0;
+           grouped = 0, masks = 0;
   double longest_wait = 0;  // in virtual time, as a share of what progress allows
 };
 

@@ -77,7 +77,7 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
   sequence->id = 0;
   sequence->told = sequence->sent = 0;
   sequence->awaiting = false;
-  sequence->prompt_step = 0;
+  sequence->prompt_step = sequence->mask_due = 0;
   sequence->indexed = 0;
   sequence->indexable = true;
   sequence->index_serial = 0;
@@ -306,6 +306,8 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
     part.blocks[group].assign(table.begin() + sequence->told, table.end());
   }
   run.logits = part.logits;
+  part.masked = request.body.masked && run.newest && request.limit > 0;
+  if (part.masked) sequence->mask_due = step_.number;
 
   sequence->told = sequence->blocks();
   sequence->sent = end;

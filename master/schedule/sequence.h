@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "master/schedule/engine.h"
+#include "master/schedule/planted_bug.h"
 
 namespace pangea {
 
@@ -27,6 +28,7 @@ struct Sequence {
   // that the row after them looks into.
   StepTables slots;
   int swapped = 0;
+  std::optional<AllowedIds> mask;  // of its next id, once it is known
   // From here on: of the present run, cleared by preemption.
   uint64_t id = 0;            // at the agents; a fresh one for every run
   StepTables tables;          // of each cache group: blocks, in order of position; kNoBlock: given back
@@ -38,6 +40,7 @@ struct Sequence {
   int indexed = 0;            // leading blocks that are in the prefix index, or equal to one that is
   uint64_t index_serial = 0;  // of the last of them
   bool indexable = true;      // false once it has met a block that must not be shared
+  uint64_t mask_due = 0;      // the step in flight that draws its next id, and has not been sent the mask; 0: none
   uint64_t ready_since = 0;   // order in which sequences became ready to decode
 
   int blocks() const { return tables.empty() ? 0 : static_cast<int>(tables[0].size()); }  // in every group
@@ -81,6 +84,7 @@ inline int32_t Sequence::IdAt(int position) const {
 }
 
 inline bool Sequence::MayRunAhead() const {
+  if (request->body.masked && planted_bug != PlantedBug::kMaskedAhead) return false;  // its mask depends on the sample
   return awaiting && sent == known() && static_cast<int>(generated.size()) + 1 < request->limit;
 }
 

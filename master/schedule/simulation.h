@@ -15,6 +15,7 @@ struct SimulatedRequest {
   uint64_t prefix = 0;         // requests of one prefix begin with the same prefix_tokens ids
   int prefix_tokens = 0;       // <= prompt
   int priority = 0;
+  bool masked = false;  // each id is drawn under a mask, which its client makes in no time once it has the id before
 };
 
 // The agents lose all they know (one has died, say); so much later they have formed their groups for a new epoch.

@@ -158,6 +158,27 @@ TEST(Simulation, ATimelineInWhichNoStageDoesTwoThingsAtOnce) {
   }
 }
 
+// A masked stream waits for the master between two ids, as one does without run-ahead; its neighbours do not.
+TEST(Simulation, MaskedRequestsGoByTheMasterForEveryId) {
+  SimulationOptions options = Equal(1);
+  std::vector<SimulatedRequest> requests = Alike(1, 20, 11);
+  requests[0].masked = true;
+  const SimulationReport report = Simulate(options, requests);
+  EXPECT_EQ(report.generated_tokens, 11u);
+  EXPECT_NEAR(report.inter_token.p50, kStage + 2 * kControl, 1e-9);
+
+  options = Equal(3);
+  options.engine.groups[0] = {.blocks = 40, .swap_blocks = 20};
+  options.engine.context = 300;
+  requests = Alike(30, 40, 50, 0.05);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].masked = i % 2 == 0;
+  options.outages = {{.at = 0.5, .seconds = 0.25}, {.at = 2, .seconds = 0}};
+  const SimulationReport crowd = Simulate(options, requests);
+  EXPECT_EQ(crowd.finished, 30u);
+  EXPECT_EQ(crowd.generated_tokens, 30u * 50);
+  EXPECT_GT(crowd.engine.preemptions, 0u);
+}
+
 // A window's blocks are given back, so that a group of it has room where one without would not.
 TEST(Simulation, TwoCacheGroupsOfDifferentWindows) {
   SimulationOptions options = Equal(2);
