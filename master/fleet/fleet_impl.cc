@@ -338,15 +338,14 @@ void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
 
 void FleetImpl::Regroup() {
   std::lock_guard lock(mutex_);
-  if (!IsAlive() || !All(AgentPhase::kLoaded)) return;
-  if (mode_ == Mode::kRunning) mode_ = Mode::kForming;
-  Form();
+  if (IsAlive() && All(AgentPhase::kLoaded)) Form();
 }
 
 // Begins an epoch: what was a fact of the one before is none of this one. That an agent's process has ended, that its
 // stream broke or that it has a fault of its own stays true until another process takes its place.
 void FleetImpl::Form() {
   ++epoch_;
+  if (mode_ == Mode::kRunning) mode_ = Mode::kForming;
   forming_since_ = state_.phase_since = state_.last_progress = MonotonicSeconds();
   steps_.clear();
   for (AgentState& agent : state_.agents) {
