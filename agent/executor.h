@@ -14,6 +14,7 @@ namespace pangea {
 struct Deployment;
 struct CheckpointHeader;
 struct ParallelPlan;
+class MaskBox;
 
 // What an agent runs; real (cpu) and sim. Executor thread only, but for the Group's Abort.
 class Executor {
@@ -24,8 +25,14 @@ class Executor {
   // The result on rank 0 of the last stage, nullopt elsewhere. An error means the group is dead.
   virtual absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) = 0;
   virtual const Progress& progress() const = 0;
+  // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before
+  // the first Run; outlives it.
+  void set_masks(MaskBox* masks) { masks_ = masks; }
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t kv_bytes() const = 0;
+
+ protected:
+  MaskBox* masks_ = nullptr;
 };
 
 struct CpuOptions {
@@ -35,7 +42,7 @@ struct CpuOptions {
 // agent: index in the plan. The references must outlive the executor.
 std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
                                           const ParallelPlan& plan, int agent, const CpuOptions& options = {});
-// Does no arithmetic: the id after (sequence, position) is a fixed hash of the two, modulo the vocabulary.
+// Does no arithmetic: the id after a position is a fixed hash of it, the seed and the choice, modulo the vocabulary.
 // Control-plane tests.
 std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 namespace pangea {
 namespace {
 
@@ -39,6 +41,7 @@ StepSequence DecodeSequence(const wire::StepSequence& in) {
   if (in.has_next_id()) out.next_id = in.next_id();
   for (const auto& table : in.tables()) out.blocks.emplace_back(table.blocks().begin(), table.blocks().end());
   out.whole_tables = in.whole_tables();
+  out.masked = in.masked();
   if (in.has_sampling()) out.sampling = DecodeSampling(in.sampling());
   return out;
 }
@@ -69,6 +72,17 @@ Step DecodeStep(const wire::Step& in) {
   out.ended.assign(in.ended().begin(), in.ended().end());
   for (const auto& copy : in.copies())
     out.copies.push_back({.group = copy.group(), .from = copy.from(), .to = copy.to()});
+  return out;
+}
+
+absl::StatusOr<Mask> DecodeMask(const wire::Mask& in, int32_t vocab) {
+  if (in.words_size() > MaskWords(vocab) || in.words_size() != in.bits_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("mask of sequence ", in.sequence(), ": has ", in.words_size(),
+                                                   " words and ", in.bits_size(), " bits, at most ", MaskWords(vocab)));
+  }
+  Mask out{.epoch = in.epoch(), .step = in.step(), .sequence = in.sequence(), .allowed = {.others = in.others()}};
+  out.allowed.words.reserve(in.words_size());
+  for (int i = 0; i < in.words_size(); ++i) out.allowed.words.emplace_back(in.words(i), in.bits(i));
   return out;
 }
 

@@ -59,12 +59,11 @@ std::string OwnAddressToward(const std::string& master) {
 
 StepLimits LimitsOf(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan) {
   return {.vocab = header.config.vocab,
-          .blocks = plan.kv_blocks,
-          .swap_blocks = plan.swap_blocks,
           .block_tokens = plan.block_tokens,
           .max_rows = deployment.schedule.max_batch_tokens,
           .max_sequences = deployment.schedule.max_sequences,
-          .max_position = plan.context};
+          .max_position = plan.context,
+          .groups = plan.cache_groups()};
 }
 
 }  // namespace
@@ -123,6 +122,9 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
     }
     case wire::FromMaster::kStep:
       return OnStep(message.step());
+    case wire::FromMaster::kMask:
+      OnMask(message.mask());
+      return After::kRead;
     case wire::FromMaster::kStop:
       LogInfo("stop: %s", message.stop().reason());
       stopped_ = true;
@@ -171,7 +173,11 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
   loaded->executor = device->kind == DeviceKind::kSim
                          ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent, {.isa = *isa});
+                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent,
+                                           {.isa = *isa});
+  // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
+  masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
+  loaded->executor->set_masks(&masks_);
   if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
 
   wire::FromAgent message;
@@ -207,6 +213,7 @@ void AgentSession::OnForm(const wire::Form& form) {
     board_ = board;
     epoch_ = form.epoch();
   }
+  masks_.BeginEpoch(form.epoch());
   worker_->Post([this, form, board] {
     if (const absl::Status status = Form(form, board); !status.ok()) Fail(form.epoch(), status, /*fatal=*/false);
   });
@@ -250,11 +257,13 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
   return absl::OkStatus();
 }
 
-// Steps run in number order: the stream keeps it, and a gap is an error.
+// Steps run in number order, from 1 in every epoch: the stream keeps it, and a gap is an error.
 absl::Status AgentSession::CheckOrder(const Step& step) {
   if (step.epoch != step_epoch_) {
     step_epoch_ = step.epoch;
-  } else if (step.number != next_step_) {
+    next_step_ = 1;
+  }
+  if (step.number != next_step_) {
     return absl::InternalError(absl::StrCat("step ", step.number, " came where ", next_step_, " was due"));
   }
   next_step_ = step.number + 1;
@@ -272,6 +281,7 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   absl::Status status =
       limits ? Validate(*step, *limits) : absl::FailedPreconditionError("a step came before the weights");
   if (status.ok()) status = CheckOrder(*step);
+  if (status.ok()) masks_.Expect(*step);
   const bool behind = steps_open_.fetch_add(1) > 0;  // one runs, or is about to
   const auto run = [this, step] {
     auto told = RunStep(*step);
@@ -287,6 +297,23 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   return status.ok() && behind && answers_ ? After::kHold : After::kRead;
 }
 
+// Sizes first: then it is decoded, then judged.
+void AgentSession::OnMask(const wire::Mask& message) {
+  std::optional<StepLimits> limits;
+  {
+    std::lock_guard lock(mutex_);
+    limits = limits_;
+    if (message.epoch() != epoch_) return;  // of an epoch that is over
+  }
+  absl::Status status = absl::FailedPreconditionError("a mask came before the weights");
+  if (limits) {
+    auto mask = DecodeMask(message, limits->vocab);
+    status = mask.ok() ? Validate(*mask, *limits) : mask.status();
+    if (status.ok()) status = masks_.Deliver(*std::move(mask));
+  }
+  if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
+}
+
 std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   std::shared_ptr<Group> group;
   {
@@ -296,6 +323,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   }
   if (!group) return std::nullopt;  // forming failed, which was reported
   const auto result = Execute(step, *group);
+  masks_.Forget(step);
   if (!result.ok()) {
     const absl::StatusCode code = result.status().code();
     // What a peer or the transport did to the group, as against what is wrong here.
@@ -305,6 +333,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
     {
       std::lock_guard lock(mutex_);
       if (group_ == group) group_.reset();
+      if (transport && step.epoch != epoch_) return std::nullopt;  // its group had to make way for the next one
     }
     Fail(step.epoch, result.status(), !transport);
     return std::nullopt;
@@ -382,6 +411,7 @@ void AgentSession::AbortGroup(const absl::Status& why) {
     if (board_) board_->Close(why);
     group = group_;
   }
+  masks_.Abort(why);
   if (group) group->Abort(why);
 }
 

@@ -12,6 +12,7 @@
 #include "agent/control_stream.h"
 #include "agent/executor.h"
 #include "agent/group/rendezvous.h"
+#include "agent/mask_box.h"
 #include "agent/service.h"
 #include "agent/worker.h"
 #include "configs/deployment.h"
@@ -37,6 +38,7 @@ class AgentSession {
   After Handle(const agent::v1::FromMaster& message);
   void OnForm(const agent::v1::Form& form);
   After OnStep(const agent::v1::Step& message);
+  void OnMask(const agent::v1::Mask& message);
   // On the executor thread.
   absl::Status Load(const agent::v1::Assign& assign);
   absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
@@ -54,6 +56,7 @@ class AgentSession {
   const AgentOptions options_;
   ControlStream stream_;
   ActivityClock activity_;          // the executor thread's
+  MaskBox masks_;                   // filled by the control thread, emptied by the executor
   std::unique_ptr<Loaded> loaded_;  // made by the executor thread; the pointer is guarded by mutex_
 
   std::mutex mutex_;

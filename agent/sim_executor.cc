@@ -1,12 +1,17 @@
-// An executor without arithmetic, for tests of the control plane: real processes, real groups, no weights.
+// An executor without arithmetic, for tests of the control plane: real processes, real groups, no weights. It keeps of
+// every sequence what a real one must have been told in this epoch, and fails when it was not.
+#include <unordered_map>
+
+#include "absl/strings/str_cat.h"
 #include "agent/executor.h"
+#include "agent/mask_box.h"
 #include "configs/deployment.h"
 #include "pipeline/parallel_plan.h"
 
 namespace pangea {
 namespace {
 
-// The id after (sequence, position); any fixed mixing will do.
+// Any fixed mixing will do.
 uint64_t Mix(uint64_t a, uint64_t b) {
   uint64_t h = a * 0x9E3779B97F4A7C15ull ^ (b + 0x632BE59BD9B4E019ull);
   h ^= h >> 31;
@@ -23,6 +28,7 @@ class SimExecutor : public Executor {
   // A token travels the pipeline as a real hidden state would, so that a missing agent stalls the stream.
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override {
     progress_.step.store(step.number, std::memory_order_relaxed);
+    if (auto s = Prepare(step); !s.ok()) return s;
     std::vector<std::byte> token(64), all(64 * plan_.ranks);
     if (!self_.first)
       if (auto s = group.Receive(self_.stage - 1, token); !s.ok()) return s;
@@ -41,10 +47,13 @@ class SimExecutor : public Executor {
       const int n = s.rows();
       for (int i = s.logits == LogitRows::kAll ? 0 : n - 1; i < n; ++i) {
         const int32_t known = i + 1 < n ? s.ids[i + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-        if (known >= 0)
+        if (known >= 0) {
           out.prompt.push_back({.id = known});
-        else
-          out.samples.push_back({.id = static_cast<int32_t>(Mix(s.id, s.start + i) % header_.config.vocab)});
+          continue;
+        }
+        const auto id = Draw(step, s, s.start + i);
+        if (!id.ok()) return id.status();
+        out.samples.push_back({.id = *id});
       }
     }
     return std::optional<StepResult>{std::move(result)};
@@ -54,10 +63,35 @@ class SimExecutor : public Executor {
   int64_t kv_bytes() const override { return 0; }
 
  private:
+  // Of a masked sequence the next id that its mask allows.
+  absl::StatusOr<int32_t> Draw(const Step& step, const StepSequence& s, int position) {
+    const int32_t vocab = header_.config.vocab;
+    int32_t id = static_cast<int32_t>(Mix(draws_.at(s.id), position) % vocab);
+    if (!s.masked) return id;
+    const auto allowed = masks_->Take(step, s.id);
+    if (!allowed.ok()) return allowed.status();
+    while (!allowed->Contains(id)) id = (id + 1) % vocab;
+    return id;
+  }
+
+  absl::Status Prepare(const Step& step) {
+    if (step.epoch != epoch_) draws_.clear();
+    epoch_ = step.epoch;
+    for (const uint64_t id : step.ended) draws_.erase(id);
+    for (const StepSequence& s : step.sequences) {
+      if (s.sampling) draws_[s.id] = Mix(s.sampling->seed, s.sampling->choice);
+      if (!draws_.contains(s.id))
+        return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " is not known"));
+    }
+    return absl::OkStatus();
+  }
+
   const CheckpointHeader& header_;
   const ParallelPlan& plan_;
   const RankPlan& self_;
   Progress progress_;
+  uint64_t epoch_ = 0;
+  std::unordered_map<uint64_t, uint64_t> draws_;  // of each sequence: what its ids depend on, beside the position
 };
 
 }  // namespace

@@ -7,16 +7,15 @@
 namespace pangea {
 
 inline EngineOptions MakeEngineOptions(const Deployment& deployment, const ParallelPlan& plan) {
-  return {.blocks = plan.kv_blocks,
-          .block_tokens = plan.block_tokens,
+  return {.block_tokens = plan.block_tokens,
           .context = plan.context,
           .stages = plan.stages,
+          .groups = plan.cache_groups(),
           .max_batch_tokens = deployment.schedule.max_batch_tokens,
           .max_sequences = deployment.schedule.max_sequences,
           .queue = deployment.limits.queue,
           .prefix_cache = deployment.cache.prefix,
           .prefix_min_tokens = deployment.cache.prefix_min_tokens,
-          .swap_blocks = plan.swap_blocks,
           .run_ahead = deployment.schedule.run_ahead,
           .prefill_slowdown = deployment.schedule.prefill_slowdown,
           .queue_seconds = deployment.limits.queue_seconds};

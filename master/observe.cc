@@ -74,6 +74,8 @@ class Observation::DrawnPort : public StepPort {
                        {{"rows", step.rows()}, {"sequences", step.sequences.size()}});
   }
 
+  void SendMask(const Mask& mask) override { port_->SendMask(mask); }
+
  private:
   StepPort* const port_;
   Observation* const observation_;

@@ -149,6 +149,7 @@ absl::Status Server::StartFleet() {
   FleetOptions options;
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
+  options.on_epoch = [this](uint64_t epoch) { engine->EpochChanged(epoch); };
   options.on_failure = [this](const absl::Status& why) { OnFailure(why); };
   options.timeline = observation->timeline();
   auto started = Fleet::Start(deployment, header, plan, std::move(options));

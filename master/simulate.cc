@@ -37,6 +37,8 @@ constexpr char kHelp[] =
     "  --ends length|id       whether answers end by max_tokens, which the engine knows, or by an end id, which costs "
     "a\n"
     "                         row that ran ahead (default length)\n"
+    "  --outage AT:SECONDS    the agents lose all they know, AT seconds on, and are back so much later; may be "
+    "repeated\n"
     "What is shown:\n"
     "  --json                 one line of JSON instead of tables\n"
     "  --timeline FILE        also what every stage does when, in the Chrome trace format (open it in Perfetto)\n"
@@ -62,6 +64,18 @@ absl::Status ReadRange(const std::string& text, TokenRange* range) {
   return parsed.status();
 }
 
+// They come in order: each begins after the one before has ended.
+absl::Status ReadOutage(const std::string& text, std::vector<Outage>* outages) {
+  const size_t colon = text.find(':');
+  if (colon == text.npos) return absl::InvalidArgumentError("expected AT:SECONDS");
+  Outage outage;
+  const double earliest = outages->empty() ? 0 : outages->back().at + outages->back().seconds;
+  if (absl::Status s = ReadNumber(text.substr(0, colon), earliest, 1e9, &outage.at); !s.ok()) return s;
+  if (absl::Status s = ReadNumber(text.substr(colon + 1), 0.0, 1e9, &outage.seconds); !s.ok()) return s;
+  outages->push_back(outage);
+  return absl::OkStatus();
+}
+
 struct ValueOption {
   std::string_view name;
   std::function<absl::Status(const std::string&)> set;
@@ -84,6 +98,7 @@ std::vector<ValueOption> ValueOptions(SimulateArgs* args) {
       {"--prompt", [=](const std::string& v) { return ReadRange(v, &shape->prompt); }},
       {"--output", [=](const std::string& v) { return ReadRange(v, &shape->output); }},
       {"--seed", [=](const std::string& v) { return ReadNumber<uint64_t>(v, 0, ~uint64_t{0}, &shape->seed); }},
+      {"--outage", [=](const std::string& v) { return ReadOutage(v, &args->outages); }},
       {"--ends",
        [=](const std::string& v) {
          args->ends_known = v == "length";
@@ -141,6 +156,7 @@ SimulationReport RunSimulation(const PlannedDeployment& planned, const SimulateA
   options.streams = args.streams;
   options.ends_known = args.ends_known;
   options.timeline = timeline;
+  options.outages = args.outages;
   options.costs.control_latency = planned.deployment.simulate.control_latency;
   options.costs.stage_latency = planned.deployment.simulate.stage_latency;
   options.costs.of_step = [&](const Step& step) {

@@ -16,6 +16,7 @@ struct SimulateArgs {
   WorkloadShape shape;
   int streams = 0;         // clients that each send their next request when one ends; 0: by arrival
   bool ends_known = true;  // --ends length, id
+  std::vector<Outage> outages;
   bool json = false, help = false;
   std::string timeline;  // file to write; empty: none
 };

@@ -88,8 +88,10 @@ absl::StatusOr<SimulateArgs> Args(std::vector<const char*> words) {
 }
 
 TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
-  const auto args = Args({"--streams", "8", "m.yaml", "--prompt=10-20", "--output", "7", "--requests", "9", "--seed=5",
-                          "--ends", "id", "--json", "--timeline", "t.json", "--pipeline", "4", "--set", "context=64"});
+  const auto args = Args({"--streams",  "8",        "m.yaml",   "--prompt=10-20", "--output",   "7",
+                          "--requests", "9",        "--seed=5", "--ends",         "id",         "--outage",
+                          "1:2",        "--outage", "3:0.5",    "--json",         "--timeline", "t.json",
+                          "--pipeline", "4",        "--set",    "context=64"});
   ASSERT_TRUE(args.ok()) << args.status();
   EXPECT_EQ(args->serve.target, "m.yaml");
   EXPECT_EQ(args->serve.settings, (std::vector<std::string>{"parallel.pipeline=4", "context=64"}));
@@ -97,6 +99,8 @@ TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
   EXPECT_EQ(args->shape.prompt.high, 20);
   EXPECT_EQ(args->shape.requests, 9);
   EXPECT_EQ(args->shape.seed, 5u);
+  ASSERT_EQ(args->outages.size(), 2u);
+  EXPECT_TRUE(args->outages[1].at == 3 && args->outages[1].seconds == 0.5);
   EXPECT_TRUE(args->json && !args->ends_known && args->timeline == "t.json");
   EXPECT_TRUE(Args({"--help"})->help);
   for (const std::vector<const char*>& wrong :
@@ -109,6 +113,8 @@ TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
                                              {"m", "--streams", "1", "--bogus", "1"},
                                              {"--streams", "1"},
                                              {"m", "--streams", "1", "--ends", "never"},
+                                             {"m", "--streams", "1", "--outage", "5"},
+                                             {"m", "--streams", "1", "--outage", "5:2", "--outage", "6:1"},
                                              {"m", "--streams", "1", "--prompt", "0"}}) {
     EXPECT_FALSE(Args(wrong).ok()) << wrong.back();
   }

@@ -9,6 +9,7 @@
 #include "configs/deployment.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/reduction_tree.h"
+#include "pipeline/step.h"
 
 namespace pangea {
 
@@ -38,8 +39,11 @@ struct ParallelPlan {
   SplitDefinition attention, ffn;  // of the model
   int context = 0;                 // tokens a sequence may have
   int block_tokens = 16;
-  int kv_blocks = 0;      // the smallest that any agent can hold
-  int swap_blocks = 0;    // beyond them, for preempted sequences (cache.swap)
+  int kv_blocks = 0;    // the smallest that any agent can hold
+  int swap_blocks = 0;  // beyond them, for preempted sequences (cache.swap)
+  // What the scheduler and the agents hold blocks in. All layers are in one group, which keeps all blocks: layers whose
+  // rows look back over a window keep more than they need.
+  std::vector<CacheGroup> cache_groups() const { return {{.blocks = kv_blocks, .swap_blocks = swap_blocks}}; }
   std::string transport;  // shm or gloo, resolved
   bool spin = false;      // a core for every agent thread
   // Of one stream, from weight bytes and the assumed read bandwidth (capacity.h). 0: not predicted.

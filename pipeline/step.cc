@@ -1,5 +1,6 @@
 #include "pipeline/step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -61,20 +62,27 @@ absl::Status CheckSampling(const std::string& what, const Sampling& s, const Ste
 }
 
 absl::Status CheckBlocks(const std::string& what, const StepSequence& sequence, const StepLimits& limits) {
-  if (sequence.blocks.size() > static_cast<size_t>(std::max(limits.cache_groups, 0))) {
-    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, at most ", limits.cache_groups);
+  if (sequence.blocks.size() > limits.groups.size()) {
+    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, at most ", limits.groups.size());
   }
-  if (sequence.whole_tables && sequence.blocks.size() != static_cast<size_t>(limits.cache_groups)) {
-    return Invalid(what, ".blocks: whole tables must be given for all ", limits.cache_groups, " cache groups");
+  if (sequence.whole_tables && sequence.blocks.size() != limits.groups.size()) {
+    return Invalid(what, ".blocks: whole tables must be given for all ", limits.groups.size(), " cache groups");
   }
   const int64_t most = (int64_t{limits.max_position} + limits.block_tokens - 1) / limits.block_tokens;
-  for (const auto& blocks : sequence.blocks) {
+  for (size_t g = 0; g < sequence.blocks.size(); ++g) {
+    const std::vector<int32_t>& blocks = sequence.blocks[g];
+    const CacheGroup& group = limits.groups[g];
     if (static_cast<int64_t>(blocks.size()) > most)
       return Invalid(what, ".blocks: has ", blocks.size(), " blocks, at most ", most);
+    if (blocks.size() != sequence.blocks[0].size())
+      return Invalid(what, ".blocks: cache group ", g, " has another number of blocks than the first");
+    const size_t first = sequence.whole_tables ? group.FirstBlock(sequence.start, limits.block_tokens) : 0;
     std::set<int32_t> once;
-    for (const int32_t block : blocks) {
-      if (block < 0 || block >= limits.blocks)
-        return Invalid(what, ".blocks: block ", block, " is outside the ", limits.blocks, " blocks");
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const int32_t block = blocks[i];
+      if (block == kNoBlock && i < first) continue;
+      if (block < 0 || block >= group.blocks)
+        return Invalid(what, ".blocks: block ", block, " is outside the ", group.blocks, " blocks");
       if (!once.insert(block).second) return Invalid(what, ".blocks: block ", block, " occurs twice");
     }
     const int64_t tokens = static_cast<int64_t>(blocks.size()) * limits.block_tokens,
@@ -97,6 +105,9 @@ absl::Status CheckSequence(const StepSequence& sequence, const StepLimits& limit
   if (absl::Status s = CheckIds(what + ".ids", sequence.ids, limits.max_rows, limits.vocab); !s.ok()) return s;
   if (static_cast<uint8_t>(sequence.logits) > static_cast<uint8_t>(LogitRows::kAll))
     return Invalid(what, ".logits: ", static_cast<int>(sequence.logits), " is not known");
+  const bool draws =
+      sequence.logits == LogitRows::kLast || (sequence.logits == LogitRows::kAll && sequence.next_id < 0);
+  if (sequence.masked && !draws) return Invalid(what, ".masked: nothing is drawn");
   if (absl::Status s = CheckBlocks(what, sequence, limits); !s.ok()) return s;
   return sequence.sampling ? CheckSampling(what + ".sampling", *sequence.sampling, limits) : absl::OkStatus();
 }
@@ -131,17 +142,40 @@ absl::Status Validate(const Step& step, const StepLimits& limits) {
   }
   std::set<std::pair<int32_t, int32_t>> targets;
   for (const BlockCopy& copy : step.copies) {
-    if (copy.group < 0 || copy.group >= limits.cache_groups)
-      return Invalid("copies: cache group ", copy.group, " is outside the ", limits.cache_groups);
+    if (copy.group < 0 || copy.group >= static_cast<int64_t>(limits.groups.size()))
+      return Invalid("copies: cache group ", copy.group, " is outside the ", limits.groups.size());
+    const CacheGroup& group = limits.groups[copy.group];
     for (const int32_t block : {copy.from, copy.to}) {
-      if (block < 0 || block >= limits.blocks + limits.swap_blocks)
-        return Invalid("copies: block ", block, " is outside the ", limits.blocks, " blocks and ", limits.swap_blocks,
+      if (block < 0 || block >= group.blocks + group.swap_blocks)
+        return Invalid("copies: block ", block, " is outside the ", group.blocks, " blocks and ", group.swap_blocks,
                        " swap blocks");
     }
     if (copy.from == copy.to) return Invalid("copies: block ", copy.from, " is copied to itself");
     if (!targets.insert({copy.group, copy.to}).second) return Invalid("copies: block ", copy.to, " is written twice");
   }
   return absl::OkStatus();
+}
+
+bool AllowedIds::Contains(int32_t id) const {
+  const auto word = std::lower_bound(words.begin(), words.end(), std::pair<int32_t, uint64_t>{id / 64, 0});
+  if (word == words.end() || word->first != id / 64) return others;
+  return (word->second >> (id % 64) & 1) != 0;
+}
+
+absl::Status Validate(const Mask& mask, const StepLimits& limits) {
+  const int words = MaskWords(limits.vocab);
+  const std::string what = absl::StrCat("mask of sequence ", mask.sequence);
+  int32_t before = -1;
+  bool any = mask.allowed.others && static_cast<int64_t>(mask.allowed.words.size()) < words;
+  for (const auto& [word, bits] : mask.allowed.words) {
+    if (word < 0 || word >= words) return Invalid(what, ": word ", word, " is outside the ", words, " words");
+    if (word <= before) return Invalid(what, ": words must ascend; ", word, " follows ", before);
+    if (word == limits.vocab / 64 && (bits >> (limits.vocab % 64)) != 0)
+      return Invalid(what, ": an id is outside the vocabulary of ", limits.vocab);
+    any |= bits != 0;
+    before = word;
+  }
+  return any ? absl::OkStatus() : Invalid(what, ": no id is allowed");
 }
 
 }  // namespace pangea

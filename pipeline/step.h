@@ -46,7 +46,23 @@ struct Sampling {
   bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
 };
 
-// While it decodes, a sequence has one row and one cache group, which then need no memory of their own.
+// Layers whose pages have one shape and whose rows look back equally far. A sequence has a table in every group; all
+// tables are equally long, block i holds positions i * block_tokens on, and each group numbers its own blocks.
+struct CacheGroup {
+  int32_t blocks = 0;
+  int32_t swap_blocks = 0;  // beyond them: blocks .. blocks + swap_blocks - 1; named in copies only
+  int32_t window = 0;       // so many positions a row sees, its own the last of them; 0: all up to its own
+  // The first block that a row at this position, and those after it, look into.
+  int32_t FirstBlock(int32_t position, int32_t block_tokens) const {
+    return window == 0 || position < window ? 0 : (position - window + 1) / block_tokens;
+  }
+};
+
+// In a whole table, for the blocks before those that its first row looks into: none.
+inline constexpr int32_t kNoBlock = -1;
+
+// While it decodes, a sequence has one row and most models have one cache group: these then need no memory of their
+// own.
 using StepIds = absl::InlinedVector<int32_t, 1>;
 using StepTables = absl::InlinedVector<std::vector<int32_t>, 1>;
 
@@ -61,11 +77,27 @@ struct StepSequence {
   StepTables blocks;     // per cache group: appended to the table (or the whole table, see below); none: nothing new
   bool whole_tables = false;         // blocks replace the table: first step of a sequence in an epoch
   std::optional<Sampling> sampling;  // when new or changed
+  bool masked = false;               // a Mask follows: it draws once that has come
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
 };
 
+// Of one cache group. Either may be a swap block of it.
 struct BlockCopy {
-  int32_t group = 0, from = 0, to = 0;  // either may be a swap block: blocks .. blocks + swap_blocks - 1
+  int32_t group = 0, from = 0, to = 0;
+};
+
+// Which ids may be drawn. Bit b of a word {w, bits} says whether id 64 w + b may; words ascend. `others` says whether
+// ids may whose word is not listed: so both a few ids and all but a few are short.
+struct AllowedIds {
+  bool others = false;
+  std::vector<std::pair<int32_t, uint64_t>> words;
+  bool Contains(int32_t id) const;
+};
+
+// Follows its step, for one of its masked sequences: the last stage waits for it between logits and draw.
+struct Mask {
+  uint64_t epoch = 0, step = 0, sequence = 0;
+  AllowedIds allowed;
 };
 
 struct Step {
@@ -103,9 +135,12 @@ struct StepResult {
 
 // Limits checked before anything is allocated.
 struct StepLimits {
-  int32_t vocab = 0, blocks = 0, swap_blocks = 0, block_tokens = 16, cache_groups = 1, max_rows = 0, max_sequences = 0,
-          max_position = 0;
+  int32_t vocab = 0, block_tokens = 16, max_rows = 0, max_sequences = 0, max_position = 0;
+  std::vector<CacheGroup> groups;
 };
 absl::Status Validate(const Step& step, const StepLimits& limits);
+// At least one id must be allowed, or nothing could be drawn.
+absl::Status Validate(const Mask& mask, const StepLimits& limits);
+inline int MaskWords(int32_t vocab) { return (vocab + 63) / 64; }
 
 }  // namespace pangea

@@ -9,13 +9,12 @@
 namespace pangea {
 namespace {
 
-constexpr StepLimits kLimits = {.vocab = 100,
-                                .blocks = 10,
-                                .block_tokens = 16,
-                                .cache_groups = 1,
-                                .max_rows = 32,
-                                .max_sequences = 4,
-                                .max_position = 64};
+const StepLimits kLimits = {.vocab = 100,
+                            .block_tokens = 16,
+                            .max_rows = 32,
+                            .max_sequences = 4,
+                            .max_position = 64,
+                            .groups = {{.blocks = 10}}};
 
 // Step 41 of the header's example.
 Step Good() {
@@ -116,6 +115,86 @@ TEST(Step, AttacksAreNamed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << attack.named;
     EXPECT_NE(std::string(status.message()).find(attack.named), std::string::npos)
         << attack.named << " is not in: " << status;
+  }
+}
+
+// Block 3 of a window of 20 positions, in blocks of 16: a row at position 35 sees 16 to 35.
+TEST(Step, EveryCacheGroupHasItsOwnLimits) {
+  StepLimits limits = kLimits;
+  limits.groups.push_back({.blocks = 4, .swap_blocks = 2, .window = 20});
+  const auto step = [](StepTables tables, int start, bool whole) {
+    Step made;
+    StepSequence& s = made.sequences.emplace_back();
+    s.id = 1, s.start = start, s.ids = {5}, s.blocks = std::move(tables), s.whole_tables = whole;
+    return made;
+  };
+  EXPECT_EQ(Validate(step({{7, 8, 9}, {1, 2, 3}}, 35, true), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({{7, 8, 9}, {kNoBlock, 2, 3}}, 35, true), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({{7}, {3}}, 35, false), limits), absl::OkStatus());
+  EXPECT_EQ(Validate(step({}, 35, false), limits), absl::OkStatus());
+  const auto refused = [&](const Step& wrong, const char* named) {
+    const absl::Status status = Validate(wrong, limits);
+    EXPECT_NE(std::string(status.message()).find(named), std::string::npos) << named << " is not in: " << status;
+  };
+  refused(step({{7, 8, 9}, {1, 2, 4}}, 35, true), "outside the 4 blocks");
+  refused(step({{7, 8, 9}, {1, 2, 1}}, 35, true), "occurs twice");
+  refused(step({{7, 8, 9}, {kNoBlock, kNoBlock, 3}}, 35, true), "block -1");
+  refused(step({{7, 8, 9}, {kNoBlock, 2, 3}}, 34, true), "block -1");
+  refused(step({{kNoBlock, 8, 9}, {1, 2, 3}}, 35, true), "block -1");
+  refused(step({{7}, {kNoBlock}}, 35, false), "block -1");
+  refused(step({{7, 8, 9}, {2, 3}}, 35, true), "another number of blocks");
+  refused(step({{7, 8, 9}}, 35, true), "for all 2 cache groups");
+  refused(step({{7}, {3}, {1}}, 35, false), "cache groups");
+  Step copies;
+  copies.copies = {{0, 9, 2}, {1, 5, 2}, {1, 3, 4}};
+  EXPECT_EQ(Validate(copies, limits), absl::OkStatus());
+  copies.copies = {{1, 9, 2}};
+  refused(copies, "outside the 4 blocks and 2 swap blocks");
+  copies.copies = {{0, 10, 2}};
+  refused(copies, "outside the 10 blocks and 0 swap blocks");
+  copies.copies = {{2, 1, 2}};
+  refused(copies, "cache group 2");
+}
+
+// 100 ids are one whole word and 36 bits of another.
+TEST(Step, MasksAreChecked) {
+  const auto allowed = [](bool others, std::vector<std::pair<int32_t, uint64_t>> words) {
+    return Mask{.epoch = 1, .step = 2, .sequence = 7, .allowed = {.others = others, .words = std::move(words)}};
+  };
+  constexpr uint64_t kAll = ~uint64_t{0}, kLast = (uint64_t{1} << 36) - 1;
+  for (const Mask& good : {allowed(true, {}), allowed(false, {{0, 1}}), allowed(false, {{0, 0}, {1, kLast}}),
+                           allowed(true, {{0, 0}}), allowed(true, {{0, kAll}, {1, 0}})})
+    EXPECT_EQ(Validate(good, kLimits), absl::OkStatus());
+  const auto refused = [&](const Mask& mask, const char* named) {
+    const absl::Status status = Validate(mask, kLimits);
+    EXPECT_NE(std::string(status.message()).find(named), std::string::npos) << named << " is not in: " << status;
+  };
+  refused(allowed(false, {}), "no id is allowed");
+  refused(allowed(false, {{0, 0}, {1, 0}}), "no id is allowed");
+  refused(allowed(true, {{0, 0}, {1, 0}}), "no id is allowed");
+  refused(allowed(true, {{2, 1}}), "outside the 2 words");
+  refused(allowed(true, {{-1, 1}}), "outside the 2 words");
+  refused(allowed(true, {{1, 1}, {0, 1}}), "must ascend");
+  refused(allowed(true, {{1, 1}, {1, 1}}), "must ascend");
+  refused(allowed(true, {{1, kLast + 1}}), "outside the vocabulary");
+  StepLimits even = kLimits;
+  even.vocab = 128;
+  EXPECT_EQ(Validate(allowed(false, {{1, kAll}}), even), absl::OkStatus());
+
+  Step step = Good();
+  step.sequences[1].masked = true;
+  EXPECT_EQ(Validate(step, kLimits), absl::OkStatus());
+  step.sequences[0].masked = true;
+  EXPECT_NE(std::string(Validate(step, kLimits).message()).find("masked"), std::string::npos);
+}
+
+TEST(Step, AMaskContainsWhatItsBitsSay) {
+  const AllowedIds few = {.others = false, .words = {{0, 0b1010}, {2, 1}}},
+                   most = {.others = true, .words = {{0, ~uint64_t{0b1010}}, {2, ~uint64_t{1}}}};
+  for (int32_t id = 0; id < 300; ++id) {
+    const bool listed = id == 1 || id == 3 || id == 128;
+    EXPECT_EQ(few.Contains(id), listed) << id;
+    EXPECT_EQ(most.Contains(id), !listed) << id;
   }
 }
 

@@ -16,7 +16,11 @@ namespace pangea {
 
 struct FleetOptions {
   std::string executable;                     // what the launcher starts: this very file
-  std::function<void(StepResult)> on_result;  // on a gRPC thread
+  std::function<void(StepResult)> on_result;  // on a gRPC thread; of the present epoch
+  // All agents have formed their groups for this epoch, and know nothing of an older one: steps carry it from now on.
+  // The first is told by WaitReady before it returns, later ones on a gRPC thread; of two that are told at once, the
+  // older may come last. May be empty.
+  std::function<void(uint64_t epoch)> on_epoch;
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
   std::function<void(const absl::Status&)> on_failure;
   TimelineFile* timeline = nullptr;  // where the agents' steps are drawn; null: nowhere
@@ -30,9 +34,15 @@ class Fleet : public StepPort {
   static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header,
                                                       const ParallelPlan& plan, FleetOptions options);
   ~Fleet() override;  // Stop()
+  // Of the present epoch, or it is dropped: then it is void, and on_epoch will tell or has told.
+  void Send(const Step& step) override = 0;
+  void SendMask(const Mask& mask) override = 0;
   // Waits until every agent has joined, loaded its slices and formed its groups, or one of them failed, or the join
   // time is over.
   virtual absl::Status WaitReady() = 0;
+  // Has all agents form their groups anew, in a new epoch, whatever they are at: what is under way is void. They keep
+  // their weights. Any thread. Nothing happens before the agents are loaded, or when the fleet has failed or stops.
+  virtual void Regroup() = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;
   virtual void WriteMetrics(MetricsPage& page) const = 0;  // any thread

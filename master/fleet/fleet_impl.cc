@@ -69,10 +69,13 @@ absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& to
 
 absl::Status FleetImpl::WaitReady() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return mode_ != Mode::kStarting; });
+  changed_.wait(lock, [this] { return mode_ >= Mode::kRunning; });
   if (mode_ == Mode::kStopping) return absl::CancelledError("the fleet was stopped");
   if (mode_ == Mode::kFailed) return failure_;
   ready_told_ = true;
+  const uint64_t epoch = epoch_;
+  lock.unlock();
+  if (options_.on_epoch) options_.on_epoch(epoch);
   return absl::OkStatus();
 }
 
@@ -107,11 +110,22 @@ void FleetImpl::Send(const Step& step) {
   auto* message = google::protobuf::Arena::CreateMessage<wire::FromMaster>(&arena);
   EncodeStep(step, message->mutable_step());
   std::lock_guard lock(mutex_);
-  if (mode_ != Mode::kRunning) return;  // whoever waits for its result is told by on_failure
-  message->mutable_step()->set_epoch(epoch_);
+  if (mode_ != Mode::kRunning || step.epoch != epoch_) return;  // whoever waits for its result is told otherwise
   steps_.emplace_back(step.number, MonotonicSeconds());
   watch_.step_rows.Add(step.rows());
   server_->Send(Sessions(), *message);
+}
+
+void FleetImpl::SendMask(const Mask& mask) {
+  wire::FromMaster message;
+  EncodeMask(mask, message.mutable_mask());
+  std::lock_guard lock(mutex_);
+  if (mode_ != Mode::kRunning || mask.epoch != epoch_) return;
+  std::vector<ControlServer::SessionId> sessions;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (plan_.agents[i].last && members_[i].session != 0) sessions.push_back(members_[i].session);
+  }
+  server_->Send(sessions, message);
 }
 
 void FleetImpl::Stop() {
@@ -184,29 +198,37 @@ void FleetImpl::OnMessage(ControlServer::SessionId session, const wire::FromAgen
       return OnReady(agent, message.ready());
     case wire::FromAgent::kRendezvous:
       return OnRendezvous(session, message.rendezvous());
-    case wire::FromAgent::kFormed:
-      return OnFormed(agent, message.formed().epoch());
+    case wire::FromAgent::kFormed: {
+      if (!OnFormed(agent, message.formed().epoch()) || !ready_told_) return;
+      const uint64_t epoch = epoch_;
+      lock.unlock();
+      if (options_.on_epoch) options_.on_epoch(epoch);
+      return;
+    }
     case wire::FromAgent::kResult:
       lock.unlock();
       return OnResult(agent, message.result());
     case wire::FromAgent::kTraces:
       lock.unlock();
       return OnTraces(agent, message.traces());
-    case wire::FromAgent::kFailure: {
-      const wire::Failure& failure = message.failure();
-      AgentState& state = state_.agents[agent];
-      // A fault of its own outweighs what it suffered before.
-      if (!state.failure || (failure.fatal() && !state.failure->fatal)) {
-        state.failure = {
-            .at = MonotonicSeconds(),
-            .status = absl::Status(static_cast<absl::StatusCode>(failure.code()), Printable(failure.message())),
-            .fatal = failure.fatal()};
-      }
-      return Wake();
-    }
+    case wire::FromAgent::kFailure:
+      return OnFailure(agent, message.failure());
     default:
       return server_->Close(session, absl::UnimplementedError("a message of an unknown kind"));
   }
+}
+
+void FleetImpl::OnFailure(int agent, const wire::Failure& failure) {
+  // What an agent suffered in an epoch that is over (its group was aborted for the new one, say) is no news. After a
+  // fault of its own its process leaves, whichever the epoch.
+  if (!failure.fatal() && failure.epoch() != epoch_) return;
+  AgentState& state = state_.agents[agent];
+  // A fault of its own outweighs what it suffered before.
+  if (state.failure && (!failure.fatal() || state.failure->fatal)) return;
+  state.failure = {.at = MonotonicSeconds(),
+                   .status = absl::Status(static_cast<absl::StatusCode>(failure.code()), Printable(failure.message())),
+                   .fatal = failure.fatal()};
+  Wake();
 }
 
 void FleetImpl::OnEnd(ControlServer::SessionId session) {
@@ -225,7 +247,7 @@ void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
   std::lock_guard lock(mutex_);
   std::string progress =
       absl::StrFormat("step %d, layer %d, collective %d", report.step(), report.layer(), report.collective());
-  if (progress == state_.agents[agent].progress) return;
+  if (report.epoch() != epoch_ || progress == state_.agents[agent].progress) return;
   state_.agents[agent].progress = std::move(progress);
   state_.last_progress = MonotonicSeconds();
 }
@@ -269,12 +291,16 @@ void FleetImpl::OnJoin(ControlServer::SessionId session, const wire::Join& join)
     return server_->Close(session, index.status());
   }
   Member& member = members_[*index];
+  AgentState& state = state_.agents[*index];
+  state.disconnected.reset();  // of a process before this one, as are these
+  state.failure.reset();
+  state.progress.clear();
   member.session = session;
   member.isa = join.isa();
   const std::string& host = deployment_.agent(*index).host;
   member.host = host.empty() ? join.host() : host;
-  state_.agents[*index].pid = join.pid();
-  watch_.OnJoin(*index, state_.agents[*index].local);
+  state.pid = join.pid();
+  watch_.OnJoin(*index, state.local);
   Advance(*index, AgentPhase::kJoined);
   LogInfo("%s joined from %s with ISA class %s", AgentName(state_, *index), member.host, member.isa);
   if (All(AgentPhase::kJoined)) Assign();
@@ -310,11 +336,27 @@ void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
   if (All(AgentPhase::kLoaded)) Form();
 }
 
+void FleetImpl::Regroup() {
+  std::lock_guard lock(mutex_);
+  if (IsAlive() && All(AgentPhase::kLoaded)) Form();
+}
+
+// Begins an epoch: what was a fact of the one before is none of this one. That an agent's process has ended, that its
+// stream broke or that it has a fault of its own stays true until another process takes its place.
 void FleetImpl::Form() {
+  ++epoch_;
+  if (mode_ == Mode::kRunning) mode_ = Mode::kForming;
+  forming_since_ = state_.phase_since = state_.last_progress = MonotonicSeconds();
+  steps_.clear();
+  for (AgentState& agent : state_.agents) {
+    agent.phase = AgentPhase::kLoaded;
+    agent.progress.clear();
+    if (agent.failure && !agent.failure->fatal) agent.failure.reset();
+  }
+  Wake();
   wire::FromMaster message;
   wire::Form& form = *message.mutable_form();
-  form.set_epoch(++epoch_);
-  forming_since_ = MonotonicSeconds();
+  form.set_epoch(epoch_);
   form.set_transport(plan_.transport);
   for (const Member& member : members_) form.add_hosts(member.host);
   server_->Send(Sessions(), message);
@@ -329,14 +371,15 @@ void FleetImpl::OnRendezvous(ControlServer::SessionId session, const wire::Rende
   server_->Send(others, relayed);
 }
 
-void FleetImpl::OnFormed(int agent, uint64_t epoch) {
-  if (epoch != epoch_ || state_.agents[agent].phase != AgentPhase::kLoaded) return;
+bool FleetImpl::OnFormed(int agent, uint64_t epoch) {
+  if (epoch != epoch_ || state_.agents[agent].phase != AgentPhase::kLoaded) return false;
   Advance(agent, AgentPhase::kFormed);
-  if (!All(AgentPhase::kFormed) || mode_ != Mode::kStarting) return;
-  if (epoch_ > 1) watch_.recovery_seconds.Add(MonotonicSeconds() - forming_since_);
+  if (!All(AgentPhase::kFormed) || !IsAlive()) return false;
+  if (mode_ == Mode::kForming) watch_.recovery_seconds.Add(MonotonicSeconds() - forming_since_);
   LogInfo("epoch %d: %d stages x %d ranks over %s are ready", epoch_, plan_.stages, plan_.ranks, plan_.transport);
   mode_ = Mode::kRunning;
   changed_.notify_all();
+  return true;
 }
 
 bool FleetImpl::All(AgentPhase phase) const {

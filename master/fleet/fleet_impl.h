@@ -30,9 +30,12 @@ class FleetImpl : public Fleet {
   void WriteMetrics(MetricsPage& page) const override;
   void Stop() override;
   void Send(const Step& step) override;
+  void SendMask(const Mask& mask) override;
+  void Regroup() override;
 
  private:
-  enum class Mode { kStarting, kRunning, kFailed, kStopping };
+  // kStarting: no epoch has begun yet. kForming: the groups are formed anew.
+  enum class Mode { kStarting, kForming, kRunning, kFailed, kStopping };
   // What the registry holds beside AgentState.
   struct Member {
     Child child;
@@ -50,10 +53,12 @@ class FleetImpl : public Fleet {
   // Under mutex_.
   void OnJoin(ControlServer::SessionId session, const agent::v1::Join& join);
   void OnReady(int agent, const agent::v1::Ready& ready);
-  void OnFormed(int agent, uint64_t epoch);
+  bool OnFormed(int agent, uint64_t epoch);  // whether the epoch has begun with that
+  void OnFailure(int agent, const agent::v1::Failure& failure);
   void OnRendezvous(ControlServer::SessionId session, const agent::v1::Rendezvous& message);
   void Assign();
   void Form();
+  bool IsAlive() const { return mode_ < Mode::kFailed; }
   bool All(AgentPhase phase) const;
   void Advance(int agent, AgentPhase phase);
   std::vector<ControlServer::SessionId> Sessions() const;
@@ -84,15 +89,15 @@ class FleetImpl : public Fleet {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   Mode mode_ = Mode::kStarting;
-  bool ready_told_ = false;  // WaitReady has returned OK: failures go to on_failure from now on
+  bool ready_told_ = false;  // WaitReady has returned OK: epochs and failures go to the callbacks from now on
   bool end_supervisor_ = false;
   absl::Status failure_;
   std::string isa_;
-  uint64_t epoch_ = 0;
+  uint64_t epoch_ = 0;  // of the latest Form
   FleetState state_;
   std::vector<Member> members_;
   std::optional<double> look_again_;
-  std::deque<std::pair<uint64_t, double>> steps_;  // sent and without a result: number, when
+  std::deque<std::pair<uint64_t, double>> steps_;  // of this epoch, sent and without a result: number, when
   double last_result_ = 0, forming_since_ = 0;
 
   std::once_flag stopped_;

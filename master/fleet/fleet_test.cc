@@ -51,6 +51,75 @@ TEST_P(FleetTest, StepsThroughAllAgents) {
   EXPECT_TRUE(witness_.failures().empty()) << witness_.failures()[0];
 }
 
+// Steps are numbered from 1 in every epoch: an agent that has missed the first ones says so.
+TEST_P(FleetTest, AGapInTheNumbersIsAFault) {
+  for (const std::vector<uint64_t>& numbers : {std::vector<uint64_t>{2}, {1, 3}}) {
+    Witness witness;
+    Plan p = MakeTestPlan(1, 1, GetParam());
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    ASSERT_TRUE((*fleet)->WaitReady().ok());
+    for (const uint64_t number : numbers) {
+      Step step = TestStep(number == 2 ? 1 : number);
+      step.number = number;
+      (*fleet)->Send(step);
+    }
+    ASSERT_TRUE(witness.WaitFailure());
+    const std::string why(witness.failures()[0].message());
+    EXPECT_TRUE(absl::StrContains(why, absl::StrCat("step ", numbers.back(), " came where"))) << why;
+  }
+}
+
+// Two streams, one of them masked: its ids are those that its masks allow, however late these come.
+TEST_P(FleetTest, AMaskedDrawWaitsForItsMask) {
+  Plan p = MakeTestPlan(2, 2, GetParam());
+  auto fleet = StartFleet(p);
+  ASSERT_TRUE(fleet->WaitReady().ok());
+  constexpr uint64_t kSteps = 40;
+  for (uint64_t number = 1; number <= kSteps; ++number) {
+    Step step = TestStep(number);
+    step.sequences.push_back(step.sequences[0]);
+    step.sequences[1].id = 8;
+    step.sequences[1].masked = true;
+    if (number == 1) step.sequences[1].blocks = {{4, 5, 6, 7}};
+    fleet->Send(step);
+    const int32_t only = static_cast<int32_t>(number * 7);
+    if (number % 2 == 0) std::this_thread::yield();
+    fleet->SendMask(
+        {.epoch = 1, .step = number, .sequence = 8, .allowed = {.words = {{only / 64, uint64_t{1} << (only % 64)}}}});
+  }
+  ASSERT_TRUE(witness_.WaitResults(kSteps));
+  bool free = false;
+  for (const StepResult& result : witness_.results()) {
+    ASSERT_EQ(result.sequences.size(), 2u);
+    EXPECT_EQ(result.sequences[1].samples.at(0).id, static_cast<int32_t>(result.number * 7));
+    free |= result.sequences[0].samples.at(0).id != static_cast<int32_t>(result.number * 7);
+  }
+  EXPECT_TRUE(free) << "the other stream draws what it likes";
+}
+
+TEST_P(FleetTest, AMaskThatIsMissingOrWrongIsNamed) {
+  const auto why = [&](double step_seconds, const std::vector<Mask>& masks) {
+    Witness witness;
+    Plan p = MakeTestPlan(1, 1, GetParam());
+    p.deployment.control.step_seconds = step_seconds;
+    p.plan = MakePlan(p.header, p.deployment).plan;
+    auto fleet = Fleet::Start(p.deployment, p.header, p.plan, witness.Options());
+    EXPECT_TRUE(fleet.ok() && (*fleet)->WaitReady().ok());
+    Step step = TestStep(1);
+    step.sequences[0].masked = true;
+    (*fleet)->Send(step);
+    for (const Mask& mask : masks) (*fleet)->SendMask(mask);
+    EXPECT_TRUE(witness.WaitFailure());
+    return std::string(witness.failures()[0].message());
+  };
+  const AllowedIds any{.others = true};
+  EXPECT_TRUE(absl::StrContains(why(0.2, {}), "step 1, sequence 7: its mask did not come within 200ms"));
+  EXPECT_TRUE(absl::StrContains(why(20, {{1, 2, 7, any}}), "which has asked for none"));
+  EXPECT_TRUE(absl::StrContains(why(20, {{1, 1, 7, {}}}), "no id is allowed"));
+  EXPECT_TRUE(absl::StrContains(why(20, {{1, 1, 7, {.others = true, .words = {{1 << 20, 1}}}}}), "outside the"));
+}
+
 TEST_P(FleetTest, KilledAgentIsNamed) {
   for (int victim : {0, 3}) {
     Witness witness;

@@ -58,6 +58,7 @@ void EncodeStep(const Step& in, wire::Step* out) {
       for (const auto& blocks : sequence.blocks) to->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
     }
     to->set_whole_tables(sequence.whole_tables);
+    to->set_masked(sequence.masked);
     if (sequence.sampling) EncodeSampling(*sequence.sampling, to->mutable_sampling());
   }
   out->mutable_ended()->Add(in.ended.begin(), in.ended.end());
@@ -66,6 +67,17 @@ void EncodeStep(const Step& in, wire::Step* out) {
     to->set_group(copy.group);
     to->set_from(copy.from);
     to->set_to(copy.to);
+  }
+}
+
+void EncodeMask(const Mask& in, wire::Mask* out) {
+  out->set_epoch(in.epoch);
+  out->set_step(in.step);
+  out->set_sequence(in.sequence);
+  out->set_others(in.allowed.others);
+  for (const auto& [word, bits] : in.allowed.words) {
+    out->add_words(word);
+    out->add_bits(bits);
   }
 }
 

@@ -6,6 +6,7 @@
 namespace pangea {
 
 void EncodeStep(const Step& step, agent::v1::Step* message);
+void EncodeMask(const Mask& mask, agent::v1::Mask* message);
 StepResult DecodeResult(const agent::v1::StepResult& message);
 
 }  // namespace pangea

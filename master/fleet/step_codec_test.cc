@@ -13,9 +13,11 @@ namespace {
 // both codecs and the tests below.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-variable"
-[[maybe_unused]] void EveryMemberIsNamed(const Step& step, const StepResult& result) {
+[[maybe_unused]] void EveryMemberIsNamed(const Step& step, const StepResult& result, const Mask& mask) {
+  const auto& [mask_epoch, mask_step, mask_sequence, allowed] = mask;
+  const auto& [others, words] = allowed;
   const auto& [epoch, number, sequences, ended, copies] = step;
-  const auto& [id, adapter, start, ids, logits, next_id, blocks, whole_tables, sampling] = sequences[0];
+  const auto& [id, adapter, start, ids, logits, next_id, blocks, whole_tables, sampling, masked] = sequences[0];
   const auto& [temperature, top_p, top_k, min_p, presence, frequency, repetition, seed, choice, top_logprobs,
                min_tokens, end_ids, logit_bias, prompt_ids, generated_ids] = *sampling;
   const auto& [group, from, to] = copies[0];
@@ -54,8 +56,9 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   Step step{.epoch = 3, .number = 41};
   StepSequence full{.id = 7, .adapter = 2, .start = 16, .ids = {5, 6, 9}, .logits = LogitRows::kAll};
   full.next_id = 11;
-  full.blocks = {{4, 9}, {}, {1}};
+  full.blocks = {{4, 9}, {}, {kNoBlock, 1}};
   full.whole_tables = true;
+  full.masked = true;
   full.sampling = Sampling{.temperature = 0.5f,
                            .top_p = 0.25f,
                            .top_k = 40,
@@ -97,6 +100,8 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   EXPECT_EQ(s.next_id, 11);
   EXPECT_EQ(s.blocks, full.blocks);
   EXPECT_TRUE(s.whole_tables);
+  EXPECT_TRUE(s.masked);
+  EXPECT_FALSE(back.sequences[1].masked);
   ASSERT_TRUE(s.sampling);
   const Sampling &a = *s.sampling, &b = *full.sampling;
   EXPECT_EQ(
@@ -149,6 +154,36 @@ TEST(StepCodecTest, ResultSurvivesTheWire) {
   EXPECT_EQ(back.sequences[1].status, absl::InternalError("NaN in the logits"));
 }
 
+TEST(StepCodecTest, MaskSurvivesTheWire) {
+  const Mask mask{.epoch = 3,
+                  .step = 41,
+                  .sequence = 0xfedcba9876543210,
+                  .allowed = {.others = true, .words = {{0, 5}, {3, ~uint64_t{0}}}}};
+  agent::v1::Mask message, received;
+  EncodeMask(mask, &message);
+  ASSERT_TRUE(received.ParseFromString(message.SerializeAsString()));
+  EXPECT_EQ(NeverSet(received), std::set<std::string>{}) << "a field that EncodeMask does not fill";
+  const auto back = DecodeMask(received, 256);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->epoch, 3u);
+  EXPECT_EQ(back->step, 41u);
+  EXPECT_EQ(back->sequence, mask.sequence);
+  EXPECT_TRUE(back->allowed.others);
+  EXPECT_EQ(back->allowed.words, mask.allowed.words);
+}
+
+// Before anything is made of it.
+TEST(StepCodecTest, AMaskThatIsTooLongOrTornIsRefused) {
+  agent::v1::Mask message;
+  for (int i = 0; i < 4; ++i) message.add_words(i), message.add_bits(1);
+  EXPECT_TRUE(DecodeMask(message, 256).ok());
+  EXPECT_FALSE(DecodeMask(message, 192).ok());
+  message.add_bits(1);
+  EXPECT_FALSE(DecodeMask(message, 100000).ok());
+  message.clear_bits();
+  EXPECT_FALSE(DecodeMask(message, 100000).ok());
+}
+
 // A value that is none of LogitRows' must reach Validate as such.
 TEST(StepCodecTest, UnknownLogitRowsAreNotMistaken) {
   for (int value : {3, 256, 257, -1, 1 << 30}) {
@@ -158,7 +193,8 @@ TEST(StepCodecTest, UnknownLogitRowsAreNotMistaken) {
     s->add_ids(1);
     s->add_tables()->add_blocks(0);
     s->set_logits(value);
-    const StepLimits limits{.vocab = 10, .blocks = 4, .max_rows = 8, .max_sequences = 2, .max_position = 64};
+    const StepLimits limits{
+        .vocab = 10, .max_rows = 8, .max_sequences = 2, .max_position = 64, .groups = {{.blocks = 4}}};
     EXPECT_FALSE(Validate(DecodeStep(message), limits).ok()) << value;
   }
 }

@@ -41,6 +41,7 @@ absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::
     if (!child.ok()) return child.status();
     members_[i].child = *child;
     if (members_[i].launches++ > 0) watch_.restarts.Add();
+    state_.agents[i].ended.reset();
     state_.agents[i].pid = child->pid;
   }
   return absl::OkStatus();
@@ -49,7 +50,7 @@ absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::
 void FleetImpl::Decide() {
   std::unique_lock lock(mutex_);
   look_again_.reset();
-  if (mode_ != Mode::kStarting && mode_ != Mode::kRunning) return;
+  if (!IsAlive()) return;
   state_.oldest_step.reset();
   if (!steps_.empty()) {
     state_.oldest_step_number = steps_.front().first;
@@ -61,7 +62,7 @@ void FleetImpl::Decide() {
 }
 
 void FleetImpl::GiveUp(const absl::Status& reason, std::unique_lock<std::mutex>& lock) {
-  if (mode_ != Mode::kStarting && mode_ != Mode::kRunning) return;
+  if (!IsAlive()) return;
   mode_ = Mode::kFailed;
   failure_ = reason;
   LogError("giving up: %s", reason.message());

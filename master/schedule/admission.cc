@@ -14,21 +14,29 @@ Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
   const int most = sequence.known() - (planted_bug == PlantedBug::kWholeHit ? 0 : 1);
   const SequenceRequest& body = sequence.request->body;
   const bool any = planted_bug == PlantedBug::kForgetSalt;
-  uint64_t before = index_.Root(body.adapter, any ? CacheSalt() : body.cache_salt);
-  while (cached.rows + options_.block_tokens <= most) {
-    const int32_t block = index_.Find(before, IdsOf(sequence, static_cast<int>(cached.blocks.size())));
-    if (block < 0) break;
-    cached.blocks.push_back(block);
-    cached.rows += options_.block_tokens;
-    before = index_.serial(block);
+  const PrefixIndex& index = cache_.index();
+  const uint64_t root = index.Root(body.adapter, any ? CacheSalt() : body.cache_salt);
+  uint64_t before = root;
+  while (static_cast<int>(cached.names.size() + 1) * options_.block_tokens <= most) {
+    const int32_t name = index.Find(before, IdsOf(sequence, static_cast<int>(cached.names.size())));
+    if (name < 0) break;
+    cached.names.push_back(name);
+    before = index.serial(name);
   }
+  cached.names.resize(cache_.Usable(cached.names));
+  cached.rows = static_cast<int>(cached.names.size()) * options_.block_tokens;
+  before = cached.names.empty() ? root : index.serial(cached.names.back());
   std::vector<int32_t> rest;
   for (int i = cached.rows; i < std::min(most, cached.rows + options_.block_tokens); ++i)
     rest.push_back(sequence.IdAt(i));
-  cached.partial = index_.FindBeginning(before, rest);
+  cached.partial = index.FindBeginning(before, rest);
+  if (cached.partial.alike > 0) {
+    const Column column = cache_.ColumnOf(cached.partial.block);
+    if (std::find(column.begin(), column.end(), kNoBlock) != column.end()) cached.partial = {};
+  }
   // Copies run before the forward, so its rows must have been in an earlier step than this one.
   const bool early = planted_bug == PlantedBug::kCopyTooSoon;
-  if (cached.partial.alike > 0 && !early && indexed_step_[cached.partial.block] >= step_.number) {
+  if (cached.partial.alike > 0 && !early && cache_.step(cached.partial.block) >= step_.number) {
     cached.soon = 2 * cached.partial.alike >= options_.block_tokens;
     cached.partial = {};
   }
@@ -52,12 +60,25 @@ bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
   return false;
 }
 
-const Sequence* Scheduler::Donor(const Sequence& sequence) const {
+bool Scheduler::Holds(const Sequence& sequence, int rows) const {
+  if (planted_bug == PlantedBug::kHoleShared) return true;
+  const int next = rows - rows % options_.block_tokens;  // if need be it begins with the whole blocks alone
+  for (int group = 0; group < cache_.groups(); ++group) {
+    const auto begin = sequence.tables[group].begin();
+    const auto end = begin + sequence.BlocksFor(rows, options_.block_tokens);
+    if (std::find(begin + std::min(cache_.First(group, next), static_cast<int>(end - begin)), end, kNoBlock) != end)
+      return false;
+  }
+  return true;
+}
+
+const Sequence* Scheduler::Donor(const Sequence& sequence, int rows) const {
   for (const Sequence& sibling : sequence.request->choices) {
     if (&sibling == &sequence || sibling.phase != Phase::kRunning) continue;
     // Copies run before the forward, so the prompt must have been in an earlier step than this one.
     const bool soon = planted_bug == PlantedBug::kForkTooSoon;
-    if (sibling.prompt_step != 0 && (soon || sibling.prompt_step < step_.number)) return &sibling;
+    if (sibling.prompt_step != 0 && (soon || sibling.prompt_step < step_.number) && Holds(sibling, rows))
+      return &sibling;
   }
   return nullptr;
 }
@@ -71,6 +92,29 @@ bool Scheduler::IsSiblingReading(const Sequence& sequence) const {
   });
 }
 
+Scheduler::Beginning Scheduler::BeginningOf(const Cached& cached) const {
+  Beginning beginning{.rows = cached.rows};
+  for (const int32_t name : cached.names) beginning.shared.push_back(cache_.ColumnOf(name));
+  if (cached.partial.alike > 0) beginning.copied = cache_.ColumnOf(cached.partial.block);
+  return beginning;
+}
+
+Scheduler::Beginning Scheduler::BeginningOf(const Sequence& donor, int rows) const {
+  Beginning beginning{.rows = rows};
+  const int whole = rows / options_.block_tokens;
+  for (int i = 0; i < whole; ++i) beginning.shared.push_back(ColumnAt(donor, i));
+  if (rows % options_.block_tokens != 0) beginning.copied = ColumnAt(donor, whole);
+  return beginning;
+}
+
+int Scheduler::Needed(int group, const Beginning& beginning, int next, int total) const {
+  const int shared = static_cast<int>(beginning.shared.size()), first = cache_.First(group, next);
+  const auto is_free = [&](const Column& column) { return cache_.users(group, column[group]) == 0; };
+  int needed = total - std::max(first, shared);
+  for (int i = first; i < shared; ++i) needed += is_free(beginning.shared[i]);
+  return needed + (!beginning.copied.empty() && is_free(beginning.copied));
+}
+
 Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   const int present = static_cast<int>(running_.size() + leaving_.size());
   if (present >= options_.max_sequences) return Admission::kStop;
@@ -79,120 +123,156 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
       !request.WantsPrompt(*sequence) || planted_bug == PlantedBug::kEchoFromCache;  // else: needs every row's logits
   Cached cached;
   const Sequence* donor = nullptr;
+  int offered = 0;
   if (reads) {
     cached = Match(*sequence);
-    donor = Donor(*sequence);
+    offered = std::min(request.prompt_size(), sequence->known() - 1);
+    donor = Donor(*sequence, offered);
+    if (!donor) offered = 0;
   }
-  const int offered = donor ? std::min(request.prompt_size(), sequence->known() - 1) : 0;
   const bool swaps_in = sequence->swapped > std::max(cached.rows, offered);
-  int rows = cached.rows;  // that need not be computed
-  int32_t copied = cached.partial.alike > 0 ? cached.partial.block : -1;
-  std::vector<int32_t> taken = std::move(cached.blocks);
+  Beginning beginning = BeginningOf(cached);
   if (swaps_in) {
     donor = nullptr;
-    copied = -1;
-  } else if (offered > rows) {
-    rows = offered;
-    const int whole = rows / options_.block_tokens;
-    taken.assign(donor->table.begin(), donor->table.begin() + whole);
-    copied = rows % options_.block_tokens != 0 ? donor->table[whole] : -1;
+    beginning.copied.clear();
+  } else if (offered > cached.rows) {
+    beginning = BeginningOf(*donor, offered);
   } else if (reads) {
     donor = nullptr;
-    if (cached.soon || IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(taken.size())))
+    if (cached.soon || IsSiblingReading(*sequence) || IsBeingComputed(*sequence, static_cast<int>(cached.names.size())))
       return Admission::kSkip;
   }
   const int total = sequence->BlocksFor(sequence->known(), options_.block_tokens);
-  const int idle =
-      static_cast<int>(std::count_if(taken.begin(), taken.end(), [&](int32_t b) { return pool_.users(b) == 0; })) +
-      (copied >= 0 && pool_.users(copied) == 0);
-  const int needed = total - static_cast<int>(taken.size()) + idle;
   // Some room for those who run, so that the newcomer is not the victim of the next few steps. Alone, it always fits;
-  // if need be without the block that would be copied.
-  const int room = present / 4;
-  const bool alone = present == 0 && (needed <= pool_.available() || copied >= 0);
-  if (needed + room > pool_.available() && !alone) return Admission::kStop;
-  if (needed > pool_.available()) {
-    rows -= rows % options_.block_tokens;
-    copied = -1;
-    if (rows < options_.prefix_min_tokens) {  // what is left is no hit any more
-      rows = 0;
-      taken.clear();
+  // if need be without the column that would be copied.
+  const auto fits = [&](int room) {
+    const int next = swaps_in ? sequence->swapped : beginning.rows;
+    for (int group = 0; group < cache_.groups(); ++group) {
+      if (Needed(group, beginning, next, total) + room > cache_.available(group)) return false;
+    }
+    return true;
+  };
+  const bool alone = present == 0 && (fits(0) || !beginning.copied.empty());
+  if (!fits(present / 4) && !alone) return Admission::kStop;
+  if (!fits(0)) {
+    beginning.rows -= beginning.rows % options_.block_tokens;
+    beginning.copied.clear();
+    if (beginning.rows < options_.prefix_min_tokens) {  // what is left is no hit any more
+      beginning.rows = 0;
+      beginning.shared.clear();
     }
   }
-
-  waiting_.Erase(sequence);
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
-  sequence->phase = Phase::kRunning;
-  sequence->id = next_id_++;
-  sequence->sent = rows;
-  for (const int32_t block : taken) pool_.Share(block);
-  sequence->table = std::move(taken);
-  if (swaps_in) SwapIn(sequence);
-  DropSwapped(sequence);
-  if (copied >= 0) CopyPartial(sequence, copied);
-  while (static_cast<int>(sequence->table.size()) < total) sequence->table.push_back(TakeBlock());
+  Begin(sequence, beginning, swaps_in);
+  while (sequence->blocks() < total) Grow(sequence);
   if (sequence->sent >= request.prompt_size()) sequence->prompt_step = step_.number;
   Index(sequence, step_.number);
   if (reads && options_.prefix_cache) {
     prefix_queries_ += sequence->known();
-    if (!donor) prefix_hits_ += rows;
+    if (!donor) prefix_hits_ += beginning.rows;
   }
-  if (!request.started && sequence->choice == 0 && !donor) request.cached = std::min(rows, request.prompt_size());
+  if (!request.started && sequence->choice == 0 && !donor)
+    request.cached = std::min(beginning.rows, request.prompt_size());
   request.started = true;
   return Admission::kAdmitted;
 }
 
-void Scheduler::CopyPartial(Sequence* sequence, int32_t from) {
-  pool_.Share(from);  // first: it may be the one that would be given up
-  if (planted_bug == PlantedBug::kSharePartial) {
-    sequence->table.push_back(from);
-    return;
+// From the queue to the running ones, with the columns that it need not compute.
+void Scheduler::Begin(Sequence* sequence, const Beginning& beginning, bool swaps_in) {
+  waiting_.Erase(sequence);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, Earlier()), sequence);
+  sequence->phase = Phase::kRunning;
+  sequence->id = next_id_++;
+  sequence->sent = swaps_in ? sequence->swapped : beginning.rows;
+  sequence->tables.resize(cache_.groups());
+  for (int group = 0; group < cache_.groups(); ++group) {
+    std::vector<int32_t>& table = sequence->tables[group];
+    const int first = cache_.First(group, sequence->sent);
+    for (const Column& column : beginning.shared) {
+      const bool wanted = static_cast<int>(table.size()) >= first;
+      if (wanted) cache_.Share(group, column[group]);
+      table.push_back(wanted ? column[group] : kNoBlock);
+    }
   }
-  const int32_t to = TakeBlock();
-  sequence->table.push_back(to);
-  step_.copies.push_back({.group = 0, .from = from, .to = to});
-  if (planted_bug == PlantedBug::kUncountedCopy) return pool_.Release(from);
-  flight_.held.push_back(from);
+  if (swaps_in) SwapIn(sequence);
+  DropSwapped(sequence);
+  if (!beginning.copied.empty()) CopyPartial(sequence, beginning.copied);
 }
 
-// The rows it has computed go to swap blocks; called just before its blocks are released.
+void Scheduler::CopyPartial(Sequence* sequence, const Column& from) {
+  // First: one of them may be the one that would be given up.
+  for (int group = 0; group < cache_.groups(); ++group) cache_.Share(group, from[group]);
+  for (int group = 0; group < cache_.groups(); ++group) {
+    if (planted_bug == PlantedBug::kSharePartial) {
+      sequence->tables[group].push_back(from[group]);
+      continue;
+    }
+    const int32_t to = cache_.Take(group);
+    sequence->tables[group].push_back(to);
+    step_.copies.push_back({.group = group, .from = from[group], .to = to});
+    if (planted_bug == PlantedBug::kUncountedCopy) cache_.Release(group, from[group]);
+  }
+  if (planted_bug != PlantedBug::kSharePartial && planted_bug != PlantedBug::kUncountedCopy)
+    flight_.held.push_back(from);
+}
+
+// The rows it has computed go to swap blocks, as far as the next row looks back; called just before its blocks are
+// released.
 void Scheduler::SwapOut(Sequence* sequence) {
   const int rows = std::min(sequence->sent, sequence->known() - 1);
+  if (rows <= 0) return;
   const int blocks = sequence->BlocksFor(rows, options_.block_tokens);
-  if (rows <= 0 || blocks > static_cast<int>(free_slots_.size())) return;
+  int copies = 0;
+  for (int group = 0; group < cache_.groups(); ++group) {
+    const int own = blocks - cache_.First(group, rows);
+    if (own > cache_.free_slots(group)) return;
+    copies += own;
+  }
   const std::optional<double> row = cost_.row_seconds(), block = cost_.block_seconds();
   // There and back. What is not known yet is tried, and so learned.
-  if (row && block && 2 * blocks * *block > rows * *row) return;
-  for (int i = 0; i < blocks; ++i) {
-    sequence->slots.push_back(free_slots_.back());
-    free_slots_.pop_back();
-    swap_outs_.push_back({.group = 0, .from = sequence->table[i], .to = sequence->slots[i]});
+  if (row && block && 2 * copies * *block > rows * *row) return;
+  sequence->slots.resize(cache_.groups());
+  for (int group = 0; group < cache_.groups(); ++group) {
+    for (int i = cache_.First(group, rows); i < blocks; ++i) {
+      const int32_t from = sequence->tables[group][i], slot = cache_.TakeSlot(group);
+      SCHEDULE_CHECK(from != kNoBlock);
+      sequence->slots[group].push_back(slot);
+      swap_outs_.push_back({.group = planted_bug == PlantedBug::kCopyElsewhere ? 0 : group, .from = from, .to = slot});
+    }
   }
   sequence->swapped = rows;
   ++swapped_;
 }
 
+// Behind the blocks that it has already.
 void Scheduler::SwapIn(Sequence* sequence) {
-  const size_t blocks = sequence->slots.size() - (planted_bug == PlantedBug::kSwapShort ? 1 : 0);
-  for (size_t i = sequence->table.size(); i < sequence->slots.size(); ++i) {
-    sequence->table.push_back(TakeBlock());
-    if (i < blocks) step_.copies.push_back({.group = 0, .from = sequence->slots[i], .to = sequence->table[i]});
+  const int blocks = sequence->BlocksFor(sequence->swapped, options_.block_tokens);
+  for (int group = 0; group < cache_.groups(); ++group) {
+    std::vector<int32_t>& table = sequence->tables[group];
+    const int first = cache_.First(group, sequence->swapped);
+    for (int i = static_cast<int>(table.size()); i < blocks; ++i) {
+      table.push_back(i < first ? kNoBlock : cache_.Take(group));
+      if (i < first || (planted_bug == PlantedBug::kSwapShort && i == blocks - 1)) continue;
+      step_.copies.push_back({.group = group, .from = sequence->slots[group][i - first], .to = table[i]});
+    }
   }
-  sequence->sent = sequence->swapped;
   // Not for the prefix index: had a sequence that shared these rows failed while they were swapped out, nobody would
   // have marked them.
   sequence->indexable = false;
 }
 
 void Scheduler::CancelSwapOut(const Sequence& sequence) {
-  if (planted_bug == PlantedBug::kSwapReuse) return;
+  if (planted_bug == PlantedBug::kSwapReuse || sequence.slots.empty()) return;
   std::erase_if(swap_outs_, [&](const BlockCopy& copy) {
-    return std::find(sequence.slots.begin(), sequence.slots.end(), copy.to) != sequence.slots.end();
+    const std::vector<int32_t>& slots = sequence.slots[copy.group];
+    return std::find(slots.begin(), slots.end(), copy.to) != slots.end();
   });
 }
 
 void Scheduler::DropSwapped(Sequence* sequence) {
-  free_slots_.insert(free_slots_.end(), sequence->slots.rbegin(), sequence->slots.rend());
+  for (size_t group = 0; group < sequence->slots.size(); ++group) {
+    const std::vector<int32_t>& slots = sequence->slots[group];
+    for (auto slot = slots.rbegin(); slot != slots.rend(); ++slot) cache_.GiveSlot(static_cast<int>(group), *slot);
+  }
   sequence->slots.clear();
   sequence->swapped = 0;
 }

@@ -15,6 +15,16 @@
 #include "master/schedule/sequence.h"
 
 namespace pangea {
+namespace {
+
+// Blocks of the smallest cache group: as many as a sequence can have.
+int SmallestGroup(const EngineOptions& options) {
+  return std::min_element(options.groups.begin(), options.groups.end(),
+                          [](const CacheGroup& a, const CacheGroup& b) { return a.blocks < b.blocks; })
+      ->blocks;
+}
+
+}  // namespace
 
 struct Engine::State {
   State(const EngineOptions& given, StepPort* to, std::function<void(std::vector<Output>)> out)
@@ -28,12 +38,13 @@ struct Engine::State {
   void CommitRun(const Run& run, SequenceResult* result);
   void TakeSamples(Sequence* sequence, Samples samples);
   Output& NewOutput(const Sequence& sequence);
+  void SendMask(Sequence* sequence, const AllowedIds& allowed);
+  void End(Sequence* sequence);
   void EndChoice(Sequence* sequence);
   void EndRequest(Request* request);
   void Fail(Request* request, int choice, const absl::Status& why);
   void FailAll(const absl::Status& why);
   void Bury();
-  uint64_t Answered() const { return counts.steps - scheduler.flights().size(); }
 
   const EngineOptions options;
   StepPort* const port;
@@ -45,7 +56,7 @@ struct Engine::State {
   std::set<std::pair<double, Request*>> alarms;    // of open requests
   std::set<std::pair<uint64_t, Request*>> queued;  // by order: those of which no choice has run yet
   absl::Status failure;                            // of the whole engine
-  uint64_t next_order = 1;
+  uint64_t next_order = 1, answered = 0;           // requests; steps that were
   EngineStats counts;
 };
 
@@ -56,15 +67,16 @@ absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
   if (!(request.weight > 0)) return absl::InvalidArgumentError("weight: must be above 0");
   if (request.max_tokens < 0) return absl::InvalidArgumentError("max_tokens: must not be negative");
   const int64_t ids = static_cast<int64_t>(request.prompt.size()) + (request.max_tokens > 0 ? 1 : 0);
-  const int64_t cache = int64_t{options.blocks} * options.block_tokens;
+  const int blocks = SmallestGroup(options);
+  const int64_t cache = int64_t{blocks} * options.block_tokens;
   if (ids > options.context) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt: ", request.prompt.size(), " ids leave no room in the context of ", options.context, " tokens"));
   }
   if (ids > cache) {
     return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt.size(),
-                                                   " ids leave no room in the KV cache of ", options.blocks,
-                                                   " blocks of ", options.block_tokens, " tokens (cache.memory)"));
+                                                   " ids leave no room in the KV cache of ", blocks, " blocks of ",
+                                                   options.block_tokens, " tokens (cache.memory)"));
   }
   return absl::OkStatus();
 }
@@ -93,9 +105,13 @@ void Engine::State::Pump(double now) {
       if (!run.sequence->request->counted) Started(now, run.sequence->request);
     }
     port->Send(*step);
+    for (const Run& run : scheduler.flights().back().runs) {
+      const bool there = run.sequence->mask && planted_bug != PlantedBug::kMaskLost;
+      if (run.sequence->mask_due == step->number && there) SendMask(run.sequence, *run.sequence->mask);
+    }
   }
   if (open.empty() && scheduler.flights().empty()) {
-    SCHEDULE_CHECK(scheduler.pool().available() == options.blocks && closing.empty());
+    SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size() && closing.empty());
   }
 }
 
@@ -124,20 +140,29 @@ Output& Engine::State::NewOutput(const Sequence& sequence) {
   return output;
 }
 
+void Engine::State::SendMask(Sequence* sequence, const AllowedIds& allowed) {
+  port->SendMask(
+      {.epoch = scheduler.epoch(), .step = sequence->mask_due, .sequence = sequence->id, .allowed = allowed});
+  sequence->mask_due = 0;
+}
+
+void Engine::State::End(Sequence* sequence) {
+  sequence->ended = true;
+  // The agents must not wait for a mask that nobody makes any more: whatever they draw is dropped.
+  if (sequence->mask_due != 0 && planted_bug != PlantedBug::kMaskOwed) SendMask(sequence, {.others = true});
+  scheduler.Leave(sequence);
+}
+
 // The choice has ended and its client knows; the request ends with its last choice.
 void Engine::State::EndChoice(Sequence* sequence) {
   Request* request = sequence->request;
-  sequence->ended = true;
-  scheduler.Leave(sequence);
+  End(sequence);
   if (std::all_of(request->choices.begin(), request->choices.end(), [](const Sequence& s) { return s.ended; }))
     EndRequest(request);
 }
 
 void Engine::State::EndRequest(Request* request) {
-  for (Sequence& sequence : request->choices) {
-    sequence.ended = true;
-    scheduler.Leave(&sequence);
-  }
+  for (Sequence& sequence : request->choices) End(&sequence);
   SetAlarm(request, std::numeric_limits<double>::infinity());
   queued.erase({request->order, request});
   const auto found = open.find(request->body.request);
@@ -166,7 +191,7 @@ void Engine::State::FailAll(const absl::Status& why) {
   for (Request* request : all) Fail(request, 0, why);
   scheduler.Void();
   Bury();
-  SCHEDULE_CHECK(scheduler.pool().available() == options.blocks);
+  SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size());
 }
 
 void Engine::State::Bury() {
@@ -174,7 +199,7 @@ void Engine::State::Bury() {
     const bool done = std::all_of(request->choices.begin(), request->choices.end(),
                                   [](const Sequence& s) { return s.phase == Phase::kDone; });
     if (done && request->cancelled && options.on_freed)
-      options.on_freed(*request->cancelled, static_cast<int>(Answered() - request->cancelled_step));
+      options.on_freed(*request->cancelled, static_cast<int>(answered - request->cancelled_step));
     return done;
   });
 }
@@ -203,6 +228,8 @@ void Engine::State::CommitRun(const Run& run, SequenceResult* result) {
     NewOutput(*sequence).finish = FinishReason::kLength;
     return EndChoice(sequence);
   }
+  if (sequence->mask_due != 0)
+    return Fail(request, sequence->choice, absl::InternalError("the agents have drawn without the mask"));
   if (!result || result->samples.empty())
     return Fail(request, sequence->choice, absl::InternalError("the agents sent no sample"));
   TakeSamples(sequence, std::move(result->samples));
@@ -216,6 +243,7 @@ void Engine::State::TakeSamples(Sequence* sequence, Samples samples) {
   while (taken < samples.size()) {
     const Sample& sample = samples[taken++];
     sequence->generated.push_back(sample.id);
+    if (planted_bug != PlantedBug::kOldMask) sequence->mask.reset();
     ++counts.generated;
     if (std::find(stops.begin(), stops.end(), sample.id) != stops.end())
       output.finish = FinishReason::kStop;
@@ -233,12 +261,20 @@ void Engine::State::TakeSamples(Sequence* sequence, Samples samples) {
 
 Engine::Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver)
     : state_(std::make_unique<State>(options, port, std::move(deliver))) {
-  SCHEDULE_CHECK(options.blocks > 0 && options.block_tokens > 0 && options.context > 0 && options.stages > 0);
+  SCHEDULE_CHECK(SmallestGroup(options) > 0 && options.block_tokens > 0 && options.context > 0 && options.stages > 0);
   SCHEDULE_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.queue > 0);
 }
 
 Engine::~Engine() {
   state_->FailAll(absl::CancelledError("the engine is going away"));  // not delivered
+}
+
+void Engine::EpochChanged(double now, uint64_t epoch) {
+  State& state = *state_;
+  if (!state.failure.ok() || epoch <= state.scheduler.epoch()) return;
+  state.scheduler.BeginEpoch(epoch);
+  state.Bury();
+  state.Pump(now);
 }
 
 absl::Status Engine::Submit(double now, SequenceRequest body) {
@@ -252,7 +288,7 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
   }
   auto request = std::make_unique<Request>();
   const int64_t room =
-      std::min<int64_t>(state.options.context, int64_t{state.options.blocks} * state.options.block_tokens) -
+      std::min<int64_t>(state.options.context, int64_t{SmallestGroup(state.options)} * state.options.block_tokens) -
       static_cast<int64_t>(body.prompt.size());
   request->limit = static_cast<int>(std::min<int64_t>(body.max_tokens, room));
   request->arrival = now;
@@ -279,7 +315,7 @@ void Engine::Cancel(double now, uint64_t request) {
   const auto found = state_->open.find(request);
   if (found == state_->open.end()) return;
   found->second->cancelled = now;
-  found->second->cancelled_step = state_->Answered();
+  found->second->cancelled_step = state_->answered;
   state_->EndRequest(found->second.get());
   state_->Bury();
   state_->Pump(now);
@@ -295,12 +331,25 @@ void Engine::Finish(double now, uint64_t request, int choice, int) {
   state_->Pump(now);
 }
 
+void Engine::SetMask(uint64_t request, int choice, int index, AllowedIds allowed) {
+  const auto found = state_->open.find(request);
+  if (found == state_->open.end() || !found->second->body.masked) return;
+  std::vector<Sequence>& choices = found->second->choices;
+  if (choice < 0 || choice >= static_cast<int>(choices.size()) || choices[choice].ended) return;
+  Sequence& sequence = choices[choice];
+  if (index != static_cast<int>(sequence.generated.size())) return;
+  sequence.mask = std::move(allowed);
+  if (sequence.mask_due != 0) state_->SendMask(&sequence, *sequence.mask);
+}
+
 void Engine::OnResult(double now, StepResult result) {
   State& state = *state_;
-  if (!state.failure.ok() || result.epoch != state.options.epoch) return;  // of a step that is void
+  const bool known = result.epoch == state.scheduler.epoch() || planted_bug == PlantedBug::kLateResult;
+  if (!state.failure.ok() || !known) return;  // of a step that is void
   if (state.scheduler.flights().empty() || state.scheduler.flights().front().number != result.number) {
     return FailAll(absl::InternalError(absl::StrCat("the agents answered step ", result.number, " out of order")));
   }
+  ++state.answered;
   const Flight flight = state.scheduler.Commit();
   state.scheduler.Learn(now, flight, result.copy_seconds);
   state.outputs.reserve(state.outputs.size() + flight.runs.size());
@@ -309,7 +358,7 @@ void Engine::OnResult(double now, StepResult result) {
     const bool has = next < result.sequences.size() && result.sequences[next].id == run.id;
     state.CommitRun(run, has ? &result.sequences[next++] : nullptr);
   }
-  for (const Run& run : flight.runs) state.scheduler.Settle(run.sequence);
+  for (const Run& run : flight.runs) state.scheduler.Settle(run);
   state.Bury();
   state.Pump(now);  // the agents first,
   state.Flush();    // then the clients
@@ -355,8 +404,8 @@ EngineStats Engine::stats() const {
   EngineStats stats = state_->counts;
   stats.waiting = static_cast<int>(scheduler.waiting().size());
   stats.running = static_cast<int>(scheduler.running().size() + scheduler.leaving().size());
-  stats.blocks = scheduler.pool().size();
-  stats.blocks_free = scheduler.pool().available();
+  stats.blocks = scheduler.cache().size();
+  stats.blocks_free = scheduler.cache().free();
   stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
   stats.preemptions = scheduler.preemptions();
   stats.swapped = scheduler.swapped();
@@ -377,7 +426,7 @@ void Engine::CheckInvariants() const {
       any_open |= !sequence.ended;
       placed += sequence.phase != Phase::kDone;
       SCHEDULE_CHECK(sequence.phase != Phase::kDone ||
-                     (sequence.ended && sequence.table.empty() && sequence.outstanding == 0));
+                     (sequence.ended && sequence.tables.empty() && sequence.outstanding == 0));
     }
     SCHEDULE_CHECK(any_open == is_open);
     SCHEDULE_CHECK(state.queued.contains({request.order, const_cast<Request*>(&request)}) ==

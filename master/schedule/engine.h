@@ -33,6 +33,8 @@ struct SequenceRequest {
   // It belongs to the request that was submitted just before: it takes no place in the queue, and may wait in it for as
   // long as that one takes.
   bool follows = false;
+  // Every id is drawn under a mask that the caller gives (Engine::SetMask); the draw waits for it.
+  bool masked = false;
   // Who pays: among equal priorities accounts are served in proportion to their weights (> 0; of one account always the
   // same).
   uint32_t account = 0;
@@ -55,15 +57,14 @@ struct Output {
 };
 
 struct EngineOptions {
-  uint64_t epoch = 1;  // of the steps; they are numbered from 1
-  int blocks = 0, block_tokens = 16, context = 0, stages = 1;
+  int block_tokens = 16, context = 0, stages = 1;
+  // At least one. Steps name swap blocks in copies only; a preempted sequence is copied there when that is cheaper than
+  // computing it again. The first group has no window: it keeps all blocks of a sequence.
+  std::vector<CacheGroup> groups = std::vector<CacheGroup>(1);
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
   int prefix_min_tokens = 0;  // a hit shorter than this is computed again
-  // Blocks beyond `blocks` to which preempted sequences are copied when that is cheaper than computing them again.
-  // Steps name them in copies only: blocks .. blocks + swap_blocks - 1.
-  int swap_blocks = 0;
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
@@ -78,9 +79,10 @@ struct EngineOptions {
 
 struct EngineStats {
   int waiting = 0, running = 0, blocks_free = 0, blocks = 0, steps_in_flight = 0;  // waiting, running: sequences
-  // blocks_free: those that nobody uses, cached or not. prefix_queries, prefix_hits: known tokens of sequences that
-  // were looked up in the prefix cache when they began to run, and those found there. largest_batch: sequences in one
-  // step. prompt: ids of prompts that have been started, each prompt once. swapped: preemptions that kept their K/V.
+  // blocks, blocks_free: of all cache groups; those that nobody uses, cached or not. prefix_queries, prefix_hits: known
+  // tokens of sequences that were looked up in the prefix cache when they began to run, and those found there.
+  // largest_batch: sequences in one step. prompt: ids of prompts that have been started, each prompt once. swapped:
+  // preemptions that kept their K/V.
   uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, swapped = 0, largest_batch = 0,
            prefix_queries = 0, prefix_hits = 0;
   int queued = 0;             // requests of which no choice has run yet, but for those that follow another
@@ -92,16 +94,25 @@ class Engine {
   Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);
   ~Engine();  // CHECKs that no block is lost
   // Events. now: seconds of a monotonic clock.
+  // The agents have formed their groups for this epoch and know nothing: what was sent before is void, and whoever ran
+  // is computed again. Steps carry the epoch and are numbered from 1 in each: so every agent, survivor or newcomer, can
+  // check that it has missed none. No step is sent before the first epoch. Of several, the highest counts: an epoch
+  // that is not above the present one is old news.
+  void EpochChanged(double now, uint64_t epoch);
   absl::Status Submit(double now,
                       SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
   void Cancel(double now, uint64_t request);     // no output follows
   // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
   // The caller has already told its client; no output follows for this choice.
   void Finish(double now, uint64_t request, int choice, int tokens);
-  void OnResult(double now, StepResult result);
-  void Tick(double now);                       // queue age and deadlines; calls deliver for what has expired
-  void FailAll(const absl::Status& why);       // every open request ends with this error; later Submits too
-  std::optional<double> NextDeadline() const;  // when Tick has something to do, if nothing else happens
+  // What the choice's id number `index`, from 0, may be: the next one, of a masked request. Kept until it is drawn, as
+  // a sequence that loses its blocks, or its epoch, draws it again. For any other id it is dropped: the choice may have
+  // ended meanwhile.
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
+  void OnResult(double now, StepResult result);  // one of another epoch is dropped
+  void Tick(double now);                         // queue age and deadlines; calls deliver for what has expired
+  void FailAll(const absl::Status& why);         // every open request ends with this error; later Submits too
+  std::optional<double> NextDeadline() const;    // when Tick has something to do, if nothing else happens
   EngineStats stats() const;
   const absl::Status& failure() const;  // why it serves no more; OK while it does
   void CheckInvariants() const;         // every block is free, or owned by exactly its users
@@ -121,9 +132,11 @@ class EngineThread {
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread();
+  void EpochChanged(uint64_t epoch);
   absl::Status Submit(SequenceRequest request);
   void Cancel(uint64_t request);
   void Finish(uint64_t request, int choice, int tokens);
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
   void OnResult(StepResult result);
   void FailAll(absl::Status why);
   EngineStats stats() const;

@@ -15,10 +15,21 @@ class Bench : public StepPort {
  public:
   explicit Bench(EngineOptions options)
       : agents(options),
-        engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {}
+        engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {
+    BeginEpoch(1);
+  }
+  void BeginEpoch(uint64_t epoch) {
+    agents.BeginEpoch(epoch);
+    engine.EpochChanged(now, epoch);
+    engine.CheckInvariants();
+  }
   void Send(const Step& step) override {
     steps.push_back(step);
     agents.Send(step);
+  }
+  void SendMask(const Mask& mask) override {
+    masks.push_back(mask);
+    agents.SendMask(mask);
   }
   bool Next() {
     if (!agents.HasResult()) return false;
@@ -49,6 +60,7 @@ class Bench : public StepPort {
   }
 
   std::vector<Step> steps;
+  std::vector<Mask> masks;
   std::vector<std::vector<Output>> deliveries;
   FakeAgents agents;
   double now = 0;
@@ -57,7 +69,7 @@ class Bench : public StepPort {
 
 inline EngineOptions Options() {
   EngineOptions options;
-  options.blocks = 64;
+  options.groups[0].blocks = 64;
   options.block_tokens = 4;
   options.context = 128;
   options.max_batch_tokens = 16;

@@ -164,7 +164,7 @@ TEST(Engine, WithoutEchoAnEmptyAnswerNeedsNoLogits) {
 
 TEST(Engine, YoungestOfTheLowestPriorityYieldsAndResumesExactly) {
   EngineOptions options = Options();
-  options.blocks = 12;  // 48 positions
+  options.groups[0].blocks = 12;  // 48 positions
   Bench bench(options);
   std::vector<SequenceRequest> requests;
   for (int i = 1; i <= 3; ++i) {
@@ -206,7 +206,7 @@ TEST(Engine, BadRequestsAreRefused) {
   EXPECT_TRUE(bench.engine.Submit(0, Ask(4, 4, 1)).ok());
   bench.Drain();
 
-  options.blocks = 5;
+  options.groups[0].blocks = 5;
   Bench small(options);
   EXPECT_TRUE(says(small.engine.Submit(0, Ask(1, 21, 0)), absl::StatusCode::kInvalidArgument, "5 blocks of 4"));
   EXPECT_TRUE(small.engine.Submit(0, Ask(1, 20, 0)).ok());
@@ -386,7 +386,7 @@ TEST(Engine, FailAllEndsEveryRequestOnceAndForGood) {
 double Bubble(int stages, int streams) {
   EngineOptions options = Options();
   options.stages = stages;
-  options.blocks = 1024;
+  options.groups[0].blocks = 1024;
   options.max_sequences = 64;
   options.max_batch_tokens = 64;
   Bench bench(options);
@@ -439,7 +439,7 @@ TEST(Engine, StagesStayBusy) {
 TEST(Engine, DecodingSequencesSpreadEvenlyOverTheSteps) {
   EngineOptions options = Options();
   options.stages = 2;
-  options.blocks = 1024;
+  options.groups[0].blocks = 1024;
   options.max_sequences = 64;
   options.max_batch_tokens = 64;
   Bench bench(options);

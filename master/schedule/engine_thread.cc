@@ -13,6 +13,9 @@
 namespace pangea {
 namespace {
 
+struct EpochEvent {
+  uint64_t epoch;
+};
 struct SubmitEvent {
   SequenceRequest request;
   std::promise<absl::Status>* answer;  // the caller waits for it
@@ -24,10 +27,15 @@ struct FinishEvent {
   uint64_t request;
   int choice, tokens;
 };
+struct MaskEvent {
+  uint64_t request;
+  int choice, index;
+  AllowedIds allowed;
+};
 struct FailEvent {
   absl::Status why;
 };
-using Event = std::variant<SubmitEvent, CancelEvent, FinishEvent, StepResult, FailEvent>;
+using Event = std::variant<SubmitEvent, CancelEvent, FinishEvent, StepResult, FailEvent, EpochEvent, MaskEvent>;
 
 using Clock = std::chrono::steady_clock;
 double Seconds(Clock::time_point time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
@@ -81,11 +89,15 @@ struct EngineThread::State {
       const bool served = engine.failure().ok();
       engine.OnResult(now, std::move(*result));
       if (served && !engine.failure().ok() && on_failure) on_failure(engine.failure());
+    } else if (auto* begun = std::get_if<EpochEvent>(&event)) {
+      engine.EpochChanged(now, begun->epoch);
+    } else if (auto* mask = std::get_if<MaskEvent>(&event)) {
+      engine.SetMask(mask->request, mask->choice, mask->index, std::move(mask->allowed));
     } else {
       engine.FailAll(std::get<FailEvent>(event).why);
     }
     Publish();
-    constexpr const char* kNames[] = {"submit", "cancel", "finish", "result", "fail"};
+    constexpr const char* kNames[] = {"submit", "cancel", "finish", "result", "fail", "epoch", "mask"};
     if (on_event) on_event(kNames[event.index()], now, Seconds(Clock::now()));
   }
 
@@ -172,9 +184,13 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
   return future.get();
 }
 
+void EngineThread::EpochChanged(uint64_t epoch) { state_->Post(EpochEvent{epoch}); }
 void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request}); }
 void EngineThread::Finish(uint64_t request, int choice, int tokens) {
   state_->Post(FinishEvent{request, choice, tokens});
+}
+void EngineThread::SetMask(uint64_t request, int choice, int index, AllowedIds allowed) {
+  state_->Post(MaskEvent{request, choice, index, std::move(allowed)}, /*here=*/true);
 }
 void EngineThread::OnResult(StepResult result) { state_->Post(std::move(result), /*here=*/true); }
 void EngineThread::FailAll(absl::Status why) { state_->Post(FailEvent{std::move(why)}); }

@@ -20,7 +20,15 @@ class AgentThread : public StepPort {
   explicit AgentThread(const EngineOptions& options) : agents_(options) {}
   ~AgentThread() override { Stop(); }
   void Start(EngineThread* engine) {
+    BeginEpoch(engine, 1);
     thread_ = std::thread([this, engine] { Loop(engine); });
+  }
+  void BeginEpoch(EngineThread* engine, uint64_t epoch) {
+    {
+      std::lock_guard lock(mutex_);
+      agents_.BeginEpoch(epoch);
+    }
+    engine->EpochChanged(epoch);
   }
   void Stop() {
     {
@@ -34,6 +42,13 @@ class AgentThread : public StepPort {
     {
       std::lock_guard lock(mutex_);
       agents_.Send(step);
+    }
+    wake_.notify_one();
+  }
+  void SendMask(const Mask& mask) override {
+    {
+      std::lock_guard lock(mutex_);
+      agents_.SendMask(mask);
     }
     wake_.notify_one();
   }
@@ -96,7 +111,7 @@ class Collector {
 
 EngineOptions Options() {
   EngineOptions options;
-  options.blocks = 40;
+  options.groups[0].blocks = 40;
   options.block_tokens = 4;
   options.context = 100;
   options.stages = 2;
@@ -152,6 +167,7 @@ TEST(EngineThread, QueueAgeEndsARequestWithoutAnyOtherEvent) {
   AgentThread agents(options);  // never started: the first request stays in its step for ever
   Collector collector;
   EngineThread engine(options, &agents, [&](std::vector<Output> outputs) { collector.Take(std::move(outputs)); });
+  agents.BeginEpoch(&engine, 1);
   ASSERT_TRUE(engine.Submit(Ask(1)).ok());
   ASSERT_TRUE(engine.Submit(Ask(2)).ok());
   collector.WaitFor(2);

@@ -22,7 +22,10 @@ class FairLife : public StepPort {
         agents_(options_),
         pipeline_(options_.stages, RandomCosts()),
         accounts_(RandomAccounts()),
-        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
+        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {
+    agents_.BeginEpoch(1);
+    engine_.EpochChanged(now_, 1);
+  }
 
   void Send(const Step& step) override {
     agents_.Send(step);
@@ -41,6 +44,8 @@ class FairLife : public StepPort {
       client.served = end;
     }
   }
+
+  void SendMask(const Mask& mask) override { agents_.SendMask(mask); }
 
   std::string Run(FairCounts* counts) {
     const int results = Uniform(200, 500);
@@ -92,7 +97,7 @@ class FairLife : public StepPort {
     options.stages = Uniform(1, 4);
     options.block_tokens = Uniform(1, 8);
     options.context = 40;
-    options.blocks = Uniform(1, 3) * 40 / options.block_tokens + 5;
+    options.groups[0].blocks = Uniform(1, 3) * 40 / options.block_tokens + 5;
     options.max_batch_tokens = Uniform(4, 40);
     options.max_sequences = Uniform(1, 4);
     options.queue = 1000;

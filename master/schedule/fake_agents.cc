@@ -13,12 +13,14 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 32);
 }
 
-Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated) {
+Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated,
+                  const AllowedIds* allowed) {
   uint64_t hash = Mix(Mix(prefix, sampling.seed), sampling.choice);
   for (const int32_t id : generated) hash = Mix(hash, id);  // as penalties and min_tokens depend on them
   for (const int32_t id : sampling.prompt_ids) hash = Mix(hash, id);
   Sample sample;
   sample.id = static_cast<int32_t>(hash % kFakeVocab);
+  while (allowed && !allowed->Contains(sample.id)) sample.id = (sample.id + 1) % kFakeVocab;
   sample.logprob = -static_cast<float>((hash >> 20) % 1000);
   for (int i = 0; i < sampling.top_logprobs; ++i)
     sample.top.emplace_back(i, -static_cast<float>((hash >> (8 + i)) % 100));
@@ -32,6 +34,15 @@ Sample FakePromptSample(uint64_t prefix, int32_t next_id, const Sampling& sampli
   for (int i = 0; i < sampling.top_logprobs; ++i)
     sample.top.emplace_back(i, -static_cast<float>((prefix >> (8 + i)) % 100));
   return sample;
+}
+
+AllowedIds FakeMask(uint64_t seed, int choice, int index) {
+  const uint64_t hash = Mix(Mix(seed, choice), index);
+  AllowedIds allowed{.others = (hash & 3) == 0};
+  const uint64_t some = (Mix(hash, 1) & Mix(hash, 2)) | uint64_t{1} << (hash >> 8) % 64;
+  if (!allowed.others || (hash & 4) != 0) allowed.words.emplace_back(0, some);
+  if ((hash & 8) != 0) allowed.words.emplace_back(1, Mix(hash, 3) & ((uint64_t{1} << (kFakeVocab - 64)) - 1));
+  return allowed;
 }
 
 bool SameSample(const Sample& a, const Sample& b) { return a.id == b.id && a.logprob == b.logprob && a.top == b.top; }
@@ -57,7 +68,8 @@ Expected ExpectedOf(const SequenceRequest& request, int choice, int capacity) {
       expected.fails = true;
       return expected;
     }
-    const Sample sample = FakeSample(prefix, sampling, generated);
+    const AllowedIds mask = FakeMask(sampling.seed, choice, static_cast<int>(generated.size()));
+    const Sample sample = FakeSample(prefix, sampling, generated, request.masked ? &mask : nullptr);
     expected.samples.push_back(sample);
     generated.push_back(sample.id);
     prefix = Mix(prefix, sample.id);
@@ -81,46 +93,90 @@ std::vector<Sample> ExpectedPrompt(const SequenceRequest& request) {
   return expected;
 }
 
-FakeAgents::FakeAgents(const EngineOptions& options)
-    : options_(options), pages_(options.blocks + options.swap_blocks, std::vector<Slot>(options.block_tokens)) {}
+FakeAgents::FakeAgents(const EngineOptions& options) : options_(options) {
+  for (const CacheGroup& group : options.groups)
+    pages_.emplace_back(group.blocks + group.swap_blocks, std::vector<Slot>(options.block_tokens));
+}
 
 void FakeAgents::Fault(const std::string& what) {
   if (fault_.empty()) fault_ = what;
 }
 
 StepResult FakeAgents::TakeResult() {
-  StepResult result = std::move(results_.front().result);
+  Pending pending = std::move(results_.front());
   results_.pop_front();
-  for (const SequenceResult& part : result.sequences) {
+  for (const SequenceResult& part : pending.result.sequences) {
     const auto known = sequences_.find(part.id);
     if (part.status.ok() || known == sequences_.end()) continue;
-    for (size_t i = known->second.first / options_.block_tokens; i < known->second.table.size(); ++i) {
-      tainted_.insert(known->second.table[i]);
+    for (size_t group = 0; group < pages_.size(); ++group) {
+      const std::vector<int32_t>& table = known->second.tables[group];
+      for (size_t i = known->second.first / options_.block_tokens; i < table.size(); ++i) {
+        if (table[i] != kNoBlock) tainted_.insert({group, table[i]});
+      }
     }
   }
-  return result;
+  // What the step's rows were the last to look into may belong to others from now on.
+  for (const auto& [id, end] : pending.ends) {
+    const auto known = sequences_.find(id);
+    if (known == sequences_.end()) continue;
+    for (size_t group = 0; group < pages_.size(); ++group) {
+      std::vector<int32_t>& table = known->second.tables[group];
+      for (int i = std::min<int>(First(group, end), table.size()) - 1; i >= 0 && table[i] != kNoBlock; --i) {
+        table[i] = kNoBlock;
+        ++given_back;
+      }
+    }
+  }
+  return std::move(pending.result);
 }
 
-bool FakeAgents::InATable(int32_t block, uint64_t but) const {
-  return std::any_of(sequences_.begin(), sequences_.end(), [&](const auto& entry) {
-    const std::vector<int32_t>& table = entry.second.table;
-    return entry.first != but && std::find(table.begin(), table.end(), block) != table.end();
-  });
+void FakeAgents::Break() {
+  broken_ = true;
+  void_steps += static_cast<int>(results_.size());
+  for (Pending& pending : results_) {
+    if (pending.undrawn.empty()) late.push_back(std::move(pending.result));  // else it waits for ever
+  }
+  results_.clear();
+}
+
+void FakeAgents::BeginEpoch(uint64_t epoch) {
+  Break();
+  broken_ = false;
+  epoch_ = epoch;
+  next_number_ = 1;
+  for (const auto& [id, known] : sequences_) ended_.insert(id);
+  sequences_.clear();
+  tainted_.clear();
+  for (auto& group : pages_) {
+    for (std::vector<Slot>& page : group) page.assign(page.size(), Slot());
+  }
+}
+
+bool FakeAgents::Has(const Known& known, Block block) {
+  const std::vector<int32_t>& table = known.tables[block.first];
+  return std::find(table.begin(), table.end(), block.second) != table.end();
+}
+
+bool FakeAgents::InATable(Block block, uint64_t but) const {
+  return std::any_of(sequences_.begin(), sequences_.end(),
+                     [&](const auto& entry) { return entry.first != but && Has(entry.second, block); });
 }
 
 void FakeAgents::Send(const Step& step) {
   if (!fault_.empty()) return;
+  if (broken_) {
+    ++void_steps;
+    return;
+  }
   const StepLimits limits{.vocab = kFakeVocab,
-                          .blocks = options_.blocks,
-                          .swap_blocks = options_.swap_blocks,
                           .block_tokens = options_.block_tokens,
-                          .cache_groups = 1,
                           .max_rows = options_.max_batch_tokens,
                           .max_sequences = options_.max_sequences,
-                          .max_position = options_.context};
-  if (const absl::Status valid = Validate(step, limits); !valid.ok()) Fault(std::string(valid.message()));
+                          .max_position = options_.context,
+                          .groups = options_.groups};
+  if (const absl::Status valid = Validate(step, limits); !valid.ok()) return Fault(std::string(valid.message()));
   if (step.number != next_number_++) Fault(absl::StrCat("step ", step.number, ": a gap in the numbers"));
-  if (step.epoch != options_.epoch) Fault("wrong epoch");
+  if (step.epoch != epoch_) Fault("wrong epoch");
   if (static_cast<int>(results_.size()) > options_.stages) Fault("more than stages + 1 steps in flight");
   if (step.sequences.empty()) Fault("empty step");
   for (const uint64_t id : step.ended) {
@@ -143,83 +199,116 @@ void FakeAgents::Send(const Step& step) {
 }
 
 void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
-  const int pages = static_cast<int>(pages_.size());
-  if (copy.group != 0 || copy.from < 0 || copy.to < 0 || copy.from >= pages || copy.to >= pages) {
-    return Fault("copy out of range");
-  }
-  MayWrite(0, copy.to);
-  pages_[copy.to] = pages_[copy.from];
-  const bool swaps = copy.from >= options_.blocks || copy.to >= options_.blocks;
-  if (swaps && tainted_.contains(copy.from)) {
-    tainted_.insert(copy.to);
+  const Block from{copy.group, copy.from}, to{copy.group, copy.to};
+  const int blocks = options_.groups[copy.group].blocks;
+  MayWrite(0, to);
+  pages_[copy.group][copy.to] = pages_[copy.group][copy.from];
+  const bool swaps = copy.from >= blocks || copy.to >= blocks;
+  if (swaps && tainted_.contains(from)) {
+    tainted_.insert(to);
   } else {
-    tainted_.erase(copy.to);
+    tainted_.erase(to);
   }
-  if (copy.to >= options_.blocks) {
-    if (copy.from >= options_.blocks) Fault("a copy within the swap blocks");
+  if (copy.to >= blocks) {
+    if (copy.from >= blocks) Fault("a copy within the swap blocks");
     ++swap_outs;
     return;  // the source may have another owner by now; whether the right rows were kept shows at the swap-in
   }
+  if (!copy_targets_.emplace(to, copy.from).second) Fault("two copies into one block");
   if (swaps) {
     ++swap_ins;
-    if (!copy_targets_.emplace(copy.to, copy.from).second) Fault("two copies into one block");
     return;
   }
-  if (!copy_targets_.emplace(copy.to, copy.from).second) Fault("two copies into one block");
   ++copies;
   // The source is named by this step: on behalf of those that own it.
   for (const auto& [id, known] : sequences_) {
-    if (std::find(known.table.begin(), known.table.end(), copy.from) != known.table.end())
-      pending->named[copy.from].insert(id);
+    if (Has(known, from)) pending->named[from].insert(id);
   }
-  if (!pending->named.contains(copy.from)) pending->named[copy.from].insert(0);  // cached: no sequence has it
+  if (!pending->named.contains(from)) pending->named[from].insert(0);  // cached: no sequence has it
 }
 
 // A block may be written by a sequence only when no other live sequence has it and no outstanding step names it for
 // another.
-void FakeAgents::MayWrite(uint64_t id, int32_t block) {
+void FakeAgents::MayWrite(uint64_t id, Block block) {
+  const std::string name = absl::StrCat("block ", block.second, " of group ", block.first);
   for (const auto& [other, known] : sequences_) {
-    if (other != id && std::find(known.table.begin(), known.table.end(), block) != known.table.end()) {
-      return Fault(absl::StrCat("sequence ", id, " writes block ", block, " of sequence ", other));
-    }
+    if (other != id && Has(known, block))
+      return Fault(absl::StrCat("sequence ", id, " writes ", name, " of sequence ", other));
   }
   for (const Pending& pending : results_) {
     const auto named = pending.named.find(block);
     if (named == pending.named.end()) continue;
     for (const uint64_t other : named->second) {
       if (other != id) {
-        return Fault(absl::StrCat("block ", block, " was given to sequence ", id, " while outstanding step ",
+        return Fault(absl::StrCat(name, " was given to sequence ", id, " while outstanding step ",
                                   pending.result.number, " names it for sequence ", other));
       }
     }
   }
 }
 
-const FakeAgents::Slot& FakeAgents::At(const Known& known, int position) const {
-  return pages_[known.table[position / options_.block_tokens]][position % options_.block_tokens];
+const FakeAgents::Slot* FakeAgents::At(const Known& known, int group, int position) const {
+  const int32_t block = known.tables[group][position / options_.block_tokens];
+  return block == kNoBlock ? nullptr : &pages_[group][block][position % options_.block_tokens];
 }
 
 void FakeAgents::UpdateTable(const StepSequence& part, Known* known) {
-  if (part.blocks.size() != 1) return Fault("one cache group is expected");
-  if (part.whole_tables) known->table.clear();
-  for (const int32_t block : part.blocks[0]) {
-    if (block < 0 || block >= options_.blocks) return Fault("block out of range");
-    if (std::find(known->table.begin(), known->table.end(), block) != known->table.end())
-      return Fault("a block twice in one table");
-    known->table.push_back(block);
-  }
-  if (part.start < 0 || part.start + part.rows() > static_cast<int>(known->table.size()) * options_.block_tokens) {
-    Fault(absl::StrCat("sequence ", part.id, ": the table does not cover its positions"));
+  if (part.blocks.size() != pages_.size()) return Fault("a table of every cache group is expected");
+  if (part.whole_tables) known->tables.clear();
+  known->tables.resize(pages_.size());
+  for (size_t group = 0; group < pages_.size(); ++group) {
+    std::vector<int32_t>& table = known->tables[group];
+    for (const int32_t block : part.blocks[group]) {
+      if (block != kNoBlock && std::find(table.begin(), table.end(), block) != table.end())
+        return Fault("a block twice in one table");
+      table.push_back(block);
+    }
+    if (part.start + part.rows() > static_cast<int>(table.size()) * options_.block_tokens)
+      return Fault(absl::StrCat("sequence ", part.id, ": the table does not cover its positions"));
   }
 }
 
-void FakeAgents::Write(uint64_t id, int32_t block, int slot, Slot content, bool again) {
+void FakeAgents::Write(uint64_t id, Block block, int slot, Slot content, bool again) {
+  if (block.second == kNoBlock) return Fault("a row is written to a block that was given back");
   MayWrite(id, block);
   tainted_.erase(block);
-  Slot& stored = pages_[block][slot];
+  Slot& stored = pages_[block.first][block.second][slot];
   if (again && (stored.prefix != content.prefix || stored.id != content.id))
     Fault("a row written twice with other ids");
   stored = content;
+}
+
+void FakeAgents::CheckShared(const StepSequence& part, const Known& known) {
+  for (size_t group = 0; group < pages_.size(); ++group) {
+    for (int i = 0; i < part.start / options_.block_tokens; ++i) {
+      const Block block{group, known.tables[group][i]};
+      const auto copied = copy_targets_.find(block);
+      const bool own = copied != copy_targets_.end() && copied->second >= options_.groups[group].blocks;  // from swap
+      if (!own && tainted_.contains(block) && !InATable(block, part.id)) Fault("K/V of a failed sequence was shared");
+    }
+  }
+}
+
+// Attention sees the prefix and nothing else: every slot continues the one before it. Groups with a window have the
+// same in what they look into. The hash of the prefix comes back.
+uint64_t FakeAgents::CheckPrefix(const StepSequence& part, const Known& known) {
+  uint64_t prefix = 0;
+  for (int position = 0; position < part.start; ++position) {
+    const Slot* slot = At(known, 0, position);
+    if (slot == nullptr || slot->id < 0 || slot->prefix != Mix(prefix, slot->id)) {
+      Fault(absl::StrCat("sequence ", part.id, ": position ", position, " of its table is not its own"));
+      return 0;
+    }
+    prefix = slot->prefix;
+    for (size_t group = 1; group < pages_.size(); ++group) {
+      const int window = options_.groups[group].window;
+      if (window > 0 && position <= part.start - window) continue;
+      const Slot* other = At(known, static_cast<int>(group), position);
+      if (other == nullptr || other->id != slot->id || other->prefix != slot->prefix)
+        Fault(absl::StrCat("sequence ", part.id, ": position ", position, " is not its own in group ", group));
+    }
+  }
+  return prefix;
 }
 
 void FakeAgents::Run(const StepSequence& given, Pending* pending) {
@@ -233,12 +322,7 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
   if (fresh) {
     known.first = known.length = part.start;
     shared_tables += part.start > 0;
-    for (int i = 0; i < part.start / options_.block_tokens; ++i) {
-      const auto copied = copy_targets_.find(known.table[i]);
-      const bool own = copied != copy_targets_.end() && copied->second >= options_.blocks;  // come back from swap
-      if (!own && tainted_.contains(known.table[i]) && !InATable(known.table[i], part.id))
-        Fault("K/V of a failed sequence was shared");
-    }
+    CheckShared(part, known);
   }
   if (part.sampling) {
     known.sampling = *part.sampling;
@@ -252,41 +336,62 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
     ++ran_ahead;
   }
   if (part.start > known.length) Fault("a gap in the positions");
-  for (int i = 0; i * options_.block_tokens < part.start + part.rows(); ++i)
-    pending->named[known.table[i]].insert(part.id);
-
-  // Attention sees the prefix and nothing else: every slot continues the one before it.
-  uint64_t prefix = 0;
-  for (int position = 0; position < part.start; ++position) {
-    const Slot& slot = At(known, position);
-    if (slot.id < 0 || slot.prefix != Mix(prefix, slot.id)) {
-      return Fault(absl::StrCat("sequence ", part.id, ": position ", position, " of its table is not its own"));
-    }
-    prefix = slot.prefix;
+  const int end = part.start + part.rows();
+  pending->ends[part.id] = end;
+  for (size_t group = 0; group < pages_.size(); ++group) {
+    for (int i = First(group, part.start); i * options_.block_tokens < end; ++i)
+      pending->named[{group, known.tables[group][i]}].insert(part.id);
   }
+  uint64_t prefix = CheckPrefix(part, known);
   SequenceResult result;
   result.id = part.id;
-  for (int i = 0; i < part.rows(); ++i) {
+  for (int i = 0; i < part.rows() && fault_.empty(); ++i) {
     const int position = part.start + i;
     prefix = Mix(prefix, part.ids[i]);
-    Write(part.id, known.table[position / options_.block_tokens], position % options_.block_tokens,
-          {prefix, part.ids[i]}, position < known.length);
+    for (int group = 0; group < static_cast<int>(pages_.size()); ++group) {
+      Write(part.id, {group, known.tables[group][position / options_.block_tokens]}, position % options_.block_tokens,
+            {prefix, part.ids[i]}, position < known.length);
+    }
     if (part.logits != LogitRows::kAll) continue;
     const int32_t next = i + 1 < part.rows() ? part.ids[i + 1] : part.next_id;
     if (next >= 0) result.prompt.push_back(FakePromptSample(prefix, next, known.sampling));
   }
-  known.length = std::max(known.length, part.start + part.rows());
-  if (part.logits == LogitRows::kNone) return;
-  if (part.logits == LogitRows::kLast || part.next_id < 0) {
-    if (Poisoned(known.sampling, known.generated.size())) {
-      result.status = absl::InternalError("logits are not numbers");
-      known.generated.push_back(0);  // a row that ran ahead reads something, whatever it is
-    } else {
-      result.samples.push_back(FakeSample(prefix, known.sampling, known.generated));
-      known.generated.push_back(result.samples.back().id);
-    }
+  known.length = std::max(known.length, end);
+  if (part.logits == LogitRows::kNone || !fault_.empty()) return;
+  if (part.masked) {
+    pending->undrawn[part.id] = {pending->result.sequences.size(), prefix};
+  } else if (part.logits == LogitRows::kLast || part.next_id < 0) {
+    Draw(prefix, nullptr, &known, &result);
   }
   pending->result.sequences.push_back(std::move(result));
+}
+
+void FakeAgents::Draw(uint64_t prefix, const AllowedIds* allowed, Known* known, SequenceResult* result) {
+  if (Poisoned(known->sampling, known->generated.size())) {
+    result->status = absl::InternalError("logits are not numbers");
+    known->generated.push_back(0);  // a row that ran ahead reads something, whatever it is
+  } else {
+    result->samples.push_back(FakeSample(prefix, known->sampling, known->generated, allowed));
+    known->generated.push_back(result->samples.back().id);
+  }
+}
+
+void FakeAgents::SendMask(const Mask& mask) {
+  if (broken_ || !fault_.empty()) return;
+  if (mask.epoch != epoch_) return Fault("a mask of another epoch");
+  const StepLimits limits{.vocab = kFakeVocab};
+  if (const absl::Status valid = Validate(mask, limits); !valid.ok()) return Fault(std::string(valid.message()));
+  const auto pending =
+      std::find_if(results_.begin(), results_.end(), [&](const Pending& p) { return p.result.number == mask.step; });
+  if (pending == results_.end()) return Fault(absl::StrCat("a mask for step ", mask.step, ", which is not under way"));
+  const auto undrawn = pending->undrawn.find(mask.sequence);
+  if (undrawn == pending->undrawn.end()) return Fault("a mask that nobody waits for");
+  const auto [index, prefix] = undrawn->second;
+  pending->undrawn.erase(undrawn);
+  const auto known = sequences_.find(mask.sequence);
+  if (known == sequences_.end()) return Fault("a mask for a sequence that has ended");
+  Draw(prefix, &mask.allowed, &known->second, &pending->result.sequences[index]);
+  ++masks;
 }
 
 }  // namespace pangea

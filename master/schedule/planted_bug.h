@@ -30,6 +30,20 @@ enum class PlantedBug {
   kDribble,          // a prompt is read a row at a time
   kSwapShort,        // the last swapped block is not copied back
   kForgetSalt,       // the prefix cache gives a request the blocks of those without its salt
+  kGiveBackEarly,    // a block is given back although the next row looks into it
+  kHoleShared,       // a newcomer takes over columns that lack blocks which its first row looks into
+  kOneTable,         // the agents are told the first cache group's table for all groups
+  kCopyElsewhere,    // blocks of other cache groups are copied to swap in the first one
+  kMaskedAhead,      // a masked sequence runs ahead
+  kMaskLost,         // a mask that was there before its step is not sent behind it
+  kOldMask,          // a mask is kept for the id after the one it is for
+  kMaskOwed,         // the agents are left waiting for the mask of a sequence that has ended
+  kLateResult,       // a result of an older epoch is taken for one of this epoch
+  kOutliveEpoch,     // a sequence that runs when an epoch begins keeps its table, and what it believes to be told
+  kSwapOutlives,     // swap blocks are believed to outlive an epoch
+  kIndexOutlives,    // the prefix index outlives an epoch
+  kEndUnknown,       // the agents of a new epoch are told the ends of sequences of the old one
+  kNumbersGoOn,      // a new epoch's steps are numbered on from the old one's
 };
 
 #ifdef PANGEA_PLANTED_BUGS

@@ -75,7 +75,7 @@ TEST(Policy, ADeadlineThatHasPassedIsRefusedBeforeAnyWork) {
 
 double LongestStepBesideALongPrompt(double slowdown) {
   EngineOptions options = Options();
-  options.blocks = 600;
+  options.groups[0].blocks = 600;
   options.context = 2000;
   options.max_batch_tokens = 512;
   options.prefill_slowdown = slowdown;
@@ -99,8 +99,8 @@ TEST(Policy, APromptIsReadWithoutHoldingUpTheStreamsBesideIt) {
 // twice.
 uint64_t RowsComputedTwice(double block_seconds, EngineStats* stats) {
   EngineOptions options = Options();
-  options.blocks = 15;
-  options.swap_blocks = 20;
+  options.groups[0].blocks = 15;
+  options.groups[0].swap_blocks = 20;
   options.prefix_cache = false;
   options.run_ahead = false;
   Timed timed(options, block_seconds);

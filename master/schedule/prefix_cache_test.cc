@@ -24,7 +24,7 @@ TEST(PrefixCache, ManyRequestsWithOnePrefixComputeItOnce) {
   for (const int stages : {1, 2, 4}) {
     EngineOptions options = Options();
     options.stages = stages;
-    options.blocks = 4096;
+    options.groups[0].blocks = 4096;
     options.block_tokens = 16;
     options.context = 2048;
     options.max_batch_tokens = 512;
@@ -57,7 +57,7 @@ TEST(PrefixCache, ManyRequestsWithOnePrefixComputeItOnce) {
 
 TEST(PrefixCache, PrefixOfWholeBlocksIsWithinTwoPercentOfTheIdeal) {
   EngineOptions options = Options();
-  options.blocks = 4096;
+  options.groups[0].blocks = 4096;
   options.block_tokens = 16;
   options.context = 2048;
   options.max_batch_tokens = 512;
@@ -118,7 +118,7 @@ TEST(PrefixCache, EchoWritesButDoesNotRead) {
 
 TEST(PrefixCache, LeastRecentlyUsedGoesFirstAndFromTheEnd) {
   EngineOptions options = Options();
-  options.blocks = 12;
+  options.groups[0].blocks = 12;
   Bench bench(options);
   const auto other = [](int size) { return Ask(77, size, 0).prompt; };
   ASSERT_TRUE(bench.engine.Submit(0, AskWith(1, Prefix(16), 0)).ok());  // 4 blocks
@@ -141,7 +141,7 @@ TEST(PrefixCache, LeastRecentlyUsedGoesFirstAndFromTheEnd) {
 
 TEST(PrefixCache, ResumeTakesWhatIsLeftOfTheOldRun) {
   EngineOptions options = Options();
-  options.blocks = 18;  // one too few for all three: one yields, and the others take little of what it had
+  options.groups[0].blocks = 18;  // one too few for all three: one yields, and the others take little of what it had
   Bench bench(options);
   for (int i = 1; i <= 3; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 8, 20)).ok());
   bench.Drain();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "master/schedule/engine.h"
 #include "master/schedule/fake_agents.h"
+#include "master/schedule/life_draws.h"
 #include "master/schedule/virtual_pipeline.h"
 
 namespace pangea {
@@ -21,24 +22,29 @@ constexpr double kLongestWait = 1.5;  // see CheckProgress; 20,000 lives came to
 class Life : public StepPort {
  public:
   Life(uint64_t seed, LifeCounts* counts)
-      : random_(seed),
+      : dice_(seed),
         counts_(counts),
-        options_(RandomOptions()),
+        options_(DrawOptions(&dice_)),
         agents_(options_),
-        pipeline_(options_.stages, RandomCosts()),
-        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
+        pipeline_(options_.stages, DrawCosts(dice_.random(), options_.stages)),
+        epochs_come_(OneIn(2)),
+        engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {
+    if (!OneIn(4)) BeginEpoch();  // otherwise the first clients are there before the agents
+  }
 
   // In no time: events in a random order, results whenever the dice say so.
   std::string Run();
   // In virtual time: results when the stages are done, one of them perhaps slow.
   std::string RunTimed();
   void Send(const Step& step) override;
+  void SendMask(const Mask& mask) override { agents_.SendMask(mask); }
 
  private:
   struct Choice {
     std::vector<Sample> samples;
     FinishReason finish = FinishReason::kNone;
     bool stopped = false;  // by Finish
+    int masked = 0;        // ids for which it has given a mask
   };
   struct Client {
     SequenceRequest request;
@@ -50,20 +56,23 @@ class Life : public StepPort {
     int64_t before = 0;  // passes_ as it was then
   };
 
-  int Uniform(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
-  bool OneIn(int n) { return Uniform(1, n) == 1; }
-  EngineOptions RandomOptions();
-  VirtualCosts RandomCosts();
-  SequenceRequest RandomRequest();
+  int Uniform(int low, int high) { return dice_.Uniform(low, high); }
+  bool OneIn(int n) { return dice_.OneIn(n); }
+  void Break();
+  void BeginEpoch();
   void Submit();
   void Cancel();
   void StopString();
   void Result();
+  void LateResult();
+  std::vector<std::pair<Client*, int>> WithoutMask();  // choices whose next id needs one that their client owes
+  bool GiveMask();                                     // to one of them, if there is any
   void Deliver(const std::vector<Output>& outputs);
   void Take(const Output& output);
   bool MayShare(const SequenceRequest& request, int cached) const;
   void CloseIfDone(Client* client);
   void ClientEvent(int dice);
+  int Capacity() const;  // positions that one sequence can have
   int64_t PassesOf(const SequenceRequest& request) const;
   void CheckProgress(const Client& client);
   std::string End();
@@ -74,11 +83,12 @@ class Life : public StepPort {
   }
   Client* RandomOpen();
 
-  std::mt19937_64 random_;
+  Dice dice_;
   LifeCounts* counts_;
   const EngineOptions options_;
   FakeAgents agents_;
   VirtualPipeline pipeline_;
+  const bool epochs_come_;  // after the first
   bool timed_ = false;
   std::deque<double> due_;   // timed: when the results come that agents_ has
   double slowest_pass_ = 0;  // from a step's sending to its result
@@ -87,75 +97,20 @@ class Life : public StepPort {
   std::map<CacheSalt, std::vector<std::vector<int32_t>>> prompts_;  // of all requests so far
   int open_ = 0, delivered_calls_ = 0;
   uint64_t next_request_ = 1;
-  double now_ = 1000;
+  double now_ = 1000, broken_at_ = 1000;
+  uint64_t epoch_ = 0;
   std::string fault_;
   Engine engine_;  // last: its destructor checks the blocks
 };
 
-EngineOptions Life::RandomOptions() {
-  EngineOptions options;
-  options.epoch = Uniform(1, 3);
-  options.stages = Uniform(1, 5);
-  options.block_tokens = OneIn(4) ? 1 : Uniform(2, 8);
-  options.blocks = OneIn(2) ? Uniform(2, 12) : Uniform(12, 80);
-  options.context = Uniform(8, 96);
-  options.max_batch_tokens = OneIn(4) ? Uniform(1, 4) : Uniform(5, 64);
-  options.max_sequences = OneIn(4) ? Uniform(1, 2) : Uniform(3, 12);
-  options.queue = OneIn(3) ? Uniform(1, 3) : 50;
-  options.prefix_cache = !OneIn(4);
-  options.prefix_min_tokens = OneIn(4) ? Uniform(1, 20) : 0;
-  options.swap_blocks = OneIn(2) ? Uniform(1, 40) : 0;
-  options.run_ahead = !OneIn(4);
-  options.prefill_slowdown = OneIn(2) ? 1.2 : 0;
-  options.queue_seconds = OneIn(3) ? Uniform(1, 20) : 1e6;
-  if (OneIn(6)) {  // a few sequences too many for a few blocks: somebody is always swapped out or comes back
-    options.stages = Uniform(2, 3);
-    options.blocks = Uniform(4, 10);
-    options.block_tokens = Uniform(1, 3);
-    options.max_sequences = Uniform(3, 6);
-    options.swap_blocks = 40;
-    options.run_ahead = true;
-  }
-  return options;
-}
-
-SequenceRequest Life::RandomRequest() {
-  SequenceRequest request;
-  // A number may be used again once its request is closed.
-  request.request = OneIn(5) && next_request_ > 1 ? next_request_ - 1 : next_request_;
-  request.prompt.resize(OneIn(3) ? Uniform(1, 3) : Uniform(1, 30));
-  // Half of them begin as others do.
-  const int alike = OneIn(2) ? Uniform(0, static_cast<int>(request.prompt.size())) : 0;
-  const int family = Uniform(1, 3);
-  for (size_t i = 0; i < request.prompt.size(); ++i) {
-    request.prompt[i] =
-        static_cast<int>(i) < alike ? static_cast<int32_t>(family * (i + 1) % 5) : Uniform(0, kFakeVocab - 1);
-  }
-  if (OneIn(3)) request.cache_salt[Uniform(0, 3)] = Uniform(1, 2);
-  request.follows = OneIn(6);
-  request.n = OneIn(3) ? Uniform(2, 5) : 1;
-  request.max_tokens = OneIn(8) ? 0 : OneIn(3) ? Uniform(1, 3) : Uniform(1, 40);
-  for (int i = Uniform(0, 2); i > 0; --i) request.stop_ids.push_back(Uniform(0, kFakeVocab - 1));
-  request.prompt_logprobs = OneIn(4);
-  request.priority = OneIn(4) ? Uniform(-1, 1) : 0;
-  request.account = Uniform(0, 3);
-  request.weight = 1 + request.account;
-  if (OneIn(8)) request.deadline = now_ + Uniform(0, 500) * 0.01;
-  request.sampling.seed = Uniform(0, 100000);
-  if (OneIn(12)) request.sampling.seed = request.sampling.seed / 100 * 100 + 13;  // fails
-  request.sampling.top_logprobs = Uniform(-1, 2);
-  if (OneIn(4)) request.sampling.repetition_penalty = 1.5f;
-  return request;
-}
-
 void Life::Submit() {
-  SequenceRequest request = RandomRequest();
+  SequenceRequest request = DrawRequest(&dice_, next_request_, now_);
   const auto used = clients_.find(request.request);
   const bool in_use = used != clients_.end() && !used->second.ended;
   const int before = delivered_calls_;
   const absl::Status status = engine_.Submit(now_, request);
   if (delivered_calls_ != before) Fault("Submit delivered something");
-  const int capacity = std::min(options_.context, options_.blocks * options_.block_tokens);
+  const int capacity = Capacity();
   const bool fits = static_cast<int>(request.prompt.size()) + (request.max_tokens > 0) <= capacity;
   const bool late = request.deadline <= now_;
   if (status.ok() != (fits && !in_use && !late && status.code() != absl::StatusCode::kResourceExhausted)) {
@@ -239,13 +194,76 @@ void Life::Result() {
   const int before = delivered_calls_;
   StepResult result = agents_.TakeResult();
   result.copy_seconds = OneIn(2) ? 0 : Uniform(1, 50) * 1e-4;  // sometimes dear, sometimes cheap against computing
-  if (OneIn(50)) {                                             // late news of another epoch
-    StepResult stale = result;
-    stale.epoch = options_.epoch + 7;
-    engine_.OnResult(now_, stale);
-  }
+  if (!agents_.late.empty() && OneIn(4)) LateResult();
   engine_.OnResult(now_, result);
   if (delivered_calls_ > before + 1) Fault("several deliveries for one result");
+}
+
+void Life::Break() {
+  if (agents_.broken()) return;
+  agents_.Break();
+  due_.clear();
+  broken_at_ = now_;
+}
+
+void Life::BeginEpoch() {
+  Break();
+  epoch_ += Uniform(1, 3);
+  agents_.BeginEpoch(epoch_);
+  pipeline_.Reset(now_);
+  // Whoever is open is computed again, and has waited for nothing meanwhile.
+  for (auto& [number, client] : clients_) {
+    if (client.ended) continue;
+    // Beside streams, what it had computed may be read a row a step.
+    const int64_t rows = static_cast<int64_t>(client.request.prompt.size()) + client.request.max_tokens;
+    passes_ += PassesOf(client.request) + client.request.n * std::min<int64_t>(rows, options_.context);
+    client.arrival += now_ - std::max(broken_at_, client.arrival);
+  }
+  const uint64_t before = engine_.stats().preemptions;
+  const int delivered = delivered_calls_;
+  engine_.EpochChanged(now_, epoch_);
+  if (delivered_calls_ != delivered) Fault("a new epoch delivered something");
+  if (counts_ && before != engine_.stats().preemptions) ++counts_->epochs;
+  if (OneIn(4)) engine_.EpochChanged(now_, Uniform(0, static_cast<int>(epoch_)));  // old news
+}
+
+// The result of a step of an older epoch, as it stands or altered, so that it would be seen.
+void Life::LateResult() {
+  StepResult result = std::move(agents_.late.front());
+  agents_.late.pop_front();
+  if (OneIn(2)) result.number = 1;
+  const int before = delivered_calls_;
+  engine_.OnResult(now_, std::move(result));
+  if (delivered_calls_ != before) Fault("a result of an older epoch was delivered");
+  if (counts_) ++counts_->late;
+}
+
+std::vector<std::pair<Life::Client*, int>> Life::WithoutMask() {
+  std::vector<std::pair<Client*, int>> owed;
+  for (auto& [number, client] : clients_) {
+    for (size_t i = 0; i < client.choices.size() && client.request.masked && !client.ended; ++i) {
+      const Choice& choice = client.choices[i];
+      const bool goes_on = choice.finish == FinishReason::kNone && !choice.stopped;
+      if (goes_on && choice.masked == static_cast<int>(choice.samples.size())) owed.emplace_back(&client, i);
+    }
+  }
+  return owed;
+}
+
+bool Life::GiveMask() {
+  const std::vector<std::pair<Client*, int>> owed = WithoutMask();
+  if (owed.empty()) return false;
+  const auto [client, index] = owed[Uniform(0, static_cast<int>(owed.size()) - 1)];
+  const SequenceRequest& request = client->request;
+  const int next = client->choices[index].masked++;
+  const auto give = [&](int id) {
+    engine_.SetMask(request.request, index, id, FakeMask(request.sampling.seed, index, id));
+  };
+  if (OneIn(8))
+    give(next - 1);  // for an id that has been drawn, and for one that cannot be known yet: both are dropped
+  if (OneIn(8)) give(next + 1);
+  give(next);
+  return true;
 }
 
 void Life::Deliver(const std::vector<Output>& outputs) {
@@ -295,7 +313,7 @@ void Life::Take(const Output& output) {
 
 void Life::CheckClient(const Client& client) {
   const SequenceRequest& request = client.request;
-  const int capacity = std::min(options_.context, options_.blocks * options_.block_tokens);
+  const int capacity = Capacity();
   bool may_fail = false;
   for (size_t i = 0; i < client.choices.size(); ++i) {
     const Choice& choice = client.choices[i];
@@ -327,7 +345,9 @@ void Life::Check() {
   if (!agents_.fault().empty()) Fault(agents_.fault());
   const EngineStats stats = engine_.stats();
   if (counts_) counts_->deepest = std::max<uint64_t>(counts_->deepest, stats.steps_in_flight);
-  if (stats.waiting + stats.running > 0 && !agents_.HasResult()) Fault("deadlock: work, but no step under way");
+  if (agents_.broken()) return;
+  if (stats.waiting + stats.running > 0 && !agents_.HasResult() && WithoutMask().empty())
+    Fault("deadlock: work, but no step under way");
   if (open_ == 0 && !agents_.HasResult() && stats.blocks_free != stats.blocks) Fault("blocks are missing when idle");
 }
 
@@ -339,8 +359,13 @@ std::string Life::Run() {
     const int dice = Uniform(0, 5 + 4 * busy);
     dice < kClientEvents ? ClientEvent(dice) : Result();
     Check();
+    if (epochs_come_ && OneIn(30)) Break();
+    if (agents_.broken() && OneIn(4)) BeginEpoch();
+    if (OneIn(2)) GiveMask();
+    Check();
   }
-  for (int i = 0; fault_.empty() && agents_.HasResult(); ++i) {
+  if (agents_.broken()) BeginEpoch();
+  for (int i = 0; fault_.empty() && (agents_.HasResult() || GiveMask()); ++i) {
     if (i > 200000) Fault("no end");
     Result();
     Check();
@@ -352,12 +377,15 @@ std::string Life::RunTimed() {
   constexpr double kNever = std::numeric_limits<double>::infinity();
   timed_ = true;
   const double pause = 1.0 / Uniform(1, 200);  // between two events of clients, on average
-  double event = now_;
+  double event = now_, epoch = now_;
   for (int left = Uniform(10, 60); fault_.empty();) {
+    while (GiveMask()) {
+    }
     const double result = due_.empty() ? kNever : due_.front();
     const double alarm = engine_.NextDeadline().value_or(kNever);
     const double client = left > 0 ? event : kNever;
-    const double first = std::min({result, alarm, client});
+    const double agents = agents_.broken() || (epochs_come_ && left > 0) ? epoch : kNever;
+    const double first = std::min({result, alarm, client, agents});
     if (first == kNever) break;
     if (first < now_) Fault("time goes back");
     now_ = first;
@@ -366,8 +394,11 @@ std::string Life::RunTimed() {
       Result();
     } else if (first == client) {
       --left;
-      event += std::exponential_distribution<double>(1 / pause)(random_);
+      event += std::exponential_distribution<double>(1 / pause)(dice_.random());
       ClientEvent(Uniform(0, kClientEvents - 1));
+    } else if (first == agents) {
+      epoch += std::exponential_distribution<double>(1 / (10 * pause))(dice_.random());
+      agents_.broken() ? BeginEpoch() : Break();
     } else {
       engine_.Tick(now_);
     }
@@ -387,38 +418,18 @@ void Life::ClientEvent(int dice) {
     engine_.Tick(now_);
 }
 
-// Each stage has a price for a step and one for a row; one stage in some lives is slow, and every now and then any is.
-VirtualCosts Life::RandomCosts() {
-  std::mt19937_64 random = random_;  // a copy: the life goes on from where it was
-  const auto uniform = [](std::mt19937_64& from, double low, double high) {
-    return std::uniform_real_distribution<double>(low, high)(from);
-  };
-  std::vector<std::pair<double, double>> prices(options_.stages);
-  for (auto& [step, row] : prices) step = uniform(random, 1e-4, 5e-3), row = uniform(random, 1e-5, 1e-3);
-  if (random() % 3 == 0) {
-    auto& [step, row] = prices[random() % prices.size()];
-    step *= 10, row *= 10;
-  }
-  VirtualCosts costs;
-  costs.control_latency = uniform(random, 0, 2e-3);
-  costs.stage_latency = uniform(random, 0, 2e-3);
-  costs.of_step = [prices, random, uniform](const Step& step) mutable {
-    std::vector<StageSeconds> seconds;
-    for (const auto& [fixed, row] : prices) {
-      const double slow = random() % 64 == 0 ? 20 : 1;
-      seconds.push_back({.compute = slow * (fixed + row * step.rows()), .hand_over = uniform(random, 0, 1e-4)});
-    }
-    return seconds;
-  };
-  return costs;
-}
-
 void Life::Send(const Step& step) {
   agents_.Send(step);
-  if (!timed_ || !agents_.fault().empty()) return;
+  if (!timed_ || agents_.broken() || !agents_.fault().empty()) return;
   const double answered = pipeline_.Send(now_, step).answered;
   slowest_pass_ = std::max(slowest_pass_, answered - now_);
   due_.push_back(answered);
+}
+
+int Life::Capacity() const {
+  int positions = options_.context;
+  for (const CacheGroup& group : options_.groups) positions = std::min(positions, group.blocks * options_.block_tokens);
+  return positions;
 }
 
 // Steps that the request needs when it has the agents for itself.
@@ -431,7 +442,7 @@ int64_t Life::PassesOf(const SequenceRequest& request) const {
 // Nobody waits longer than it would take to serve all requests that were open meanwhile one after the other, with some
 // room for rows that were computed again.
 void Life::CheckProgress(const Client& client) {
-  if (!timed_) return;
+  if (!timed_ || agents_.broken()) return;  // it has ended while nobody could serve it
   const int64_t passes = client.passes + passes_ - client.before;
   const double share = (now_ - client.arrival) / (slowest_pass_ * static_cast<double>(passes + 1));
   if (counts_) counts_->longest_wait = std::max(counts_->longest_wait, share);
@@ -453,6 +464,10 @@ std::string Life::End() {
     counts_->resumes += agents_.resumes;
     counts_->swap_outs += agents_.swap_outs;
     counts_->swap_ins += agents_.swap_ins;
+    counts_->void_steps += agents_.void_steps;
+    counts_->given_back += agents_.given_back;
+    counts_->masks += agents_.masks;
+    counts_->grouped += options_.groups.size() > 1 && agents_.swap_ins + agents_.copies > 0;
   }
   return fault_;
 }

@@ -1,6 +1,6 @@
 // Test only. One random life of an engine, from a seed: arrivals, lengths, cancels, stop strings, tiny block pools, n >
-// 1, echo, 1 to 5 stages, results at any time. Checked after every event: the engine's invariants and the agents'
-// rules; at the end: every request ended exactly once, with exactly what it gives alone.
+// 1, echo, 1 to 5 stages, results at any time, agents that lose everything. Checked after every event: the engine's
+// invariants and the agents' rules; at the end: every request ended exactly once, with exactly what it gives alone.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,9 +8,13 @@
 namespace pangea {
 
 struct LifeCounts {
+  // epochs: those that began when something ran. late: results of older epochs that came. void_steps: steps that were
+  // never answered, or too late. given_back: blocks that a window had passed. grouped: lives with several cache groups
+  // in which blocks were copied.
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
   uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0,
-           swap_ins = 0, echoes = 0, hits = 0, deepest = 0;
+           swap_ins = 0, echoes = 0, hits = 0, deepest = 0, epochs = 0, late = 0, void_steps = 0, given_back = 0,
+           grouped = 0, masks = 0;
   double longest_wait = 0;  // in virtual time, as a share of what progress allows
 };
 

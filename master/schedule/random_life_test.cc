@@ -52,13 +52,19 @@ LifeCounts RunMany(std::string (*run)(uint64_t, LifeCounts*), uint64_t lives) {
             << " steps, " << counts.preemptions << " preemptions, " << counts.resumes << " resumes, "
             << counts.swap_outs << " blocks swapped out, " << counts.swap_ins << " in, " << counts.copies << " copies, "
             << counts.shared_tables << " shared tables, " << counts.echoes << " echoes, " << counts.hits
-            << " prefix hits, at most " << counts.deepest << " steps in flight\n";
+            << " prefix hits, at most " << counts.deepest << " steps in flight; " << counts.epochs << " epochs, "
+            << counts.void_steps << " void steps, " << counts.late << " results of older epochs; " << counts.given_back
+            << " blocks given back behind a window, " << counts.grouped
+            << " lives that copied blocks of several cache groups, " << counts.masks << " masks\n";
   std::cout << static_cast<int>(lives / took) << " lives a second; longest wait " << counts.longest_wait
             << " of what progress allows\n";
   // What the lives have met: a generator that no longer reaches a path would otherwise pass in silence.
-  for (const uint64_t met : {counts.finished, counts.cancelled, counts.stopped, counts.failed, counts.expired,
-                             counts.refused, counts.shared_steps, counts.preemptions, counts.resumes, counts.copies,
-                             counts.shared_tables, counts.echoes, counts.hits, counts.swap_outs, counts.swap_ins}) {
+  for (const uint64_t met :
+       {counts.finished,      counts.cancelled,    counts.stopped,     counts.failed,     counts.expired,
+        counts.refused,       counts.shared_steps, counts.preemptions, counts.resumes,    counts.copies,
+        counts.shared_tables, counts.echoes,       counts.hits,        counts.swap_outs,  counts.swap_ins,
+        counts.epochs,        counts.late,         counts.void_steps,  counts.given_back, counts.grouped,
+        counts.masks}) {
     EXPECT_GT(met, lives / 100);
   }
   EXPECT_GE(counts.deepest, 5u);

@@ -1,6 +1,7 @@
 #include "master/schedule/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "master/schedule/check.h"
 #include "master/schedule/planted_bug.h"
@@ -16,14 +17,7 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 }  // namespace
 
 Scheduler::Scheduler(const EngineOptions& options)
-    : options_(options),
-      pool_(options.blocks),
-      index_(options.blocks),
-      indexed_step_(options.blocks, 0),
-      distrusted_(options.blocks, false),
-      cost_(options.max_sequences) {
-  for (int32_t slot = options.swap_blocks; slot-- > 0;) free_slots_.push_back(options.blocks + slot);
-}
+    : options_(options), cache_(options.groups, options.block_tokens), cost_(options.max_sequences) {}
 
 Scheduler::~Scheduler() { Void(); }
 
@@ -53,30 +47,37 @@ void Scheduler::Leave(Sequence* sequence) {
     return;
   }
   if (!sequence->ended) SwapOut(sequence);
-  ReleaseBlocks(sequence);
-  sequence->phase = Phase::kDone;
-  if (!sequence->ended) Enqueue(sequence);
+  GoHome(sequence);
 }
 
-void Scheduler::Settle(Sequence* sequence) {
+void Scheduler::Settle(const Run& run) {
+  Sequence* sequence = run.sequence;
+  if (sequence->phase == Phase::kRunning) GiveBack(sequence, run.start + run.rows);
   if (sequence->phase != Phase::kLeaving || sequence->outstanding > 0) return;
   leaving_.erase(std::find(leaving_.begin(), leaving_.end(), sequence));
   if (!sequence->ended) SwapOut(sequence);
+  GoHome(sequence);
+}
+
+void Scheduler::GoHome(Sequence* sequence) {
   ReleaseBlocks(sequence);
   sequence->phase = Phase::kDone;
   if (!sequence->ended) Enqueue(sequence);
 }
 
 void Scheduler::ReleaseBlocks(Sequence* sequence) {
-  if (planted_bug == PlantedBug::kLeakBlock && !sequence->table.empty()) sequence->table.pop_back();
+  if (planted_bug == PlantedBug::kLeakBlock && sequence->blocks() > 0) sequence->tables.back().pop_back();
   // From the back: the blocks that come first in a table are the likelier ones to be wanted again.
-  for (auto block = sequence->table.rbegin(); block != sequence->table.rend(); ++block) pool_.Release(*block);
+  for (int group = 0; group < static_cast<int>(sequence->tables.size()); ++group) {
+    const std::vector<int32_t>& table = sequence->tables[group];
+    for (auto block = table.rbegin(); block != table.rend(); ++block) cache_.Release(group, *block);
+  }
   if (sequence->id != 0) forgotten_.push_back(sequence->id);
-  sequence->table.clear();
+  sequence->tables.clear();
   sequence->id = 0;
   sequence->told = sequence->sent = 0;
   sequence->awaiting = false;
-  sequence->prompt_step = 0;
+  sequence->prompt_step = sequence->mask_due = 0;
   sequence->indexed = 0;
   sequence->indexable = true;
   sequence->index_serial = 0;
@@ -84,23 +85,27 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
 
 void Scheduler::Distrust(const Sequence& sequence) {
   if (planted_bug == PlantedBug::kShareFailed) return;
-  for (const int32_t block : sequence.table) {
-    distrusted_[block] = true;
-    if (!index_.Has(block)) continue;
-    index_.Erase(block);
-    pool_.Uncache(block);
-  }
+  for (int i = 0; i < sequence.blocks(); ++i) cache_.Distrust(ColumnAt(sequence, i));
 }
 
-int32_t Scheduler::TakeBlock() {
-  if (pool_.free() == 0) {
-    const int32_t oldest = pool_.Oldest();
-    if (planted_bug != PlantedBug::kStaleIndex) index_.Erase(oldest);
-    pool_.Uncache(oldest);
+Column Scheduler::ColumnAt(const Sequence& sequence, int block) const {
+  Column column;
+  for (const std::vector<int32_t>& table : sequence.tables) column.push_back(table[block]);
+  return column;
+}
+
+void Scheduler::Grow(Sequence* sequence) {
+  for (int group = 0; group < cache_.groups(); ++group) sequence->tables[group].push_back(cache_.Take(group));
+}
+
+void Scheduler::GiveBack(Sequence* sequence, int next) {
+  if (planted_bug == PlantedBug::kGiveBackEarly) next += options_.block_tokens;
+  for (int group = 0; group < cache_.groups(); ++group) {
+    std::vector<int32_t>& table = sequence->tables[group];
+    // Down to where the step before stopped.
+    for (int i = std::min(cache_.First(group, next), sequence->blocks()) - 1; i >= 0 && table[i] != kNoBlock; --i)
+      cache_.Release(group, std::exchange(table[i], kNoBlock));
   }
-  const int32_t block = pool_.Take();
-  distrusted_[block] = false;
-  return block;
 }
 
 void Scheduler::Accepted(Sequence* sequence) {
@@ -114,6 +119,7 @@ void Scheduler::Accepted(Sequence* sequence) {
 // oldest flight going on, or when no sequence waits for a sample; otherwise it would split the decoding sequences into
 // more parts than there are stages.
 bool Scheduler::MayPlan() const {
+  if (epoch_ == 0) return false;
   const int flights = static_cast<int>(flights_.size());
   if (flights != options_.stages) return flights < options_.stages;
   if (options_.run_ahead) return true;
@@ -140,7 +146,7 @@ std::optional<Step> Scheduler::Plan(double now) {
   flight_.sent = now;
   step_.sequences.reserve(running_.size());
   flight_.runs.reserve(running_.size());
-  step_.epoch = options_.epoch;
+  step_.epoch = epoch_;
   step_.number = flight_.number = next_number_;
 
   int budget = options_.max_batch_tokens;
@@ -234,21 +240,21 @@ std::vector<Sequence*> Scheduler::ReadyToRunAhead() {
     if (ready.size() == most) break;
     Sequence* sequence = run.sequence;
     // Only blocks that are free: nobody is preempted for a row that a stop id may make void.
-    const size_t needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
+    const int needed = sequence->BlocksFor(sequence->sent + 1, options_.block_tokens);
     if (!run.newest || sequence->phase != Phase::kRunning || run.id != sequence->id || !sequence->MayRunAhead())
       continue;
-    if (sequence->table.size() + pool_.available() < needed) continue;
-    while (sequence->table.size() < needed) sequence->table.push_back(TakeBlock());
+    if (sequence->blocks() + cache_.available() < needed) continue;
+    while (sequence->blocks() < needed) Grow(sequence);
     ready.push_back(sequence);
   }
   return ready;
 }
 
 bool Scheduler::CoverNext(Sequence* sequence) {
-  const size_t needed = sequence->BlocksFor(sequence->known(), options_.block_tokens);
-  while (sequence->table.size() < needed) {
-    if (pool_.available() > 0) {
-      sequence->table.push_back(TakeBlock());
+  const int needed = sequence->BlocksFor(sequence->known(), options_.block_tokens);
+  while (sequence->blocks() < needed) {
+    if (cache_.available() > 0) {
+      Grow(sequence);
       continue;
     }
     if (!leaving_.empty()) return false;  // blocks are on their way: wait for the commit
@@ -294,11 +300,16 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
   part.whole_tables = sequence->told == 0;
   if (part.whole_tables) part.sampling = SamplingOf(*sequence);
   const bool withhold = planted_bug == PlantedBug::kTableNotTold && !part.whole_tables;
-  part.blocks.resize(1);
-  if (!withhold) part.blocks[0].assign(sequence->table.begin() + sequence->told, sequence->table.end());
+  part.blocks.resize(sequence->tables.size());
+  for (size_t group = 0; group < part.blocks.size() && !withhold; ++group) {
+    const std::vector<int32_t>& table = sequence->tables[planted_bug == PlantedBug::kOneTable ? 0 : group];
+    part.blocks[group].assign(table.begin() + sequence->told, table.end());
+  }
   run.logits = part.logits;
+  part.masked = request.body.masked && run.newest && request.limit > 0;
+  if (part.masked) sequence->mask_due = step_.number;
 
-  sequence->told = static_cast<int>(sequence->table.size());
+  sequence->told = sequence->blocks();
   sequence->sent = end;
   sequence->awaiting = run.newest;
   ++sequence->outstanding;
@@ -325,23 +336,23 @@ void Scheduler::Index(Sequence* sequence, uint64_t step) {
   const int rows = std::min(sequence->sent + early, sequence->known());
   for (; (sequence->indexed + 1) * options_.block_tokens <= rows; ++sequence->indexed) {
     const SequenceRequest& body = sequence->request->body;
-    uint64_t before = sequence->indexed == 0 ? index_.Root(body.adapter, body.cache_salt) : sequence->index_serial;
+    uint64_t before =
+        sequence->indexed == 0 ? cache_.index().Root(body.adapter, body.cache_salt) : sequence->index_serial;
     const std::vector<int32_t> ids = IdsOf(*sequence, sequence->indexed);
-    int32_t block = index_.Find(before, ids);
-    if (block < 0) {  // otherwise another sequence was first; this one's block is an ordinary one
-      block = sequence->table[sequence->indexed];
-      if (distrusted_[block]) {  // a sequence that has failed had it too: neither it nor what was computed from it is
-                                 // offered again
+    int32_t name = cache_.index().Find(before, ids);
+    if (name < 0) {  // otherwise another sequence was first; this one's column is an ordinary one
+      const Column column = ColumnAt(*sequence, sequence->indexed);
+      if (cache_.IsDistrusted(
+              column)) {  // a sequence that has failed had it too: neither it nor what was computed from
+                          // it is offered again
         sequence->indexable = false;
         return;
       }
-      if (index_.Has(block)) index_.Erase(block);  // what it continued has been given up: it could not be found
-      if (sequence->indexed == 0) before = index_.MakeRoot(body.adapter, body.cache_salt);
-      index_.Insert(before, ids, block);
-      indexed_step_[block] = step;
-      pool_.Cache(block);
+      if (cache_.index().Has(column[0])) cache_.Forget(column[0]);  // what it continued has been given up: not findable
+      if (sequence->indexed == 0) before = cache_.MakeRoot(body.adapter, body.cache_salt);
+      name = cache_.Insert(before, ids, column, step);
     }
-    sequence->index_serial = index_.serial(block);
+    sequence->index_serial = cache_.index().serial(name);
   }
 }
 
@@ -349,7 +360,9 @@ Flight Scheduler::Commit() {
   SCHEDULE_CHECK(!flights_.empty());
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
-  for (const int32_t block : flight.held) pool_.Release(block);
+  for (const Column& column : flight.held) {
+    for (int group = 0; group < cache_.groups(); ++group) cache_.Release(group, column[group]);
+  }
   flight.held.clear();
   for (const Run& run : flight.runs) {
     SCHEDULE_CHECK(run.sequence->outstanding > 0);
@@ -365,45 +378,60 @@ void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
   cost_.LearnCopies(flight.copies, copy_seconds);
 }
 
+void Scheduler::BeginEpoch(uint64_t epoch) {
+  SCHEDULE_CHECK(epoch > epoch_);
+  Void();
+  epoch_ = epoch;
+  if (planted_bug != PlantedBug::kNumbersGoOn) next_number_ = 1;
+}
+
 void Scheduler::Void() {
-  while (!flights_.empty()) {
-    const Flight flight = Commit();
-    for (const Run& run : flight.runs) Settle(run.sequence);
+  while (!flights_.empty()) Commit();
+  std::vector<Sequence*> present = std::exchange(leaving_, {});
+  if (planted_bug != PlantedBug::kOutliveEpoch) {
+    preemptions_ += running_.size();
+    present.insert(present.end(), running_.begin(), running_.end());
+    running_.clear();
   }
-  waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
-  swap_outs_.clear();
-  for (int32_t block = 0; block < pool_.size(); ++block) {
-    if (!index_.Has(block)) continue;
-    index_.Erase(block);
-    pool_.Uncache(block);
+  for (Sequence* sequence : present) GoHome(sequence);
+  if (planted_bug != PlantedBug::kSwapOutlives) {
+    waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
+    swap_outs_.clear();
   }
+  if (planted_bug != PlantedBug::kEndUnknown) forgotten_.clear();
+  if (planted_bug != PlantedBug::kIndexOutlives) cache_.ForgetAll();
 }
 
 void Scheduler::CheckInvariants() const {
-  pool_.CheckInvariants();
-  std::vector<int> users(pool_.size(), 0), outstanding;
+  std::vector<std::vector<int>> users;
+  std::vector<int> slots(cache_.groups(), 0);
+  for (const CacheGroup& group : options_.groups) users.emplace_back(group.blocks, 0);
+  const auto use = [&](const Column& column) {
+    for (int group = 0; group < cache_.groups(); ++group) {
+      if (column[group] != kNoBlock) ++users[group][column[group]];
+    }
+  };
   const auto count = [&](const Sequence* sequence) {
-    for (const int32_t block : sequence->table) ++users[block];
+    for (int i = 0; i < sequence->blocks(); ++i) use(ColumnAt(*sequence, i));
     int named = 0;
     for (const Flight& flight : flights_) {
       for (const Run& run : flight.runs) named += run.sequence == sequence;
     }
     SCHEDULE_CHECK(named == sequence->outstanding);
   };
-  size_t slots = free_slots_.size();
   waiting_.ForEach([&](const Sequence* sequence) {
-    SCHEDULE_CHECK(sequence->phase == Phase::kWaiting && sequence->table.empty() && !sequence->ended);
+    SCHEDULE_CHECK(sequence->phase == Phase::kWaiting && sequence->tables.empty() && !sequence->ended);
     SCHEDULE_CHECK(sequence->outstanding == 0);
-    slots += sequence->slots.size();
+    for (size_t group = 0; group < sequence->slots.size(); ++group) slots[group] += sequence->slots[group].size();
   });
-  SCHEDULE_CHECK(slots == static_cast<size_t>(options_.swap_blocks));
   // A swap block that is free may be taken by the next sequence: no copy to it may still be waiting to be sent.
-  for (const BlockCopy& copy : swap_outs_)
-    SCHEDULE_CHECK(std::find(free_slots_.begin(), free_slots_.end(), copy.to) == free_slots_.end());
+  for (const BlockCopy& copy : swap_outs_) SCHEDULE_CHECK(!cache_.IsFreeSlot(copy.group, copy.to));
   for (const Sequence* sequence : running_) {
     SCHEDULE_CHECK(sequence->phase == Phase::kRunning && !sequence->ended);
-    SCHEDULE_CHECK(sequence->told <= static_cast<int>(sequence->table.size()));
-    SCHEDULE_CHECK(sequence->sent <= static_cast<int>(sequence->table.size()) * options_.block_tokens);
+    for (const std::vector<int32_t>& table : sequence->tables)
+      SCHEDULE_CHECK(static_cast<int>(table.size()) == sequence->blocks());
+    SCHEDULE_CHECK(sequence->told <= sequence->blocks());
+    SCHEDULE_CHECK(sequence->sent <= sequence->blocks() * options_.block_tokens);
     SCHEDULE_CHECK(sequence->slots.empty());
     count(sequence);
   }
@@ -412,10 +440,9 @@ void Scheduler::CheckInvariants() const {
     count(sequence);
   }
   for (const Flight& flight : flights_) {
-    for (const int32_t block : flight.held) ++users[block];
+    for (const Column& column : flight.held) use(column);
   }
-  for (int32_t block = 0; block < pool_.size(); ++block) SCHEDULE_CHECK(users[block] == pool_.users(block));
-  for (int32_t block = 0; block < pool_.size(); ++block) SCHEDULE_CHECK(index_.Has(block) == pool_.cached(block));
+  cache_.CheckInvariants(users, slots);
   SCHEDULE_CHECK(std::is_sorted(running_.begin(), running_.end(), Earlier()));
   SCHEDULE_CHECK(static_cast<int>(running_.size() + leaving_.size()) <= options_.max_sequences);
   SCHEDULE_CHECK(static_cast<int>(flights_.size()) <= options_.stages + 1);

@@ -26,6 +26,16 @@
 //   - A choice that joins while a sibling's prompt is already computed shares the sibling's full prompt blocks and
 //     copies the partial one.
 //
+// Epochs. When the agents have formed their groups anew, some of them with new processes, nothing that they knew is
+// relied on: the steps in flight are void, all blocks are free, and so are the swap blocks and the prefix index.
+// Whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids.
+//
+// Cache groups. Every sequence has a table in each group; they grow and shrink together, a column of blocks at a time.
+// What a window has passed is given back when the step that passed it is committed: no later row looks into it. A
+// column that is in the prefix index may lack blocks of such groups; a newcomer takes over columns up to where every
+// group still has what its first row looks into. A preempted sequence needs blocks for all its known ids again, so the
+// smallest group bounds a sequence's length.
+//
 // Run-ahead. One step more than there are stages is outstanding: the sequences of the oldest one go on with "your last
 // sample" before the master knows it, so that no stage waits for the way to the master and back. The price is one
 // surplus row for a sequence that turns out to end there. With several stages, the decoding sequences are cut into
@@ -36,9 +46,8 @@
 #include <optional>
 #include <vector>
 
-#include "master/schedule/block_pool.h"
+#include "master/schedule/cache_blocks.h"
 #include "master/schedule/fair_queue.h"
-#include "master/schedule/prefix_index.h"
 #include "master/schedule/sequence.h"
 #include "master/schedule/step_cost.h"
 
@@ -56,9 +65,9 @@ struct Run {
 
 struct Flight {
   uint64_t number = 0;
-  std::vector<Run> runs;      // in the step's order
-  std::vector<int32_t> held;  // sources of copies, kept until the commit
-  double sent = 0;            // when
+  std::vector<Run> runs;     // in the step's order
+  std::vector<Column> held;  // sources of copies, kept until the commit
+  double sent = 0;           // when
   int decode_rows = 0, prompt_rows = 0, copies = 0;
 };
 
@@ -79,17 +88,22 @@ class Scheduler {
   Flight Commit();
   // What a committed flight took, copy_seconds of it for its copies: later steps are planned by it.
   void Learn(double now, const Flight& flight, double copy_seconds);
-  void Settle(Sequence* sequence);    // after its run has been looked at: a leaving one without outstanding steps goes
-  void Accepted(Sequence* sequence);  // its sample has been committed and appended
+  // After a committed run has been looked at: blocks that its window has passed are given back, and a sequence that was
+  // leaving and has no outstanding step goes.
+  void Settle(const Run& run);
+  void Accepted(Sequence* sequence);        // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
-  void Void();  // the steps in flight will never be answered, and the agents' pages are lost
+  // The agents have formed their groups and know nothing. No step is planned before the first epoch.
+  void BeginEpoch(uint64_t epoch);
+  void Void();  // the steps in flight will never be answered, and what the agents held is lost: whoever runs yields
   void CheckInvariants() const;
 
+  uint64_t epoch() const { return epoch_; }  // 0: none yet
   const std::deque<Flight>& flights() const { return flights_; }
   const FairQueue& waiting() const { return waiting_; }
   const std::vector<Sequence*>& running() const { return running_; }
   const std::vector<Sequence*>& leaving() const { return leaving_; }
-  const BlockPool& pool() const { return pool_; }
+  const CacheBlocks& cache() const { return cache_; }
   uint64_t preemptions() const { return preemptions_; }
   uint64_t swapped() const { return swapped_; }
   uint64_t prefix_queries() const { return prefix_queries_; }
@@ -108,40 +122,54 @@ class Scheduler {
   void AddRun(Sequence* sequence, int rows);    // to the step being planned
   int ChunkOf(const Sequence& sequence) const;  // rows of prompt that one step should take
   Admission Admit(Sequence* sequence);
-  // What the prefix index knows of a sequence's beginning: whole blocks, and of one more its first rows, to be copied.
+  // What the prefix index knows of a sequence's beginning: whole columns, by name, and of one more its first rows, to
+  // be copied.
   struct Cached {
-    std::vector<int32_t> blocks;
+    std::vector<int32_t> names;
     PrefixIndex::Beginning partial;
     int rows = 0;
     bool soon = false;  // the step being planned computes a good part of the partial one: it can be copied in the next
   };
   Cached Match(const Sequence& sequence) const;
+  // What a newcomer need not compute, and the columns that it has it from: some to share, perhaps one to copy.
+  struct Beginning {
+    int rows = 0;
+    std::vector<Column> shared;
+    Column copied;  // empty: none
+  };
+  void Begin(Sequence* sequence, const Beginning& beginning, bool swaps_in);
+  Beginning BeginningOf(const Cached& cached) const;
+  Beginning BeginningOf(const Sequence& donor, int rows) const;
+  // Blocks of a group that are free now and would not be: when it begins so, its next row is at `next`, and it has
+  // `total` blocks.
+  int Needed(int group, const Beginning& beginning, int next, int total) const;
   // Whether a running sequence will soon have computed the block after the first `blocks` of this one.
   bool IsBeingComputed(const Sequence& sequence, int blocks) const;
-  // A running sibling whose prompt was computed by an earlier step, or null.
-  const Sequence* Donor(const Sequence& sequence) const;
+  // A running sibling whose prompt was computed by an earlier step and that still has what the row after the first
+  // `rows` looks into; or null.
+  const Sequence* Donor(const Sequence& sequence, int rows) const;
+  bool Holds(const Sequence& sequence, int rows) const;
   bool IsSiblingReading(const Sequence& sequence) const;
-  void CopyPartial(Sequence* sequence, int32_t from);
-  void SwapOut(Sequence* sequence);               // when it is cheaper than computing it again
-  void SwapIn(Sequence* sequence);                // behind the blocks that it has already
+  void CopyPartial(Sequence* sequence, const Column& from);
+  void SwapOut(Sequence* sequence);  // when it is cheaper than computing it again
+  void SwapIn(Sequence* sequence);
   void CancelSwapOut(const Sequence& sequence);   // copies that have not been sent: nobody will read them
   void DropSwapped(Sequence* sequence);           // gives its swap blocks back
   void Index(Sequence* sequence, uint64_t step);  // the full blocks of its sent rows; the newest are of that step
   std::vector<int32_t> IdsOf(const Sequence& sequence, int block) const;
-  int32_t TakeBlock();  // giving up the oldest cached one when none is free; pool_.available() > 0
+  Column ColumnAt(const Sequence& sequence, int block) const;
+  void Grow(Sequence* sequence);                // by a column; cache_.available() > 0
+  void GiveBack(Sequence* sequence, int next);  // what rows from position `next` on do not look into
   void ReleaseBlocks(Sequence* sequence);
+  void GoHome(Sequence* sequence);  // to the queue, or to its end; holding nothing
 
   const EngineOptions options_;
-  BlockPool pool_;
-  PrefixIndex index_;
-  std::vector<uint64_t> indexed_step_;  // [block in the index]: the step that computed it
-  std::vector<bool> distrusted_;        // [block]: a sequence that failed had it, and nobody has taken it afresh since
+  CacheBlocks cache_;
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
   std::vector<Sequence*> leaving_;
   std::deque<Flight> flights_;       // oldest first
   std::vector<uint64_t> forgotten_;  // ids that the next step ends
-  std::vector<int32_t> free_slots_;  // swap blocks
   // Copies to swap blocks, which the next step makes before anything else. Their source blocks are released already,
   // and that step may even give them to other sequences; but those write to them only after the copies.
   std::vector<BlockCopy> swap_outs_;
@@ -149,7 +177,8 @@ class Scheduler {
   double last_result_ = 0;
   Step step_;  // being planned
   Flight flight_;
-  uint64_t next_number_ = 1, next_id_ = 1, ready_clock_ = 0;
+  uint64_t epoch_ = 0, next_number_ = 1;  // agents check that an epoch's steps are numbered from 1, without a gap
+  uint64_t next_id_ = 1, ready_clock_ = 0;
   uint64_t preemptions_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "master/schedule/engine.h"
+#include "master/schedule/planted_bug.h"
 
 namespace pangea {
 
@@ -23,22 +24,26 @@ struct Sequence {
   bool ended = false;              // no output follows (finished, cancelled or failed)
   std::vector<int32_t> generated;  // committed ids
   int charged = 0;                 // rows that its account has been charged
-  // While it waits after preemption: where its first `swapped` rows are.
-  std::vector<int32_t> slots;
+  // While it waits after preemption: where its first `swapped` rows are; in each cache group, from the first block on
+  // that the row after them looks into.
+  StepTables slots;
   int swapped = 0;
+  std::optional<AllowedIds> mask;  // of its next id, once it is known
   // From here on: of the present run, cleared by preemption.
-  uint64_t id = 0;             // at the agents; a fresh one for every run
-  std::vector<int32_t> table;  // blocks, in order of position
-  int told = 0;                // how many of them the agents know
-  int sent = 0;                // rows in steps that were sent
-  int outstanding = 0;         // steps in flight that name it
-  bool awaiting = false;       // its newest row is under way; only "your last sample" can be sent after it
-  uint64_t prompt_step = 0;    // the step that held the prompt's last row; 0: not sent yet
-  int indexed = 0;             // leading blocks that are in the prefix index, or equal to one that is
-  uint64_t index_serial = 0;   // of the last of them
-  bool indexable = true;       // false once it has met a block that must not be shared
-  uint64_t ready_since = 0;    // order in which sequences became ready to decode
+  uint64_t id = 0;            // at the agents; a fresh one for every run
+  StepTables tables;          // of each cache group: blocks, in order of position; kNoBlock: given back
+  int told = 0;               // how many of them the agents know, in every group
+  int sent = 0;               // rows in steps that were sent
+  int outstanding = 0;        // steps in flight that name it
+  bool awaiting = false;      // its newest row is under way; only "your last sample" can be sent after it
+  uint64_t prompt_step = 0;   // the step that held the prompt's last row; 0: not sent yet
+  int indexed = 0;            // leading blocks that are in the prefix index, or equal to one that is
+  uint64_t index_serial = 0;  // of the last of them
+  bool indexable = true;      // false once it has met a block that must not be shared
+  uint64_t mask_due = 0;      // the step in flight that draws its next id, and has not been sent the mask; 0: none
+  uint64_t ready_since = 0;   // order in which sequences became ready to decode
 
+  int blocks() const { return tables.empty() ? 0 : static_cast<int>(tables[0].size()); }  // in every group
   int known() const;
   int32_t IdAt(int position) const;
   bool decoding() const { return sent > 0 && sent + 1 == known(); }  // one row brings the next sample
@@ -79,6 +84,7 @@ inline int32_t Sequence::IdAt(int position) const {
 }
 
 inline bool Sequence::MayRunAhead() const {
+  if (request->body.masked && planted_bug != PlantedBug::kMaskedAhead) return false;  // its mask depends on the sample
   return awaiting && sent == known() && static_cast<int>(generated.size()) + 1 < request->limit;
 }
 

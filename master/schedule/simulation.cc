@@ -4,6 +4,7 @@
 #include <deque>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -36,9 +37,16 @@ class Simulation : public StepPort {
         engine_(options.engine, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {}
 
   void Send(const Step& step) override {
+    if (broken_) return;
     const VirtualPipeline::Sent sent = pipeline_.Send(now_, step);
     due_.push_back({sent.answered, ResultOf(step)});
     due_.back().second.copy_seconds = sent.copy_seconds;
+  }
+
+  // It is there before the draw, as it is sent at the time of its step or before that.
+  void SendMask(const Mask& mask) override {
+    if (broken_) return;
+    SCHEDULE_CHECK(mask.epoch == epoch_ && unmasked_.erase({mask.step, mask.sequence}) == 1);
   }
 
   SimulationReport Run() {
@@ -50,13 +58,16 @@ class Simulation : public StepPort {
     }
     if (!order.empty() && options_.streams == 0) now_ = requests_[order[0]].arrival;
     const double begin = last_end_ = now_;
-    size_t next = 0;
+    engine_.EpochChanged(now_, ++epoch_);
+    size_t next = 0, outage = 0;
     for (;;) {
       while (options_.streams > 0 && next < order.size() && open_ < options_.streams) Submit(order[next++]);
       const double arrival = options_.streams == 0 && next < order.size() ? requests_[order[next]].arrival : kNever;
       const double result = due_.empty() ? kNever : due_.front().first;
       const double tick = engine_.NextDeadline().value_or(kNever);
-      const double first = std::min({arrival, result, tick});
+      const bool more = outage < options_.outages.size() && (open_ > 0 || arrival < kNever);
+      const double agents = more ? std::max(now_, NextOutage(outage)) : kNever;
+      const double first = std::min({arrival, result, tick, agents});
       if (first == kNever) break;
       PassTo(first);
       if (arrival == first) {
@@ -64,7 +75,13 @@ class Simulation : public StepPort {
       } else if (result == first) {
         const StepResult committed = std::move(due_.front().second);
         due_.pop_front();
+        SCHEDULE_CHECK(unmasked_.lower_bound({committed.number + 1, 0}) ==
+                       unmasked_.begin());  // all drawn under theirs
         engine_.OnResult(now_, committed);
+        GiveMasks();
+      } else if (agents == first) {
+        outage += broken_;
+        broken_ ? BeginEpoch() : Break();
       } else {
         engine_.Tick(now_);
       }
@@ -88,6 +105,21 @@ class Simulation : public StepPort {
     const EngineStats stats = engine_.stats();
     return static_cast<double>(stats.blocks - stats.blocks_free) / stats.blocks;
   }
+  // When the agents are lost, or are there again.
+  double NextOutage(size_t outage) const {
+    return options_.outages[outage].at + (broken_ ? options_.outages[outage].seconds : 0);
+  }
+  void Break() {
+    broken_ = true;
+    due_.clear();
+    drawn_.clear();
+    unmasked_.clear();
+  }
+  void BeginEpoch() {
+    broken_ = false;
+    pipeline_.Reset(now_);
+    engine_.EpochChanged(now_, ++epoch_);
+  }
   void PassTo(double time) {
     if (open_ > 0 || !due_.empty()) {
       report_.loaded_seconds += time - now_;
@@ -107,6 +139,7 @@ class Simulation : public StepPort {
       request.prompt[i] = static_cast<int32_t>((owner * 0x9E3779B97F4A7C15u + i * 0xBF58476D1CE4E5B9u) >> 33);
     }
     request.priority = asked.priority;
+    request.masked = asked.masked;
     request.max_tokens = asked.output;
     if (!options_.ends_known) {
       request.max_tokens = options_.engine.context;
@@ -116,10 +149,19 @@ class Simulation : public StepPort {
     }
     ++report_.requests;
     clients_[index].arrival = now_;
-    if (engine_.Submit(now_, std::move(request)).ok())
+    if (engine_.Submit(now_, std::move(request)).ok()) {
       ++open_;
-    else
+      if (asked.masked) masks_owed_.emplace_back(index + 1, 0);
+    } else {
       ++report_.refused;
+    }
+    GiveMasks();
+  }
+
+  // For every id that is the next one since the last call.
+  void GiveMasks() {
+    for (const auto& [request, index] : masks_owed_) engine_.SetMask(request, 0, index, {.others = true});
+    masks_owed_.clear();
   }
 
   StepResult ResultOf(const Step& step) {
@@ -131,6 +173,7 @@ class Simulation : public StepPort {
         drawn.ids = static_cast<int>(part.sampling->generated_ids.size());
         if (!part.sampling->end_ids.empty()) drawn.end_after = part.sampling->min_tokens + 1;
       }
+      if (part.masked) unmasked_.insert({step.number, part.id});
       if (part.logits == LogitRows::kNone) continue;
       SequenceResult& answer = result.sequences.emplace_back();
       answer.id = part.id;
@@ -149,7 +192,10 @@ class Simulation : public StepPort {
           gaps_.push_back(now_ - client.last);
         client.last = now_;
       }
-      if (output.error.ok() && output.finish == FinishReason::kNone) continue;
+      if (output.error.ok() && output.finish == FinishReason::kNone) {
+        if (requests_[output.request - 1].masked) masks_owed_.emplace_back(output.request, client.tokens);
+        continue;
+      }
       --open_;
       last_end_ = now_;
       if (!output.error.ok()) {
@@ -180,11 +226,15 @@ class Simulation : public StepPort {
   const std::vector<SimulatedRequest>& requests_;
   VirtualPipeline pipeline_;
   std::vector<Client> clients_;
-  std::deque<std::pair<double, StepResult>> due_;  // in order of time, which is the steps' order
-  std::unordered_map<uint64_t, Drawn> drawn_;      // by sequence at the agents
+  std::deque<std::pair<double, StepResult>> due_;     // in order of time, which is the steps' order
+  std::unordered_map<uint64_t, Drawn> drawn_;         // by sequence at the agents
+  std::set<std::pair<uint64_t, uint64_t>> unmasked_;  // step and sequence: it draws, and its mask is not there yet
+  std::vector<std::pair<uint64_t, int>> masks_owed_;  // request, id
   std::vector<double> waits_, gaps_, totals_;
   double now_ = 0, last_end_ = 0;
   int open_ = 0;
+  bool broken_ = false;
+  uint64_t epoch_ = 0;
   SimulationReport report_;
   Engine engine_;  // last: it sends steps while it is being made, and its destructor checks the blocks
 };

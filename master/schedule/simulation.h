@@ -15,6 +15,12 @@ struct SimulatedRequest {
   uint64_t prefix = 0;         // requests of one prefix begin with the same prefix_tokens ids
   int prefix_tokens = 0;       // <= prompt
   int priority = 0;
+  bool masked = false;  // each id is drawn under a mask, which its client makes in no time once it has the id before
+};
+
+// The agents lose all they know (one has died, say); so much later they have formed their groups for a new epoch.
+struct Outage {
+  double at = 0, seconds = 0;
 };
 
 struct SimulationOptions {
@@ -22,6 +28,7 @@ struct SimulationOptions {
   VirtualCosts costs;
   int streams = 0;         // > 0: so many clients, each of which sends its next request when one ends; 0: by arrival
   bool ends_known = true;  // outputs end by max_tokens, which the engine knows; false: by an end id, as chats do
+  std::vector<Outage> outages;                    // each begins after the one before has ended
   std::vector<TimelineSpan>* timeline = nullptr;  // where to note what the stages do
 };
 

@@ -13,7 +13,7 @@ constexpr double kStage = 0.010, kControl = 0.001, kHop = 0.003;
 // Every step costs every stage 10 ms, whatever is in it.
 SimulationOptions Equal(int stages) {
   SimulationOptions options;
-  options.engine.blocks = 1000;
+  options.engine.groups[0].blocks = 1000;
   options.engine.context = 1000;
   options.engine.stages = stages;
   options.engine.queue = 100000;
@@ -108,7 +108,7 @@ TEST(Simulation, SharedPrefixesAreFoundAndAFullCachePreempts) {
   for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i;  // the same lengths, each its own
   EXPECT_EQ(Simulate(options, requests).engine.prefix_hits, 0u);
 
-  options.engine.blocks = 16;
+  options.engine.groups[0].blocks = 16;
   options.engine.context = 256;
   const SimulationReport tight = Simulate(options, Alike(8, 20, 200));
   EXPECT_GT(tight.engine.preemptions, 0u);
@@ -158,9 +158,80 @@ TEST(Simulation, ATimelineInWhichNoStageDoesTwoThingsAtOnce) {
   }
 }
 
+// A masked stream waits for the master between two ids, as one does without run-ahead; its neighbours do not.
+TEST(Simulation, MaskedRequestsGoByTheMasterForEveryId) {
+  SimulationOptions options = Equal(1);
+  std::vector<SimulatedRequest> requests = Alike(1, 20, 11);
+  requests[0].masked = true;
+  const SimulationReport report = Simulate(options, requests);
+  EXPECT_EQ(report.generated_tokens, 11u);
+  EXPECT_NEAR(report.inter_token.p50, kStage + 2 * kControl, 1e-9);
+
+  options = Equal(3);
+  options.engine.groups[0] = {.blocks = 40, .swap_blocks = 20};
+  options.engine.context = 300;
+  requests = Alike(30, 40, 50, 0.05);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].masked = i % 2 == 0;
+  options.outages = {{.at = 0.5, .seconds = 0.25}, {.at = 2, .seconds = 0}};
+  const SimulationReport crowd = Simulate(options, requests);
+  EXPECT_EQ(crowd.finished, 30u);
+  EXPECT_EQ(crowd.generated_tokens, 30u * 50);
+  EXPECT_GT(crowd.engine.preemptions, 0u);
+}
+
+// A window's blocks are given back, so that a group of it has room where one without would not.
+TEST(Simulation, TwoCacheGroupsOfDifferentWindows) {
+  SimulationOptions options = Equal(2);
+  options.engine.prefix_cache = true;
+  options.streams = 8;
+  std::vector<SimulatedRequest> requests = Alike(40, 100, 200);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i % 3, requests[i].prefix_tokens = 50;
+  const auto run = [&](int blocks, int window, int swap) {
+    options.engine.groups = {{.blocks = 400, .swap_blocks = swap},
+                             {.blocks = blocks, .swap_blocks = swap, .window = window}};
+    SimulationReport report = Simulate(options, requests);
+    EXPECT_EQ(report.finished, 40u);
+    EXPECT_EQ(report.generated_tokens, 40u * 200);
+    return report;
+  };
+  const SimulationReport roomy = run(400, 0, 0);
+  EXPECT_EQ(roomy.engine.preemptions, 0u);
+  EXPECT_EQ(run(90, 32, 0).engine.preemptions, 0u) << "8 streams x (7 blocks of a prompt, then 3)";
+  for (const int swap : {0, 40}) {
+    const SimulationReport tight = run(90, 256, swap);
+    EXPECT_GT(tight.engine.preemptions, 0u);
+    EXPECT_EQ(tight.engine.swapped > 0, swap > 0);
+  }
+  options.outages = {{.at = 0.5, .seconds = 0}, {.at = 2, .seconds = 1}};
+  EXPECT_GT(run(90, 40, 40).engine.preemptions, 0u) << "whoever ran in an outage";
+}
+
+// Agents that are lost three times, once for a while: all requests give what they give without that, only later.
+TEST(Simulation, OutagesCostTimeAndNothingElse) {
+  for (const bool ends_known : {true, false}) {
+    SimulationOptions options = Equal(3);
+    options.engine.prefix_cache = true;
+    options.engine.groups[0].blocks = 60;
+    options.engine.groups[0].swap_blocks = 20;
+    options.engine.context = 300;
+    options.ends_known = ends_known;
+    std::vector<SimulatedRequest> requests = Alike(30, 40, 50, 0.05);
+    for (size_t i = 0; i < requests.size(); ++i) requests[i].prefix = i % 3, requests[i].prefix_tokens = 20;
+    const SimulationReport calm = Simulate(options, requests);
+    options.outages = {{.at = 0.5, .seconds = 0}, {.at = 0.7, .seconds = 2}, {.at = 3.5, .seconds = 0.25}};
+    const SimulationReport rough = Simulate(options, requests);
+    EXPECT_EQ(rough.finished, 30u);
+    EXPECT_EQ(rough.generated_tokens, calm.generated_tokens);
+    EXPECT_EQ(rough.prompt_tokens, calm.prompt_tokens);
+    EXPECT_GT(rough.seconds, calm.seconds + 2);
+    EXPECT_GT(rough.engine.rows, calm.engine.rows) << "what was lost is computed again";
+    EXPECT_GT(rough.engine.preemptions, calm.engine.preemptions);
+  }
+}
+
 TEST(Simulation, TheSameRequestsGiveTheSameReport) {
   SimulationOptions options = Equal(2);
-  options.engine.blocks = 20;
+  options.engine.groups[0].blocks = 20;
   options.engine.context = 300;
   const auto requests = Alike(40, 33, 70, 0.03);
   const SimulationReport a = Simulate(options, requests), b = Simulate(options, requests);

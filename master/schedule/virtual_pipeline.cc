@@ -41,6 +41,11 @@ VirtualPipeline::Sent VirtualPipeline::Send(double now, const Step& step) {
   return {.answered = free_.back() + costs_.control_latency, .copy_seconds = costs.back().copies};
 }
 
+void VirtualPipeline::Reset(double now) {
+  for (double& free : free_) free = std::min(free, now);
+  last_sample_.clear();
+}
+
 void VirtualPipeline::Note(const Step& step, int stage, double begin, const StageSeconds& cost) {
   if (!spans_) return;
   TimelineSpan span{.name = absl::StrCat("step ", step.number), .stage = stage, .rank = 0};

@@ -43,6 +43,8 @@ class VirtualPipeline {
   // A step leaves the master at `now`, which never goes back. A stage takes one step at a time, in order; a step with a
   // row "your last sample" waits at the first stage until the last one has drawn that sample and sent it over.
   Sent Send(double now, const Step& step);
+  // A new epoch: what is under way is lost, and every stage is idle. Their use so far stays counted.
+  void Reset(double now);
   const std::vector<StageUse>& use() const { return use_; }  // bubble is the caller's to fill in
 
  private:

@@ -1,0 +1,51 @@
+// Where masks wait for the draws they belong to. The control thread puts them in as they come, behind their steps; the
+// executor thread asks between logits and draw, and waits, for a bounded time, for one that has not come yet. So a mask
+// may be made while its step is computed.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "pipeline/step.h"
+
+namespace pangea {
+
+// Only masks that a step has asked for are kept, and only until that step is done: what it can hold is bounded by what
+// the master may have outstanding. Thread safe.
+class MaskBox {
+ public:
+  // limit: of one wait. Until it is called, nobody waits.
+  void Open(absl::Duration limit);
+  // Masks and waits of older epochs are over.
+  void BeginEpoch(uint64_t epoch);
+  // Every wait, now and until the next epoch begins, ends with this error.
+  void Abort(const absl::Status& why);
+  // Before the executor is given the step: which masks it will ask for.
+  void Expect(const Step& step);
+  // InvalidArgument: no step that came before has asked for it, or it came twice. One of an older epoch, or of a step
+  // that is done, is dropped.
+  absl::Status Deliver(Mask mask);
+
+  // The executor thread: takes out the mask of one of the step's masked sequences. DeadlineExceeded when it does not
+  // come in time, else as Abort or BeginEpoch say: the step has then failed, and its group with it, since another rank
+  // may have got what this one did not.
+  absl::StatusOr<AllowedIds> Take(const Step& step, uint64_t sequence);
+  // The step is done: what nobody has taken is dropped.
+  void Forget(const Step& step);
+
+ private:
+  using Key = std::pair<uint64_t, uint64_t>;  // step, sequence
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  absl::Duration limit_;
+  uint64_t epoch_ = 0, done_ = 0;  // done_: steps of the epoch up to this one are
+  absl::Status aborted_;
+  std::map<Key, std::optional<AllowedIds>> wanted_;
+};
+
+}  // namespace pangea

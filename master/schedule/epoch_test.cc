@@ -1,0 +1,159 @@
+// A new epoch: the agents have formed their groups anew and know nothing. (Under random load: random_life_test.)
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "master/schedule/engine_bench.h"
+
+namespace pangea {
+namespace {
+
+TEST(Epoch, NoStepIsSentBeforeTheFirst) {
+  std::vector<Step> sent;
+  struct Port : StepPort {
+    explicit Port(std::vector<Step>* to) : steps(to) {}
+    void Send(const Step& step) override { steps->push_back(step); }
+    void SendMask(const Mask&) override {}
+    std::vector<Step>* steps;
+  } port(&sent);
+  Engine engine(Options(), &port, [](std::vector<Output>) {});
+  ASSERT_TRUE(engine.Submit(0, Ask(1, 5, 5)).ok());
+  EXPECT_TRUE(sent.empty());
+  engine.EpochChanged(0, 4);
+  ASSERT_FALSE(sent.empty());
+  EXPECT_EQ(sent[0].epoch, 4u);
+  EXPECT_EQ(sent[0].number, 1u);
+}
+
+// Several stages, a prompt half read, choices that share blocks, some that wait in the queue.
+TEST(Epoch, EveryRequestGivesWhatItGivesAlone) {
+  for (const int stages : {1, 3}) {
+    for (int before = 0; before < 12; ++before) {
+      EngineOptions options = Options();
+      options.stages = stages;
+      options.max_sequences = 5;
+      Bench bench(options);
+      std::vector<SequenceRequest> requests = {Ask(1, 5, 20), Ask(2, 40, 9), Ask(3, 9, 12), Ask(4, 40, 9)};
+      requests[2].n = 3;
+      requests[3].prompt_logprobs = true;
+      for (const SequenceRequest& request : requests) ASSERT_TRUE(bench.engine.Submit(0, request).ok());
+      for (int i = 0; i < before; ++i) bench.Next();
+      const size_t steps = bench.steps.size(), deliveries = bench.deliveries.size();
+      bench.BeginEpoch(2);
+      EXPECT_EQ(bench.deliveries.size(), deliveries) << "nobody is told";
+      ASSERT_GT(bench.steps.size(), steps) << "the agents have work at once";
+      EXPECT_EQ(bench.steps[steps].epoch, 2u);
+      EXPECT_EQ(bench.steps[steps].number, 1u);
+      EXPECT_TRUE(bench.steps[steps].ended.empty()) << "they know no sequence";
+      for (const StepSequence& part : bench.steps[steps].sequences) {
+        EXPECT_TRUE(part.whole_tables && part.sampling);
+      }
+      bench.Drain();
+      for (const SequenceRequest& request : requests) {
+        for (int choice = 0; choice < request.n; ++choice) {
+          EXPECT_EQ(bench.IdsOf(request.request, choice), ExpectedIds(request, choice)) << request.request;
+        }
+      }
+      EXPECT_EQ(bench.engine.stats().blocks_free, 64);
+    }
+  }
+}
+
+TEST(Epoch, WhoRanGoesOnBeforeWhoWaits) {
+  EngineOptions options = Options();
+  options.max_sequences = 2;
+  Bench bench(options);
+  for (int i = 1; i <= 4; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 4, 12)).ok());
+  for (int i = 0; i < 3; ++i) bench.Next();
+  const size_t steps = bench.steps.size();
+  bench.BeginEpoch(2);
+  std::multiset<int> starts;
+  for (const StepSequence& part : bench.steps[steps].sequences) starts.insert(part.rows());
+  EXPECT_EQ(starts.size(), 2u);
+  EXPECT_GT(*starts.begin(), 4) << "their prompts, and what they have generated";
+  EXPECT_EQ(bench.engine.stats().preemptions, 2u);
+  bench.Drain();
+  for (int i = 1; i <= 4; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 4, 12)));
+}
+
+TEST(Epoch, AnEpochThatIsNotNewerChangesNothing) {
+  Bench bench(Options());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 20)).ok());
+  bench.BeginEpoch(3);
+  const size_t steps = bench.steps.size();
+  for (const uint64_t old : {0, 1, 2, 3}) bench.engine.EpochChanged(0, old);
+  EXPECT_EQ(bench.steps.size(), steps);
+  bench.Drain();
+  EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 5, 20)));
+}
+
+TEST(Epoch, ALateResultOfTheSameNumberIsDropped) {
+  Bench bench(Options());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 20)).ok());
+  StepResult late = bench.agents.TakeResult();
+  ASSERT_EQ(late.number, 1u);
+  bench.BeginEpoch(2);
+  const size_t deliveries = bench.deliveries.size();
+  bench.engine.OnResult(0, late);
+  bench.engine.CheckInvariants();
+  EXPECT_EQ(bench.deliveries.size(), deliveries);
+  bench.Drain();
+  EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 5, 20)));
+}
+
+TEST(Epoch, CachedBeginningsAndSwappedBlocksAreForgotten) {
+  EngineOptions options = Options();
+  options.groups[0].blocks = 12;
+  options.groups[0].swap_blocks = 12;
+  Bench bench(options);
+  for (int i = 1; i <= 3; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 8, 20)).ok());
+  while (bench.engine.stats().swapped == 0 && bench.Next()) {
+  }
+  ASSERT_GT(bench.engine.stats().swapped, 0u);
+  const int swap_ins = bench.agents.swap_ins;
+  const uint64_t hits = bench.engine.stats().prefix_hits;
+  bench.BeginEpoch(2);
+  EXPECT_EQ(bench.agents.swap_ins, swap_ins);
+  EXPECT_EQ(bench.engine.stats().prefix_hits, hits);
+  for (const BlockCopy& copy : bench.steps.back().copies) {
+    EXPECT_LT(copy.from, options.groups[0].blocks) << "a swap block holds nothing any more";
+  }
+  bench.Drain();
+  for (int i = 1; i <= 3; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 8, 20)));
+}
+
+// A request that was cancelled waits for no answer once the steps that name it are void, and they do not count as
+// answered.
+TEST(Epoch, ACancelledRequestIsFreeAtOnce) {
+  std::vector<std::pair<double, int>> freed;
+  EngineOptions options = Options();
+  options.on_freed = [&](double cancelled, int steps) { freed.emplace_back(cancelled, steps); };
+  Bench bench(options);
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 30, 50)).ok());
+  bench.Next();
+  bench.engine.Cancel(7.5, 1);
+  ASSERT_TRUE(freed.empty());
+  bench.BeginEpoch(2);
+  EXPECT_EQ(freed, (std::vector<std::pair<double, int>>{{7.5, 0}}));
+  EXPECT_EQ(bench.engine.stats().blocks_free, 64);
+  EXPECT_EQ(bench.engine.stats().steps_in_flight, 0);
+}
+
+// The agents are gone for a while: what is sent meanwhile is lost, and nothing is sent beyond what may be outstanding.
+TEST(Epoch, RequestsThatComeWhileTheAgentsAreGoneAreServedAfterwards) {
+  EngineOptions options = Options();
+  options.stages = 2;
+  Bench bench(options);
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 5, 20)).ok());
+  bench.Next();
+  bench.agents.Break();
+  for (int i = 2; i <= 6; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 5, 20)).ok());
+  EXPECT_LE(bench.engine.stats().steps_in_flight, 3);
+  bench.BeginEpoch(2);
+  bench.Drain();
+  for (int i = 1; i <= 6; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 5, 20)));
+}
+
+}  // namespace
+}  // namespace pangea
