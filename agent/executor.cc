@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/kv_cache.h"
+#include "agent/mask_box.h"
 #include "agent/sampler.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
@@ -16,8 +17,6 @@
 
 namespace pangea {
 namespace {
-
-std::span<std::byte> Bytes(float* p, int64_t n) { return {reinterpret_cast<std::byte*>(p), n * sizeof(float)}; }
 
 // Sequences that a step samples, in order: every stage reads this from the step alone.
 std::vector<uint64_t> Sampled(const Step& step) {
@@ -33,52 +32,57 @@ struct Slot {
   SamplingState sampling;
 };
 
-class CpuExecutor : public Executor {
+class StageExecutor : public Executor {
  public:
-  CpuExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
-              const CpuOptions& options)
+  StageExecutor(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
+                const StageOptions& options)
       : header_(header),
         deployment_(deployment),
         plan_(plan),
         self_(plan.agents[agent]),
         agent_(agent),
         tap_(options.tap),
-        queue_(MakeCpuQueue(deployment.agent(agent).threads, options.isa, plan.spin, deployment.kernels.fusion)) {}
+        own_queue_(options.queue != nullptr ? nullptr
+                                            : MakeCpuQueue(deployment.agent(agent).threads, options.isa, plan.spin,
+                                                           deployment.kernels.fusion)),
+        queue_(options.queue != nullptr ? options.queue : own_queue_.get()) {}
+
+  ~StageExecutor() override { queue_->Finish(); }  // what is under way uses what is given back now
 
   absl::Status Load() override {
     SetComputeFloatMode();
     const auto cache_type = CacheType(deployment_.cache.type);
     if (!cache_type)
       return absl::InvalidArgumentError(absl::StrCat("cache.type: \"", deployment_.cache.type, "\" is not known"));
-    auto stage = Stage::Load(header_, deployment_, plan_, agent_, queue_.get());
+    auto stage = Stage::Load(header_, deployment_, plan_, agent_, queue_);
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
     stage_->SetTap(tap_);
-    KvShape shape{.layers = static_cast<int>(self_.layers.size()),
-                  .kv_heads = static_cast<int>(self_.kv_heads.size()),
+    KvShape shape{.kv_heads = static_cast<int>(self_.kv_heads.size()),
                   .head_dim = header_.config.head_dim,
                   .block_tokens = plan_.block_tokens,
-                  .blocks = plan_.kv_blocks + plan_.swap_blocks,
                   .dtype = *cache_type};
-    auto cache = KvCache::Create(shape);
+    for (int64_t layer = self_.layers.begin; layer < self_.layers.end; ++layer)
+      shape.group_of_layer.push_back(plan_.cache_group(static_cast<int>(layer)));
+    for (const CacheGroup& group : plan_.cache_groups()) shape.blocks.push_back(group.blocks + group.swap_blocks);
+    auto cache = KvCache::Create(shape, queue_);
     if (!cache.ok()) return cache.status();
     cache_ = *std::move(cache);
     const BatchShape batch = BatchShapeOf(header_.config, deployment_, plan_, agent_);
-    batch_ = std::make_unique<BatchBuilder>(batch, queue_.get());
+    batch_ = std::make_unique<BatchBuilder>(batch, queue_);
     slots_.resize(batch.slots);
     ForgetAll();
     if (self_.last) {
       std::vector<Range> slices;
       for (int r = 0; r < plan_.ranks; ++r) slices.push_back(plan_.at(self_.stage, r).vocab);
-      sampler_ = std::make_unique<Sampler>(slices, self_.rank, queue_.get());
+      sampler_ = std::make_unique<Sampler>(slices, self_.rank, stage_->raw(), queue_);
     }
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override;
   const Progress& progress() const override { return progress_; }
-  int64_t weight_bytes() const override { return stage_ ? stage_->weight_bytes() : 0; }
-  int64_t kv_bytes() const override { return cache_ ? cache_->bytes() : 0; }
+  AgentMemory memory() const override;
 
  private:
   void ForgetAll();
@@ -97,7 +101,8 @@ class CpuExecutor : public Executor {
   const RankPlan& self_;
   const int agent_;
   Tap* const tap_;
-  std::unique_ptr<Queue> queue_;
+  const std::unique_ptr<Queue> own_queue_;
+  Queue* const queue_;
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Sampler> sampler_;
@@ -114,7 +119,7 @@ class CpuExecutor : public Executor {
 };
 
 // Applies what comes before the forward (ends, tables, sampling, copies) and lays the batch out flat.
-absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
+absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
   if (step.epoch != epoch_) {  // survivors of a re-formed group keep their weights, never their sequences
     ForgetAll();
     epoch_ = step.epoch;
@@ -129,7 +134,7 @@ absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
   copy_seconds_ = 0;
   if (!step.copies.empty()) {
     const auto begin = std::chrono::steady_clock::now();
-    for (const BlockCopy& copy : step.copies) cache_->Copy(copy.from, copy.to);
+    for (const BlockCopy& copy : step.copies) cache_->Copy(copy.group, copy.from, copy.to);
     copy_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
   batch_->Begin();
@@ -143,7 +148,19 @@ absl::Status CpuExecutor::Prepare(const Step& step, Group& group) {
   return absl::OkStatus();
 }
 
-void CpuExecutor::ForgetAll() {
+AgentMemory StageExecutor::memory() const {
+  if (batch_ == nullptr) return {};
+  AgentMemory memory = stage_->memory();
+  for (const KvLayer& layer : cache_->layers()) {
+    const CacheGroup group = plan_.cache_groups()[layer.group];
+    memory.pages += layer.kv_heads * layer.block_stride * group.blocks;
+    memory.swap += layer.kv_heads * layer.block_stride * group.swap_blocks;
+  }
+  memory.activations += batch_->bytes();
+  return memory;
+}
+
+void StageExecutor::ForgetAll() {
   slot_of_.clear();
   awaited_.clear();
   free_slots_.clear();
@@ -151,7 +168,7 @@ void CpuExecutor::ForgetAll() {
 }
 
 // The sequence's slot; a new one for a sequence that is not known yet.
-absl::StatusOr<int> CpuExecutor::SlotOf(uint64_t id) {
+absl::StatusOr<int> StageExecutor::SlotOf(uint64_t id) {
   if (const auto it = slot_of_.find(id); it != slot_of_.end()) return it->second;
   if (free_slots_.empty())
     return absl::InternalError(absl::StrCat("sequence ", id, " is one more than the ", slots_.size(), " that fit"));
@@ -163,15 +180,17 @@ absl::StatusOr<int> CpuExecutor::SlotOf(uint64_t id) {
   return slot;
 }
 
-absl::Status CpuExecutor::AddRows(const StepSequence& s, int slot) {
+absl::Status StageExecutor::AddRows(const StepSequence& s, int slot) {
   Slot& state = slots_[slot];
   if (s.whole_tables) state.blocks = 0;
   if (!s.blocks.empty()) {
     const int64_t most = (int64_t{plan_.context} + plan_.block_tokens - 1) / plan_.block_tokens;
-    if (state.blocks + static_cast<int64_t>(s.blocks[0].size()) > most)
+    const int64_t more = s.blocks[0].size();  // in every group
+    if (state.blocks + more > most)
       return absl::InternalError(absl::StrCat(" has more than the ", most, " blocks of a whole context"));
-    batch_->SetBlocks(slot, state.blocks, s.blocks[0]);
-    state.blocks += s.blocks[0].size();
+    for (size_t g = 0; g < s.blocks.size(); ++g)
+      batch_->SetBlocks({.group = static_cast<int>(g), .slot = slot, .first = state.blocks}, s.blocks[g]);
+    state.blocks += more;
   }
   const int n = s.rows(), last = s.start + n - 1;
   if (last / plan_.block_tokens >= state.blocks)
@@ -187,7 +206,7 @@ absl::Status CpuExecutor::AddRows(const StepSequence& s, int slot) {
 // Ids travel from the last stage straight to the first, one message a step. Those that this step names ("your last
 // sample") are waited for; so are those that must have been sent, as the master never has more than stages + 1 steps
 // outstanding.
-absl::Status CpuExecutor::ReceiveSamples(const Step& step, Group& group) {
+absl::Status StageExecutor::ReceiveSamples(const Step& step, Group& group) {
   if (!self_.first || plan_.stages == 1) return absl::OkStatus();
   size_t wanted = 0;
   for (size_t i = 0; i < awaited_.size(); ++i) {
@@ -208,7 +227,7 @@ absl::Status CpuExecutor::ReceiveSamples(const Step& step, Group& group) {
   return absl::OkStatus();
 }
 
-absl::Status CpuExecutor::SendSamples(const Step& step, Group& group) {
+absl::Status StageExecutor::SendSamples(const Step& step, Group& group) {
   if (plan_.stages == 1) return absl::OkStatus();
   std::vector<int32_t> samples;
   for (uint64_t id : Sampled(step)) samples.push_back(std::max(batch_->last(slot_of_.at(id)), 0));
@@ -216,22 +235,22 @@ absl::Status CpuExecutor::SendSamples(const Step& step, Group& group) {
   return group.Send(0, std::as_bytes(std::span(samples)));
 }
 
-absl::StatusOr<std::optional<StepResult>> CpuExecutor::Run(const Step& step, Group& group) {
+absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, Group& group) {
   progress_.step.store(step.number, std::memory_order_relaxed);
   if (auto s = Prepare(step, group); !s.ok()) return s;
   if (self_.first && plan_.stages > 1) {
     if (auto ids = Sampled(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
   }
   const Batch& batch = batch_->Finish();
-  const std::span<std::byte> x = Bytes(stage_->x(), batch.rows * stage_->hidden());
   if (self_.first) {
     stage_->Embed(batch);
-  } else if (auto s = group.Receive(self_.stage - 1, x); !s.ok()) {
-    return s;
+  } else {
+    if (auto s = group.Receive(self_.stage - 1, stage_->HostX(batch)); !s.ok()) return s;
+    stage_->PutX(batch);
   }
   if (auto s = stage_->Forward(batch, cache_->layers(), group, progress_); !s.ok()) return s;
   if (!self_.last) {
-    if (auto s = group.Send(self_.stage + 1, x); !s.ok()) return s;
+    if (auto s = group.Send(self_.stage + 1, stage_->ReadX(batch)); !s.ok()) return s;
     return std::optional<StepResult>{};
   }
   StepResult result{.epoch = step.epoch, .number = step.number};
@@ -243,8 +262,9 @@ absl::StatusOr<std::optional<StepResult>> CpuExecutor::Run(const Step& step, Gro
 }
 
 // Logits and samples, kLogitRows at a time.
-absl::Status CpuExecutor::Judge(const Step& step, const Batch& batch, Group& group, StepResult* result) {
+absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& group, StepResult* result) {
   std::vector<std::pair<int, LogitRow>> wanted;  // index into step.sequences, row
+  std::deque<AllowedIds> masks;                  // of masked sequences: each must stay where it is
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const StepSequence& s = step.sequences[i];
     const SamplingState* state = &slots_[slot_of_.at(s.id)].sampling;
@@ -252,7 +272,13 @@ absl::Status CpuExecutor::Judge(const Step& step, const Batch& batch, Group& gro
     const int first = s.logits == LogitRows::kAll ? 0 : s.logits == LogitRows::kLast ? n - 1 : n;
     for (int k = first; k < n; ++k) {
       const int32_t known = k + 1 < n ? s.ids[k + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-      wanted.push_back({static_cast<int>(i), LogitRow{state, s.start + k, known}});
+      const bool masked = s.masked && known < 0;
+      if (masked) {
+        auto mask = masks_->Take(step, s.id);
+        if (!mask.ok()) return mask.status();
+        masks.push_back(*std::move(mask));
+      }
+      wanted.push_back({static_cast<int>(i), LogitRow{state, s.start + k, known, masked ? &masks.back() : nullptr}});
     }
     if (s.logits != LogitRows::kNone) result->sequences.push_back({.id = s.id});
   }
@@ -269,8 +295,8 @@ absl::Status CpuExecutor::Judge(const Step& step, const Batch& batch, Group& gro
   return absl::OkStatus();
 }
 
-void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows,
-                          std::span<const RowResult> judged, StepResult* result) {
+void StageExecutor::Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows,
+                            std::span<const RowResult> judged, StepResult* result) {
   for (size_t i = 0; i < rows.size(); ++i) {
     const uint64_t id = step.sequences[rows[i].first].id;
     // Results stand in the step's order, so the row's sequence is found from the back.
@@ -296,9 +322,9 @@ void CpuExecutor::Collect(const Step& step, std::span<const std::pair<int, Logit
 
 }  // namespace
 
-std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent, const CpuOptions& options) {
-  return std::make_unique<CpuExecutor>(header, deployment, plan, agent, options);
+std::unique_ptr<Executor> MakeStageExecutor(const CheckpointHeader& header, const Deployment& deployment,
+                                            const ParallelPlan& plan, int agent, const StageOptions& options) {
+  return std::make_unique<StageExecutor>(header, deployment, plan, agent, options);
 }
 
 }  // namespace pangea

@@ -4,6 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/isa.h"
+#include "kernels/queue.h"
+#include "pipeline/agent_memory.h"
 #include "pipeline/group.h"
 #include "pipeline/progress.h"
 #include "pipeline/step.h"
@@ -16,7 +18,7 @@ struct CheckpointHeader;
 struct ParallelPlan;
 class MaskBox;
 
-// What an agent runs; real (cpu) and sim. Executor thread only, but for the Group's Abort.
+// What an agent runs; real (a stage on its device) and sim. Executor thread only, but for the Group's Abort.
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -25,23 +27,23 @@ class Executor {
   // The result on rank 0 of the last stage, nullopt elsewhere. An error means the group is dead.
   virtual absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) = 0;
   virtual const Progress& progress() const = 0;
+  virtual AgentMemory memory() const = 0;  // what it holds; after Load what the plan says
   // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before
   // the first Run; outlives it.
   void set_masks(MaskBox* masks) { masks_ = masks; }
-  virtual int64_t weight_bytes() const = 0;
-  virtual int64_t kv_bytes() const = 0;
 
  protected:
   MaskBox* masks_ = nullptr;
 };
 
-struct CpuOptions {
-  Isa isa = BestIsa();  // REQUIRES isa <= BestIsa()
-  Tap* tap = nullptr;   // sees every buffer of every layer; null: none
+struct StageOptions {
+  Isa isa = BestIsa();     // REQUIRES isa <= BestIsa()
+  Tap* tap = nullptr;      // sees every buffer of every layer; null: none
+  Queue* queue = nullptr;  // of the agent's device, one agent's alone; null: a CPU queue as deployment and plan say
 };
 // agent: index in the plan. The references must outlive the executor.
-std::unique_ptr<Executor> MakeCpuExecutor(const CheckpointHeader& header, const Deployment& deployment,
-                                          const ParallelPlan& plan, int agent, const CpuOptions& options = {});
+std::unique_ptr<Executor> MakeStageExecutor(const CheckpointHeader& header, const Deployment& deployment,
+                                            const ParallelPlan& plan, int agent, const StageOptions& options = {});
 // Does no arithmetic: the id after a position is a fixed hash of it, the seed and the choice, modulo the vocabulary.
 // Control-plane tests.
 std::unique_ptr<Executor> MakeSimExecutor(const CheckpointHeader& header, const ParallelPlan& plan, int agent);

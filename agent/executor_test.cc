@@ -1,158 +1,12 @@
 // Whole models in one process, ranks and stages as threads: log-probabilities and greedy ids of the golden checkpoints
 // against those of an independent implementation (integration_tests/golden), in one prefill, in chunks and token by
 // token, on several layouts, which must agree bit for bit. Negative controls show that a wrong model would be caught.
-#include "agent/executor.h"
+#include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-#include <thread>
-
-#include "agent/group/thread_group.h"
-#include "configs/deployment.h"
-#include "gtest/gtest.h"
-#include "kernels/queue.h"
-#include "kernels/threads.h"
-#include "nlohmann/json.hpp"
-#include "pipeline/parallel_plan.h"
+#include "agent/executor_test_util.h"
 
 namespace pangea {
 namespace {
-
-namespace fs = std::filesystem;
-using nlohmann::json;
-
-const fs::path kGolden = fs::path(PANGEA_SOURCE_DIR) / "integration_tests/golden";
-
-struct Answer {
-  std::vector<float> logprobs;
-  std::vector<int32_t> greedy;
-  bool operator==(const Answer&) const = default;
-};
-
-// What rank 0 of every stage computed, layer after layer: name, layer and bytes of each buffer of each step.
-class Record : public Tap {
- public:
-  void See(const Seen& seen) override {
-    Entry& entry = entries.emplace_back(Entry{seen.name, seen.layer, seen.where.line(), {}});
-    for (int64_t i = 0; i < seen.rows; ++i)
-      entry.values.insert(entry.values.end(), seen.data + i * seen.pitch, seen.data + i * seen.pitch + seen.columns);
-  }
-  struct Entry {
-    std::string name;
-    int layer;
-    unsigned line;
-    std::vector<float> values;
-    bool operator==(const Entry&) const = default;
-  };
-  std::vector<Entry> entries;
-};
-
-struct Layout {
-  int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
-  bool tapped = false;
-};
-
-// One deployment as threads: a step goes to every executor; the result comes from the last stage's rank 0.
-class Cluster {
- public:
-  Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1)
-      : Cluster(header, Layout{stages, ranks, threads}) {}
-  Cluster(const CheckpointHeader& header, const Layout& layout) : header_(header) {
-    const auto& [stages, ranks, threads, fusion, tapped] = layout;
-    deployment_.kernels.fusion = fusion;
-    deployment_.model = header.path;
-    deployment_.parallel.pipeline = stages;
-    deployment_.parallel.tensor = ranks;
-    deployment_.agents.threads = threads;
-    deployment_.cache.memory = 16 << 20;
-    auto made = MakePlan(header_, deployment_);
-    for (const auto& fault : made.faults) ADD_FAILURE() << fault;
-    plan_ = made.plan;
-    plan_.spin = false;
-    groups_ = MakeThreadGroups(stages, ranks, absl::Seconds(60));
-    for (int i = 0; i < stages * ranks; ++i) {
-      if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
-      Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
-      executors_.push_back(MakeCpuExecutor(header_, deployment_, plan_, i, {.tap = tap}));
-      EXPECT_TRUE(executors_.back()->Load().ok());
-    }
-  }
-
-  StepResult Run(Step step) {
-    step.epoch = 1;
-    step.number = ++number_;
-    std::vector<std::thread> threads;
-    StepResult result;
-    for (size_t i = 0; i < executors_.size(); ++i) {
-      threads.emplace_back([&, i] {
-        SetComputeFloatMode();
-        auto r = executors_[i]->Run(step, *groups_[i]);
-        ASSERT_TRUE(r.ok()) << r.status();
-        if (r->has_value()) result = **r;
-      });
-    }
-    for (auto& t : threads) t.join();
-    return result;
-  }
-
-  // The prompt in chunks, then greedy ids one by one; run_ahead: "your last sample" instead of the id.
-  Answer Ask(const std::vector<int32_t>& prompt, int generate, int chunk, bool run_ahead) {
-    Answer answer;
-    const uint64_t id = ++sequences_;
-    Sampling sampling;
-    sampling.temperature = 0;
-    sampling.top_logprobs = 0;
-    int blocks = 0;
-    const auto add_blocks =
-        [&](StepSequence* s) {  // blocks of one sequence scattered over the pool, so that tables matter
-          s->blocks.resize(1);
-          for (; blocks * plan_.block_tokens < s->start + s->rows(); ++blocks)
-            s->blocks[0].push_back(static_cast<int>((blocks * 37 + id * 11) % plan_.kv_blocks));
-        };
-    for (size_t at = 0; at < prompt.size(); at += chunk) {
-      StepSequence s{.id = id, .start = static_cast<int32_t>(at), .logits = LogitRows::kAll};
-      const size_t end = std::min(prompt.size(), at + chunk);
-      s.ids.assign(prompt.begin() + at, prompt.begin() + end);
-      if (end < prompt.size()) s.next_id = prompt[end];
-      if (at == 0) s.sampling = sampling, s.whole_tables = true;
-      add_blocks(&s);
-      const auto r = Run({.sequences = {s}}).sequences.at(0);
-      for (const auto& p : r.prompt) answer.logprobs.push_back(p.logprob);
-      if (!r.samples.empty()) answer.greedy.push_back(r.samples[0].id);
-    }
-    for (int i = 1; i < generate; ++i) {
-      StepSequence s{.id = id, .start = static_cast<int32_t>(prompt.size()) + i - 1, .logits = LogitRows::kLast};
-      if (!run_ahead) s.ids = {answer.greedy.back()};
-      add_blocks(&s);
-      answer.greedy.push_back(Run({.sequences = {s}}).sequences.at(0).samples.at(0).id);
-    }
-    Step end;
-    end.ended = {id};
-    Run(end);
-    return answer;
-  }
-
-  int64_t rows(int i) const { return executors_[i]->progress().rows; }
-  int64_t multiply_adds(int i) const { return executors_[i]->progress().multiply_adds; }
-  const ParallelPlan& plan() const { return plan_; }
-  // Stage by stage; of buffers that every rank holds whole when `whole`.
-  std::vector<Record::Entry> Seen(bool whole) const {
-    std::vector<Record::Entry> all;
-    for (const auto& record : records)
-      for (const Record::Entry& e : record->entries)
-        if (!whole || e.name == "x" || e.name == "normed") all.push_back(e);
-    return all;
-  }
-  std::vector<std::unique_ptr<Record>> records;  // of rank 0 of each stage
-
- private:
-  const CheckpointHeader& header_;
-  Deployment deployment_;
-  ParallelPlan plan_;
-  std::vector<std::unique_ptr<Group>> groups_;
-  std::vector<std::unique_ptr<Executor>> executors_;
-  uint64_t number_ = 0, sequences_ = 0;
-};
 
 struct Limits {
   double worst, mean, margin;
@@ -175,12 +29,6 @@ std::vector<std::string> CaseNames() {
     if (e.path().extension() == ".gguf") names.push_back("gguf/" + e.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
-}
-
-json Expected(const std::string& name) {
-  const fs::path path = kGolden / name;
-  return json::parse(
-      std::ifstream(path.extension() == ".gguf" ? fs::path(path).replace_extension(".json") : path / "expected.json"));
 }
 
 double WorstDistance(const std::vector<float>& got, const json& want, double* mean) {
@@ -337,64 +185,6 @@ TEST(GoldenControl, AWrongModelMovesTheNumbersByManyTimesTheTolerance) {
   }
 }
 
-// Biases, norms over heads, two norms, a window and the query layer are all among these.
-constexpr const char* kUnlike[] = {"cases/llama-linear-bias", "cases/qwen3", "cases/gpt2", "cases/mistral-window",
-                                   "cases/pangu-erf", "gguf/qwen2-bf16.gguf"};
-
-TEST(Layers, EveryLevelOfFusionFillsEveryBufferWithTheSameBytes) {
-  for (const char* name : kUnlike) {
-    const auto header = *ReadCheckpointHeader((kGolden / name).string());
-    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
-    std::vector<Record::Entry> first;
-    for (int fusion = 0; fusion <= kMaxFusion; ++fusion) {
-      Cluster cluster(header, {.ranks = 2, .threads = 2, .fusion = fusion, .tapped = true});
-      cluster.Ask(prompt, 4, 7, false);
-      if (fusion == 0) first = cluster.Seen(false);
-      EXPECT_FALSE(first.empty());
-      EXPECT_TRUE(cluster.Seen(false) == first) << name << " fusion " << fusion;
-    }
-  }
-}
-
-// What every rank holds whole is the same on every layout, after every half of every layer.
-TEST(Layers, EveryLayoutHasTheSameResidualAfterEveryHalfLayer) {
-  for (const char* name : kUnlike) {
-    const auto header = *ReadCheckpointHeader((kGolden / name).string());
-    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
-    std::vector<Record::Entry> first;
-    for (const Layout layout : {Layout{}, Layout{1, 2, 2}, Layout{2, 1, 1}, Layout{2, 2, 1, 0}}) {
-      Layout tapped = layout;
-      tapped.tapped = true;
-      Cluster cluster(header, tapped);
-      cluster.Ask(prompt, 1, 512, false);
-      std::vector<Record::Entry> residuals;  // a stage's last layer has no norm behind it, so the residual alone
-      for (const Record::Entry& e : cluster.Seen(true))
-        if (e.name == "x") residuals.push_back(e);
-      EXPECT_EQ(residuals.size(), 2 * header.config.layers);
-      if (first.empty()) first = residuals;
-      EXPECT_TRUE(residuals == first) << name << ' ' << layout.stages << 'x' << layout.ranks;
-    }
-  }
-}
-
-// The first layer that differs is the one that is wrong, and the tap names it.
-TEST(LayersControl, AWindowChangedInOneLayerShowsThereAndNotBefore) {
-  auto header = *ReadCheckpointHeader((kGolden / "cases/mistral-window").string());
-  const auto prompt = Expected("cases/mistral-window")["cases"].back()["prompt"].get<std::vector<int32_t>>();
-  const int wrong = header.config.layers - 1;
-  Cluster right(header, {.tapped = true});
-  right.Ask(prompt, 1, 512, false);
-  header.config.window[wrong] = 0;
-  Cluster other(header, {.tapped = true});
-  other.Ask(prompt, 1, 512, false);
-  const auto a = right.Seen(false), b = other.Seen(false);
-  ASSERT_EQ(a.size(), b.size());
-  const auto [at, there] = std::mismatch(a.begin(), a.end(), b.begin());
-  ASSERT_NE(at, a.end());
-  EXPECT_EQ(at->layer, wrong);
-  EXPECT_EQ(at->name, "heads");
-}
-
 TEST(Executor, RanksShareTheWork) {
   const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
   Cluster one(header, 1, 1), four(header, 2, 2);
@@ -410,7 +200,7 @@ TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   deployment.model = header.path;
   const auto plan = MakePlan(header, deployment).plan;
   auto group = MakeThreadGroups(1, 1, absl::Seconds(10));
-  auto executor = MakeCpuExecutor(header, deployment, plan, 0);
+  auto executor = MakeStageExecutor(header, deployment, plan, 0);
   ASSERT_TRUE(executor->Load().ok());
   Step step{.epoch = 1, .number = 1};
   step.sequences.push_back(
@@ -426,13 +216,13 @@ TEST(Executor, ACacheTypeThatIsNotKnownIsRefused) {
   const auto plan = MakePlan(header, deployment).plan;
   for (const char* type : {"f8", "", "F16", "fp16"}) {
     deployment.cache.type = type;
-    const absl::Status status = MakeCpuExecutor(header, deployment, plan, 0)->Load();
+    const absl::Status status = MakeStageExecutor(header, deployment, plan, 0)->Load();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << type;
     EXPECT_NE(status.message().find("cache.type"), std::string::npos) << status;
   }
   for (const char* type : {"f16", "bf16", "int8"}) {
     deployment.cache.type = type;
-    EXPECT_TRUE(MakeCpuExecutor(header, deployment, plan, 0)->Load().ok()) << type;
+    EXPECT_TRUE(MakeStageExecutor(header, deployment, plan, 0)->Load().ok()) << type;
   }
 }
 

@@ -48,8 +48,7 @@ struct Sampler::Work {
   // What the row needs, functions of its parameters alone.
   bool logprobs = false, greedy = false, full_lse = false, listed = false, draw_all = false;
   int64_t tops = 0, wanted = 0;
-  std::vector<float> raw;  // this rank's raw logits, where log-probabilities are wanted and the row was changed
-  const float* raw_row = nullptr;
+  const float* raw_row = nullptr;  // this rank's logits as the model gave them
   // Merged.
   bool finite = true;
   Candidate best{kMinusInf, 0};
@@ -60,8 +59,8 @@ struct Sampler::Work {
   int32_t id = 0;
 };
 
-Sampler::Sampler(std::vector<Range> slices, int rank, Queue* queue)
-    : slices_(std::move(slices)), rank_(rank), queue_(queue) {}
+Sampler::Sampler(std::vector<Range> slices, int rank, float* raw, Queue* queue)
+    : slices_(std::move(slices)), rank_(rank), raw_(raw), queue_(queue) {}
 
 int64_t Sampler::Chunks(int rank) const { return (slices_[rank].size() + 255) / 256; }
 int64_t Sampler::Listed(int64_t wanted, int rank) const { return std::min(wanted, slices_[rank].size()); }
@@ -73,20 +72,21 @@ absl::Status Sampler::Exchange(Group& group, std::span<const std::byte> mine, co
   return group.AllGather(mine, sizes, all_);
 }
 
-// Bias, penalties and temperature, in place; keeps the raw row where it will be asked for.
-void Sampler::Prepare(float* x, const LogitRow& row, Work* work) const {
+// Bias, penalties and temperature, in place; keeps the row as it was in `raw` where it will be asked for.
+void Sampler::Prepare(float* x, float* raw, Work* work) const {
+  const LogitRow& row = *work->row;
   const Sampling& p = row.state->params;
   const Range slice = slices_[rank_];
   const auto at = [&](int32_t id) -> float* {
     return id >= slice.begin && id < slice.end ? x + (id - slice.begin) : nullptr;
   };
   const bool ban_ends = row.state->count < p.min_tokens && !p.end_ids.empty();
-  const bool changed = !work->greedy || !p.logit_bias.empty() || p.NeedsCounts() || ban_ends;
+  const bool changed = !work->greedy || !p.logit_bias.empty() || p.NeedsCounts() || ban_ends || row.mask != nullptr;
   work->raw_row = x;
   if (row.known_id >= 0 || !work->finite) return;
   if (work->logprobs && changed) {
-    work->raw.assign(x, x + slice.size());
-    work->raw_row = work->raw.data();
+    std::copy(x, x + slice.size(), raw);
+    work->raw_row = raw;
   }
   for (const auto& [id, bias] : p.logit_bias)
     if (float* v = at(id)) *v = *v + bias;
@@ -105,6 +105,10 @@ void Sampler::Prepare(float* x, const LogitRow& row, Work* work) const {
   if (ban_ends) {
     for (int32_t id : p.end_ids)
       if (float* v = at(id)) *v = kMinusInf;
+  }
+  if (row.mask != nullptr) {
+    for (int64_t i = 0; i < slice.size(); ++i)
+      if (!row.mask->Contains(static_cast<int32_t>(slice.begin + i))) x[i] = kMinusInf;
   }
   if (!work->greedy && p.temperature != 1) {
     for (int64_t i = 0; i < slice.size(); ++i) x[i] = x[i] / p.temperature;
@@ -148,19 +152,19 @@ void Sampler::First(const float* x, Work* w, std::byte* out) const {
   out = Put(out, &finite, 1);
   Candidate best{kMinusInf, std::numeric_limits<int32_t>::max()};
   if (n > 0 && w->row->known_id < 0) {
-    const Winner winner = Argmax({x, static_cast<size_t>(n)}, *queue_);
+    const Winner winner = Argmax({x, static_cast<size_t>(n)}, queue_->host_isa());
     best = {winner.value, static_cast<int32_t>(slice.begin + winner.index)};
   }
   out = Put(out, &best, 1);
   std::vector<float> pairs(2 * Chunks(rank_));
   if (w->logprobs) {
-    LseChunks(w->raw_row, n, pairs.data(), *queue_);
+    LseChunks(w->raw_row, n, pairs.data(), queue_->host_isa());
     out = Put(out, pairs.data(), pairs.size());
     const auto top = Best(w->raw_row, w->tops);
     out = Put(out, top.data(), top.size());
   }
   if (w->full_lse) {
-    LseChunks(x, n, pairs.data(), *queue_);
+    LseChunks(x, n, pairs.data(), queue_->host_isa());
     out = Put(out, pairs.data(), pairs.size());
   }
   if (w->listed) {
@@ -252,7 +256,7 @@ DrawKey Sampler::DrawOf(const Work& w) const {
 void Sampler::Draw(Work* w) const {
   Candidate best{kMinusInf, std::numeric_limits<int32_t>::max()};
   for (const Candidate& c : w->list) {
-    const float value = GumbelArgmax({&c.value, 1}, c.id, DrawOf(*w), *queue_).value;
+    const float value = GumbelArgmax({&c.value, 1}, c.id, DrawOf(*w), queue_->host_isa()).value;
     if (Before(value, c.id, best.value, best.id)) best = {value, c.id};
   }
   w->id = best.id;
@@ -327,7 +331,7 @@ absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Gro
         x = masked.data();
       }
       const size_t n = static_cast<size_t>(slice.size());
-      const Winner winner = GumbelArgmax({x, n}, slice.begin, DrawOf(w), *queue_);
+      const Winner winner = GumbelArgmax({x, n}, slice.begin, DrawOf(w), queue_->host_isa());
       mine[k] = {winner.value, static_cast<int32_t>(slice.begin + winner.index)};
     }
   });
@@ -399,8 +403,8 @@ absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& 
   const int64_t n = slices_[rank_].size();
   queue_->OnHost(rows.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      works[i].finite = AllFinite({Row(logits, i), static_cast<size_t>(n)}, *queue_);
-      Prepare(logits + i * n, rows[i], &works[i]);
+      works[i].finite = AllFinite({Row(logits, i), static_cast<size_t>(n)}, queue_->host_isa());
+      Prepare(logits + i * n, raw_ + i * n, &works[i]);
       First(Row(logits, i), &works[i], mine_.data() + at[i]);
     }
   });

@@ -3,8 +3,8 @@
 // the whole row alone: not of the ranks, the batch, or how many candidates were sent at first (docs/exactness.md,
 // section 5).
 //
-// Order of filters: bias, penalties, temperature, min_p, top_k, top_p. One order of ids everywhere: logit descending,
-// id ascending. The draw is argmax of logit/T + Gumbel noise keyed by (seed, position, choice, id).
+// Order of filters: bias, penalties, mask, temperature, min_p, top_k, top_p. One order of ids everywhere: logit
+// descending, id ascending. The draw is argmax of logit/T + Gumbel noise keyed by (seed, position, choice, id).
 #pragma once
 #include <span>
 #include <unordered_map>
@@ -32,8 +32,9 @@ struct SamplingState {
 // One row of logits to be judged.
 struct LogitRow {
   const SamplingState* state = nullptr;
-  int32_t position = 0;   // of the row: the id drawn stands at position + 1
-  int32_t known_id = -1;  // >= 0: nothing is drawn, only this id's log-probability is wanted
+  int32_t position = 0;              // of the row: the id drawn stands at position + 1
+  int32_t known_id = -1;             // >= 0: nothing is drawn, only this id's log-probability is wanted
+  const AllowedIds* mask = nullptr;  // of a masked row: no other id is drawn
 };
 
 struct RowResult {
@@ -43,8 +44,8 @@ struct RowResult {
 
 class Sampler {
  public:
-  // slices: each rank's run of the vocabulary; rank: ours.
-  Sampler(std::vector<Range> slices, int rank, Queue* queue);
+  // slices: each rank's run of the vocabulary; rank: ours. raw: memory for as many rows of our slice as Run is given.
+  Sampler(std::vector<Range> slices, int rank, float* raw, Queue* queue);
   // logits [rows.size()][slice], changed in place. Every rank of the stage calls with the same rows.
   absl::Status Run(float* logits, std::span<const LogitRow> rows, Group& group, std::vector<RowResult>* results);
 
@@ -57,7 +58,7 @@ class Sampler {
   absl::Status Exchange(Group& group, std::span<const std::byte> mine, const std::vector<size_t>& sizes);
   int64_t Chunks(int rank) const;
   int64_t Listed(int64_t wanted, int rank) const;
-  void Prepare(float* x, const LogitRow& row, Work* work) const;
+  void Prepare(float* x, float* raw, Work* work) const;
   void First(const float* x, Work* work, std::byte* out) const;
   size_t FirstBytes(const Work& work, int rank) const;
   void MergeFirst(std::vector<Work>& works);
@@ -72,6 +73,7 @@ class Sampler {
 
   std::vector<Range> slices_;
   int rank_;
+  float* raw_;
   Queue* queue_;
   std::vector<std::byte> mine_, all_;
   std::vector<size_t> offsets_;  // of each rank's part in all_

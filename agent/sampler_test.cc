@@ -152,7 +152,8 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
         logits.insert(logits.end(), c.rows[i].begin() + slices[r].begin, c.rows[i].begin() + slices[r].end);
         rows.push_back({&c.states[i], int32_t(i * 7), -1});
       }
-      Sampler sampler(slices, r, queue.get());
+      std::vector<float> raw(rows.size() * slices[r].size());
+      Sampler sampler(slices, r, raw.data(), queue.get());
       EXPECT_TRUE(sampler.Run(logits.data(), rows, *groups[r], &results[r]).ok());
     });
   }

@@ -11,6 +11,7 @@
 #include "agent/group/make_group.h"
 #include "agent/service_codec.h"
 #include "configs/device.h"
+#include "configs/host.h"
 #include "configs/log.h"
 #include "configs/model_path.h"
 #include "configs/process_use.h"
@@ -93,6 +94,7 @@ absl::Status AgentSession::Run() {
   join.set_device(std::string(FindDevice("cpu")->hardware));
   join.set_isa(std::string(IsaName(BestIsa())));
   join.set_agent(options_.agent);
+  join.set_cores(AvailableCores());
   return Leave(stream_.Run(first, [this](const wire::FromMaster& message) { return Handle(message); }));
 }
 
@@ -160,6 +162,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
     return absl::FailedPreconditionError("this agent makes another plan of the deployment than its master");
   }
   loaded->plan = std::move(plan.plan);
+  loaded->plan.spin = assign.spin();
   loaded->agent = assign.agent();
   if (loaded->agent < 0 || loaded->agent >= static_cast<int>(loaded->plan.agents.size())) {
     return absl::InvalidArgumentError(absl::StrCat("agent ", loaded->agent, " is not in the plan"));
@@ -171,10 +174,9 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
     return absl::FailedPreconditionError(absl::StrCat("this CPU lacks ISA class \"", assign.isa(), "\""));
   }
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
-  loaded->executor = device->kind == DeviceKind::kSim
-                         ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-                         : MakeCpuExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent,
-                                           {.isa = *isa});
+  loaded->executor = device->kind == DeviceKind::kSim ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
+                                                      : MakeStageExecutor(loaded->header, loaded->deployment,
+                                                                          loaded->plan, loaded->agent, {.isa = *isa});
   // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
   masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
   loaded->executor->set_masks(&masks_);
@@ -182,8 +184,9 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
 
   wire::FromAgent message;
   wire::Ready& ready = *message.mutable_ready();
-  ready.set_weight_bytes(loaded->executor->weight_bytes());
-  ready.set_kv_bytes(loaded->executor->kv_bytes());
+  const AgentMemory memory = loaded->executor->memory();
+  ready.set_weight_bytes(memory.weights());
+  ready.set_kv_bytes(memory.pages + memory.swap);
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
   LogInfo("loaded layers %d to %d: %s of weights, %s of KV pages, in %.2f s", place.layers.begin, place.layers.end - 1,
           BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());

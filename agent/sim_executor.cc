@@ -59,8 +59,7 @@ class SimExecutor : public Executor {
     return std::optional<StepResult>{std::move(result)};
   }
   const Progress& progress() const override { return progress_; }
-  int64_t weight_bytes() const override { return 0; }
-  int64_t kv_bytes() const override { return 0; }
+  AgentMemory memory() const override { return {}; }
 
  private:
   // Of a masked sequence the next id that its mask allows.

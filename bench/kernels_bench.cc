@@ -145,7 +145,7 @@ void Product(const Options& o, Queue& queue, DType dtype, ActivationBits bits, i
   const double pack = Median(o.rounds, [&] { PackActivations({x.data(), m, k}, weights[0], bits, &a, queue); });
   const double t = Median(o.rounds,
                           [&] {
-                            for (const Weight& w : weights) MatMul(a, w, y.data(), n, queue);
+                            for (const Weight& w : weights) MatMul(a, w, {y.data(), n}, queue);
                           }) /
                    static_cast<double>(copies);
   std::printf("%s  %8.1f us  %6.1f GB/s  %7.1f Gop/s   pack %6.2f us\n", name, t * 1e6, each / t * 1e-9,
@@ -166,7 +166,7 @@ void AttentionBench(const Options& o, Queue& queue, DType dtype, int context, in
   BatchBuilder builder(shape, &queue);
   std::vector<int32_t> table(static_cast<size_t>(blocks));
   for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
-  builder.SetBlocks(0, 0, table);
+  builder.SetBlocks({}, table);
   const auto batch_from = [&](int first) -> const Batch& {
     builder.Begin();
     for (int t = first; t < context; ++t) builder.AddRow({.slot = 0, .position = t});
@@ -210,14 +210,14 @@ void RowOps(const Options& o, Queue& queue, int64_t m) {
               static_cast<int>(m), rms * 1e6, silu * 1e6, rope * 1e6);
 }
 
-void Logits(const Options& o, Queue& queue) {
+void Logits(const Options& o) {
   if (std::string("logits").find(o.only) == std::string::npos) return;
   const int64_t n = 49152;
   const std::vector<float> x = Random(n, 10);
   std::vector<float> pairs(2 * n / 256);
-  const double gumbel = Median(o.rounds, [&] { sink = GumbelArgmax(x, 0, {1, 2, 3}, queue).index; });
-  const double argmax = Median(o.rounds, [&] { sink = Argmax(x, queue).index; });
-  const double lse = Median(o.rounds, [&] { LseChunks(x.data(), n, pairs.data(), queue); });
+  const double gumbel = Median(o.rounds, [&] { sink = GumbelArgmax(x, 0, {1, 2, 3}, o.isa).index; });
+  const double argmax = Median(o.rounds, [&] { sink = Argmax(x, o.isa).index; });
+  const double lse = Median(o.rounds, [&] { LseChunks(x.data(), n, pairs.data(), o.isa); });
   std::printf("logits 49152: gumbel argmax %.1f us, argmax %.1f us, log-sum-exp chunks %.1f us\n", gumbel * 1e6,
               argmax * 1e6, lse * 1e6);
 }
@@ -261,7 +261,7 @@ void Run(const Options& o) {
   }
   RowOps(o, queue, 1);
   RowOps(o, queue, 512);
-  Logits(o, queue);
+  Logits(o);
 }
 
 }  // namespace

@@ -159,7 +159,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
     EXPECT_NE(GetKey(key, field), before) << key.name << " shares its field with another key, or has no other value";
   }
   // Values that other rules hold narrower.
-  all.kernels.activations = 8;
+  all.kernels.activations = 8, all.kernels.fusion = 1;
   all.schedule.prefill_slowdown = 1.5;
   all.cache.block_tokens = 32;
   all.parallel.transport = "gloo";

@@ -103,9 +103,8 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.swap; },
      .min = 0,
      .max = 1125899906842624,
-     .doc =
-         "Second budget, per agent, to which the blocks of a preempted sequence are copied when that is cheaper than "
-         "computing them again. 0: none."},
+     .doc = "Second budget, per agent, to which the blocks of a preempted sequence are copied when that is cheaper "
+            "than computing them again. 0: none."},
     {.name = "kernels.activations",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.activations; },
@@ -117,7 +116,8 @@ const ConfigKey kKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.fusion; },
      .min = 0,
      .max = 3,
-     .doc = "Layer parts done in one pass: 1 queries, keys, values; 2 sums, norms too; 3 biases, gates too. Same bytes."},
+     .doc =
+         "Layer parts done in one pass: 1 queries, keys, values; 2 sums, norms too; 3 biases, gates too. Same bytes."},
     {.name = "kernels.isa",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.isa; },

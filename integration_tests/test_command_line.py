@@ -326,3 +326,20 @@ def test_an_agents_own_path_that_is_not_utf8(tmp_path):
             for p in started:
                 p.kill()
                 p.wait(10)
+
+
+def test_a_plan_that_this_host_has_no_memory_for_is_refused():
+    # As much as the block numbers reach: 320 GiB of pages.
+    with open("/proc/meminfo") as f:
+        if int(re.search(r"MemAvailable: +(\d+)", f.read())[1]) > 300 << 20:
+            pytest.skip("this host has room for the largest cache")
+    for command in ("check", "serve"):
+        r = run(command, STORIES, *settings(cache__memory="900TiB", cache__swap="900TiB"))
+        assert r.returncode == CONFIG_ERROR, r
+        assert re.search(
+            r"^memory: 1 agent of this host need 3\d\d.* GiB, .* are available \(.*\): .* GiB are missing; ", r.stderr, re.M
+        ), r.stderr
+    advice = re.search(r"; cache.swap: 0 (?:and cache.memory: (\d+)MiB )?fits", r.stderr)
+    # What it advises is accepted, but for what other processes have taken since.
+    memory = "900TiB" if advice[1] is None else int(advice[1]) * 9 // 10 << 20
+    assert run("check", STORIES, *settings(cache__memory=memory)).returncode == 0, r.stderr

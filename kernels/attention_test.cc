@@ -57,7 +57,7 @@ class Cache {
   const Batch& Make(std::span<const BatchBuilder::Row> rows, Queue& queue) {
     builder_ = std::make_unique<BatchBuilder>(batch_shape_, &queue);
     for (int s = 0; s < batch_shape_.slots; ++s)
-      builder_->SetBlocks(s, 0, std::span(tables_).subspan(s * batch_shape_.stride, batch_shape_.stride));
+      builder_->SetBlocks({.slot = s}, std::span(tables_).subspan(s * batch_shape_.stride, batch_shape_.stride));
     builder_->Begin();
     for (const BatchBuilder::Row& row : rows) builder_->AddRow(row);
     return builder_->Finish();
@@ -292,6 +292,43 @@ TEST_P(AttentionOnIsa, HeadsMayBeSplitUnevenlyOverGroups) {
   cache.Attend(batch, {in.q.data() + 32, 96, out.data(), 48}, 1, queue);
   for (int t = 0; t < 70; ++t) {
     for (int e = 0; e < 48; ++e) EXPECT_TRUE(SameBits(out[t * 48 + e], whole[t * 96 + 32 + e]));
+  }
+}
+
+// Two layers of two cache groups, each with its own table for the same rows: as each is with a batch of its own.
+TEST_P(AttentionOnIsa, LayersOfTwoCacheGroupsReadTheirOwnTables) {
+  SKIP_WITHOUT(GetParam());
+  ScopedIsa isa(GetParam());
+  const Shape s{2, 1, 16, 16, 0};
+  const Inputs in = MakeInputs(s, 64, 31);
+  const std::vector<float> alone = RunChunks(DType::kF16, s, in, {64}, 1);
+  TestQueue queue(1);
+  BatchBuilder builder({.rows = 64, .slots = 1, .stride = 4, .groups = 2, .kv_of_head = {0, 0}, .windows = {0}},
+                       &static_cast<Queue&>(queue));
+  const std::vector<int32_t> tables[] = {{0, 1, 2, 3}, {6, 4, 5, 1}};
+  for (int g = 0; g < 2; ++g) builder.SetBlocks({.group = g}, tables[g]);
+  builder.Begin();
+  for (const BatchBuilder::Row& row : RowsOf(0, 0, 64)) builder.AddRow(row);
+  const Batch& batch = builder.Finish();
+  const Buffer<float> scratch(AttentionScratchBytes(1, 16) / 4, queue);
+  for (int g = 0; g < 2; ++g) {
+    Cache cache(DType::kF16, s, 1, 16 * 8);
+    cache.kv.group = g;
+    cache.Write(batch, in.k.data(), in.v.data(), queue);
+    std::vector<float> out(alone.size());
+    Attention(cache.kv, batch,
+              {.q = in.q.data(),
+               .ldq = 32,
+               .work = &batch.attention[0],
+               .out = out.data(),
+               .ldo = 32,
+               .scratch = scratch.data()},
+              queue);
+    EXPECT_EQ(Differences(out, alone), 0) << g;
+    // The page of the first block in this group's table holds the first keys.
+    EXPECT_NE(std::memcmp(cache.kv.base + tables[g][0] * cache.kv.block_stride,
+                          cache.kv.base + tables[1 - g][0] * cache.kv.block_stride, 64),
+              0);
   }
 }
 

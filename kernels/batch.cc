@@ -8,17 +8,28 @@ namespace pangea {
 
 BatchBuilder::BatchBuilder(const BatchShape& shape, Queue* queue) : shape_(shape), queue_(queue) {
   PANGEA_CHECK(std::is_sorted(shape_.kv_of_head.begin(), shape_.kv_of_head.end()));
-  for (Array<int32_t>* array : {&ids_, &positions_, &slots_, &adapters_, &logit_rows_}) array->Make(shape_.rows, *queue);
+  for (Array<int32_t>* array : {&ids_, &positions_, &slots_, &adapters_, &logit_rows_})
+    array->Make(shape_.rows, *queue);
   for (Array<int32_t>* array : {&last_, &lengths_}) array->Make(shape_.slots, *queue);
-  tables_.Make(shape_.slots * shape_.stride, *queue);
+  tables_.Make(shape_.groups * shape_.slots * shape_.stride, *queue);
   items_.Make(MaxAttentionItems(shape_) * static_cast<int64_t>(shape_.windows.size()), *queue);
   attention_.resize(shape_.windows.size());
 }
 
-void BatchBuilder::SetBlocks(int slot, int64_t first, std::span<const int32_t> blocks) {
-  PANGEA_CHECK(first + static_cast<int64_t>(blocks.size()) <= shape_.stride);
-  std::copy(blocks.begin(), blocks.end(), tables_.host + slot * shape_.stride + first);
-  tables_.Upload(slot * shape_.stride + first, static_cast<int64_t>(blocks.size()), *queue_);
+int64_t BatchBuilder::bytes() const {
+  int64_t sum = items_.device.bytes();
+  for (const Array<int32_t>* array :
+       {&ids_, &positions_, &slots_, &adapters_, &last_, &lengths_, &tables_, &logit_rows_})
+    sum += array->device.bytes();
+  return sum;
+}
+
+void BatchBuilder::SetBlocks(const TablePlace& place, std::span<const int32_t> blocks) {
+  const int64_t n = static_cast<int64_t>(blocks.size());
+  PANGEA_CHECK(place.first + n <= shape_.stride);
+  const int64_t at = (place.group * shape_.slots + place.slot) * shape_.stride + place.first;
+  std::copy(blocks.begin(), blocks.end(), tables_.host + at);
+  tables_.Upload(at, n, *queue_);
 }
 
 void BatchBuilder::SetLast(int slot, int32_t id) {
@@ -54,6 +65,7 @@ const Batch& BatchBuilder::Finish() {
   batch_.last = last_.device.data();
   batch_.lengths = lengths_.device.data();
   batch_.tables = tables_.device.data();
+  batch_.slot_count = shape_.slots;
   batch_.stride = shape_.stride;
   batch_.attention = attention_;
   batch_.logit_rows = {logit_rows_.device.data(), static_cast<size_t>(logits_)};

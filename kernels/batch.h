@@ -8,7 +8,7 @@
 //   ids       [p16 p17 p18 -1  0]     -1: the last sample of the row's slot
 //   positions [ 16  17  18 33  0]
 //   slots     [  0   0   0  2 -1]
-//   tables    [slot][stride]: position p of slot s lies in block tables[s * stride + p / 16]
+//   tables    [group][slot][stride]: position p of slot s lies in block Table(group, s)[p / 16]
 #pragma once
 #include <cstdint>
 #include <span>
@@ -45,8 +45,9 @@ struct Batch {
   const int32_t* adapters = nullptr;   // [rows] whose adapter a product adds; 0: none, the only one today
   const int32_t* last = nullptr;       // [slots] the id sampled last
   const int32_t* lengths = nullptr;    // [slots] positions whose keys and values are there after this step's writes
-  const int32_t* tables = nullptr;     // [slots][stride]
-  int64_t stride = 0;
+  const int32_t* tables = nullptr;     // [groups][slots][stride]
+  int64_t slot_count = 0, stride = 0;
+  const int32_t* Table(int group, int slot) const { return tables + (group * slot_count + slot) * stride; }
   std::span<const AttentionWork> attention;  // one a window of BatchShape, in its order
   std::span<const int32_t> logit_rows;       // rows whose logits are wanted, ascending
 };
@@ -56,10 +57,15 @@ class BatchBuilder {
  public:
   BatchBuilder(const BatchShape& shape, Queue* queue);
 
-  // Between steps. Blocks first, first + 1, ... of the slot's table. REQUIRES that they fit into its stride.
-  void SetBlocks(int slot, int64_t first, std::span<const int32_t> blocks);
+  // Between steps. Blocks first, first + 1, ... of the slot's table in a group. REQUIRES that they fit into its stride.
+  struct TablePlace {
+    int group = 0, slot = 0;
+    int64_t first = 0;
+  };
+  void SetBlocks(const TablePlace& place, std::span<const int32_t> blocks);
   void SetLast(int slot, int32_t id);
   int32_t last(int slot) const { return last_.host[slot]; }
+  int64_t bytes() const;  // of the device's memory that it holds: BatchBytes
 
   // A step: Begin, then its rows in order, then Finish.
   struct Row {

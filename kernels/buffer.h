@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/check.h"
 #include "kernels/queue.h"
 
 namespace pangea {
@@ -13,8 +14,11 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
+  // Ends the process when the device has no such memory.
   Buffer(int64_t size, Queue& queue)
-      : memory_(size > 0 ? queue.Allocate(size * static_cast<int64_t>(sizeof(T))) : DeviceMemory()), size_(size) {}
+      : memory_(size > 0 ? queue.Allocate(size * static_cast<int64_t>(sizeof(T))) : DeviceMemory()), size_(size) {
+    PANGEA_CHECK(size == 0 || memory_ != nullptr);
+  }
   Buffer(std::span<const T> values, Queue& queue) : Buffer(static_cast<int64_t>(values.size()), queue) {
     if (size_ > 0) queue.Upload(memory_.get(), values.data(), bytes());
   }

@@ -1,6 +1,7 @@
 // The CPU's queue, for the front ends of the ops: a pool of threads and the pieces of one instruction set.
 #pragma once
 #include "kernels/backend.h"
+#include "kernels/device_ops.h"
 #include "kernels/queue.h"
 #include "kernels/threads.h"
 
@@ -8,7 +9,7 @@ namespace pangea {
 
 struct CpuQueue final : Queue {
   CpuQueue(int threads, Isa isa, bool spin, int fusion)
-      : pool(threads, spin), backend(BackendOf(isa)), fusion(fusion) {}
+      : Queue(on_cpu::kOps, isa), pool(threads, spin), backend(BackendOf(isa)), fusion(fusion) {}
   void Finish() override {}
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override {
     pool.For(n, grain, f);

@@ -1,4 +1,6 @@
 // The one file that knows which back ends exist and chooses among them.
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -6,6 +8,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu_queue.h"
 #include "kernels/isa.h"
+#include "kernels/on_cpu.h"
 #include "kernels/weight.h"
 
 namespace pangea {
@@ -60,12 +63,62 @@ const Backend& BackendOf(Isa isa) {
   return reference::kBackend;
 }
 
+namespace {
+constexpr int64_t kMapped = 1 << 20;  // from here on pages of its own, which nobody has touched yet
+}  // namespace
+
 DeviceMemory CpuQueue::Allocate(int64_t bytes) {
-  return DeviceMemory(AllocateAligned(bytes).release(), {[](std::byte* p) { std::free(p); }});
+  if (bytes < kMapped) {
+    const auto free = [](std::byte* p, int64_t) { std::free(p); };
+    return DeviceMemory(AllocateAligned(bytes).release(), {free, bytes});
+  }
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return {};
+  return DeviceMemory(static_cast<std::byte*>(p), {[](std::byte* at, int64_t n) { munmap(at, n); }, bytes});
 }
 
 void CpuQueue::Upload(void* to, const void* from, int64_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+const DeviceOps on_cpu::kOps = {.pack_activations = on_cpu::PackActivations,
+                                .mat_mul = on_cpu::MatMul,
+                                .embedding_rows = on_cpu::EmbeddingRows,
+                                .fill_last_ids = on_cpu::FillLastIds,
+                                .gather_rows = on_cpu::GatherRows,
+                                .norm = on_cpu::Norm,
+                                .add = on_cpu::Add,
+                                .gate_pack = on_cpu::GatePack,
+                                .reduce_add_norm = on_cpu::ReduceAddNorm,
+                                .finish_qkv = on_cpu::FinishQkv,
+                                .attention = on_cpu::Attention,
+                                .copy_block = on_cpu::CopyBlock};
+
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue) {
+  queue.ops().pack_activations(x, w, bits, out, queue);
+}
+void MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue) {
+  queue.ops().mat_mul(a, w, out, queue);
+}
+void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue) {
+  queue.ops().embedding_rows(table, width, rows, out, queue);
+}
+void FillLastIds(const Batch& batch, Queue& queue) { queue.ops().fill_last_ids(batch, queue); }
+void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue& queue) {
+  queue.ops().gather_rows(x, d, rows, out, queue);
+}
+void Norm(NormKind kind, const NormArgs& args, Queue& queue) { queue.ops().norm(kind, args, queue); }
+void Add(float* y, const float* x, int64_t n, Queue& queue) { queue.ops().add(y, x, n, queue); }
+void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) { queue.ops().gate_pack(args, pack, queue); }
+void ReduceAddNorm(const ReduceArgs& args, Queue& queue) { queue.ops().reduce_add_norm(args, queue); }
+void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue) {
+  queue.ops().finish_qkv(kv, batch, args, queue);
+}
+void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue) {
+  queue.ops().attention(kv, batch, args, queue);
+}
+void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue) {
+  queue.ops().copy_block(kv, from, to, queue);
 }
 
 std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin, int fusion) {

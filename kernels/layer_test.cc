@@ -49,11 +49,11 @@ TEST(LayerWords, FinishQkvIsNormsRotationScaleAndWrite) {
       const int64_t extent = KvExtentBytes(DType::kF16, 16, d);
       std::vector<std::byte> pages(static_cast<size_t>(2 * extent * kv_heads * blocks));
       const KvLayer kv{pages.data(), 2 * extent * blocks, 2 * extent, extent, kv_heads, d, 16, DType::kF16};
-      BatchBuilder builder(
-          {.rows = rows + 1, .slots = 1, .stride = blocks, .kv_of_head = {0, 0, 1}, .windows = {0}}, &queue);
+      BatchBuilder builder({.rows = rows + 1, .slots = 1, .stride = blocks, .kv_of_head = {0, 0, 1}, .windows = {0}},
+                           &queue);
       std::vector<int32_t> table(blocks);
       for (int b = 0; b < blocks; ++b) table[b] = (b * 7 + 3) % blocks;
-      builder.SetBlocks(0, 0, table);
+      builder.SetBlocks({}, table);
       builder.Begin();
       for (int i = 0; i <= rows; ++i)
         builder.AddRow(i == no_row ? BatchBuilder::Row{}
@@ -86,9 +86,8 @@ TEST(LayerWords, FinishQkvIsNormsRotationScaleAndWrite) {
 
 TEST(LayerWords, ReduceAddNormIsSumBiasResidualAndNorm) {
   const std::vector<std::pair<int, int>> additions = {{0, 1}, {2, 3}, {0, 2}};
-  for (const auto& [kind, bias, norm] : {std::tuple{NormKind::kRms, false, true},
-                                         {NormKind::kRms, true, false},
-                                         {NormKind::kLayer, true, true}}) {
+  for (const auto& [kind, bias, norm] :
+       {std::tuple{NormKind::kRms, false, true}, {NormKind::kRms, true, false}, {NormKind::kLayer, true, true}}) {
     ExpectTheBitsOfSingleOps([&, kind = kind, bias = bias, norm = norm](Queue& queue, int rows) {
       const int64_t d = 80;
       std::vector<float> vectors = Normal(4 * rows * d, 1), x = Normal(rows * d, 2), y(x.size());
@@ -112,15 +111,23 @@ TEST(LayerWords, ProductsAddTheirBiasAndGatesArePacked) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kQ8_0, DType::kQ4_1}) {
     ExpectTheBitsOfSingleOps([dtype](Queue& queue, int rows) {
       const int64_t n = 150, f = 96;
-      const Weight up = PackWhole(MakeWeight(dtype, 2 * f, 64, 1), queue), down = PackWhole(MakeWeight(dtype, n, f, 2), queue);
+      const Weight up = PackWhole(MakeWeight(dtype, 2 * f, 64, 1), queue),
+                   down = PackWhole(MakeWeight(dtype, n, f, 2), queue);
       const auto x = Normal(int64_t{rows} * 64, 3), bias_up = Normal(2 * f, 4), bias_down = Normal(n, 5);
       OwnedActivations packed(rows, f);
       std::vector<float> u(rows * 2 * f), gated(rows * f), y(rows * n);
       PackActivations({x.data(), rows, 64}, up, ActivationBits::k16, &packed, queue);
-      MatMulBias(packed, up, {u.data(), 2 * f, bias_up.data()}, queue);
-      GatePack({.g = u.data(), .ldg = 2 * f, .u = u.data() + f, .ldu = 2 * f, .m = rows, .n = f, .y = gated.data(), .ldy = f},
+      MatMul(packed, up, {u.data(), 2 * f, bias_up.data()}, queue);
+      GatePack({.g = u.data(),
+                .ldg = 2 * f,
+                .u = u.data() + f,
+                .ldu = 2 * f,
+                .m = rows,
+                .n = f,
+                .y = gated.data(),
+                .ldy = f},
                {.w = &down, .out = &packed}, queue);
-      MatMulBias(packed, down, {y.data(), n, bias_down.data()}, queue);
+      MatMul(packed, down, {y.data(), n, bias_down.data()}, queue);
       y.insert(y.end(), u.begin(), u.end());
       y.insert(y.end(), gated.begin(), gated.end());
       return y;

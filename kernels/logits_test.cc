@@ -21,7 +21,6 @@ class Logits : public testing::TestWithParam<Isa> {
     isa_.emplace(GetParam());
   }
   std::optional<ScopedIsa> isa_;
-  TestQueue queue_{1};
 };
 INSTANTIATE_TEST_SUITE_P(, Logits, testing::Values(Isa::kReference, Isa::kAvx2, Isa::kAvx512), IsaTestName);
 
@@ -67,7 +66,7 @@ TEST_P(Logits, GumbelArgmaxIsTheArgmaxOfTheSums) {
             expected = i;
           }
         }
-        const Winner winner = GumbelArgmax(x, first, {seed, position, 7}, queue_);
+        const Winner winner = GumbelArgmax(x, first, {seed, position, 7}, ScopedIsa::current());
         EXPECT_EQ(winner.index, expected) << n << ' ' << first;
         EXPECT_TRUE(SameBits(winner.value, best));
       }
@@ -79,9 +78,9 @@ TEST_P(Logits, GumbelArgmaxMergesOverCuts) {
   const std::vector<float> x = Normal(1000, 9);
   const std::span<const float> all(x);
   const DrawKey key{42, 5, 0};
-  const Winner whole = GumbelArgmax(all, 0, key, queue_);
-  const Winner left = GumbelArgmax(all.first(512), 0, key, queue_);
-  const Winner right = GumbelArgmax(all.subspan(512), 512, key, queue_);
+  const Winner whole = GumbelArgmax(all, 0, key, ScopedIsa::current());
+  const Winner left = GumbelArgmax(all.first(512), 0, key, ScopedIsa::current());
+  const Winner right = GumbelArgmax(all.subspan(512), 512, key, ScopedIsa::current());
   EXPECT_EQ(whole.index, left.value >= right.value ? left.index : right.index + 512);
   EXPECT_TRUE(SameBits(whole.value, std::max(left.value, right.value)));
 }
@@ -92,7 +91,7 @@ TEST_P(Logits, GumbelDrawsTheDistribution) {
   for (const double q : p) x.push_back(static_cast<float>(std::log(q)));
   std::vector<int> count(4);
   const uint32_t draws = 40000;
-  for (uint32_t i = 0; i < draws; ++i) ++count[GumbelArgmax(x, 0, {77, i, 0}, queue_).index];
+  for (uint32_t i = 0; i < draws; ++i) ++count[GumbelArgmax(x, 0, {77, i, 0}, ScopedIsa::current()).index];
   for (size_t i = 0; i < 4; ++i) {  // the seed is fixed: five standard deviations are no flake
     EXPECT_NEAR(count[i], draws * p[i], 5 * std::sqrt(draws * p[i] * (1 - p[i])));
   }
@@ -102,17 +101,17 @@ TEST_P(Logits, ArgmaxTakesTheLowestOfEqualOnes) {
   for (const int64_t n : {1, 2, 15, 16, 17, 40, 1000}) {
     std::vector<float> x = Normal(n, 3);
     x[n / 2] = x[n - 1] = 50;
-    EXPECT_EQ(Argmax(x, queue_).index, n / 2);
-    EXPECT_EQ(Argmax(x, queue_).value, 50);
+    EXPECT_EQ(Argmax(x, ScopedIsa::current()).index, n / 2);
+    EXPECT_EQ(Argmax(x, ScopedIsa::current()).value, 50);
     std::fill(x.begin(), x.end(), -kInfinity);
-    EXPECT_EQ(Argmax(x, queue_).index, 0);
-    EXPECT_EQ(GumbelArgmax(x, 64, {1, 2, 3}, queue_).index, 0);
+    EXPECT_EQ(Argmax(x, ScopedIsa::current()).index, 0);
+    EXPECT_EQ(GumbelArgmax(x, 64, {1, 2, 3}, ScopedIsa::current()).index, 0);
     std::fill(x.begin(), x.end(), -3.0f);
-    EXPECT_EQ(Argmax(x, queue_).index, 0);
+    EXPECT_EQ(Argmax(x, ScopedIsa::current()).index, 0);
     x[n - 1] = -kInfinity;
     x[0] = -7.0f;
     if (n > 2) {
-      EXPECT_EQ(Argmax(x, queue_).index, 1);
+      EXPECT_EQ(Argmax(x, ScopedIsa::current()).index, 1);
     }
   }
 }
@@ -122,10 +121,10 @@ TEST_P(Logits, AllFinite) {
     for (int64_t at = 0; at < n; ++at) {
       std::vector<float> x = Normal(n, 4);
       x[at] = std::numeric_limits<float>::max();
-      EXPECT_TRUE(AllFinite(x, queue_));
+      EXPECT_TRUE(AllFinite(x, ScopedIsa::current()));
       for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
         x[at] = bad;
-        EXPECT_FALSE(AllFinite(x, queue_)) << n << ' ' << at;
+        EXPECT_FALSE(AllFinite(x, ScopedIsa::current())) << n << ' ' << at;
       }
     }
   }
@@ -135,9 +134,8 @@ float FoldOfClass(const std::vector<float>& pairs) {
   return BackendOf(ScopedIsa::current()).lse_fold(pairs.data(), static_cast<int64_t>(pairs.size() / 2));
 }
 float Lse(const std::vector<float>& x) {
-  TestQueue queue(1);
   std::vector<float> pairs(2 * ((x.size() + 255) / 256));
-  LseChunks(x.data(), static_cast<int64_t>(x.size()), pairs.data(), queue);
+  LseChunks(x.data(), static_cast<int64_t>(x.size()), pairs.data(), ScopedIsa::current());
   return FoldOfClass(pairs);
 }
 
@@ -153,9 +151,9 @@ TEST_P(Logits, LogSumExp) {
       const double exact = static_cast<double>(logl(sum)) + shift;
       EXPECT_NEAR(Lse(moved), exact, 1e-6 * (1 + std::fabs(exact)) + n * 1e-8) << n;
       std::vector<float> pairs(2 * ((n + 255) / 256)), expected(pairs.size());
-      LseChunks(moved.data(), n, pairs.data(), queue_);
+      LseChunks(moved.data(), n, pairs.data(), ScopedIsa::current());
       ScopedIsa reference(Isa::kReference);
-      LseChunks(moved.data(), n, expected.data(), queue_);
+      LseChunks(moved.data(), n, expected.data(), ScopedIsa::current());
       EXPECT_EQ(Differences(pairs, expected), 0) << n;
       EXPECT_TRUE(SameBits(FoldOfClass(pairs), Lse(moved)));
     }

@@ -1,9 +1,10 @@
 // THE contract of the kernels: every arithmetic that a decoder needs, one signature per op, one file per op and backend
-// (reference/ is the oracle, cpu/ is compiled once per ISA class). Order and number of roundings of each op are those
+// (reference/ is the oracle, cpu/ is compiled once per ISA class). Words of the layer go to the queue's device
+// (device_ops.h); the single ops that they consist of are the CPU's. Order and number of roundings of each op are those
 // of docs/exactness.md: a row's result depends on the row alone, never on M (the number of rows), tile, thread or on
 // how columns and leaves are spread over ranks. All activations are f32, row-major. An op is put on a queue (queue.h)
-// and returns nothing, but for those of the logits; what it reads and writes is memory of the queue's device (buffer.h)
-// and must stay until the queue has finished it. Rows of a batch that are none (batch.h) may hold anything.
+// and returns nothing; what it reads and writes is memory of the queue's device (buffer.h) and must stay until the
+// queue has finished it. Rows of a batch that are none (batch.h) may hold anything.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -75,19 +76,21 @@ struct Rows {
 void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
-void MatMul(const PackedActivations& a, const Weight& w, float* y, int64_t ldy, Queue& queue);
-// The same with a bias, for a weight of one vector: y[i][j] = x[i] . w[j] + bias[j], one addition after the product.
+// With a bias, and then for a weight of one vector: y[i][j] = x[i] . w[j] + bias[j], one addition after the product.
 struct BiasedOut {
   float* y = nullptr;
   int64_t ldy = 0;
   const float* bias = nullptr;  // [N]; null: none
 };
-void MatMulBias(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
+void MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
 
 // out[i] = row ids[i] of a table as f32, [rows.size()][width]. table: as stored, not packed; every id within
-// [0, table.n). The first by the host, at once.
+// [0, table.n). The first by the host, at once; the table of the second lies on the device (PlaceTable).
 void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out);
 void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue);
+// The table, of rows that are not transposed, where the queue's device reads it: as it lies where the host's memory is
+// the device's, else a copy in *memory.
+WeightRows PlaceTable(const WeightRows& table, Buffer<std::byte>* memory, Queue& queue);
 // Puts the last sample of its slot where a row's id is negative.
 void FillLastIds(const Batch& batch, Queue& queue);
 // out[i] = row rows[i] of x; rows of d elements.
@@ -162,8 +165,8 @@ void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue);
 
 // What becomes of a K-split product: the tree's remaining additions, bias, residual, and the norm that reads it next.
 struct ReduceArgs {
-  float* vectors = nullptr;  // [..][M][d], all ranks'; changed
-  std::span<const std::pair<int, int>> additions;  // (into, from), in this order; vector 0 ends as the sum
+  float* vectors = nullptr;                        // [..][M][d], all ranks'; changed
+  std::span<const std::pair<int, int>> additions;  // of the host: (into, from), in order; vector 0 ends as the sum
   const float* bias = nullptr;                     // [d]; null: none
   float* x = nullptr;                              // [M][d], the residual: x = x + (sum + bias)
   int64_t m = 0, d = 0;
@@ -186,8 +189,11 @@ struct KvLayer {
   int head_dim = 0;
   int block_tokens = 16;  // multiple of 16
   DType dtype = DType::kF16;
+  int group = 0;  // whose tables name its blocks
 };
 
+// Every extent of a block.
+void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
 struct KvWriteArgs {
   const float* k = nullptr;  // [M][kv_heads * head_dim], rows ldk apart
   int64_t ldk = 0;
@@ -231,10 +237,10 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
 
 // ---------------------------------------------------------------------------------------------------- logits
 
-// Of the host's sampler, which calls these four from several threads of OnHost at once and reads what they return.
-// Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x - m), lane
-// = id mod 16. out: 2 floats a chunk.
-void LseChunks(const float* x, int64_t n, float* out, Queue& queue);
+// Host functions, for the sampler: of the same bits on every device and in every class; any thread. REQUIRES isa <=
+// BestIsa(). Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x
+// - m), lane = id mod 16. out: 2 floats a chunk.
+void LseChunks(const float* x, int64_t n, float* out, Isa isa);
 struct Winner {
   int64_t index = 0;  // in x
   float value = 0;
@@ -246,11 +252,9 @@ struct DrawKey {
 };
 // The largest of x[i] + gumbel(id = first + i); ties to the lowest. Gumbel from Philox4x32-10, key = seed, counter =
 // (id/4, position, choice, 0), component id%4. x = -inf never wins unless all are.
-Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Queue& queue);
-Winner Argmax(std::span<const float> x, Queue& queue);   // ties to the lowest
-bool AllFinite(std::span<const float> x, Queue& queue);  // -inf counts as not finite
-
-// Host functions, of the same bits on every device.
+Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Isa isa);
+Winner Argmax(std::span<const float> x, Isa isa);   // ties to the lowest
+bool AllFinite(std::span<const float> x, Isa isa);  // -inf counts as not finite
 // Folds chunk pairs in chunk order: M = max, log(sum l*exp(m-M)) + M.
 float LseFold(const float* pairs, int64_t chunks);
 float ExpExact(float x);  // exactly 0 below -87

@@ -1,11 +1,12 @@
-// Front ends of KV writes and attention: the batch's items (rows and heads that share pages), or for few long ones their
-// partitions, are spread over the pool. All memory is the caller's scratch.
+// Front ends of KV writes and attention: the batch's items (rows and heads that share pages), or for few long ones
+// their partitions, are spread over the pool. All memory is the caller's scratch.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention.h"
 #include "kernels/check.h"
-#include "kernels/cpu_queue.h"
+#include "kernels/on_cpu.h"
 
 namespace pangea {
 namespace {
@@ -32,7 +33,7 @@ AttentionTile MakeTile(const Call& call, const AttentionItem& item) {
   const int64_t d = call.kv.head_dim;
   AttentionTile tile;
   tile.kv = &call.kv;
-  tile.table = batch.tables + batch.slots[item.row] * batch.stride;
+  tile.table = batch.Table(call.kv.group, batch.slots[item.row]);
   tile.kv_head = item.kv_head;
   tile.window = call.work.window;
   tile.queries = 0;
@@ -98,7 +99,8 @@ void RunPartitions(const Call& call, ThreadPool& pool) {
       AttentionTile tile;
       int64_t held = -1;
       for (int64_t u = from + begin; u < from + end; ++u) {
-        const int64_t i = held >= 0 && u < work.items[held].unit + Partitions(work.items[held]) ? held : ItemOf(work, u);
+        const int64_t i =
+            held >= 0 && u < work.items[held].unit + Partitions(work.items[held]) ? held : ItemOf(work, u);
         const AttentionItem& item = work.items[i];
         if (i != held) {
           held = i;
@@ -141,7 +143,7 @@ void KvWrite(const KvLayer& kv, const Batch& batch, const KvWriteArgs& args, Que
     for (int64_t i = begin; i < end; ++i) {
       if (batch.slots[i] < 0) continue;
       PANGEA_DCHECK(batch.positions[i] < batch.lengths[batch.slots[i]]);
-      const int32_t* table = batch.tables + batch.slots[i] * batch.stride;
+      const int32_t* table = batch.Table(kv.group, batch.slots[i]);
       for (int h = 0; h < kv.kv_heads; ++h) {
         const int64_t column = static_cast<int64_t>(h) * kv.head_dim;
         cpu.backend.kv_write(kv, h, table, batch.positions[i], args.k + i * args.ldk + column,
@@ -152,7 +154,7 @@ void KvWrite(const KvLayer& kv, const Batch& batch, const KvWriteArgs& args, Que
   cpu.pool.For(batch.rows, 16, std::ref(f));
 }
 
-void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue) {
+void on_cpu::Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue) {
   CheckPages(kv);
   PANGEA_CHECK(kv.head_dim > 0 && args.work != nullptr && args.scratch != nullptr);
   CpuQueue& cpu = Cpu(queue);
@@ -162,6 +164,13 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
     RunPartitions(call, cpu.pool);
   } else {
     RunItems(call, cpu.pool);
+  }
+}
+
+void on_cpu::CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue&) {
+  for (int h = 0; h < kv.kv_heads; ++h) {
+    std::byte* head = kv.base + h * kv.head_stride;
+    std::memcpy(head + to * kv.block_stride, head + from * kv.block_stride, static_cast<size_t>(2 * kv.v_offset));
   }
 }
 

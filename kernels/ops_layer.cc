@@ -1,13 +1,12 @@
 // Front ends of the words that a decoder layer is written in (pipeline/stage.cc): each is a run of single ops or, where
-// the queue fuses it, one pass in which a thread does all of them for its rows. The pieces and their order are the same,
-// so the bytes are.
+// the queue fuses it, one pass in which a thread does all of them for its rows. The pieces and their order are the
+// same, so the bytes are.
 #include <algorithm>
 #include <functional>
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
-#include "kernels/cpu_queue.h"
-#include "kernels/ops.h"
+#include "kernels/on_cpu.h"
 
 namespace pangea {
 namespace {
@@ -19,8 +18,16 @@ int64_t RowsAThread(int64_t width, int64_t unit) {
 }
 
 RopeArgs Rotation(const Batch& batch, const FinishQkvArgs& a, float* x, int64_t ld, int heads) {
-  return {.x = x, .positions = batch.positions, .m = batch.rows, .ld = ld, .heads = heads, .head_dim = 0, .rot = a.rot,
-          .pairs = a.pairs, .cos = a.cos, .sin = a.sin};
+  return {.x = x,
+          .positions = batch.positions,
+          .m = batch.rows,
+          .ld = ld,
+          .heads = heads,
+          .head_dim = 0,
+          .rot = a.rot,
+          .pairs = a.pairs,
+          .cos = a.cos,
+          .sin = a.sin};
 }
 
 // f(range of rows) on each row of a few: the sum, bias, residual and norm of row i.
@@ -38,7 +45,7 @@ void ReduceRow(const ReduceArgs& a, int64_t i, const Backend& backend) {
 
 }  // namespace
 
-void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& a, Queue& queue) {
+void on_cpu::FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& a, Queue& queue) {
   CpuQueue& cpu = Cpu(queue);
   const int64_t m = batch.rows, d = kv.head_dim, q_columns = a.heads * d;
   PANGEA_CHECK(a.rot % 2 == 0 && a.rot <= d);
@@ -69,7 +76,7 @@ void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& a, Qu
         backend.rope(rotate_k, i, i + 1);
       }
       backend.scale(q, a.ldq, a.scale, 1, q_columns);
-      const int32_t* table = batch.tables + batch.slots[i] * batch.stride;
+      const int32_t* table = batch.Table(kv.group, batch.slots[i]);
       for (int h = 0; h < kv.kv_heads; ++h)
         backend.kv_write(kv, h, table, batch.positions[i], k + h * d, a.v + i * a.ld + h * d);
     }
@@ -77,17 +84,18 @@ void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& a, Qu
   cpu.pool.For(m, RowsAThread(q_columns + 2 * kv.kv_heads * d, 1), std::ref(f));
 }
 
-void ReduceAddNorm(const ReduceArgs& a, Queue& queue) {
+void on_cpu::ReduceAddNorm(const ReduceArgs& a, Queue& queue) {
   CpuQueue& cpu = Cpu(queue);
   const int64_t vector = a.m * a.d;
   if (cpu.fusion < 2) {
-    for (const auto& [into, from] : a.additions) Add(a.vectors + into * vector, a.vectors + from * vector, vector, queue);
+    for (const auto& [into, from] : a.additions)
+      on_cpu::Add(a.vectors + into * vector, a.vectors + from * vector, vector, queue);
     if (a.bias != nullptr) AddBias(a.vectors, a.bias, {.m = a.m, .n = a.d, .ld = a.d}, queue);
-    Add(a.x, a.vectors, vector, queue);
+    on_cpu::Add(a.x, a.vectors, vector, queue);
     if (a.norm.y == nullptr) return;
     NormArgs norm = a.norm;
     norm.x = a.x, norm.m = a.m, norm.d = a.d;
-    return Norm(a.kind, norm, queue);
+    return on_cpu::Norm(a.kind, norm, queue);
   }
   PANGEA_DCHECK(HasComputeFloatMode());
   auto f = [&](int64_t begin, int64_t end) {
@@ -96,11 +104,11 @@ void ReduceAddNorm(const ReduceArgs& a, Queue& queue) {
   cpu.pool.For(a.m, RowsAThread(a.d * (2 + static_cast<int64_t>(a.additions.size())), 1), std::ref(f));
 }
 
-void GatePack(const GateArgs& a, const PackTo& pack, Queue& queue) {
+void on_cpu::GatePack(const GateArgs& a, const PackTo& pack, Queue& queue) {
   CpuQueue& cpu = Cpu(queue);
   if (cpu.fusion < 3 || pack.w == nullptr) {
     GateUp(a, queue);
-    if (pack.w != nullptr) PackActivations({a.y, a.m, a.ldy}, *pack.w, pack.bits, pack.out, queue);
+    if (pack.w != nullptr) on_cpu::PackActivations({a.y, a.m, a.ldy}, *pack.w, pack.bits, pack.out, queue);
     return;
   }
   PANGEA_DCHECK(HasComputeFloatMode());

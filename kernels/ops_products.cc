@@ -6,6 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu_queue.h"
 #include "kernels/half.h"
+#include "kernels/on_cpu.h"
 #include "kernels/weight.h"
 
 namespace pangea {
@@ -41,7 +42,8 @@ PackArgs PackInto(const Rows& x, const Weight& w, ActivationBits bits, PackedAct
   return {x.data, x.m, a.k, x.pitch, a.dtype, a.wide, a.data, a.row_bytes};
 }
 
-void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue) {
+void on_cpu::PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out,
+                             Queue& queue) {
   PANGEA_DCHECK(HasComputeFloatMode());
   CpuQueue& cpu = Cpu(queue);
   const PackArgs args = PackInto(x, w, bits, out, cpu);
@@ -108,11 +110,7 @@ void Multiply(const PackedActivations& a, const Weight& weight, const BiasedOut&
 
 }  // namespace
 
-void MatMul(const PackedActivations& a, const Weight& w, float* y, int64_t ldy, Queue& queue) {
-  Multiply(a, w, {y, ldy, nullptr}, Cpu(queue));
-}
-
-void MatMulBias(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue) {
+void on_cpu::MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue) {
   CpuQueue& cpu = Cpu(queue);
   const bool fused = cpu.fusion >= 3;
   Multiply(a, w, {out.y, out.ldy, fused ? out.bias : nullptr}, cpu);
@@ -170,8 +168,17 @@ void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> r
   }
 }
 
-void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue&) {
+void on_cpu::EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue&) {
   ReadRows(table, width, rows, out);
+}
+
+WeightRows PlaceTable(const WeightRows& table, Buffer<std::byte>* memory, Queue& queue) {
+  if (queue.host_memory()) return table;
+  PANGEA_CHECK(!table.transposed);
+  *memory = Buffer<std::byte>(std::span(table.data, static_cast<size_t>(table.n * table.pitch)), queue);
+  WeightRows placed = table;
+  placed.data = memory->data();
+  return placed;
 }
 
 }  // namespace pangea

@@ -5,7 +5,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
-#include "kernels/cpu_queue.h"
+#include "kernels/on_cpu.h"
 
 namespace pangea {
 namespace {
@@ -29,7 +29,7 @@ void RmsNorm(const NormArgs& a, Queue& queue) {
   ForRows(a.m, a.d, cpu, f);
 }
 
-void Norm(NormKind kind, const NormArgs& args, Queue& queue) {
+void on_cpu::Norm(NormKind kind, const NormArgs& args, Queue& queue) {
   if (kind == NormKind::kRms) return RmsNorm(args, queue);
   LayerNorm(args, queue);
 }
@@ -67,14 +67,14 @@ void Sum(const float* a, const float* b, float* y, int64_t n, Queue& queue) {
   cpu.pool.For(n, kGrainElements, std::ref(f));
 }
 
-void Add(float* y, const float* x, int64_t n, Queue& queue) { Sum(y, x, y, n, queue); }
+void on_cpu::Add(float* y, const float* x, int64_t n, Queue& queue) { Sum(y, x, y, n, queue); }
 
-void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue&) {
+void on_cpu::GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue&) {
   for (size_t i = 0; i < rows.size(); ++i)
     std::memcpy(out + static_cast<int64_t>(i) * d, x + rows[i] * d, static_cast<size_t>(d) * sizeof(float));
 }
 
-void FillLastIds(const Batch& batch, Queue&) {
+void on_cpu::FillLastIds(const Batch& batch, Queue&) {
   for (int64_t i = 0; i < batch.rows; ++i) {
     if (batch.ids[i] < 0) batch.ids[i] = batch.last[batch.slots[i]];
   }
@@ -101,23 +101,23 @@ void GateUp(const GateArgs& args, Queue& queue) {
 
 // ---------------------------------------------------------------------------------------------------- logits
 
-void LseChunks(const float* x, int64_t n, float* out, Queue& queue) { Cpu(queue).backend.lse_chunks(x, n, out); }
+void LseChunks(const float* x, int64_t n, float* out, Isa isa) { BackendOf(isa).lse_chunks(x, n, out); }
 
-Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Queue& queue) {
+Winner GumbelArgmax(std::span<const float> x, int64_t first, const DrawKey& draw, Isa isa) {
   Winner w;
-  w.index = Cpu(queue).backend.gumbel_argmax(x.data(), static_cast<int64_t>(x.size()), first, draw.seed, draw.position,
-                                             draw.choice, &w.value);
+  w.index = BackendOf(isa).gumbel_argmax(x.data(), static_cast<int64_t>(x.size()), first, draw.seed, draw.position,
+                                         draw.choice, &w.value);
   return w;
 }
 
-Winner Argmax(std::span<const float> x, Queue& queue) {
+Winner Argmax(std::span<const float> x, Isa isa) {
   Winner w;
-  w.index = Cpu(queue).backend.argmax(x.data(), static_cast<int64_t>(x.size()), &w.value);
+  w.index = BackendOf(isa).argmax(x.data(), static_cast<int64_t>(x.size()), &w.value);
   return w;
 }
 
-bool AllFinite(std::span<const float> x, Queue& queue) {
-  return Cpu(queue).backend.all_finite(x.data(), static_cast<int64_t>(x.size()));
+bool AllFinite(std::span<const float> x, Isa isa) {
+  return BackendOf(isa).all_finite(x.data(), static_cast<int64_t>(x.size()));
 }
 
 namespace {

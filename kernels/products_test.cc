@@ -273,7 +273,7 @@ std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, in
     OwnedActivations a(m, w.k);
     PackActivations({x.data() + k0, m, w.k}, part, ActivationBits::k16, &a, queue);
     stack.emplace_back(static_cast<size_t>(m * w.n));
-    MatMul(a, part, stack.back().data(), w.n, queue);
+    MatMul(a, part, {stack.back().data(), w.n}, queue);
     for (int merge = 0; merge < program.merges[leaf]; ++merge) {
       const std::vector<float> upper = stack.back();
       stack.pop_back();
@@ -377,7 +377,7 @@ TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
     OwnedActivations a(3, k);
     PackActivations({x.data(), 3, k}, packed, ActivationBits::k16, &a, queue);
     std::vector<float> y(2 * 3 * 25, 123.0f);
-    MatMul(a, packed, y.data(), 25, queue);
+    MatMul(a, packed, {y.data(), 25}, queue);
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 123.0f, i % 25 >= 19);
   }
 }
@@ -396,7 +396,7 @@ TEST(Products, ARankWithoutColumnsOrLeaves) {
   float y = 5;
   OwnedActivations a(1, 0);
   PackActivations({&y, 1, 0}, no_leaf, ActivationBits::k16, &a, queue);
-  MatMul(a, no_leaf, &y, 8, queue);
+  MatMul(a, no_leaf, {&y, 8}, queue);
   EXPECT_EQ(y, 5);
 }
 

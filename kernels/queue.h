@@ -13,30 +13,42 @@ namespace pangea {
 
 inline constexpr int kMaxFusion = 3;
 
-// Memory of a device, given back by whoever made it.
+// Memory of a device, given back as whoever made it says.
 struct FreeDeviceMemory {
-  void (*free)(std::byte*) = nullptr;
-  void operator()(std::byte* p) const { free(p); }
+  void (*free)(std::byte*, int64_t bytes) = nullptr;
+  int64_t bytes = 0;
+  void operator()(std::byte* p) const { free(p, bytes); }
 };
 using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
+
+struct DeviceOps;
 
 // One caller at a time: the agent's executor thread, or whoever loads its weights before.
 class Queue {
  public:
+  Queue(const DeviceOps& ops, Isa host_isa) : ops_(ops), host_isa_(host_isa) {}
   virtual ~Queue() = default;
+  const DeviceOps& ops() const { return ops_; }
+  // The class in which the host's own part of the work (the sampler's, say) is done.
+  Isa host_isa() const { return host_isa_; }
   // Waits until all that was put here is done.
   virtual void Finish() = 0;
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;
-  // Aligned to 64 bytes, content unspecified; ends the process when there is none left: the plan has counted it before.
+  // Aligned to 64 bytes, content unspecified. Null when there is none left, though the plan has counted it before.
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
   // Whether the host may read and write such memory itself (after Finish).
   virtual bool host_memory() const = 0;
   // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. The host's side may
-  // be changed once the call has returned, and a download has arrived. Nothing is done where both sides are one address.
+  // be changed once the call has returned, and a download has arrived. Nothing is done where both sides are one
+  // address.
   virtual void Upload(void* to, const void* from, int64_t bytes) = 0;
   virtual void Download(void* to, const void* from, int64_t bytes) = 0;
+
+ private:
+  const DeviceOps& ops_;
+  const Isa host_isa_;
 };
 
 // threads, spin: as ThreadPool's (threads.h). The calling thread takes part, and computes in the float mode of

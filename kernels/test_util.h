@@ -194,7 +194,7 @@ inline std::vector<float> Product(const std::vector<float>& x, int64_t m, const 
   OwnedActivations a(m, w.k());
   PackActivations({x.data(), m, static_cast<int64_t>(x.size()) / m}, w, bits, &a, queue);
   std::vector<float> y(static_cast<size_t>(w.vectors() * m * w.n()), -777.0f);
-  MatMul(a, w, y.data(), w.n(), queue);
+  MatMul(a, w, {y.data(), w.n()}, queue);
   return y;
 }
 

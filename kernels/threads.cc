@@ -126,7 +126,7 @@ void ThreadPool::For(int64_t n, int64_t grain, const std::function<void(int64_t,
   s.epoch.notify_all();
   s.Take();
   uint32_t g = s.gate.fetch_and(~1u, std::memory_order_acquire) & ~1u;
-  while (g != 0) g = WaitChange(s.gate, g, /*spin=*/true);  // what is left of the job is short
+  while (g != 0) g = WaitChange(s.gate, g, s.spin);
 }
 
 }  // namespace pangea

@@ -14,8 +14,9 @@ bool HasComputeFloatMode();
 // A fixed set of threads. Not reentrant; one caller at a time (the executor thread), which works too as thread 0.
 class ThreadPool {
  public:
-  // threads >= 1, the caller included. spin: workers spin for some microseconds after each call before they sleep on a
-  // futex (only where the host has a core for every agent thread), otherwise they sleep at once.
+  // threads >= 1, the caller included. spin: who waits, a worker for the next call or the caller for the end of this
+  // one, spins for some microseconds before it sleeps on a futex (only where the host has a core for every agent
+  // thread), otherwise it sleeps at once.
   explicit ThreadPool(int threads, bool spin = false);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -55,7 +55,7 @@ int64_t MaxAttentionItems(const BatchShape& shape) {
 }
 
 int64_t BatchBytes(const BatchShape& shape) {
-  const int64_t ids = 5 * shape.rows + 2 * shape.slots + shape.slots * shape.stride;
+  const int64_t ids = 5 * shape.rows + 2 * shape.slots + shape.groups * shape.slots * shape.stride;
   return ids * static_cast<int64_t>(sizeof(int32_t)) +
          MaxAttentionItems(shape) * static_cast<int64_t>(shape.windows.size()) * kAttentionItemBytes;
 }

@@ -35,7 +35,8 @@ inline constexpr int kQuantGroup = 32;  // activations that are quantised togeth
 inline constexpr int kMaxBlock = 256;   // weights of the largest stored block
 
 // A stored block taken apart: weight i is (q[i] - offset) * (d * scales[i / run]) + m * minima[i / kQuantGroup], the
-// second part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one a block.
+// second part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one of each a
+// block.
 struct QuantBlock {
   uint16_t d, m;
   int8_t scales[kMaxBlock / 16], minima[kMaxBlock / kQuantGroup];
@@ -172,6 +173,7 @@ int64_t AttentionScratchBytes(int threads, int64_t head_dim);
 struct BatchShape {
   int64_t rows = 0, slots = 0;  // at most
   int64_t stride = 0;           // blocks of one slot's table, at most
+  int groups = 1;               // cache groups: a slot has a table in each
   int block_tokens = 16;
   std::vector<int32_t> kv_of_head;  // [heads of this rank] -> KV head of this rank; ascending from 0
   std::vector<int> windows;         // of this agent's layers, each once

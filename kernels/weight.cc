@@ -167,19 +167,23 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   w.vectors = w.program.vectors();
   w.depth = MaxDepth(w.program);
   w.bytes = PackedBytes(dtype, w.n, k);
-  w.data = AllocateAligned(w.bytes);
+  w.data = queue.Allocate(w.bytes);
+  PANGEA_CHECK(w.data != nullptr);
+  const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
+  std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
   const int64_t width = PanelColumns(dtype);
   w.panel_bytes = PackedBytes(dtype, width, k);
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t count = std::min(width, w.n - p * width);
       const int64_t padded = RoundUp(count, kPanel);
-      std::byte* out = w.data.get() + p * w.panel_bytes;
+      std::byte* out = packed + p * w.panel_bytes;
       if (count < padded) std::memset(out, 0, static_cast<size_t>(PackedBytes(dtype, padded, k)));
       PackPanel(dtype, std::span(columns).subspan(p * width, count), padded, k, out);
     }
   };
   queue.OnHost((w.n + width - 1) / width, 4, std::ref(pack));
+  queue.Upload(w.data.get(), packed, w.bytes);
   return weight;
 }
 

@@ -34,7 +34,7 @@ struct Weight::Impl {
   int depth = 0;            // of the stack
   int64_t panel_bytes = 0;  // of a full panel
   int64_t bytes = 0;
-  AlignedBytes data;
+  DeviceMemory data;
 };
 
 int PanelColumns(DType dtype);  // 16 or 64

@@ -80,7 +80,12 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);
   for (const std::string& fault : made.faults) refuse(fault);
-  if (serves || !planned.faults.empty()) return planned;
+  if (!planned.faults.empty()) return planned;
+  if (serves) {
+    const std::string fault = HostFault(planned.deployment, planned.plan, AvailableMemory());
+    if (!fault.empty()) refuse(fault);
+    return planned;
+  }
   if (const std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty()) refuse(fault);
   return planned;
 }

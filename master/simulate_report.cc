@@ -18,7 +18,7 @@ double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 std::string MemoryText(const PlannedDeployment& planned) {
   const ParallelPlan& plan = planned.plan;
-  const auto bytes = [&](const RankPlan& agent) { return AgentBytes(plan, agent); };
+  const auto bytes = [&](const RankPlan& agent) { return agent.memory.total(); };
   const auto [least, most] = std::minmax_element(plan.agents.begin(), plan.agents.end(),
                                                  [&](const auto& a, const auto& b) { return bytes(a) < bytes(b); });
   std::string text =
@@ -103,13 +103,14 @@ std::string ReportJson(const PlannedDeployment& planned, const SimulationReport&
                                  {"bubble", Share(use.bubble, r.loaded_seconds)}});
   }
   for (const RankPlan& agent : planned.plan.agents) {
+    const AgentMemory& m = agent.memory;
     json["per_device"].push_back({{"stage", agent.stage},
                                   {"rank", agent.rank},
-                                  {"weight_bytes", agent.weight_bytes},
-                                  {"kv_bytes", agent.kv_block_bytes * planned.plan.kv_blocks},
-                                  {"activation_bytes", agent.activation_bytes},
-                                  {"communication_bytes", agent.communication_bytes},
-                                  {"bytes", AgentBytes(planned.plan, agent)}});
+                                  {"weight_bytes", m.weights()},
+                                  {"kv_bytes", m.pages},
+                                  {"activation_bytes", m.activations + m.sampler + m.attention},
+                                  {"communication_bytes", m.communication},
+                                  {"bytes", m.total()}});
   }
   return json.dump() + "\n";
 }

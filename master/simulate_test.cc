@@ -163,7 +163,7 @@ TEST(Study, Pangu200bIsPlannedOn16And64Devices) {
     EXPECT_EQ(parameters, 206'861'008'896);  // of the published shape
     ASSERT_EQ(planned.plan.agents.size(), static_cast<size_t>(devices));
     double matrices = 0;
-    for (const RankPlan& agent : planned.plan.agents) matrices += agent.weight_bytes;
+    for (const RankPlan& agent : planned.plan.agents) matrices += agent.memory.weights();
     // Norms and biases are f32, the head is packed beside the tied embedding, whose tables every rank of stage 0 maps.
     EXPECT_GT(matrices / (2 * parameters), 1);
     EXPECT_LT(matrices / (2 * parameters), 1.02);
@@ -199,7 +199,7 @@ TEST_F(SimulateTest, ReportsSayTheSameInBothForms) {
   const auto json = nlohmann::json::parse(ReportJson(planned, report));
   EXPECT_EQ(json["generated_tokens"], 240);
   EXPECT_EQ(json["per_stage"].size(), 2u);
-  EXPECT_EQ(json["per_device"][1]["bytes"], AgentBytes(planned.plan, planned.plan.agents[1]));
+  EXPECT_EQ(json["per_device"][1]["bytes"], planned.plan.agents[1].memory.total());
   EXPECT_NEAR(json["generated_per_second"].get<double>() * json["seconds"].get<double>(), 240, 1e-6);
   const std::string text = ReportText(planned, report);
   for (const char* part : {"12 finished", "first token", "inter-token", "bubble", "KV cache", "a device"})

@@ -28,10 +28,11 @@ struct ActivationBuffers {
   // Sampler; the last stage only.
   T judged{};  // [kLogitRows][d]                the rows whose logits are wanted
   T logits{};  // [kLogitRows][vocabulary slice]
+  T raw{};     // [kLogitRows][vocabulary slice]  logits before penalties and temperature, for log-probabilities
 
-  std::array<T*, 14> list() {
-    return {&x,  &normed, &qkv,       &query_in, &query, &heads,  &up,
-            &gated, &packed, &attention, &mine,     &all,   &judged, &logits};
+  std::array<T*, 15> list() {
+    return {&x,      &normed,    &qkv,  &query_in, &query,  &heads,  &up, &gated,
+            &packed, &attention, &mine, &all,      &judged, &logits, &raw};
   }
 };
 

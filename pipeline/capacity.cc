@@ -19,22 +19,6 @@ constexpr int kWorkContext = 512;
 constexpr double kBytesAMac = 0.22;
 constexpr int64_t kLayerBytes = 400'000;
 
-// PackedBytes of products over one input: neighbours of one type lie in one weight, as the stage packs them.
-struct Part {
-  DType dtype;
-  int64_t n, k;
-};
-int64_t FusedBytes(const std::vector<Part>& parts) {
-  int64_t bytes = 0, columns = 0;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    columns += parts[i].n;
-    if (i + 1 < parts.size() && parts[i + 1].dtype == parts[i].dtype) continue;
-    if (columns > 0) bytes += PackedBytes(parts[i].dtype, columns, parts[i].k);
-    columns = 0;
-  }
-  return bytes;
-}
-
 int Vectors(const SplitDefinition& split, const Range& leaves) {
   if (leaves.size() == 0) return 0;
   return static_cast<int>(split.tree.Subtrees(static_cast<int>(leaves.begin), static_cast<int>(leaves.end)).size());
@@ -42,8 +26,13 @@ int Vectors(const SplitDefinition& split, const Range& leaves) {
 
 }  // namespace
 
-TensorIndex::TensorIndex(const CheckpointHeader& header) : header_(&header), rows_(TensorTable(header)) {
-  for (size_t i = 0; i < rows_.size(); ++i) index_[{rows_[i].role, rows_[i].layer}] = i;
+TensorIndex::TensorIndex(const CheckpointHeader& header) : TensorIndex(header, TensorTable(header)) {}
+
+TensorIndex::TensorIndex(const CheckpointHeader& header, std::vector<TensorRow> rows)
+    : header_(&header), rows_(std::move(rows)) {
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    if (rows_[i].expert < 0) index_[{rows_[i].role, rows_[i].layer}] = i;
+  }
 }
 
 const TensorRow* TensorIndex::Find(Role role, int layer) const {
@@ -53,25 +42,28 @@ const TensorRow* TensorIndex::Find(Role role, int layer) const {
 
 DType TensorIndex::dtype(Role role, int layer) const { return header_->tensors.at(Find(role, layer)->name).dtype; }
 
-int64_t TensorIndex::StoredBytes(Role role, int layer) const {
-  const TensorRow* row = Find(role, layer);
-  if (row == nullptr) return 0;
-  const DType type = dtype(role, layer);
-  return row->k == 0       ? RowBytes(type, row->n)
-         : row->transposed ? row->k * RowBytes(type, row->n)
-                           : row->n * RowBytes(type, row->k);
+std::vector<TensorRow> TensorIndex::Of(Product product, int layer) const {
+  std::vector<TensorRow> found;
+  for (const TensorRow& row : rows_) {
+    if (row.product == product && row.layer == layer) found.push_back(row);
+  }
+  return found;
 }
 
-int64_t TensorIndex::Work(Role role, int layer) const {
-  const TensorRow* row = Find(role, layer);
-  if (row == nullptr) return 0;
-  return std::max(StoredBytes(role, layer), static_cast<int64_t>(kWorkRows * kBytesAMac * row->n * row->k));
+int64_t TensorIndex::StoredBytes(const TensorRow& row) const {
+  return row.k == 0       ? RowBytes(dtype(row), row.n)
+         : row.transposed ? row.k * RowBytes(dtype(row), row.n)
+                          : row.n * RowBytes(dtype(row), row.k);
+}
+
+int64_t TensorIndex::Work(const TensorRow& row) const {
+  return std::max(StoredBytes(row), static_cast<int64_t>(kWorkRows * kBytesAMac * row.n * row.k));
 }
 
 int64_t TensorIndex::LayerWork(int layer) const {
   int64_t work = 0;
   for (const TensorRow& row : rows_) {
-    if (row.layer == layer) work += Work(row.role, layer);
+    if (row.layer == layer) work += Work(row);
   }
   const ModelConfig& model = header_->config;
   const int64_t q = int64_t{model.heads} * model.head_dim, kv = int64_t{model.kv_heads} * model.head_dim;
@@ -92,47 +84,70 @@ DType TensorIndex::SplitType(Role role) const {
   return type;
 }
 
+TensorShare ShareOf(const TensorRow& row, const ModelConfig& model, const RankPlan& agent) {
+  const bool held = row.holder == Holder::kFirst  ? agent.first
+                    : row.holder == Holder::kLast ? agent.last
+                                                  : row.layer >= agent.layers.begin && row.layer < agent.layers.end;
+  if (!held) return {};
+  const auto heads = [&](const Range& range) {
+    return Range{range.begin * model.head_dim, range.end * model.head_dim};
+  };
+  TensorShare share{{0, row.n}, {0, row.k}};
+  switch (row.slice) {
+    case Slice::kWhole:
+      break;
+    case Slice::kQHeads:
+      share.n = heads(agent.heads);
+      break;
+    case Slice::kKvHeads:
+      share.n = heads(agent.kv_heads);
+      break;
+    case Slice::kFfnColumns:
+      share.n = agent.ffn_columns;
+      break;
+    case Slice::kVocab:
+      share.n = agent.vocab;
+      break;
+    case Slice::kAttnLeaves:
+      share.k = agent.attn_k;
+      break;
+    case Slice::kFfnLeaves:
+      share.k = agent.ffn_columns;
+      break;
+  }
+  return row.k > 0 && share.k.size() == 0 ? TensorShare{} : share;
+}
+
 WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent) {
-  const ModelConfig& model = index.header().config;
   WeightSizes sizes;
-  const int64_t q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim,
-                ffn = agent.ffn_columns.size();
-  const auto vector = [&](Role role, int layer, int64_t n) {
-    if (index.Find(role, layer) != nullptr) sizes.vectors += n * kFloat;
+  // Neighbours of one product and type lie in one weight, as the stage packs them: its columns so far.
+  const TensorRow* open = nullptr;
+  int64_t columns = 0, inputs = 0;
+  const auto close = [&] {
+    if (open == nullptr) return;
+    const int64_t bytes = PackedBytes(index.dtype(*open), columns, inputs);
+    const int64_t macs = columns * inputs;
+    sizes.packed += bytes;
+    (open->product == Product::kHead ? sizes.head_macs : sizes.macs) += macs;
+    if (open->product == Product::kHead) sizes.head += bytes;
+    open = nullptr;
+    columns = 0;
   };
-  const auto split = [&](Role role, int layer, const Range& leaves, int64_t k) {
-    if (leaves.size() > 0) sizes.packed += PackedBytes(index.dtype(role, layer), model.hidden, k);
-  };
-  for (int layer = static_cast<int>(agent.layers.begin); layer < agent.layers.end; ++layer) {
-    const auto part = [&](Role role, int64_t n) { return Part{index.dtype(role, layer), n, model.hidden}; };
-    if (model.query_layer && layer == model.layers - 1) {
-      sizes.packed += FusedBytes({part(Role::kQ, q)}) + FusedBytes({part(Role::kK, kv), part(Role::kV, kv)});
-    } else {
-      sizes.packed += FusedBytes({part(Role::kQ, q), part(Role::kK, kv), part(Role::kV, kv)});
+  for (const TensorRow& row : index.rows()) {
+    const TensorShare share = ShareOf(row, index.header().config, agent);
+    if (share.empty()) continue;
+    if (!row.matrix()) {
+      (row.k > 0 ? sizes.mapped : sizes.vectors) += row.k > 0 ? index.StoredBytes(row) : share.n.size() * kFloat;
+      continue;
     }
-    if (ffn > 0)
-      sizes.packed +=
-          model.gated ? FusedBytes({part(Role::kGate, ffn), part(Role::kUp, ffn)}) : FusedBytes({part(Role::kUp, ffn)});
-    split(Role::kO, layer, agent.attn_leaves, agent.attn_k.size());
-    split(Role::kDown, layer, agent.ffn_leaves, ffn);
-    for (const Role role :
-         {Role::kAttnNorm, Role::kAttnNormBias, Role::kFfnNorm, Role::kFfnNormBias, Role::kOBias, Role::kDownBias}) {
-      vector(role, layer, model.hidden);
-    }
-    for (const Role role : {Role::kQNorm, Role::kKNorm}) vector(role, layer, model.head_dim);
-    vector(Role::kQBias, layer, q);
-    for (const Role role : {Role::kKBias, Role::kVBias}) vector(role, layer, kv);
-    for (const Role role : {Role::kGateBias, Role::kUpBias}) vector(role, layer, ffn);
+    const bool beside = open != nullptr && open->product == row.product && open->layer == row.layer &&
+                        open->expert == row.expert && index.dtype(*open) == index.dtype(row);
+    if (!beside) close();
+    open = &row;
+    columns += share.n.size();
+    inputs = share.k.size();
   }
-  if (agent.first) {
-    sizes.mapped += index.StoredBytes(Role::kTokenEmbedding) + index.StoredBytes(Role::kPositionEmbedding);
-  }
-  if (agent.last) {
-    sizes.mapped += index.StoredBytes(Role::kQueryEmbedding);
-    vector(Role::kFinalNorm, -1, model.hidden);
-    vector(Role::kFinalNormBias, -1, model.hidden);
-    sizes.packed += FusedBytes({{index.dtype(Role::kHead), agent.vocab.size(), model.hidden}});
-  }
+  close();
   return sizes;
 }
 
@@ -152,6 +167,7 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
   BatchShape shape{.rows = deployment.schedule.max_batch_tokens,
                    .slots = deployment.schedule.max_sequences,
                    .stride = (int64_t{plan.context} + plan.block_tokens - 1) / plan.block_tokens,
+                   .groups = static_cast<int>(plan.cache_groups().size()),
                    .block_tokens = plan.block_tokens};
   for (int64_t h = agent.heads.begin; h < agent.heads.end; ++h)
     shape.kv_of_head.push_back(static_cast<int32_t>(h / model.heads_per_kv() - agent.kv_heads.begin));
@@ -183,22 +199,33 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   sizes.gated = floats(ffn);
   sizes.packed = PackedActivationBytes(rows, std::max({d, q, ffn}));
   sizes.attention = AttentionScratchBytes(std::max(deployment.agent(index).threads, 1), model.head_dim);
-  sizes.mine = floats(
-      d * std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves)));
+  sizes.mine = floats(d * std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
   sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
-  sizes.logits = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
+  sizes.logits = sizes.raw = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
   return sizes;
 }
 
-int64_t CommunicationBytes(const ActivationBuffers<int64_t>& sizes) { return sizes.mine + sizes.all; }
+void AddBuffers(const ActivationBuffers<int64_t>& sizes, AgentMemory* memory) {
+  memory->activations += sizes.x + sizes.normed + sizes.qkv + sizes.query_in + sizes.query + sizes.heads + sizes.up +
+                         sizes.gated + sizes.packed;
+  memory->attention += sizes.attention;
+  memory->communication += sizes.mine + sizes.all;
+  memory->sampler += sizes.judged + sizes.logits + sizes.raw;
+}
 
-int64_t ActivationBytes(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int index) {
-  ActivationBuffers<int64_t> sizes = ActivationSizes(model, deployment, plan, index);
-  int64_t bytes = -CommunicationBytes(sizes);
-  for (const int64_t* size : sizes.list()) bytes += *size;
-  return bytes + BatchBytes(BatchShapeOf(model, deployment, plan, index)) +
-         int64_t{plan.context} * model.rope.rot * kFloat;
+AgentMemory MemoryOf(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan, int agent) {
+  const ModelConfig& model = index.header().config;
+  const WeightSizes weights = AgentWeights(index, plan.agents[agent]);
+  const int64_t block = plan.agents[agent].kv_block_bytes;
+  AgentMemory memory{.packed = weights.packed,
+                     .mapped = weights.mapped,
+                     .vectors = weights.vectors + int64_t{plan.context} * model.rope.rot * kFloat,
+                     .pages = block * plan.kv_blocks,
+                     .swap = block * plan.swap_blocks,
+                     .activations = BatchBytes(BatchShapeOf(model, deployment, plan, agent))};
+  AddBuffers(ActivationSizes(model, deployment, plan, agent), &memory);
+  return memory;
 }
 
 double PredictTokensPerSecond(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "configs/device.h"
 
 namespace pangea {
 namespace {
@@ -52,14 +54,13 @@ CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan
   Share share;
   const double d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
   const double ffn = agent.ffn_columns.size(), layers = agent.layers.size();
-  if (agent.last) {
-    share.head_weights = static_cast<double>(index.StoredBytes(Role::kHead)) * agent.vocab.size() / model.vocab;
-    share.sample_macs = d * agent.vocab.size();
-  }
+  const WeightSizes weights = AgentWeights(index, agent);
+  share.head_weights = static_cast<double>(weights.head);
+  share.sample_macs = static_cast<double>(weights.head_macs);
   share.layers = static_cast<int>(layers);
-  share.layer_weights = AgentWeights(index, agent).packed - share.head_weights;
+  share.layer_weights = static_cast<double>(weights.packed - weights.head);
+  share.row_macs = static_cast<double>(weights.macs);
   const double matrices = model.gated ? 3 : 2;
-  share.row_macs = layers * d * (2 * q + 2 * kv + matrices * ffn);
 
   // Every element once read and once written: norms, what products leave for the next step of the layer, the
   // fixed-order sum of the gathered vectors into the residual stream.
@@ -136,29 +137,52 @@ std::vector<StageCost> CostModel::Stages(const Step& step) const {
   return costs;
 }
 
-namespace {
-int64_t KvBytes(const ParallelPlan& plan, const RankPlan& agent) {
-  return agent.kv_block_bytes * (plan.kv_blocks + plan.swap_blocks);
-}
-}  // namespace
-
-int64_t AgentBytes(const ParallelPlan& plan, const RankPlan& agent) {
-  return agent.weight_bytes + KvBytes(plan, agent) + agent.activation_bytes + agent.communication_bytes;
-}
-
 std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) {
   const int64_t limit = static_cast<int64_t>(deployment.simulate.memory);
-  const auto needed = [&](const RankPlan& agent) { return AgentBytes(plan, agent); };
+  const auto needed = [&](const RankPlan& agent) { return agent.memory.total(); };
   const auto fullest = std::max_element(plan.agents.begin(), plan.agents.end(),
                                         [&](const auto& a, const auto& b) { return needed(a) < needed(b); });
   if (limit == 0 || fullest == plan.agents.end() || needed(*fullest) <= limit) return "";
   const auto over = std::count_if(plan.agents.begin(), plan.agents.end(),
                                   [&](const RankPlan& agent) { return needed(agent) > limit; });
+  std::vector<std::string> parts;
+  for (const auto& [name, bytes] : fullest->memory.list()) {
+    if (bytes > 0) parts.push_back(absl::StrCat(std::string(name), " ", BytesText(bytes)));
+  }
   return absl::StrCat("simulate.memory: rank ", fullest->rank, " of stage ", fullest->stage, " needs ",
-                      BytesText(needed(*fullest)), " (weights ", BytesText(fullest->weight_bytes), ", KV ",
-                      BytesText(KvBytes(plan, *fullest)), ", activations ", BytesText(fullest->activation_bytes),
-                      ", communication ", BytesText(fullest->communication_bytes), "), its device has ",
+                      BytesText(needed(*fullest)), " (", absl::StrJoin(parts, ", "), "), its device has ",
                       BytesText(limit), over > 1 ? absl::StrCat("; ", over - 1, " others need too much as well") : "");
+}
+
+std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, const HostMemory& host) {
+  int64_t needed = 0, pages = 0, swap = 0, blocks = 0, largest = 0;
+  int agents = 0;
+  for (size_t i = 0; i < plan.agents.size(); ++i) {
+    const AgentConfig& agent = deployment.agent(static_cast<int>(i));
+    const DeviceInfo* device = FindDevice(agent.device);
+    if (agent.launch != "local" || device == nullptr || device->kind == DeviceKind::kSim) continue;
+    ++agents;
+    needed += plan.agents[i].memory.own();
+    pages += plan.agents[i].memory.pages;
+    swap += plan.agents[i].memory.swap;
+    blocks += plan.agents[i].kv_block_bytes;
+  }
+  for (const RankPlan& agent : plan.agents) largest = std::max(largest, agent.kv_block_bytes);
+  if (needed <= host.available) return "";
+  const std::string text = absl::StrCat("memory: ", agents, agents == 1 ? " agent" : " agents", " of this host need ",
+                                        BytesText(needed), ", ", BytesText(host.available), " are available (",
+                                        host.source, "): ", BytesText(needed - host.available), " are missing; ");
+  if (swap > 0 && needed - swap <= host.available) return text + "cache.swap: 0 fits";
+  // Every agent has the same number of blocks, and the fullest one's size is what cache.memory is divided by.
+  const int64_t rest = needed - swap - pages, fitting = (host.available - rest) / std::max<int64_t>(blocks, 1);
+  if (fitting < 1)
+    return absl::StrCat(text,
+                        "even without a cache; a smaller model, smaller types, or agents on other hosts would do");
+  constexpr int64_t kMiB = 1 << 20;
+  const int64_t memory = largest * fitting;
+  return absl::StrCat(text, swap > 0 ? "cache.swap: 0 and " : "",
+                      "cache.memory: ", memory >= kMiB ? absl::StrCat(memory / kMiB, "MiB") : absl::StrCat(memory),
+                      " fits");
 }
 
 }  // namespace pangea

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "configs/host.h"
 #include "pipeline/capacity.h"
 #include "pipeline/parallel_plan.h"
 #include "pipeline/step.h"
@@ -60,7 +61,8 @@ class CostModel {
 // What is wrong when agents need more memory than simulate.memory: one line, naming the fullest. "" when nothing is, or
 // when the key is 0.
 std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan);
-// Weights, KV and swap blocks, activations and communication buffers together.
-int64_t AgentBytes(const ParallelPlan& plan, const RankPlan& agent);
+// What is wrong when the agents that the master starts on its own host need more memory than is available there: how
+// much is missing, and the nearest change that fits. "" when nothing is. What lies in mapped files is not counted.
+std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, const HostMemory& host);
 
 }  // namespace pangea

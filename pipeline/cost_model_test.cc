@@ -115,14 +115,14 @@ TEST(CostModel, SwapBlocksAreMemoryOfTheAgentToo) {
   const ParallelPlan with = MakePlan(bed.Header(), bed.deployment).plan;
   ASSERT_GT(with.swap_blocks, 0);
   for (size_t i = 0; i < with.agents.size(); ++i) {
-    const int64_t swap = AgentBytes(with, with.agents[i]) - AgentBytes(without, without.agents[i]);
+    const int64_t swap = with.agents[i].memory.total() - without.agents[i].memory.total();
     EXPECT_EQ(swap, with.swap_blocks * with.agents[i].kv_block_bytes);
     EXPECT_GT(swap, (1 << 20) - 2 * with.agents[i].kv_block_bytes);  // the megabyte, but for what is less than a block
     EXPECT_LE(swap, 1 << 20);
   }
   // Room for all but the swap blocks is too little.
   int64_t fullest = 0;
-  for (const RankPlan& agent : without.agents) fullest = std::max(fullest, AgentBytes(without, agent));
+  for (const RankPlan& agent : without.agents) fullest = std::max(fullest, agent.memory.total());
   bed.deployment.simulate.memory = fullest;
   EXPECT_NE(MemoryFault(bed.deployment, with), "");
   EXPECT_EQ(MemoryFault(bed.deployment, without), "");
@@ -132,7 +132,7 @@ TEST(CostModel, MemoryThatIsMissingIsAFault) {
   Bed bed(2, 2);
   const PlanResult made = MakePlan(bed.Header(), bed.deployment);
   int64_t fullest = 0;
-  for (const RankPlan& agent : made.plan.agents) fullest = std::max(fullest, AgentBytes(made.plan, agent));
+  for (const RankPlan& agent : made.plan.agents) fullest = std::max(fullest, agent.memory.total());
   bed.deployment.simulate.memory = fullest;
   EXPECT_EQ(MemoryFault(bed.deployment, made.plan), "");
   bed.deployment.simulate.memory = fullest - 1;
@@ -142,6 +142,43 @@ TEST(CostModel, MemoryThatIsMissingIsAFault) {
   EXPECT_TRUE(MemoryFault(bed.deployment, made.plan).ends_with("; 3 others need too much as well"));
   bed.deployment.simulate.memory = 0;
   EXPECT_EQ(MemoryFault(bed.deployment, made.plan), "");
+}
+
+// The nearest change that a refusal names fits, and two megabytes more would not.
+TEST(HostFault, SaysWhatIsMissingAndWhatWouldFit) {
+  Bed bed(1, 2);
+  bed.deployment.cache.memory = 64 << 20;
+  bed.deployment.cache.swap = 8 << 20;
+  const auto plan = [&] { return MakePlan(bed.Header(), bed.deployment).plan; };
+  const ParallelPlan whole = plan();
+  int64_t needed = 0, swap = 0;
+  for (const RankPlan& agent : whole.agents) needed += agent.memory.own(), swap += agent.memory.swap;
+  EXPECT_EQ(HostFault(bed.deployment, whole, {needed, "a test"}), "");
+  const std::string one = HostFault(bed.deployment, whole, {needed - 1, "a test"});
+  EXPECT_TRUE(one.starts_with("memory: 2 agents of this host need ")) << one;
+  EXPECT_TRUE(one.ends_with(" are available (a test): 1 B are missing; cache.swap: 0 fits")) << one;
+  const HostMemory host{needed - swap - (10 << 20), "a test"};
+  const std::string more = HostFault(bed.deployment, whole, host), advice = "cache.swap: 0 and cache.memory: ";
+  const size_t at = more.find(advice);
+  ASSERT_NE(at, more.npos) << more;
+  bed.deployment.cache.swap = 0;
+  bed.deployment.cache.memory = static_cast<uint64_t>(std::stoll(more.substr(at + advice.size()))) << 20;
+  EXPECT_EQ(HostFault(bed.deployment, plan(), host), "");
+  bed.deployment.cache.memory += 2 << 20;
+  EXPECT_NE(HostFault(bed.deployment, plan(), host), "");
+  EXPECT_NE(HostFault(bed.deployment, whole, {1000, ""}).find("even without a cache"), std::string::npos);
+}
+
+TEST(HostFault, CountsTheAgentsThatTheMasterStartsHereAlone) {
+  Bed bed(2, 1);
+  bed.deployment.agent_list.assign(2, bed.deployment.agents);
+  bed.deployment.agent_list[1].launch = "remote";
+  const ParallelPlan plan = MakePlan(bed.Header(), bed.deployment).plan;
+  const int64_t here = plan.agents[0].memory.own();
+  EXPECT_EQ(HostFault(bed.deployment, plan, {here, ""}), "");
+  EXPECT_NE(HostFault(bed.deployment, plan, {here - 1, ""}), "");
+  bed.deployment.agent_list[0].device = "sim";
+  EXPECT_EQ(HostFault(bed.deployment, plan, {0, ""}), "") << "it holds nothing";
 }
 
 }  // namespace

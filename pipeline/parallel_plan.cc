@@ -1,10 +1,11 @@
 #include "pipeline/parallel_plan.h"
 
 #include <algorithm>
-#include <thread>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "configs/device.h"
+#include "configs/host.h"
 #include "pipeline/balance.h"
 #include "pipeline/capacity.h"
 #include "pipeline/checkpoint/hash.h"
@@ -90,7 +91,8 @@ class Planner {
     if (asked == "shm" && remote)
       Fault("parallel.transport: shm needs all agents on one host, but there are remote ones; use auto or gloo");
     plan_.transport = asked == "auto" ? (remote ? "gloo" : "shm") : asked;
-    plan_.spin = static_cast<int>(std::thread::hardware_concurrency()) >= threads;
+    plan_.remote = remote;
+    plan_.spin = AvailableCores() >= threads;
   }
 
   void Context() {
@@ -137,7 +139,7 @@ class Planner {
     for (int layer = 0; layer < model_.layers; ++layer) problem.items.push_back(index_.LayerWork(layer));
     problem.parts.assign(plan_.stages, 0);
     // What a step reads and multiplies: the head as a whole, of the embedding tables a few rows.
-    problem.parts.back() += index_.Work(Role::kHead);
+    problem.parts.back() += index_.Work(*index_.Find(Role::kHead));
     problem.min_items = 1;
     stage_cuts_ = Balance(problem);
   }
@@ -187,15 +189,15 @@ class Planner {
 
   // Shares FFN leaves so that each rank reads nearly the same number of bytes, attention counted.
   std::vector<int> FfnCuts(const std::vector<int>& attention) const {
-    const auto column = [&](Role role) {  // bytes of one of n columns, over all layers
-      int64_t bytes = 0;
-      for (int layer = 0; layer < model_.layers; ++layer) {
-        bytes += model_.hidden * RowBytes(index_.dtype(role, layer), kMaxBlock) / kMaxBlock;
-      }
-      return bytes;
-    };
+    // Bytes of one of the columns that such a slice cuts, over all layers; kMaxBlock is a multiple of every block.
+    std::map<Slice, int64_t> column;
+    for (const TensorRow& row : index_.rows()) {
+      if (!row.matrix()) continue;
+      const bool leaves = row.slice == Slice::kAttnLeaves || row.slice == Slice::kFfnLeaves;
+      column[row.slice] += (leaves ? row.n : row.k) * RowBytes(index_.dtype(row), kMaxBlock) / kMaxBlock;
+    }
     BalanceProblem problem;
-    const int64_t ffn_column = (model_.gated ? column(Role::kGate) : 0) + column(Role::kUp) + column(Role::kDown);
+    const int64_t ffn_column = column[Slice::kFfnColumns] + column[Slice::kFfnLeaves];
     for (size_t leaf = 0; leaf + 1 < plan_.ffn.cuts.size(); ++leaf) {
       problem.items.push_back(ffn_column * (plan_.ffn.cuts[leaf + 1] - plan_.ffn.cuts[leaf]));
     }
@@ -203,7 +205,7 @@ class Planner {
       RankPlan part;
       SetAttention(attention[rank], attention[rank + 1], &part);
       const int64_t q = part.heads.size() * model_.head_dim, kv = part.kv_heads.size() * model_.head_dim;
-      problem.parts.push_back(q * (column(Role::kQ) + column(Role::kO)) + kv * (column(Role::kK) + column(Role::kV)));
+      problem.parts.push_back(q * (column[Slice::kQHeads] + column[Slice::kAttnLeaves]) + kv * column[Slice::kKvHeads]);
     }
     problem.vectors = [&](int first, int last) {
       return static_cast<int>(plan_.ffn.tree.Subtrees(first, last).size());
@@ -214,7 +216,6 @@ class Planner {
   void Sizes() {
     int64_t fullest = 0;
     for (RankPlan& agent : plan_.agents) {
-      agent.weight_bytes = AgentWeights(index_, agent).total();
       agent.kv_block_bytes = KvBlockBytes(model_, cache_type_, plan_.block_tokens, agent);
       fullest = std::max(fullest, agent.kv_block_bytes);
     }
@@ -229,11 +230,8 @@ class Planner {
     } else if (tokens < plan_.context) {
       Shrink(tokens, fullest);
     }
-    for (size_t i = 0; i < plan_.agents.size(); ++i) {
-      const int index = static_cast<int>(i);
-      plan_.agents[i].activation_bytes = ActivationBytes(model_, d_, plan_, index);
-      plan_.agents[i].communication_bytes = CommunicationBytes(ActivationSizes(model_, d_, plan_, index));
-    }
+    for (size_t i = 0; i < plan_.agents.size(); ++i)
+      plan_.agents[i].memory = MemoryOf(index_, d_, plan_, static_cast<int>(i));
     plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);
   }
 
@@ -285,7 +283,7 @@ std::string ParallelPlan::Hash() const {
     for (const Range& range : {agent.layers, agent.heads, agent.kv_heads, agent.attn_leaves, agent.ffn_leaves,
                                agent.attn_k, agent.ffn_columns, agent.vocab})
       add(range);
-    for (const int64_t bytes : {agent.weight_bytes, agent.kv_block_bytes}) hash.Add(static_cast<uint64_t>(bytes));
+    for (const int64_t bytes : {agent.memory.weights(), agent.kv_block_bytes}) hash.Add(static_cast<uint64_t>(bytes));
   }
   return hash.Hex();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "configs/deployment.h"
+#include "pipeline/agent_memory.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/reduction_tree.h"
 #include "pipeline/step.h"
@@ -28,9 +29,8 @@ struct RankPlan {
   Range attn_leaves, ffn_leaves;     // runs of the split definitions' leaves
   Range attn_k, ffn_columns;         // those leaves in elements of K (attn_k = heads * head_dim)
   Range vocab;                 // ids whose logits this rank computes; multiples of 256 but for the end; may be empty
-  int64_t weight_bytes = 0;    // packed + mapped
   int64_t kv_block_bytes = 0;  // one block over this rank's layers and KV heads
-  int64_t activation_bytes = 0, communication_bytes = 0;
+  AgentMemory memory;
 };
 
 struct ParallelPlan {
@@ -44,8 +44,10 @@ struct ParallelPlan {
   // What the scheduler and the agents hold blocks in. All layers are in one group, which keeps all blocks: layers whose
   // rows look back over a window keep more than they need.
   std::vector<CacheGroup> cache_groups() const { return {{.blocks = kv_blocks, .swap_blocks = swap_blocks}}; }
-  std::string transport;  // shm or gloo, resolved
-  bool spin = false;      // a core for every agent thread
+  int cache_group(int) const { return 0; }  // of a layer
+  std::string transport;                    // shm or gloo, resolved
+  bool remote = false;  // some agents are started on hosts that only say when they join how many cores they have
+  bool spin = false;    // this host has a core for every thread of its agents; an agent is told at the join
   // Of one stream, from weight bytes and the assumed read bandwidth (capacity.h). 0: not predicted.
   double predicted_tokens_per_second = 0;
   std::string Hash() const;                          // equal on master and agent

@@ -32,6 +32,16 @@ std::string Table(const std::vector<std::vector<std::string>>& rows) {
   return text;
 }
 
+std::vector<std::vector<std::string>> MemoryRows(const std::vector<RankPlan>& agents) {
+  std::vector<std::vector<std::string>> rows = {{"agent"}};
+  for (const auto& part : AgentMemory().list()) rows[0].emplace_back(part.first);
+  for (size_t i = 0; i < agents.size(); ++i) {
+    auto& row = rows.emplace_back(std::vector<std::string>{absl::StrCat(i)});
+    for (const auto& part : agents[i].memory.list()) row.push_back(absl::StrCat(part.second));
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::string ParallelPlan::Text(const ModelConfig& model) const {
@@ -41,18 +51,18 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
       model.vocab, std::string(Info(model.dtype).name));
   absl::StrAppendFormat(&text, "layout      %d stages x %d ranks = %d agents, tensors over %s, waiting %s\n", stages,
                         ranks, stages * ranks, transport,
-                        spin ? "by a short spin, then on futexes (a core for every agent thread)"
-                             : "on futexes (fewer cores than agent threads)");
-  std::vector<std::vector<std::string>> rows = {{"agent", "stage", "rank", "layers", "heads", "KV heads", "FFN columns",
-                                                 "vocabulary", "weights", "KV", "activations", "communication"}};
+                        remote ? "as the cores of each host allow when all have joined"
+                        : spin ? "by a short spin, then on futexes (a core for every agent thread)"
+                               : "on futexes (fewer cores than agent threads)");
+  std::vector<std::vector<std::string>> rows = {
+      {"agent", "stage", "rank", "layers", "heads", "KV heads", "FFN columns", "vocabulary", "memory"}};
   for (size_t i = 0; i < agents.size(); ++i) {
     const RankPlan& a = agents[i];
     rows.push_back({absl::StrCat(i), absl::StrCat(a.stage), absl::StrCat(a.rank), RangeText(a.layers),
                     RangeText(a.heads), RangeText(a.kv_heads), RangeText(a.ffn_columns), RangeText(a.vocab),
-                    BytesText(a.weight_bytes), BytesText(a.kv_block_bytes * (kv_blocks + swap_blocks)),
-                    BytesText(a.activation_bytes), BytesText(a.communication_bytes)});
+                    BytesText(a.memory.total())});
   }
-  absl::StrAppend(&text, Table(rows));
+  absl::StrAppend(&text, Table(rows), "memory      of each agent, to the byte\n", Table(MemoryRows(agents)));
   const int64_t tokens = int64_t{kv_blocks} * block_tokens;
   absl::StrAppendFormat(&text, "KV cache    %d blocks of %d tokens = %d tokens", kv_blocks, block_tokens, tokens);
   absl::StrAppendFormat(&text, " (%.1f sequences of full context)\n",

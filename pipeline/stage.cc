@@ -14,11 +14,9 @@ Stage::~Stage() = default;
 void Stage::Embed(const Batch& batch) {
   const int64_t d = model_.hidden, m = batch.rows;
   FillLastIds(batch, *queue_);
-  const TensorView tokens = mapped_->Find(Role::kTokenEmbedding);
-  EmbeddingRows(tokens.Run(0, tokens.n, 0), d, {batch.ids, static_cast<size_t>(m)}, a_.x, *queue_);
+  EmbeddingRows(tokens_, d, {batch.ids, static_cast<size_t>(m)}, a_.x, *queue_);
   if (!model_.learned_positions) return;
-  const TensorView table = mapped_->Find(Role::kPositionEmbedding);
-  EmbeddingRows(table.Run(0, table.n, 0), d, {batch.positions, static_cast<size_t>(m)}, a_.normed, *queue_);
+  EmbeddingRows(positions_, d, {batch.positions, static_cast<size_t>(m)}, a_.normed, *queue_);
   Add(a_.x, a_.normed, m * d, *queue_);
 }
 
@@ -63,9 +61,8 @@ void Stage::Attend(const Place& at) {
   Product(w.qkv, a_.normed, batch, a_.qkv);
   if (IsQueryLayer(layer)) {
     qkv.q = a_.query, qkv.ldq = q_columns, qkv.k = a_.qkv;
-    const TensorView table = mapped_->Find(Role::kQueryEmbedding);
     const std::span positions(batch.positions, static_cast<size_t>(batch.rows));
-    EmbeddingRows(table.Run(0, table.n, 0), model_.hidden, positions, a_.query_in, *queue_);
+    EmbeddingRows(queries_, model_.hidden, positions, a_.query_in, *queue_);
     Product(w.query, a_.query_in, batch, a_.query);
     Saw(at, "query", a_.query, q_columns);
   }
@@ -108,9 +105,9 @@ void Stage::FeedForward(const Place& at) {
 }
 
 void Stage::Norm(const float* x, const NormWeights& w, int64_t m, float* y) {
-  pangea::Norm(
-      model_.norm,
-      {.x = x, .w = w.w.data(), .b = w.b.data(), .eps = model_.norm_eps, .m = m, .d = model_.hidden, .y = y}, *queue_);
+  pangea::Norm(model_.norm,
+               {.x = x, .w = w.w.data(), .b = w.b.data(), .eps = model_.norm_eps, .m = m, .d = model_.hidden, .y = y},
+               *queue_);
 }
 
 // The batch says whose adapter each row adds; today all are 0, the model as it is.
@@ -119,22 +116,26 @@ void Stage::Product(const FusedProduct& p, const float* x, const Batch& batch, f
     // Neighbouring weights of one dtype were fused, so each needs activations of its own kind.
     PackActivations({x, batch.rows, p.weights[i].k()}, p.weights[i], bits_, &packed_, *queue_);
     const float* bias = p.bias.empty() ? nullptr : p.bias.data() + p.offsets[i];
-    MatMulBias(packed_, p.weights[i], {y + p.offsets[i], p.columns, bias}, *queue_);
+    MatMul(packed_, p.weights[i], {y + p.offsets[i], p.columns, bias}, *queue_);
   }
 }
 
-// Ranks exchange whole subtrees and every rank finishes alike. A group that has failed leaves what it likes in `all` and
-// keeps its error, for which the layers are asked once each.
+// Ranks exchange whole subtrees and every rank finishes alike. A group that has failed leaves what it likes in `all`
+// and keeps its error, for which the layers are asked once each.
 void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, const Reduction& r, const NormWeights* norm) {
   const int64_t m = at.batch.rows, d = model_.hidden, vector = m * d;
-  if (!p.weight.empty()) MatMul(packed_, p.weight, a_.mine, d, *queue_);
+  if (!p.weight.empty()) MatMul(packed_, p.weight, {a_.mine, d}, *queue_);
   float* vectors = a_.mine;
   if (plan_.ranks > 1) {
     std::vector<size_t> sizes;
     for (int n : r.vectors) sizes.push_back(n * vector * sizeof(float));
     vectors = a_.all;
-    at.group.AllGather(Bytes(a_.mine, r.vectors[self_.rank] * vector), sizes, Bytes(vectors, r.total * vector))
-        .IgnoreError();
+    float *mine = HostSide(a_.mine, host_mine_), *all = HostSide(a_.all, host_all_);
+    const std::span<std::byte> own = Bytes(mine, r.vectors[self_.rank] * vector), whole = Bytes(all, r.total * vector);
+    queue_->Download(mine, a_.mine, own.size());
+    queue_->Finish();
+    at.group.AllGather(own, sizes, whole).IgnoreError();
+    queue_->Upload(a_.all, all, whole.size());
   }
   ReduceArgs args{.vectors = vectors, .additions = r.finish, .bias = p.bias.data(), .x = a_.x, .m = m, .d = d};
   if (norm != nullptr) {
@@ -148,8 +149,26 @@ void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, const Reductio
 
 void Stage::Saw(const Place& at, const char* name, const float* data, int64_t columns, std::source_location where) {
   if (tap_ == nullptr) return;
+  float* host = HostSide(const_cast<float*>(data), seen_);
+  queue_->Download(host, data, at.batch.rows * columns * static_cast<int64_t>(sizeof(float)));
   queue_->Finish();
-  tap_->See({name, at.layer, data, at.batch.rows, columns, columns, where});
+  tap_->See({name, at.layer, host, at.batch.rows, columns, columns, where});
+}
+
+std::span<std::byte> Stage::HostX(const Batch& batch) {
+  return Bytes(HostSide(a_.x, host_x_), batch.rows * model_.hidden);
+}
+
+void Stage::PutX(const Batch& batch) {
+  const auto x = HostX(batch);
+  queue_->Upload(a_.x, x.data(), x.size());
+}
+
+std::span<const std::byte> Stage::ReadX(const Batch& batch) {
+  const auto x = HostX(batch);
+  queue_->Download(x.data(), a_.x, x.size());
+  queue_->Finish();
+  return x;
 }
 
 float* Stage::Logits(const Batch& batch, int64_t first, int64_t n) {
@@ -159,7 +178,10 @@ float* Stage::Logits(const Batch& batch, int64_t first, int64_t n) {
   Batch rows;  // of the head: no adapter reaches it
   rows.rows = n;
   Product(head_, a_.judged, rows, a_.logits);
-  return a_.logits;
+  float* logits = HostSide(a_.logits, host_logits_);
+  queue_->Download(logits, a_.logits, n * head_.columns * static_cast<int64_t>(sizeof(float)));
+  queue_->Finish();
+  return logits;
 }
 
 }  // namespace pangea

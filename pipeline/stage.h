@@ -16,6 +16,7 @@
 #include "configs/deployment.h"
 #include "kernels/ops.h"
 #include "pipeline/activation_buffers.h"
+#include "pipeline/capacity.h"
 #include "pipeline/checkpoint/weights.h"
 #include "pipeline/group.h"
 #include "pipeline/parallel_plan.h"
@@ -60,16 +61,22 @@ class Stage {
   ~Stage();
   void SetTap(Tap* tap) { tap_ = tap; }
 
-  float* x() { return a_.x; }  // [rows][hidden]
+  // What travels between stages, as the host sees it, [rows][hidden]: to be filled, and then taken over by PutX; or
+  // read.
+  std::span<std::byte> HostX(const Batch& batch);
+  void PutX(const Batch& batch);
+  std::span<const std::byte> ReadX(const Batch& batch);
   // First stage: fills x from the embedding.
   void Embed(const Batch& batch);
   // Runs this stage's layers over x in place. pages: of these layers, in order. An error means the group is dead.
   absl::Status Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress);
-  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= kLogitRows. Good until the
-  // next call.
+  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on, for the host to read and change;
+  // n <= kLogitRows. Good until the next call.
   float* Logits(const Batch& batch, int64_t first, int64_t n);
 
-  int64_t weight_bytes() const { return weight_bytes_; }
+  // What it holds; without pages, swap and batch.
+  const AgentMemory& memory() const { return held_; }
+  float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [kLogitRows][vocab slice] of the host
   int hidden() const { return model_.hidden; }
 
  private:
@@ -96,12 +103,16 @@ class Stage {
   };
 
   absl::Status LoadAll();
-  LayerWeights LoadLayer(int layer);
+  LayerWeights LoadLayer(const TensorIndex& index, int layer);
   NormWeights LoadNorm(Role weight, Role bias, int layer);
-  Buffer<float> LoadVector(Role role, int layer, Range elements);
-  FusedProduct Fuse(std::vector<std::pair<Role, Range>> parts, int layer);
-  SplitProduct Split(Role weight, Role bias, const Reduction& reduction, Range k, int layer);
+  Buffer<float> Keep(const std::vector<float>& values);
+  Buffer<float> LoadVector(Role role, int layer, int64_t n);
+  FusedProduct Fuse(std::span<const TensorRow> rows);
+  SplitProduct Split(std::span<const TensorRow> rows, const Reduction& reduction);
   bool IsQueryLayer(int layer) const { return model_.query_layer && layer == model_.layers - 1; }
+
+  // A buffer of the device as the host reaches it: itself, or the image beside it.
+  float* HostSide(float* device, std::vector<float>& image) { return queue_->host_memory() ? device : image.data(); }
 
   // The words of a layer.
   void Attend(const Place& at);
@@ -129,12 +140,16 @@ class Stage {
   NormWeights final_norm_;
   Buffer<float> cos_, sin_;
   Reduction attention_, ffn_;
-  int64_t weight_bytes_ = 0;
+  AgentMemory held_;
   int64_t multiply_adds_per_row_ = 0;
   // Scratch of one step, allocated once for the largest.
   std::array<Buffer<std::byte>, std::tuple_size_v<decltype(ActivationBuffers<float*>().list())>> memory_;
   ActivationBuffers<float*> a_;
   PackedActivations packed_;
+  // Where the host cannot reach the device's memory: images of x, mine, all, logits and raw, and of what a tap sees.
+  std::vector<float> host_x_, host_mine_, host_all_, host_logits_, raw_, seen_;
+  WeightRows tokens_, positions_, queries_;  // tables of rows, where the device reads them
+  std::array<Buffer<std::byte>, 3> table_memory_;
 };
 
 }  // namespace pangea

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "configs/log.h"
-#include "pipeline/capacity.h"
 #include "pipeline/stage.h"
 
 namespace pangea {
@@ -29,6 +28,7 @@ absl::Status Stage::LoadAll() {
   auto mapped = Weights::Map(header_);
   if (!mapped.ok()) return mapped.status();
   mapped_ = std::make_unique<Weights>(*std::move(mapped));
+  const TensorIndex index(header_);
   attention_ = MakeReduction(plan_.attention, &RankPlan::attn_leaves);
   ffn_ = MakeReduction(plan_.ffn, &RankPlan::ffn_leaves);
   const BatchShape shape = BatchShapeOf(model_, deployment_, plan_, agent_);
@@ -38,39 +38,59 @@ absl::Status Stage::LoadAll() {
   }
 
   for (int64_t i = self_.layers.begin; i < self_.layers.end; ++i) {
-    layers_.push_back(LoadLayer(static_cast<int>(i)));
+    layers_.push_back(LoadLayer(index, static_cast<int>(i)));
     mapped_->Release();
     LogDebug("loaded layer %d (%d of %d)", i, i - self_.layers.begin + 1, self_.layers.size());
   }
-  const auto embedding = mapped_->Find(Role::kTokenEmbedding);
-  if (self_.first) weight_bytes_ += embedding.n * embedding.pitch;
+  for (const TensorRow& row : index.rows()) {
+    if (row.matrix() || row.k == 0 || ShareOf(row, model_, self_).empty()) continue;
+    const TensorView table = mapped_->Find(row.role);
+    held_.mapped += table.n * table.pitch;
+    const int i = row.role == Role::kTokenEmbedding ? 0 : row.role == Role::kPositionEmbedding ? 1 : 2;
+    *std::array{&tokens_, &positions_, &queries_}[i] = PlaceTable(table.Run(0, table.n, 0), &table_memory_[i], *queue_);
+  }
   if (self_.last) {
     final_norm_ = LoadNorm(Role::kFinalNorm, Role::kFinalNormBias, -1);
     const int64_t layers_only = multiply_adds_per_row_;
-    if (self_.vocab.size() > 0) head_ = Fuse({{Role::kHead, self_.vocab}}, -1);
+    head_ = Fuse(index.Of(Product::kHead));
     multiply_adds_per_row_ = layers_only;  // the head runs for some rows only
     mapped_->Release();
   }
   if (model_.rope.rot > 0) {
     const RopeTables rope = MakeRopeTables(model_.rope, plan_.context, plan_.context);
-    cos_ = Buffer<float>(rope.cos, *queue_);
-    sin_ = Buffer<float>(rope.sin, *queue_);
+    cos_ = Keep(rope.cos);
+    sin_ = Keep(rope.sin);
   }
   ActivationBuffers<int64_t> sizes = ActivationSizes(model_, deployment_, plan_, agent_);
   for (size_t i = 0; i < memory_.size(); ++i) {
     memory_[i] = Buffer<std::byte>(*sizes.list()[i], *queue_);
+    *sizes.list()[i] = memory_[i].bytes();
     *a_.list()[i] = reinterpret_cast<float*>(memory_[i].data());
+  }
+  AddBuffers(sizes, &held_);
+  if (!queue_->host_memory()) {
+    const auto make = [](std::vector<float>& image, int64_t bytes) { image.resize(bytes / sizeof(float)); };
+    make(host_x_, sizes.x);
+    make(host_mine_, sizes.mine);
+    make(host_all_, sizes.all);
+    make(host_logits_, sizes.logits);
+    make(raw_, sizes.raw);
+    make(seen_, std::max({sizes.qkv, sizes.up, sizes.x}));
   }
   packed_ = {.data = reinterpret_cast<std::byte*>(a_.packed), .capacity = sizes.packed};
   return absl::OkStatus();
 }
 
-Buffer<float> Stage::LoadVector(Role role, int layer, Range elements) {
-  return Buffer<float>(std::span<const float>(mapped_->Vector(role, layer, elements.begin, elements.end)), *queue_);
+Buffer<float> Stage::Keep(const std::vector<float>& values) {
+  Buffer<float> kept{std::span<const float>(values), *queue_};
+  held_.vectors += kept.bytes();
+  return kept;
 }
 
+Buffer<float> Stage::LoadVector(Role role, int layer, int64_t n) { return Keep(mapped_->Vector(role, layer, 0, n)); }
+
 NormWeights Stage::LoadNorm(Role weight, Role bias, int layer) {
-  return {LoadVector(weight, layer, {0, model_.hidden}), LoadVector(bias, layer, {0, model_.hidden})};
+  return {LoadVector(weight, layer, model_.hidden), LoadVector(bias, layer, model_.hidden)};
 }
 
 Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const {
@@ -89,94 +109,72 @@ Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPl
   return r;
 }
 
-LayerWeights Stage::LoadLayer(int layer) {
+LayerWeights Stage::LoadLayer(const TensorIndex& index, int layer) {
   LayerWeights w;
-  const int64_t hd = model_.head_dim;
   w.attn_norm = LoadNorm(Role::kAttnNorm, Role::kAttnNormBias, layer);
   w.ffn_norm = LoadNorm(Role::kFfnNorm, Role::kFfnNormBias, layer);
-  if (model_.qk_norm) {
-    w.q_norm = LoadVector(Role::kQNorm, layer, {0, hd});
-    w.k_norm = LoadVector(Role::kKNorm, layer, {0, hd});
-  }
-  const Range q{self_.heads.begin * hd, self_.heads.end * hd}, kv{self_.kv_heads.begin * hd, self_.kv_heads.end * hd};
-  if (IsQueryLayer(layer)) {
-    w.query = Fuse({{Role::kQ, q}}, layer);
-    w.qkv = Fuse({{Role::kK, kv}, {Role::kV, kv}}, layer);
-  } else {
-    w.qkv = Fuse({{Role::kQ, q}, {Role::kK, kv}, {Role::kV, kv}}, layer);
-  }
-  w.o = Split(Role::kO, Role::kOBias, attention_, self_.attn_k, layer);
-  const Range f = self_.ffn_columns;
-  if (f.size() > 0) {
-    w.up = model_.gated ? Fuse({{Role::kGate, f}, {Role::kUp, f}}, layer) : Fuse({{Role::kUp, f}}, layer);
-  }
-  w.down = Split(Role::kDown, Role::kDownBias, ffn_, f, layer);
+  w.q_norm = LoadVector(Role::kQNorm, layer, model_.head_dim);
+  w.k_norm = LoadVector(Role::kKNorm, layer, model_.head_dim);
+  w.qkv = Fuse(index.Of(Product::kQkv, layer));
+  w.query = Fuse(index.Of(Product::kQuery, layer));
+  w.o = Split(index.Of(Product::kO, layer), attention_);
+  w.up = Fuse(index.Of(Product::kUp, layer));
+  w.down = Split(index.Of(Product::kDown, layer), ffn_);
   return w;
 }
 
-namespace {
-
-Role BiasOf(Role role) {
-  switch (role) {
-    case Role::kQ:
-      return Role::kQBias;
-    case Role::kK:
-      return Role::kKBias;
-    case Role::kV:
-      return Role::kVBias;
-    case Role::kGate:
-      return Role::kGateBias;
-    case Role::kUp:
-      return Role::kUpBias;
-    default:
-      return role;  // the head has none
-  }
-}
-
-}  // namespace
-
-FusedProduct Stage::Fuse(std::vector<std::pair<Role, Range>> parts, int layer) {
+FusedProduct Stage::Fuse(std::span<const TensorRow> rows) {
   FusedProduct p;
   std::vector<WeightRows> runs;
-  const auto flush = [&](int64_t k) {
-    if (runs.empty()) return;
-    int64_t n = 0;
-    for (const auto& run : runs) n += run.n;
+  std::vector<float> bias;
+  int64_t k = 0, columns = 0;  // of the runs that wait to be packed
+  bool any_bias = false;
+  const auto flush = [&] {
+    if (columns == 0) return;
     p.weights.push_back(Weight::Pack(runs, k, *queue_));
     p.offsets.push_back(p.columns);
-    p.columns += n;
-    weight_bytes_ += p.weights.back().bytes();
-    multiply_adds_per_row_ += n * k;
+    p.columns += columns;
+    held_.packed += p.weights.back().bytes();
+    multiply_adds_per_row_ += columns * k;
     runs.clear();
+    columns = 0;
   };
-  int64_t k = 0;
-  bool any_bias = false;
-  std::vector<float> bias;
-  for (const auto& [role, columns] : parts) {
-    const TensorView view = mapped_->Find(role, layer);
-    if (!runs.empty() && runs.back().dtype != view.dtype) flush(k);
+  for (const TensorRow& row : rows) {
+    const TensorShare share = ShareOf(row, model_, self_);
+    if (share.empty()) continue;
+    if (!row.matrix()) {  // of the columns that came last
+      const auto values = mapped_->Vector(row.role, row.layer, share.n.begin, share.n.end);
+      std::copy(values.begin(), values.end(), bias.end() - static_cast<int64_t>(values.size()));
+      any_bias = true;
+      continue;
+    }
+    const TensorView view = mapped_->Find(row.role, row.layer, row.expert);
+    if (!runs.empty() && runs.back().dtype != view.dtype) flush();
     k = view.k;
-    runs.push_back(view.Run(columns.begin, columns.end, 0));
-    auto b =
-        BiasOf(role) == role ? std::vector<float>{} : mapped_->Vector(BiasOf(role), layer, columns.begin, columns.end);
-    any_bias |= !b.empty();
-    b.resize(columns.size(), 0.0f);
-    bias.insert(bias.end(), b.begin(), b.end());
+    columns += share.n.size();
+    runs.push_back(view.Run(share.n.begin, share.n.end, 0));
+    bias.resize(bias.size() + share.n.size(), 0.0f);
   }
-  flush(k);
-  if (any_bias) p.bias = Buffer<float>(std::span<const float>(bias), *queue_);
+  flush();
+  if (any_bias) p.bias = Keep(bias);
   return p;
 }
 
-SplitProduct Stage::Split(Role weight, Role bias, const Reduction& r, Range k, int layer) {
+SplitProduct Stage::Split(std::span<const TensorRow> rows, const Reduction& r) {
   SplitProduct p;
-  p.bias = LoadVector(bias, layer, {0, model_.hidden});
-  if (k.size() == 0) return p;
-  const TensorView view = mapped_->Find(weight, layer);
-  const WeightRows rows = view.Run(0, view.n, k.begin);
-  p.weight = Weight::Pack(std::span(&rows, 1), k.size(), r.program, *queue_);
-  weight_bytes_ += p.weight.bytes();
-  multiply_adds_per_row_ += view.n * k.size();
+  for (const TensorRow& row : rows) {
+    if (!row.matrix()) {
+      p.bias = LoadVector(row.role, row.layer, row.n);
+      continue;
+    }
+    const Range k = ShareOf(row, model_, self_).k;
+    if (k.size() == 0) continue;
+    const TensorView view = mapped_->Find(row.role, row.layer, row.expert);
+    const WeightRows run = view.Run(0, view.n, k.begin);
+    p.weight = Weight::Pack(std::span(&run, 1), k.size(), r.program, *queue_);
+    held_.packed += p.weight.bytes();
+    multiply_adds_per_row_ += view.n * k.size();
+  }
   return p;
 }
 

@@ -13,7 +13,20 @@ SOURCES = {".h", ".cc", ".cu", ".cuh", ".inc"}
 
 # What master may see of pipeline: plain data and pure functions. Never a stage, a weight, or an op.
 PLAN = [
-    *(f"pipeline/{name}" for name in ("activation_buffers", "activity", "balance", "capacity", "cost_model", "model_config", "parallel_plan", "plan_text")),
+    *(
+        f"pipeline/{name}"
+        for name in (
+            "activation_buffers",
+            "activity",
+            "agent_memory",
+            "balance",
+            "capacity",
+            "cost_model",
+            "model_config",
+            "parallel_plan",
+            "plan_text",
+        )
+    ),
     *(f"pipeline/{name}" for name in ("reduction_tree", "rope", "step")),
     *(f"pipeline/checkpoint/{name}" for name in ("content_hash", "fields", "folder", "gguf", "hash", "header", "hf_config")),
     *(f"pipeline/checkpoint/{name}" for name in ("mapped_file", "safetensors", "sampling", "tensor_names", "tensor_table")),

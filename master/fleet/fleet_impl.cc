@@ -297,6 +297,7 @@ void FleetImpl::OnJoin(ControlServer::SessionId session, const wire::Join& join)
   state.progress.clear();
   member.session = session;
   member.isa = join.isa();
+  member.share = {.host = join.host(), .threads = deployment_.agent(*index).threads, .cores = join.cores()};
   const std::string& host = deployment_.agent(*index).host;
   member.host = host.empty() ? join.host() : host;
   state.pid = join.pid();
@@ -311,6 +312,9 @@ void FleetImpl::Assign() {
   for (const Member& member : members_) isas.push_back(member.isa);
   isa_ = deployment_.kernels.isa == "auto" ? CommonIsa(isas) : deployment_.kernels.isa;
   LogInfo("all %d agents have joined; ISA class %s", members_.size(), isa_);
+  std::vector<HostShare> shares;
+  for (const Member& member : members_) shares.push_back(member.share);
+  const std::vector<bool> spin = MaySpin(shares);
   for (size_t i = 0; i < members_.size(); ++i) {
     wire::FromMaster message;
     wire::Assign& assign = *message.mutable_assign();
@@ -324,6 +328,7 @@ void FleetImpl::Assign() {
     assign.set_plan_hash(plan_.Hash());
     assign.set_isa(isa_);
     assign.set_kv_blocks(plan_.kv_blocks);
+    assign.set_spin(spin[i]);
     server_->Send({members_[i].session}, message);
   }
 }

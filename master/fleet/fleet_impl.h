@@ -11,6 +11,7 @@
 #include "master/fleet/control_server.h"
 #include "master/fleet/fleet.h"
 #include "master/fleet/fleet_watch.h"
+#include "master/fleet/join_rules.h"
 #include "master/fleet/launcher.h"
 #include "master/fleet/reconcile.h"
 
@@ -41,6 +42,7 @@ class FleetImpl : public Fleet {
     Child child;
     ControlServer::SessionId session = 0;  // 0: none
     std::string isa, host;
+    HostShare share;
     int launches = 0;
   };
 

@@ -1,6 +1,7 @@
 #include "master/fleet/join_rules.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "configs/device.h"
@@ -79,6 +80,19 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
 std::string CommonIsa(const std::vector<std::string>& isas) {
   return *std::min_element(isas.begin(), isas.end(),
                            [](const std::string& a, const std::string& b) { return IsaRank(a) < IsaRank(b); });
+}
+
+std::vector<bool> MaySpin(const std::vector<HostShare>& agents) {
+  std::map<std::string, HostShare> hosts;  // threads of all, the fewest cores that one may use
+  for (const HostShare& agent : agents) {
+    const auto [it, first] = hosts.try_emplace(agent.host, agent);
+    if (first) continue;
+    it->second.threads += agent.threads;
+    it->second.cores = std::min(it->second.cores, agent.cores);
+  }
+  std::vector<bool> may;
+  for (const HostShare& agent : agents) may.push_back(hosts[agent.host].cores >= hosts[agent.host].threads);
+  return may;
 }
 
 }  // namespace pangea

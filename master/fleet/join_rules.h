@@ -24,4 +24,14 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
 // The best class that all have; each name is known (PlaceFor has seen to it).
 std::string CommonIsa(const std::vector<std::string>& isas);
 
+// An agent as its host sees it.
+struct HostShare {
+  std::string host;
+  int threads = 1;
+  int cores = 1;  // of the host, as the agent says
+};
+// Per agent: whether its host has a core for every thread of all agents there. Two agents that would each fill a host
+// must not spin against each other, wherever it stands.
+std::vector<bool> MaySpin(const std::vector<HostShare>& agents);
+
 }  // namespace pangea

@@ -81,5 +81,14 @@ TEST(JoinRulesTest, CommonIsaIsTheLeast) {
   EXPECT_EQ(CommonIsa({"avx2", "reference"}), "reference");
 }
 
+// Four agents of 64 threads on hosts of 64 cores: those two that share a host would spin against each other.
+TEST(JoinRulesTest, ThreadsAreCountedOnEachHostApart) {
+  using Spins = std::vector<bool>;
+  EXPECT_EQ(MaySpin({{"a", 64, 64}, {"b", 64, 64}, {"c", 64, 64}, {"c", 64, 64}}), (Spins{true, true, false, false}));
+  EXPECT_EQ(MaySpin({{"a", 1, 2}, {"a", 1, 2}}), (Spins{true, true}));
+  EXPECT_EQ(MaySpin({{"a", 1, 2}, {"a", 1, 1}}), (Spins{false, false})) << "one is held to a single core";
+  EXPECT_EQ(MaySpin({{"a", 2, 1}}), (Spins{false}));
+}
+
 }  // namespace
 }  // namespace pangea

@@ -57,25 +57,61 @@ class TableBuilder {
   }
 
  private:
-  void Matrix(Role role, std::string name, int64_t n, int64_t k, Slice slice) {
+  void Add(Role role, std::string name, int64_t n, int64_t k, Slice slice, Product product) {
+    const bool first = role == Role::kTokenEmbedding || role == Role::kPositionEmbedding;
     rows_.push_back({.role = role,
                      .layer = layer_,
                      .name = std::move(name),
                      .n = n,
                      .k = k,
-                     .first = 0,
-                     .transposed = false,
-                     .slice = slice});
+                     .slice = slice,
+                     .product = product,
+                     .holder = layer_ >= 0 ? Holder::kLayer
+                               : first     ? Holder::kFirst
+                                           : Holder::kLast});
   }
-  void Vector(Role role, std::string name, int64_t n, Slice slice = Slice::kWhole) {
-    Matrix(role, std::move(name), n, 0, slice);
+  void Table(Role role, std::string name, int64_t rows) {
+    Add(role, std::move(name), rows, c_.hidden, Slice::kWhole, Product::kNone);
   }
+  void Vector(Role role, std::string name, int64_t n) {
+    Add(role, std::move(name), n, 0, Slice::kWhole, Product::kNone);
+  }
+  // Of the queries: the query layer has a product of its own for them.
+  Product OfQueries() const { return c_.query_layer && layer_ == c_.layers - 1 ? Product::kQuery : Product::kQkv; }
   // name.weight, and name.bias where the model has one.
-  void Linear(Role role, Role bias_role, const std::string& name, int64_t n, int64_t k, Slice slice, bool bias) {
-    Matrix(role, name + ".weight", n, k, slice);
+  struct Linear {
+    Role role, bias_role;
+    Slice slice;
+    Product product;
+    bool bias;
+  };
+  void Add(const Linear& linear, const std::string& name, int64_t n, int64_t k) {
+    Add(linear.role, name + ".weight", n, k, linear.slice, linear.product);
     // The bias of a K-split product is added once, after the tree: every rank holds it whole.
-    const bool k_split = slice == Slice::kAttnLeaves || slice == Slice::kFfnLeaves;
-    if (bias) Vector(bias_role, name + ".bias", n, k_split ? Slice::kWhole : slice);
+    const bool k_split = linear.slice == Slice::kAttnLeaves || linear.slice == Slice::kFfnLeaves;
+    if (linear.bias)
+      Add(linear.bias_role, name + ".bias", n, 0, k_split ? Slice::kWhole : linear.slice, linear.product);
+  }
+  void Q(const std::string& name, bool bias) {
+    Add({Role::kQ, Role::kQBias, Slice::kQHeads, OfQueries(), bias}, name, q_, c_.hidden);
+  }
+  void K(const std::string& name, bool bias) {
+    Add({Role::kK, Role::kKBias, Slice::kKvHeads, Product::kQkv, bias}, name, kv_, c_.hidden);
+  }
+  void V(const std::string& name, bool bias) {
+    Add({Role::kV, Role::kVBias, Slice::kKvHeads, Product::kQkv, bias}, name, kv_, c_.hidden);
+  }
+  void O(const std::string& name, bool bias) {
+    Add({Role::kO, Role::kOBias, Slice::kAttnLeaves, Product::kO, bias}, name, c_.hidden, q_);
+  }
+  void FfnGate(const std::string& name, bool bias) {
+    Add({Role::kGate, Role::kGateBias, Slice::kFfnColumns, Product::kUp, bias}, name, c_.ffn, c_.hidden);
+  }
+  void Up(const std::string& name, bool bias) {
+    Add({Role::kUp, Role::kUpBias, Slice::kFfnColumns, Product::kUp, bias}, name, c_.ffn, c_.hidden);
+  }
+  void Down(const std::string& name, bool bias) {
+    Add({Role::kDown, Role::kDownBias, Slice::kFfnLeaves, Product::kDown, bias}, name, c_.hidden, c_.ffn);
   }
   void Norm(Role role, Role bias_role, const std::string& name) {
     Vector(role, name + ".weight", c_.hidden);
@@ -83,40 +119,41 @@ class TableBuilder {
   }
   void Head(const std::string& own, const std::string& embedding) {
     layer_ = -1;
-    Matrix(Role::kHead, c_.tied ? embedding : own, c_.vocab, c_.hidden, Slice::kVocab);
+    Add(Role::kHead, c_.tied ? embedding : own, c_.vocab, c_.hidden, Slice::kVocab, Product::kHead);
   }
   void FolderHead(const std::string& embedding) { Head(HeadName(header_, p_), p_ + embedding); }
+  // q, k and v stored one above the other in one tensor.
   void Fused(const std::string& name, bool transposed) {
-    static constexpr Role kRoles[3][2] = {{Role::kQ, Role::kQBias}, {Role::kK, Role::kKBias}, {Role::kV, Role::kVBias}};
-    for (int part = 0; part < 3; ++part) {
-      const int64_t first = part == 0 ? 0 : part == 1 ? q_ : q_ + kv_;
-      const int64_t n = part == 0 ? q_ : kv_;
-      const Slice slice = part == 0 ? Slice::kQHeads : Slice::kKvHeads;
-      Matrix(kRoles[part][0], name + ".weight", n, c_.hidden, slice);
-      rows_.back().first = first;
-      rows_.back().transposed = transposed;
-      Vector(kRoles[part][1], name + ".bias", n, slice);
-      rows_.back().first = first;
+    const size_t before = rows_.size();
+    Q(name, true);
+    K(name, true);
+    V(name, true);
+    for (size_t i = before; i < rows_.size(); ++i) {
+      const Role role = rows_[i].role;
+      rows_[i].first = role == Role::kQ || role == Role::kQBias   ? 0
+                       : role == Role::kK || role == Role::kKBias ? q_
+                                                                  : q_ + kv_;
+      rows_[i].transposed = transposed && rows_[i].k > 0;
     }
   }
 
   void LlamaLike() {
-    Matrix(Role::kTokenEmbedding, p_ + "embed_tokens.weight", c_.vocab, c_.hidden, Slice::kWhole);
+    Table(Role::kTokenEmbedding, p_ + "embed_tokens.weight", c_.vocab);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
       const std::string at = absl::StrCat(p_, "layers.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "input_layernorm");
-      Linear(Role::kQ, Role::kQBias, at + "self_attn.q_proj", q_, c_.hidden, Slice::kQHeads, c_.qkv_bias);
-      Linear(Role::kK, Role::kKBias, at + "self_attn.k_proj", kv_, c_.hidden, Slice::kKvHeads, c_.qkv_bias);
-      Linear(Role::kV, Role::kVBias, at + "self_attn.v_proj", kv_, c_.hidden, Slice::kKvHeads, c_.qkv_bias);
+      Q(at + "self_attn.q_proj", c_.qkv_bias);
+      K(at + "self_attn.k_proj", c_.qkv_bias);
+      V(at + "self_attn.v_proj", c_.qkv_bias);
       if (c_.qk_norm) {
         Vector(Role::kQNorm, at + "self_attn.q_norm.weight", c_.head_dim);
         Vector(Role::kKNorm, at + "self_attn.k_norm.weight", c_.head_dim);
       }
-      Linear(Role::kO, Role::kOBias, at + "self_attn.o_proj", c_.hidden, q_, Slice::kAttnLeaves, c_.o_bias);
+      O(at + "self_attn.o_proj", c_.o_bias);
       Norm(Role::kFfnNorm, Role::kFfnNormBias, at + "post_attention_layernorm");
-      Linear(Role::kGate, Role::kGateBias, at + "mlp.gate_proj", c_.ffn, c_.hidden, Slice::kFfnColumns, c_.mlp_bias);
-      Linear(Role::kUp, Role::kUpBias, at + "mlp.up_proj", c_.ffn, c_.hidden, Slice::kFfnColumns, c_.mlp_bias);
-      Linear(Role::kDown, Role::kDownBias, at + "mlp.down_proj", c_.hidden, c_.ffn, Slice::kFfnLeaves, c_.mlp_bias);
+      FfnGate(at + "mlp.gate_proj", c_.mlp_bias);
+      Up(at + "mlp.up_proj", c_.mlp_bias);
+      Down(at + "mlp.down_proj", c_.mlp_bias);
     }
     layer_ = -1;
     Norm(Role::kFinalNorm, Role::kFinalNormBias, p_ + "norm");
@@ -125,17 +162,17 @@ class TableBuilder {
 
   // GPT-2's Conv1D stores [in][out].
   void Gpt2() {
-    Matrix(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
-    Matrix(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Table(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab);
+    Table(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
       const std::string at = absl::StrCat(p_, "h.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "ln_1");
       Fused(at + "attn.c_attn", /*transposed=*/true);
       const size_t before = rows_.size();
-      Linear(Role::kO, Role::kOBias, at + "attn.c_proj", c_.hidden, q_, Slice::kAttnLeaves, true);
+      O(at + "attn.c_proj", true);
       Norm(Role::kFfnNorm, Role::kFfnNormBias, at + "ln_2");
-      Linear(Role::kUp, Role::kUpBias, at + "mlp.c_fc", c_.ffn, c_.hidden, Slice::kFfnColumns, true);
-      Linear(Role::kDown, Role::kDownBias, at + "mlp.c_proj", c_.hidden, c_.ffn, Slice::kFfnLeaves, true);
+      Up(at + "mlp.c_fc", true);
+      Down(at + "mlp.c_proj", true);
       for (size_t i = before; i < rows_.size(); ++i) rows_[i].transposed = rows_[i].k > 0;
     }
     layer_ = -1;
@@ -144,19 +181,19 @@ class TableBuilder {
   }
 
   void Pangu() {
-    Matrix(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab, c_.hidden, Slice::kWhole);
-    Matrix(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
-    Matrix(Role::kQueryEmbedding, p_ + "wqe.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Table(Role::kTokenEmbedding, p_ + "wte.weight", c_.vocab);
+    Table(Role::kPositionEmbedding, p_ + "wpe.weight", c_.max_positions);
+    Table(Role::kQueryEmbedding, p_ + "wqe.weight", c_.max_positions);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
       const std::string at = absl::StrCat(p_, "h.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "ln_1");
-      Linear(Role::kQ, Role::kQBias, at + "attn.q_proj", q_, c_.hidden, Slice::kQHeads, true);
-      Linear(Role::kK, Role::kKBias, at + "attn.k_proj", kv_, c_.hidden, Slice::kKvHeads, true);
-      Linear(Role::kV, Role::kVBias, at + "attn.v_proj", kv_, c_.hidden, Slice::kKvHeads, true);
-      Linear(Role::kO, Role::kOBias, at + "attn.c_proj", c_.hidden, q_, Slice::kAttnLeaves, true);
+      Q(at + "attn.q_proj", true);
+      K(at + "attn.k_proj", true);
+      V(at + "attn.v_proj", true);
+      O(at + "attn.c_proj", true);
       Norm(Role::kFfnNorm, Role::kFfnNormBias, at + "ln_2");
-      Linear(Role::kUp, Role::kUpBias, at + "mlp.c_fc", c_.ffn, c_.hidden, Slice::kFfnColumns, true);
-      Linear(Role::kDown, Role::kDownBias, at + "mlp.c_proj", c_.hidden, c_.ffn, Slice::kFfnLeaves, true);
+      Up(at + "mlp.c_fc", true);
+      Down(at + "mlp.c_proj", true);
     }
     layer_ = -1;
     Norm(Role::kFinalNorm, Role::kFinalNormBias, p_ + "ln_f");
@@ -164,29 +201,27 @@ class TableBuilder {
   }
 
   void Gguf() {
-    Matrix(Role::kTokenEmbedding, "token_embd.weight", c_.vocab, c_.hidden, Slice::kWhole);
-    if (c_.learned_positions)
-      Matrix(Role::kPositionEmbedding, "position_embd.weight", c_.max_positions, c_.hidden, Slice::kWhole);
+    Table(Role::kTokenEmbedding, "token_embd.weight", c_.vocab);
+    if (c_.learned_positions) Table(Role::kPositionEmbedding, "position_embd.weight", c_.max_positions);
     for (layer_ = 0; layer_ < c_.layers; ++layer_) {
       const std::string at = absl::StrCat("blk.", layer_, ".");
       Norm(Role::kAttnNorm, Role::kAttnNormBias, at + "attn_norm");
       if (c_.architecture == Architecture::kGpt2) {
         Fused(at + "attn_qkv", /*transposed=*/false);
       } else {
-        Linear(Role::kQ, Role::kQBias, at + "attn_q", q_, c_.hidden, Slice::kQHeads, c_.qkv_bias);
-        Linear(Role::kK, Role::kKBias, at + "attn_k", kv_, c_.hidden, Slice::kKvHeads, c_.qkv_bias);
-        Linear(Role::kV, Role::kVBias, at + "attn_v", kv_, c_.hidden, Slice::kKvHeads, c_.qkv_bias);
+        Q(at + "attn_q", c_.qkv_bias);
+        K(at + "attn_k", c_.qkv_bias);
+        V(at + "attn_v", c_.qkv_bias);
       }
       if (c_.qk_norm) {
         Vector(Role::kQNorm, at + "attn_q_norm.weight", c_.head_dim);
         Vector(Role::kKNorm, at + "attn_k_norm.weight", c_.head_dim);
       }
-      Linear(Role::kO, Role::kOBias, at + "attn_output", c_.hidden, q_, Slice::kAttnLeaves, c_.o_bias);
+      O(at + "attn_output", c_.o_bias);
       Norm(Role::kFfnNorm, Role::kFfnNormBias, at + "ffn_norm");
-      if (c_.gated)
-        Linear(Role::kGate, Role::kGateBias, at + "ffn_gate", c_.ffn, c_.hidden, Slice::kFfnColumns, c_.mlp_bias);
-      Linear(Role::kUp, Role::kUpBias, at + "ffn_up", c_.ffn, c_.hidden, Slice::kFfnColumns, c_.mlp_bias);
-      Linear(Role::kDown, Role::kDownBias, at + "ffn_down", c_.hidden, c_.ffn, Slice::kFfnLeaves, c_.mlp_bias);
+      if (c_.gated) FfnGate(at + "ffn_gate", c_.mlp_bias);
+      Up(at + "ffn_up", c_.mlp_bias);
+      Down(at + "ffn_down", c_.mlp_bias);
     }
     layer_ = -1;
     Norm(Role::kFinalNorm, Role::kFinalNormBias, "output_norm");

@@ -1,5 +1,6 @@
-// The tensor table: which tensor of the checkpoint plays which role, with its shape and how ranks slice it. The loader
-// and the check read the same rows; a missing, surplus or misshapen tensor is refused by name.
+// The tensor table: which tensor of the checkpoint plays which role, with its shape, who holds it and how ranks slice
+// it. The check, the loader, the byte formulas and the cost model walk the same rows, so that a new tensor is one row
+// here; a missing, surplus or misshapen tensor is refused by name.
 #pragma once
 #include <string>
 #include <vector>
@@ -36,7 +37,13 @@ enum class Role : uint8_t {
   kFinalNormBias,
   kHead,
 };
+// What of a tensor a rank holds: all of it, output columns, or (leaves) inputs.
 enum class Slice : uint8_t { kWhole, kQHeads, kKvHeads, kAttnLeaves, kFfnColumns, kFfnLeaves, kVocab };
+// The product that a matrix is packed for; a vector with one is its bias, and follows its matrix in the table. Matrices
+// of one product stand side by side in its columns, in the table's order. kNone: a norm, or a table of rows.
+enum class Product : uint8_t { kNone, kQkv, kQuery, kO, kUp, kDown, kHead };
+// Which agents hold what is of no layer: those of the first stage, of the last.
+enum class Holder : uint8_t { kLayer, kFirst, kLast };
 
 struct TensorRow {
   Role role;
@@ -46,6 +53,10 @@ struct TensorRow {
   int64_t first = 0;        // first output column within the stored tensor (fused q,k,v)
   bool transposed = false;  // stored [k][n]
   Slice slice = Slice::kWhole;
+  Product product = Product::kNone;
+  Holder holder = Holder::kLayer;
+  int expert = -1;  // of a layer with experts; -1: of the layer itself
+  bool matrix() const { return product != Product::kNone && k > 0; }  // packed; else a vector, or a table of rows
 };
 
 // What stands before the names of the decoder's tensors ("layers.0.…") in a folder's files: "model.", nothing in a base

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,7 @@ WeightRows TensorView::Run(int64_t n0, int64_t n1, int64_t k0) const {
 
 struct Weights::State {
   std::vector<MappedFile> files;
-  std::map<std::pair<Role, int>, TensorView> views;
+  std::map<std::tuple<Role, int, int>, TensorView> views;  // role, layer, expert
 };
 
 Weights::Weights() : state_(std::make_unique<State>()) {}
@@ -54,13 +55,13 @@ absl::StatusOr<Weights> Weights::Map(const CheckpointHeader& header) {
     const auto bytes = weights.state_->files[info.file].bytes();
     view.data =
         bytes.data() + info.offset + (row.transposed ? RowBytes(info.dtype, row.first) : row.first * view.pitch);
-    weights.state_->views[{row.role, row.layer}] = view;
+    weights.state_->views[{row.role, row.layer, row.expert}] = view;
   }
   return weights;
 }
 
-TensorView Weights::Find(Role role, int layer) const {
-  const auto it = state_->views.find({role, layer});
+TensorView Weights::Find(Role role, int layer, int expert) const {
+  const auto it = state_->views.find({role, layer, expert});
   return it == state_->views.end() ? TensorView{} : it->second;
 }
 

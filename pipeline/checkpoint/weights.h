@@ -26,7 +26,7 @@ class Weights {
   ~Weights();
   Weights(Weights&&) noexcept;
   Weights& operator=(Weights&&) noexcept;
-  TensorView Find(Role role, int layer = -1) const;  // not present(): the model has none
+  TensorView Find(Role role, int layer = -1, int expert = -1) const;  // not present(): the model has none
   // Elements [begin, end) of a vector as f32 (any weight dtype); empty when absent.
   std::vector<float> Vector(Role role, int layer, int64_t begin, int64_t end) const;
   // Lets go of the mapped pages that have been touched (after packing).

@@ -1,0 +1,166 @@
+// Layer by layer, through the tap, and on a device that is not the CPU: fusion, layouts, a toy device; and draws under
+// masks.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "agent/executor_test_util.h"
+
+namespace pangea {
+namespace {
+
+// Biases, norms over heads, two norms, a window and the query layer are all among these.
+constexpr const char* kUnlike[] = {"cases/llama-linear-bias", "cases/qwen3",     "cases/gpt2",
+                                   "cases/mistral-window",    "cases/pangu-erf", "gguf/qwen2-bf16.gguf"};
+
+TEST(Layers, EveryLevelOfFusionFillsEveryBufferWithTheSameBytes) {
+  for (const char* name : kUnlike) {
+    const auto header = *ReadCheckpointHeader((kGolden / name).string());
+    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
+    std::vector<Record::Entry> first;
+    for (int fusion = 0; fusion <= kMaxFusion; ++fusion) {
+      Cluster cluster(header, {.ranks = 2, .threads = 2, .fusion = fusion, .tapped = true});
+      cluster.Ask(prompt, 4, 7, false);
+      if (fusion == 0) first = cluster.Seen(false);
+      EXPECT_FALSE(first.empty());
+      EXPECT_TRUE(cluster.Seen(false) == first) << name << " fusion " << fusion;
+    }
+  }
+}
+
+// What every rank holds whole is the same on every layout, after every half of every layer.
+TEST(Layers, EveryLayoutHasTheSameResidualAfterEveryHalfLayer) {
+  for (const char* name : kUnlike) {
+    const auto header = *ReadCheckpointHeader((kGolden / name).string());
+    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
+    std::vector<Record::Entry> first;
+    for (const Layout layout : {Layout{}, Layout{1, 2, 2}, Layout{2, 1, 1}, Layout{2, 2, 1, 0}}) {
+      Layout tapped = layout;
+      tapped.tapped = true;
+      Cluster cluster(header, tapped);
+      cluster.Ask(prompt, 1, 512, false);
+      std::vector<Record::Entry> residuals;  // a stage's last layer has no norm behind it, so the residual alone
+      for (const Record::Entry& e : cluster.Seen(true))
+        if (e.name == "x") residuals.push_back(e);
+      EXPECT_EQ(residuals.size(), 2 * header.config.layers);
+      if (first.empty()) first = residuals;
+      EXPECT_TRUE(residuals == first) << name << ' ' << layout.stages << 'x' << layout.ranks;
+    }
+  }
+}
+
+// The first layer that differs is the one that is wrong, and the tap names it.
+TEST(LayersControl, AWindowChangedInOneLayerShowsThereAndNotBefore) {
+  auto header = *ReadCheckpointHeader((kGolden / "cases/mistral-window").string());
+  const auto prompt = Expected("cases/mistral-window")["cases"].back()["prompt"].get<std::vector<int32_t>>();
+  const int wrong = header.config.layers - 1;
+  Cluster right(header, {.tapped = true});
+  right.Ask(prompt, 1, 512, false);
+  header.config.window[wrong] = 0;
+  Cluster other(header, {.tapped = true});
+  other.Ask(prompt, 1, 512, false);
+  const auto a = right.Seen(false), b = other.Seen(false);
+  ASSERT_EQ(a.size(), b.size());
+  const auto [at, there] = std::mismatch(a.begin(), a.end(), b.begin());
+  ASSERT_NE(at, a.end());
+  EXPECT_EQ(at->layer, wrong);
+  EXPECT_EQ(at->name, "heads");
+}
+
+// A whole model on a device whose memory the host cannot touch, and which computes later: the answers, and every buffer
+// of every layer, are those of the CPU.
+TEST(ToyDevice, RunsStories260KWithTheBytesOfTheCpu) {
+  const auto header = *ReadCheckpointHeader((fs::path(PANGEA_SOURCE_DIR) / "models/stories260k").string());
+  const std::vector<int32_t> prompt = {1, 403, 407, 261, 378, 396};
+  Cluster cpu(header, {.tapped = true});
+  const Answer expected = cpu.Ask(prompt, 40, 4, false);
+  for (const Layout layout : {Layout{}, Layout{2, 2}}) {
+    Layout on_toy = layout;
+    on_toy.tapped = on_toy.toy = true;
+    Cluster toy(header, on_toy);
+    EXPECT_EQ(toy.Ask(prompt, 40, 4, layout.stages > 1), expected) << layout.stages << 'x' << layout.ranks;
+    if (layout.stages == 1) {
+      EXPECT_TRUE(toy.Seen(false) == cpu.Seen(false));
+    }
+  }
+}
+
+TEST(ToyDevice, RunsModelsOfEveryKind) {
+  for (const char* name : kUnlike) {
+    const auto header = *ReadCheckpointHeader((kGolden / name).string());
+    const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
+    Cluster cpu(header, 1, 2), toy(header, {.ranks = 2, .toy = true});
+    EXPECT_EQ(toy.Ask(prompt, 8, 7, false), cpu.Ask(prompt, 8, 7, false)) << name;
+  }
+}
+
+// What the device's memory is there to find out.
+TEST(ToyDeviceControl, ForeignAddressesDieOnEitherSide) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const std::vector<float> values(64, 1.0f);
+  EXPECT_DEATH(
+      {
+        const auto queue = MakeToyQueue(BestIsa());
+        const Buffer<float> there(std::span<const float>(values), *queue);
+        std::printf("%f\n", there.data()[0]);  // the host reads the device's memory
+      },
+      "");
+  EXPECT_DEATH(
+      {
+        const auto queue = MakeToyQueue(BestIsa());
+        const Buffer<float> there(64, *queue);
+        Add(there.data(), values.data(), 64, *queue);  // the device is given the host's
+      },
+      "");
+}
+
+AllowedIds Only(std::initializer_list<int32_t> ids) {
+  std::map<int32_t, uint64_t> words;
+  for (const int32_t id : ids) words[id / 64] |= uint64_t{1} << id % 64;
+  return {.others = false, .words = {words.begin(), words.end()}};
+}
+
+// A masked sequence draws the best, or a likely one, of those that its mask allows, on every layout alike; what it says
+// of probabilities is what the model gave.
+TEST(Executor, AMaskedSequenceDrawsWithinItsMask) {
+  const auto header = *ReadCheckpointHeader((fs::path(PANGEA_SOURCE_DIR) / "models/stories260k").string());
+  const std::vector<int32_t> prompt = {1, 403, 407, 261, 378, 396};
+  Sampling greedy;
+  greedy.temperature = 0;
+  greedy.top_logprobs = 20;
+  Cluster one(header, 1, 1);
+  const Sample free = one.Draw(prompt, greedy, nullptr);
+  ASSERT_EQ(free.top.size(), 20u);
+  const auto id = [&](int rank) { return free.top[rank].first; };
+  Sampling drawn = greedy;
+  drawn.temperature = 1.5f;
+  std::map<uint64_t, int32_t> drawn_ids;
+  for (const Layout& layout : {Layout{}, Layout{1, 2}, Layout{2, 2}}) {
+    Cluster cluster(header, layout);
+    const AllowedIds third = Only({id(3), id(7), id(12)});
+    const Sample sample = cluster.Draw(prompt, greedy, &third);
+    EXPECT_EQ(sample.id, id(3)) << layout.ranks;
+    EXPECT_EQ(sample.logprob, free.top[3].second) << "the model's own";
+    EXPECT_EQ(sample.top, free.top);
+    AllowedIds but_first = Only({id(0)});
+    but_first.others = true;
+    but_first.words[0].second = ~but_first.words[0].second;
+    EXPECT_EQ(cluster.Draw(prompt, greedy, &but_first).id, id(1));
+    for (drawn.seed = 0; drawn.seed < 20; ++drawn.seed) {
+      for (const auto& [k, p] : {std::pair{0, 1.0f}, {5, 1.0f}, {0, 0.9f}}) {
+        drawn.top_k = k, drawn.top_p = p;
+        const int32_t got = cluster.Draw(prompt, drawn, &third).id;
+        EXPECT_TRUE(third.Contains(got)) << got;
+        const auto [it, first] = drawn_ids.try_emplace(drawn.seed * 3 + (k > 0 ? 1 : p < 1 ? 2 : 0), got);
+        EXPECT_EQ(got, it->second) << layout.stages << 'x' << layout.ranks;
+      }
+    }
+  }
+  std::set<int32_t> different;
+  for (const auto& [seed, got] : drawn_ids) different.insert(got);
+  EXPECT_GT(different.size(), 1u) << "a draw, not the best";
+}
+
+}  // namespace
+}  // namespace pangea

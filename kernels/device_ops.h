@@ -1,0 +1,28 @@
+// What a device implements: the words in which stage and executor are written, each as ops.h says. The rest of ops.h,
+// the single ops, are pieces of the CPU's words and are called with its queue alone (docs/adding_a_device.md).
+#pragma once
+#include "kernels/ops.h"
+
+namespace pangea {
+
+struct DeviceOps {
+  void (*pack_activations)(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
+  void (*mat_mul)(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
+  void (*embedding_rows)(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out,
+                         Queue& queue);
+  void (*fill_last_ids)(const Batch& batch, Queue& queue);
+  void (*gather_rows)(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue& queue);
+  void (*norm)(NormKind kind, const NormArgs& args, Queue& queue);
+  void (*add)(float* y, const float* x, int64_t n, Queue& queue);
+  void (*gate_pack)(const GateArgs& args, const PackTo& pack, Queue& queue);
+  void (*reduce_add_norm)(const ReduceArgs& args, Queue& queue);
+  void (*finish_qkv)(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue);
+  void (*attention)(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);
+  void (*copy_block)(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
+};
+
+namespace on_cpu {
+extern const DeviceOps kOps;
+}
+
+}  // namespace pangea
