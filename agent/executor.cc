@@ -264,7 +264,6 @@ absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, G
 // Logits and samples, kLogitRows at a time.
 absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& group, StepResult* result) {
   std::vector<std::pair<int, LogitRow>> wanted;  // index into step.sequences, row
-  std::deque<AllowedIds> masks;                  // of masked sequences: each must stay where it is
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const StepSequence& s = step.sequences[i];
     const SamplingState* state = &slots_[slot_of_.at(s.id)].sampling;
@@ -272,13 +271,7 @@ absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& g
     const int first = s.logits == LogitRows::kAll ? 0 : s.logits == LogitRows::kLast ? n - 1 : n;
     for (int k = first; k < n; ++k) {
       const int32_t known = k + 1 < n ? s.ids[k + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-      const bool masked = s.masked && known < 0;
-      if (masked) {
-        auto mask = masks_->Take(step, s.id);
-        if (!mask.ok()) return mask.status();
-        masks.push_back(*std::move(mask));
-      }
-      wanted.push_back({static_cast<int>(i), LogitRow{state, s.start + k, known, masked ? &masks.back() : nullptr}});
+      wanted.push_back({static_cast<int>(i), LogitRow{state, s.start + k, known}});
     }
     if (s.logits != LogitRows::kNone) result->sequences.push_back({.id = s.id});
   }
@@ -288,7 +281,15 @@ absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& g
     const size_t n = std::min<size_t>(kLogitRows, wanted.size() - at);
     float* logits = stage_->Logits(batch, static_cast<int64_t>(at), static_cast<int64_t>(n));
     rows.clear();
-    for (size_t i = 0; i < n; ++i) rows.push_back(wanted[at + i].second);
+    std::deque<AllowedIds> masks;  // each stays where it is
+    for (size_t i = 0; i < n; ++i) {
+      LogitRow& row = rows.emplace_back(wanted[at + i].second);
+      const StepSequence& s = step.sequences[wanted[at + i].first];
+      if (!s.masked || row.known_id >= 0) continue;
+      auto mask = masks_->Take(step, s.id);
+      if (!mask.ok()) return mask.status();
+      row.mask = &masks.emplace_back(*std::move(mask));
+    }
     if (auto s = sampler_->Run(logits, rows, group, &judged); !s.ok()) return s;
     Collect(step, std::span(wanted).subspan(at, n), judged, result);
   }

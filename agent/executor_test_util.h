@@ -82,6 +82,11 @@ class Cluster {
       executors_.back()->set_masks(boxes_.back().get());
       EXPECT_TRUE(executors_.back()->Load().ok());
       ExpectHeldAsPlanned(i);
+      // Counted where it is allocated: all of it, and nothing beside the plan. (Tables that are mapped are copied
+      // there.)
+      if (queue != nullptr) {
+        EXPECT_EQ(ToyBytes(*queue), plan_.agents[i].memory.total());
+      }
     }
   }
 

@@ -147,6 +147,11 @@ TEST(Executor, AMaskedSequenceDrawsWithinItsMask) {
     but_first.others = true;
     but_first.words[0].second = ~but_first.words[0].second;
     EXPECT_EQ(cluster.Draw(prompt, greedy, &but_first).id, id(1));
+    Sampling not_yet = greedy;  // an end that may not come yet, but is all that is allowed
+    not_yet.min_tokens = 5;
+    not_yet.end_ids = {id(4)};
+    const AllowedIds the_end = Only({id(4)});
+    EXPECT_EQ(cluster.Draw(prompt, not_yet, &the_end).id, id(4));
     for (drawn.seed = 0; drawn.seed < 20; ++drawn.seed) {
       for (const auto& [k, p] : {std::pair{0, 1.0f}, {5, 1.0f}, {0, 0.9f}}) {
         drawn.top_k = k, drawn.top_p = p;

@@ -48,6 +48,11 @@ absl::Status MaskBox::Deliver(Mask mask) {
   return absl::OkStatus();
 }
 
+bool MaskBox::Waiting() {
+  std::lock_guard lock(mutex_);
+  return std::any_of(wanted_.begin(), wanted_.end(), [](const auto& wanted) { return !wanted.second; });
+}
+
 absl::StatusOr<AllowedIds> MaskBox::Take(const Step& step, uint64_t sequence) {
   std::unique_lock lock(mutex_);
   const Key key = {step.number, sequence};

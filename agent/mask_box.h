@@ -30,6 +30,9 @@ class MaskBox {
   // that is done, is dropped.
   absl::Status Deliver(Mask mask);
 
+  // Whether a mask that a step has asked for has not come yet: what brings it must be read on.
+  bool Waiting();
+
   // The executor thread: takes out the mask of one of the step's masked sequences. DeadlineExceeded when it does not
   // come in time, else as Abort or BeginEpoch say: the step has then failed, and its group with it, since another rank
   // may have got what this one did not.

@@ -56,6 +56,18 @@ TEST_F(MaskBoxTest, ADrawWaitsForAMaskThatComesLater) {
   control.join();
 }
 
+// The stream that brings the masks must not be held back for the step that waits for one.
+TEST_F(MaskBoxTest, SaysWhetherItWaitsForOne) {
+  const Step step = StepOf(1, 1, {7, 8});
+  EXPECT_FALSE(box_.Waiting());
+  box_.Expect(step);
+  EXPECT_TRUE(box_.Waiting());
+  EXPECT_TRUE(box_.Deliver(MaskOf(1, 1, 7, 5)).ok());
+  EXPECT_TRUE(box_.Waiting()) << "for the other";
+  EXPECT_TRUE(box_.Deliver(MaskOf(1, 1, 8, 5)).ok());
+  EXPECT_FALSE(box_.Waiting());
+}
+
 TEST_F(MaskBoxTest, AWaitIsBounded) {
   box_.Open(absl::Milliseconds(1));
   const Step step = StepOf(1, 12, {7});

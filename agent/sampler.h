@@ -34,7 +34,7 @@ struct LogitRow {
   const SamplingState* state = nullptr;
   int32_t position = 0;              // of the row: the id drawn stands at position + 1
   int32_t known_id = -1;             // >= 0: nothing is drawn, only this id's log-probability is wanted
-  const AllowedIds* mask = nullptr;  // of a masked row: no other id is drawn
+  const AllowedIds* mask = nullptr;  // of a masked row: no other id is drawn, whatever min_tokens says
 };
 
 struct RowResult {

@@ -95,6 +95,7 @@ absl::Status AgentSession::Run() {
   join.set_isa(std::string(IsaName(BestIsa())));
   join.set_agent(options_.agent);
   join.set_cores(AvailableCores());
+  join.set_machine(BootId());
   return Leave(stream_.Run(first, [this](const wire::FromMaster& message) { return Handle(message); }));
 }
 
@@ -296,8 +297,8 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
     --steps_open_;
     Fail(message.epoch(), status, /*fatal=*/true);
   }
-  // The step that runs will be answered before another one is needed.
-  return status.ok() && behind && answers_ ? After::kHold : After::kRead;
+  // The step that runs will be answered before another one is needed, unless it waits for a mask, which comes this way.
+  return status.ok() && behind && answers_ && !masks_.Waiting() ? After::kHold : After::kRead;
 }
 
 // Sizes first: then it is decoded, then judged.

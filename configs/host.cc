@@ -33,10 +33,11 @@ int64_t Entry(const std::string& path, const std::string& name) {
 
 // Names of the files of one version of cgroups.
 struct Version {
-  const char *limit, *use, *files;
+  const char *limit, *use, *files, *used_files;
 };
-constexpr Version kOne = {"/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file"};
-constexpr Version kTwo = {"/memory.max", "/memory.current", "inactive_file"};
+constexpr Version kOne = {"/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file",
+                          "total_active_file"};
+constexpr Version kTwo = {"/memory.max", "/memory.current", "inactive_file", "active_file"};
 
 // Calls f(folder, version) for the groups of this process that a controller limits, from its own up to the root's.
 template <class F>
@@ -70,10 +71,18 @@ HostMemory AvailableMemory(const std::string& root) {
   ForGroups(root, "memory", [&](const std::string& at, int version) {
     const Version& names = version == 2 ? kTwo : kOne;
     const auto limit = NumberIn(root + at + names.limit), use = NumberIn(root + at + names.use);
-    if (limit && use)
-      Take(*limit - *use + Entry(root + at + "/memory.stat", names.files), "the limit of cgroup " + at, &least);
+    if (!limit || !use) return;
+    const std::string stat = root + at + "/memory.stat";
+    Take(*limit - *use + Entry(stat, names.files) + Entry(stat, names.used_files), "the limit of cgroup " + at, &least);
   });
   return least;
+}
+
+std::string BootId(const std::string& root) {
+  std::ifstream in(root + "/proc/sys/kernel/random/boot_id");
+  std::string id;
+  in >> id;
+  return id.substr(0, 64);
 }
 
 int AvailableCores(const std::string& root) {

@@ -18,4 +18,7 @@ HostMemory AvailableMemory(const std::string& root = "");
 // rounded down, at least 1.
 int AvailableCores(const std::string& root = "");
 
+// The same for all processes under one running kernel, in whatever container; "": unknown.
+std::string BootId(const std::string& root = "");
+
 }  // namespace pangea

@@ -46,7 +46,7 @@ TEST_F(Host, AGroupsLimitCountsWhatItUsesButForFilesThatCanBeDropped) {
   Put("/sys/fs/cgroup/a/b/memory.max", std::to_string(4 * kGiB) + "\n");
   Put("/sys/fs/cgroup/a/b/memory.current", std::to_string(3 * kGiB) + "\n");
   Put("/sys/fs/cgroup/a/b/memory.stat", "anon 5\ninactive_file " + std::to_string(kGiB) + "\nactive_file 7\n");
-  EXPECT_EQ(Available().available, 2 * kGiB);
+  EXPECT_EQ(Available().available, 2 * kGiB + 7);
   EXPECT_EQ(Available().source, "the limit of cgroup /sys/fs/cgroup/a/b");
 }
 
@@ -77,7 +77,7 @@ TEST_F(Host, TheFirstVersionOfCgroupsIsReadToo) {
 }
 
 TEST_F(Host, AQuotaOfAGroupIsCountedInWholeCores) {
-  const int all = AvailableCores();
+  const int all = AvailableCores("/nonexistent");  // without quotas that this test itself is held to
   Put("/proc/self/cgroup", "0::/a\n");
   Put("/sys/fs/cgroup/a/cpu.max", "max 100000\n");
   EXPECT_EQ(Cores(), all);
@@ -91,6 +91,13 @@ TEST_F(Host, AQuotaOfAGroupIsCountedInWholeCores) {
   EXPECT_EQ(Cores(), all);
   Put("/sys/fs/cgroup/cpu/b/cpu.cfs_quota_us", "100000\n");
   EXPECT_EQ(Cores(), 1);
+}
+
+TEST_F(Host, ProcessesOfOneKernelSayTheSameId) {
+  EXPECT_EQ(BootId(), BootId());
+  EXPECT_FALSE(BootId().empty());
+  Put("/proc/sys/kernel/random/boot_id", "1234-5678\n");
+  EXPECT_EQ(BootId("/nonexistent"), "");
 }
 
 TEST(HostMemory, WhereNothingIsToldNothingIsLimited) {

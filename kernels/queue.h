@@ -40,9 +40,9 @@ class Queue {
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
   // Whether the host may read and write such memory itself (after Finish).
   virtual bool host_memory() const = 0;
-  // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. The host's side may
-  // be changed once the call has returned, and a download has arrived. Nothing is done where both sides are one
-  // address.
+  // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. What is uploaded may
+  // be changed once the call has returned; what is downloaded is there after Finish. Nothing is done where both sides
+  // are one address.
   virtual void Upload(void* to, const void* from, int64_t bytes) = 0;
   virtual void Download(void* to, const void* from, int64_t bytes) = 0;
 

@@ -59,6 +59,7 @@ class ToyQueue final : public Queue {
   DeviceMemory Allocate(int64_t bytes) override {
     std::byte* real = AllocateAligned(bytes).release();
     std::memset(real, 0xff, static_cast<size_t>(bytes));  // NaN in every type
+    held += bytes;
     return DeviceMemory(Foreign(real), {[](std::byte* p, int64_t) { std::free(Real(p)); }, bytes});
   }
   bool host_memory() const override { return false; }
@@ -76,6 +77,7 @@ class ToyQueue final : public Queue {
     });
   }
   Queue& cpu() { return *cpu_; }
+  int64_t held = 0;  // allocated so far
 
  private:
   void Work() {
@@ -266,6 +268,8 @@ constexpr DeviceOps kOps = {.pack_activations = on_toy::PackActivations,
 namespace {
 ToyQueue::ToyQueue(Isa isa) : Queue(on_toy::kOps, isa), cpu_(MakeCpuQueue(1, isa)), worker_([this] { Work(); }) {}
 }  // namespace
+
+int64_t ToyBytes(const Queue& queue) { return static_cast<const ToyQueue&>(queue).held; }
 
 std::unique_ptr<Queue> MakeToyQueue(Isa isa) { return std::make_unique<ToyQueue>(isa); }
 

@@ -1,6 +1,7 @@
 // Where an agent's memory goes, in bytes. The plan works it out (capacity.h), the executor reports what it holds, and a
 // test holds the two equal. Not in it: code, thread stacks, what the C++ library keeps of freed memory, requests on
-// their way, and the sampler's lists of candidates, which live for a step.
+// their way, the sampler's lists of candidates, which live for a step, and the memory through which the agents of one
+// host exchange (agent/group/shm_region.h).
 #pragma once
 #include <array>
 #include <cstdint>

@@ -179,9 +179,10 @@ std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, co
     return absl::StrCat(text,
                         "even without a cache; a smaller model, smaller types, or agents on other hosts would do");
   constexpr int64_t kMiB = 1 << 20;
-  const int64_t memory = largest * fitting;
+  const int64_t memory = largest * fitting, tokens = fitting * plan.block_tokens;
   return absl::StrCat(text, swap > 0 ? "cache.swap: 0 and " : "",
                       "cache.memory: ", memory >= kMiB ? absl::StrCat(memory / kMiB, "MiB") : absl::StrCat(memory),
+                      deployment.context > 0 && tokens < plan.context ? absl::StrCat(" and context: ", tokens) : "",
                       " fits");
 }
 

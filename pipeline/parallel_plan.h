@@ -1,5 +1,5 @@
-// (model, deployment) -> who holds what, to the byte; or all faults. A pure function: master and agents compute the
-// same plan.
+// (model, deployment) -> who holds what, to the byte; or all faults. A pure function but for `spin`, which asks this
+// host: master and agents compute the same plan.
 #pragma once
 #include <cstdint>
 #include <string>

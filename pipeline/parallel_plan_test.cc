@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "configs/host.h"
 #include "kernels/types.h"
 #include "pipeline/capacity.h"
 #include "pipeline/test_checkpoint.h"
@@ -386,7 +387,7 @@ TEST(MakePlan, TransportAndSpin) {
   d.agents.threads = 1000000;
   EXPECT_FALSE(MakePlan(header, d).plan.spin);
   d.agents.threads = 1;
-  EXPECT_EQ(MakePlan(header, d).plan.spin, std::thread::hardware_concurrency() >= 2);
+  EXPECT_EQ(MakePlan(header, d).plan.spin, AvailableCores() >= 2);
   d.agent_list.resize(2);
   d.agent_list[0].launch = "remote";
   const ParallelPlan plan = MakePlan(header, d).plan;

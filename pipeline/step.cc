@@ -68,6 +68,10 @@ absl::Status CheckBlocks(const std::string& what, const StepSequence& sequence, 
   if (sequence.whole_tables && sequence.blocks.size() != limits.groups.size()) {
     return Invalid(what, ".blocks: whole tables must be given for all ", limits.groups.size(), " cache groups");
   }
+  if (!sequence.blocks.empty() && sequence.blocks.size() != limits.groups.size()) {
+    return Invalid(what, ".blocks: has ", sequence.blocks.size(), " cache groups, must name blocks of all ",
+                   limits.groups.size());
+  }
   const int64_t most = (int64_t{limits.max_position} + limits.block_tokens - 1) / limits.block_tokens;
   for (size_t g = 0; g < sequence.blocks.size(); ++g) {
     const std::vector<int32_t>& blocks = sequence.blocks[g];

@@ -137,6 +137,7 @@ TEST(Step, EveryCacheGroupHasItsOwnLimits) {
     EXPECT_NE(std::string(status.message()).find(named), std::string::npos) << named << " is not in: " << status;
   };
   refused(step({{7, 8, 9}, {1, 2, 4}}, 35, true), "outside the 4 blocks");
+  refused(step({{7}}, 35, false), "must name blocks of all 2");
   refused(step({{7, 8, 9}, {1, 2, 1}}, 35, true), "occurs twice");
   refused(step({{7, 8, 9}, {kNoBlock, kNoBlock, 3}}, 35, true), "block -1");
   refused(step({{7, 8, 9}, {kNoBlock, 2, 3}}, 34, true), "block -1");

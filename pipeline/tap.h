@@ -6,7 +6,7 @@
 
 namespace pangea {
 
-// One buffer as it stands: rows of `columns` f32, `pitch` elements apart, in the device's memory.
+// One buffer as it stands: rows of `columns` f32, `pitch` elements apart, as the host reads it.
 struct Seen {
   const char* name = "";  // of the member of ActivationBuffers
   int layer = 0;          // of the model

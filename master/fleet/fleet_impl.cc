@@ -297,7 +297,9 @@ void FleetImpl::OnJoin(ControlServer::SessionId session, const wire::Join& join)
   state.progress.clear();
   member.session = session;
   member.isa = join.isa();
-  member.share = {.host = join.host(), .threads = deployment_.agent(*index).threads, .cores = join.cores()};
+  member.share = {.host = join.machine().empty() ? join.host() : join.machine(),
+                  .threads = deployment_.agent(*index).threads,
+                  .cores = join.cores()};
   const std::string& host = deployment_.agent(*index).host;
   member.host = host.empty() ? join.host() : host;
   state.pid = join.pid();

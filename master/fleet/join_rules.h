@@ -31,7 +31,8 @@ struct HostShare {
   int cores = 1;  // of the host, as the agent says
 };
 // Per agent: whether its host has a core for every thread of all agents there. Two agents that would each fill a host
-// must not spin against each other, wherever it stands.
+// must not spin against each other, wherever it stands. (Agents that are pinned to cores of their own are judged by the
+// fewest that one of them has: such a host does not spin.)
 std::vector<bool> MaySpin(const std::vector<HostShare>& agents);
 
 }  // namespace pangea

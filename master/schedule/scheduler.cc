@@ -307,7 +307,7 @@ void Scheduler::AddRun(Sequence* sequence, int rows) {
   }
   run.logits = part.logits;
   part.masked = request.body.masked && run.newest && request.limit > 0;
-  if (part.masked) sequence->mask_due = step_.number;
+  if (part.masked) sequence->mask_due = step_.number, flight_.masked = true;
 
   sequence->told = sequence->blocks();
   sequence->sent = end;
@@ -374,6 +374,7 @@ Flight Scheduler::Commit() {
 void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
   const double seconds = now - std::max(flight.sent, last_result_) - copy_seconds;
   last_result_ = now;
+  if (flight.masked) return;
   cost_.Learn(flight.decode_rows, flight.prompt_rows, seconds);
   cost_.LearnCopies(flight.copies, copy_seconds);
 }

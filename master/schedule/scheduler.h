@@ -69,6 +69,7 @@ struct Flight {
   std::vector<Column> held;  // sources of copies, kept until the commit
   double sent = 0;           // when
   int decode_rows = 0, prompt_rows = 0, copies = 0;
+  bool masked = false;  // it waits for masks: its time says nothing of computing
 };
 
 class Scheduler {
