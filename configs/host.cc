@@ -31,6 +31,8 @@ int64_t Entry(const std::string& path, const std::string& name) {
   return 0;
 }
 
+constexpr int64_t kUnlimited = int64_t{1} << 60;  // version 1 says a number near 2^63 where there is no limit
+
 // Names of the files of one version of cgroups.
 struct Version {
   const char *limit, *use, *files, *used_files;
@@ -71,7 +73,7 @@ HostMemory AvailableMemory(const std::string& root) {
   ForGroups(root, "memory", [&](const std::string& at, int version) {
     const Version& names = version == 2 ? kTwo : kOne;
     const auto limit = NumberIn(root + at + names.limit), use = NumberIn(root + at + names.use);
-    if (!limit || !use) return;
+    if (!limit || !use || *limit >= kUnlimited) return;
     const std::string stat = root + at + "/memory.stat";
     Take(*limit - *use + Entry(stat, names.files) + Entry(stat, names.used_files), "the limit of cgroup " + at, &least);
   });

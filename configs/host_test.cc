@@ -76,6 +76,14 @@ TEST_F(Host, TheFirstVersionOfCgroupsIsReadToo) {
   EXPECT_EQ(Available().available, 2 * kGiB + 500);
 }
 
+TEST_F(Host, TheFirstVersionsNumberForNoLimitIsNone) {
+  Put("/proc/self/cgroup", "4:memory:/\n");
+  Put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712");
+  Put("/sys/fs/cgroup/memory/memory.usage_in_bytes", "1000");
+  Put("/sys/fs/cgroup/memory/memory.stat", "total_inactive_file 500\ntotal_active_file 90000\n");  // more than is used
+  EXPECT_EQ(Available().source, "MemAvailable of /proc/meminfo");
+}
+
 TEST_F(Host, AQuotaOfAGroupIsCountedInWholeCores) {
   const int all = AvailableCores("/nonexistent");  // without quotas that this test itself is held to
   Put("/proc/self/cgroup", "0::/a\n");
