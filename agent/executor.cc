@@ -135,6 +135,7 @@ absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
   if (!step.copies.empty()) {
     const auto begin = std::chrono::steady_clock::now();
     for (const BlockCopy& copy : step.copies) cache_->Copy(copy.group, copy.from, copy.to);
+    queue_->Finish();
     copy_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
   batch_->Begin();

@@ -25,6 +25,19 @@ const std::byte* Get(const std::byte* in, T* values, size_t n) {
   return in + n * sizeof(T);
 }
 
+// What the mask does not allow of the slice's ids, a word of 64 at a time; x are their logits.
+void Ban(const AllowedIds& mask, const Range& slice, float* x) {
+  auto listed =
+      std::lower_bound(mask.words.begin(), mask.words.end(), std::pair<int32_t, uint64_t>(slice.begin / 64, 0));
+  for (int64_t word = slice.begin / 64; word * 64 < slice.end; ++word) {
+    const bool is_listed = listed != mask.words.end() && listed->first == word;
+    const uint64_t allowed = is_listed ? (listed++)->second : mask.others ? ~uint64_t{0} : 0;
+    if (allowed == ~uint64_t{0}) continue;
+    for (int64_t id = std::max(word * 64, slice.begin); id < std::min(word * 64 + 64, slice.end); ++id)
+      if ((allowed >> (id % 64) & 1) == 0) x[id - slice.begin] = kMinusInf;
+  }
+}
+
 }  // namespace
 
 void SamplingState::Set(const Sampling& sampling) {
@@ -107,10 +120,7 @@ void Sampler::Prepare(float* x, float* raw, Work* work) const {
     for (int32_t id : p.end_ids)
       if (float* v = at(id)) *v = kMinusInf;
   }
-  if (row.mask != nullptr) {
-    for (int64_t i = 0; i < slice.size(); ++i)
-      if (!row.mask->Contains(static_cast<int32_t>(slice.begin + i))) x[i] = kMinusInf;
-  }
+  if (row.mask != nullptr) Ban(*row.mask, slice, x);
   if (!work->greedy && p.temperature != 1) {
     for (int64_t i = 0; i < slice.size(); ++i) x[i] = x[i] / p.temperature;
   }

@@ -7,6 +7,8 @@
 
 namespace pangea {
 
+inline constexpr int64_t kGrainElements = 16 * 1024;  // below this another thread is not worth waking
+
 struct CpuQueue final : Queue {
   CpuQueue(int threads, Isa isa, bool spin, int fusion)
       : Queue(on_cpu::kOps, isa), pool(threads, spin), backend(BackendOf(isa)), fusion(fusion) {}

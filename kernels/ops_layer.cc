@@ -11,26 +11,12 @@
 namespace pangea {
 namespace {
 
-constexpr int64_t kGrainPass = 16 * 1024;  // elements below which another thread is not worth waking
-
+// Rows of `width` elements that are worth a thread, in multiples of `unit`.
 int64_t RowsAThread(int64_t width, int64_t unit) {
-  return std::max<int64_t>(1, kGrainPass / std::max<int64_t>(1, width * unit)) * unit;
+  return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, width * unit)) * unit;
 }
 
-RopeArgs Rotation(const Batch& batch, const FinishQkvArgs& a, float* x, int64_t ld, int heads) {
-  return {.x = x,
-          .positions = batch.positions,
-          .m = batch.rows,
-          .ld = ld,
-          .heads = heads,
-          .head_dim = 0,
-          .rot = a.rot,
-          .pairs = a.pairs,
-          .cos = a.cos,
-          .sin = a.sin};
-}
-
-// f(range of rows) on each row of a few: the sum, bias, residual and norm of row i.
+// Sum, bias, residual and norm of row i.
 void ReduceRow(const ReduceArgs& a, int64_t i, const Backend& backend) {
   const auto row = [&](int vector) { return a.vectors + (vector * a.m + i) * a.d; };
   for (const auto& [into, from] : a.additions) backend.sum(row(into), row(from), row(into), a.d);
@@ -49,8 +35,19 @@ void on_cpu::FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArg
   CpuQueue& cpu = Cpu(queue);
   const int64_t m = batch.rows, d = kv.head_dim, q_columns = a.heads * d;
   PANGEA_CHECK(a.rot % 2 == 0 && a.rot <= d);
-  RopeArgs rotate_q = Rotation(batch, a, a.q, a.ldq, a.heads), rotate_k = Rotation(batch, a, a.k, a.ld, kv.kv_heads);
-  rotate_q.head_dim = rotate_k.head_dim = d;
+  const auto rotation = [&](float* x, int64_t ld, int heads) {
+    return RopeArgs{.x = x,
+                    .positions = batch.positions,
+                    .m = m,
+                    .ld = ld,
+                    .heads = heads,
+                    .head_dim = d,
+                    .rot = a.rot,
+                    .pairs = a.pairs,
+                    .cos = a.cos,
+                    .sin = a.sin};
+  };
+  const RopeArgs rotate_q = rotation(a.q, a.ldq, a.heads), rotate_k = rotation(a.k, a.ld, kv.kv_heads);
   if (cpu.fusion < 1) {
     const auto norm = [&](float* x, const float* w, int64_t ld, int heads) {
       if (w != nullptr) RmsNormHeads({.x = x, .w = w, .eps = a.eps, .m = m, .ld = ld, .heads = heads, .d = d}, queue);

@@ -10,8 +10,6 @@
 namespace pangea {
 namespace {
 
-constexpr int64_t kGrainElements = 16 * 1024;  // below this another thread is not worth waking
-
 // f(begin, end) over rows of `width` elements each.
 template <class F>
 void ForRows(int64_t m, int64_t width, CpuQueue& cpu, F&& f) {

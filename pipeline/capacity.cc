@@ -137,7 +137,11 @@ WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent) {
     const TensorShare share = ShareOf(row, index.header().config, agent);
     if (share.empty()) continue;
     if (!row.matrix()) {
-      (row.k > 0 ? sizes.mapped : sizes.vectors) += row.k > 0 ? index.StoredBytes(row) : share.n.size() * kFloat;
+      if (row.k > 0) {
+        sizes.mapped += index.StoredBytes(row);
+      } else {
+        sizes.vectors += share.n.size() * kFloat;
+      }
       continue;
     }
     const bool beside = open != nullptr && open->product == row.product && open->layer == row.layer &&

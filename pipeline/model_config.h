@@ -50,7 +50,6 @@ struct ModelConfig {
   std::optional<int> pad;
   DType dtype = DType::kF32;  // of most weights
 
-  int kv_groups() const { return kv_heads; }
   int heads_per_kv() const { return heads / kv_heads; }
   float attention_scale() const;  // 1/sqrt(head_dim)
 };

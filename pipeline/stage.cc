@@ -122,19 +122,18 @@ void Stage::Product(const FusedProduct& p, const float* x, const Batch& batch, f
 
 // Ranks exchange whole subtrees and every rank finishes alike. A group that has failed leaves what it likes in `all`
 // and keeps its error, for which the layers are asked once each.
-void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, const Reduction& r, const NormWeights* norm) {
+void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, Reduction& r, const NormWeights* norm) {
   const int64_t m = at.batch.rows, d = model_.hidden, vector = m * d;
   if (!p.weight.empty()) MatMul(packed_, p.weight, {a_.mine, d}, *queue_);
   float* vectors = a_.mine;
   if (plan_.ranks > 1) {
-    std::vector<size_t> sizes;
-    for (int n : r.vectors) sizes.push_back(n * vector * sizeof(float));
+    for (int i = 0; i < plan_.ranks; ++i) r.sizes[i] = r.vectors[i] * vector * sizeof(float);
     vectors = a_.all;
     float *mine = HostSide(a_.mine, host_mine_), *all = HostSide(a_.all, host_all_);
     const std::span<std::byte> own = Bytes(mine, r.vectors[self_.rank] * vector), whole = Bytes(all, r.total * vector);
     queue_->Download(mine, a_.mine, own.size());
     queue_->Finish();
-    at.group.AllGather(own, sizes, whole).IgnoreError();
+    at.group.AllGather(own, r.sizes, whole).IgnoreError();
     queue_->Upload(a_.all, all, whole.size());
   }
   ReduceArgs args{.vectors = vectors, .additions = r.finish, .bias = p.bias.data(), .x = a_.x, .m = m, .d = d};

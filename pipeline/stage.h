@@ -77,7 +77,6 @@ class Stage {
   // What it holds; without pages, swap and batch.
   const AgentMemory& memory() const { return held_; }
   float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [kLogitRows][vocab slice] of the host
-  int hidden() const { return model_.hidden; }
 
  private:
   Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,
@@ -89,6 +88,7 @@ class Stage {
     std::vector<int> vectors;                 // sent by each rank
     std::vector<std::pair<int, int>> finish;  // additions over the gathered vectors
     int total = 0;
+    std::vector<size_t> sizes;  // [ranks] bytes of the step's rows that each sends; filled anew by every gather
   };
   Reduction MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const;
 
@@ -120,7 +120,7 @@ class Stage {
   void Norm(const float* x, const NormWeights& w, int64_t m, float* y);
   void Product(const FusedProduct& product, const float* x, const Batch& batch, float* y);
   // x += bias + the tree's sum over all ranks' leaves of packed_ . product; then normed = norm(x), unless null.
-  void ReduceAddNorm(const Place& at, const SplitProduct& product, const Reduction& reduction, const NormWeights* norm);
+  void ReduceAddNorm(const Place& at, const SplitProduct& product, Reduction& reduction, const NormWeights* norm);
   void Saw(const Place& at, const char* name, const float* data, int64_t columns,
            std::source_location where = std::source_location::current());
 

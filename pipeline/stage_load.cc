@@ -103,6 +103,7 @@ Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPl
     r.vectors.push_back(static_cast<int>(nodes.size()));
   }
   r.total = static_cast<int>(held.size());
+  r.sizes.resize(plan_.ranks);
   r.finish = split.tree.Finish(held);
   const Range own = self_.*leaves;
   if (own.size() > 0) r.program = split.tree.Program(own.begin, own.end, split.cuts);
