@@ -14,6 +14,11 @@ BlockPool::~BlockPool() {
   CheckInvariants();
 }
 
+const BlockPool::Block& BlockPool::At(int32_t block) const {
+  SCHEDULE_CHECK(block >= 0 && block < size());  // kNoBlock among them
+  return blocks_[block];
+}
+
 int32_t BlockPool::Take() {
   SCHEDULE_CHECK(!free_.empty());
   const int32_t block = free_.back();
@@ -24,13 +29,13 @@ int32_t BlockPool::Take() {
 }
 
 void BlockPool::Share(int32_t block) {
-  Block& shared = blocks_[block];
+  Block& shared = At(block);
   SCHEDULE_CHECK(shared.users > 0 || shared.cached);
   if (shared.users++ == 0) idle_.erase(shared.place);
 }
 
 void BlockPool::Release(int32_t block) {
-  Block& released = blocks_[block];
+  Block& released = At(block);
   SCHEDULE_CHECK(released.users > 0);
   if (--released.users > 0) return;
   if (released.cached) {
@@ -41,12 +46,13 @@ void BlockPool::Release(int32_t block) {
 }
 
 void BlockPool::Cache(int32_t block) {
-  SCHEDULE_CHECK(blocks_[block].users > 0);
-  blocks_[block].cached = true;
+  Block& kept = At(block);
+  SCHEDULE_CHECK(kept.users > 0);
+  kept.cached = true;
 }
 
 void BlockPool::Uncache(int32_t block) {
-  Block& dropped = blocks_[block];
+  Block& dropped = At(block);
   SCHEDULE_CHECK(dropped.cached);
   dropped.cached = false;
   if (dropped.users > 0) return;

@@ -3,12 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <list>
+#include <utility>
 #include <vector>
 
 namespace pangea {
 
 // A block is in exactly one state: used (one user or more), idle (no user, but cached) or free. Not thread safe. Every
-// misuse (a block released too often, taken from an empty pool) aborts.
+// misuse (a block released too often, taken from an empty pool, that the pool does not have) aborts.
 class BlockPool {
  public:
   explicit BlockPool(int blocks);
@@ -20,8 +21,8 @@ class BlockPool {
   int free() const { return static_cast<int>(free_.size()); }
   int idle() const { return static_cast<int>(idle_.size()); }
   int available() const { return free() + idle(); }
-  int users(int32_t block) const { return blocks_[block].users; }
-  bool cached(int32_t block) const { return blocks_[block].cached; }
+  int users(int32_t block) const { return At(block).users; }
+  bool cached(int32_t block) const { return At(block).cached; }
 
   int32_t Take();               // a free block, now with one user; free() > 0
   void Share(int32_t block);    // one user more, of a used or idle block; its full rows are read-only for as long as it
@@ -40,6 +41,9 @@ class BlockPool {
     bool cached = false;
     std::list<int32_t>::iterator place;  // in idle_, when idle
   };
+  const Block& At(int32_t block) const;
+  Block& At(int32_t block) { return const_cast<Block&>(std::as_const(*this).At(block)); }
+
   std::vector<Block> blocks_;
   std::vector<int32_t> free_;  // a stack: the block freed last is warm in the agents' caches
   std::list<int32_t> idle_;    // oldest first

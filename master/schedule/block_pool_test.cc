@@ -45,6 +45,7 @@ TEST(BlockPool, CachedBlocksAreIdleOldestFirstUntilSharedOrGivenUp) {
 TEST(BlockPoolDeathTest, Misuse) {
   EXPECT_DEATH(BlockPool(1).Release(0), "users");
   EXPECT_DEATH(BlockPool(1).Share(0), "cached");
+  for (const int32_t block : {-1, 1}) EXPECT_DEATH(BlockPool(1).Share(block), "size");
   EXPECT_DEATH(
       {
         BlockPool pool(1);
