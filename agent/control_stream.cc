@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include <deque>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "configs/log.h"
+#include "configs/mutex.h"
 #include "protos/agent.grpc.pb.h"
 
 namespace pangea {
@@ -58,8 +58,8 @@ void Prepare(grpc::ClientContext& context, const std::string& token) {
 }  // namespace
 
 struct ControlStream::State {
-  void LeaveCore();  // REQUIRES: mutex, as the next
-  void Kick();
+  void LeaveCore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void StartWrite();  // the rest: Run's thread
   void StartRead() { stream->Read(&incoming, ToTag(kRead)); }
   void StartWriteOf(const wire::FromAgent& message);
@@ -81,16 +81,17 @@ struct ControlStream::State {
   std::optional<gpr_timespec> hold;  // the next read's latest time
   bool patient = true;               // no hold has run into its time limit since the last write
 
-  std::mutex mutex;
-  std::deque<wire::FromAgent> outgoing;  // under mutex, as all below
-  bool open = false, kicked = false;     // kicked: until its tag has come, the alarm may not be set again
-  pid_t thread = 0;                      // Run's
-  int left_core = -1;                    // on which Run's thread may not run
-  cpu_set_t cores;                       // on which this process may run
-  grpc::Alarm kick;                      // wakes Run's thread
+  Mutex mutex;
+  std::deque<wire::FromAgent> outgoing ABSL_GUARDED_BY(mutex);
+  bool open ABSL_GUARDED_BY(mutex) = false;
+  bool kicked ABSL_GUARDED_BY(mutex) = false;  // until its tag has come, the alarm may not be set again
+  pid_t thread ABSL_GUARDED_BY(mutex) = 0;     // Run's
+  int left_core ABSL_GUARDED_BY(mutex) = -1;   // on which Run's thread may not run
+  cpu_set_t cores ABSL_GUARDED_BY(mutex);      // on which this process may run
+  grpc::Alarm kick ABSL_GUARDED_BY(mutex);     // wakes Run's thread
 
-  std::unique_ptr<grpc::ClientAsyncWriter<wire::ProgressReport>> progress;
-  bool reporting = false;  // a report is on its way, or none can be sent any more
+  std::unique_ptr<grpc::ClientAsyncWriter<wire::ProgressReport>> progress ABSL_GUARDED_BY(mutex);
+  bool reporting ABSL_GUARDED_BY(mutex) = false;  // a report is on its way, or none can be sent any more
   wire::ProgressAck progress_ack;
 };
 
@@ -114,7 +115,7 @@ absl::Status ControlStream::Run(const wire::FromAgent& first,
   s.StartWriteOf(first);
   s.StartRead();
   {
-    std::lock_guard lock(s.mutex);
+    MutexLock lock(s.mutex);
     s.open = true;
     s.thread = gettid();
     if (sched_getaffinity(0, sizeof(s.cores), &s.cores) != 0) CPU_ZERO(&s.cores);
@@ -138,13 +139,13 @@ absl::Status ControlStream::Run(const wire::FromAgent& first,
         s.OnWrite(ok);
         break;
       case kKick: {
-        std::lock_guard lock(s.mutex);
+        MutexLock lock(s.mutex);
         s.kicked = false;
       }
         s.StartWrite();
         break;
       case kProgress: {
-        std::lock_guard lock(s.mutex);
+        MutexLock lock(s.mutex);
         s.reporting = !ok;
         break;
       }
@@ -181,7 +182,7 @@ void ControlStream::State::OnWrite(bool ok) {
 void ControlStream::State::StartWrite() {
   wire::FromAgent message;
   {
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     if (writing || !open || outgoing.empty()) return;
     message = std::move(outgoing.front());
     outgoing.pop_front();
@@ -216,7 +217,7 @@ void ControlStream::State::Kick() {
 
 void ControlStream::State::Close() {
   {
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     open = false;
     outgoing.clear();
   }
@@ -226,7 +227,7 @@ void ControlStream::State::Close() {
 
 void ControlStream::Send(wire::FromAgent message) {
   {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (state_->outgoing.size() < kMostQueued) {
       state_->outgoing.push_back(std::move(message));
       state_->LeaveCore();
@@ -237,7 +238,7 @@ void ControlStream::Send(wire::FromAgent message) {
 }
 
 bool ControlStream::WriteProgress(int agent, const wire::ProgressReport& report) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (!state_->open || std::exchange(state_->reporting, true)) return false;
   if (!state_->progress) {
     Prepare(state_->progress_context, state_->token);

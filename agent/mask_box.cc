@@ -8,12 +8,12 @@
 namespace pangea {
 
 void MaskBox::Open(absl::Duration limit) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   limit_ = limit;
 }
 
 void MaskBox::BeginEpoch(uint64_t epoch) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   epoch_ = epoch;
   done_ = 0;
   aborted_ = absl::OkStatus();
@@ -22,13 +22,13 @@ void MaskBox::BeginEpoch(uint64_t epoch) {
 }
 
 void MaskBox::Abort(const absl::Status& why) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   aborted_ = why;
   changed_.notify_all();
 }
 
 void MaskBox::Expect(const Step& step) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (step.epoch != epoch_) return;
   for (const StepSequence& sequence : step.sequences) {
     if (sequence.masked) wanted_.try_emplace({step.number, sequence.id});
@@ -36,7 +36,7 @@ void MaskBox::Expect(const Step& step) {
 }
 
 absl::Status MaskBox::Deliver(Mask mask) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (mask.epoch != epoch_ || mask.step <= done_) return absl::OkStatus();
   const auto wanted = wanted_.find({mask.step, mask.sequence});
   if (wanted == wanted_.end() || wanted->second) {
@@ -49,19 +49,21 @@ absl::Status MaskBox::Deliver(Mask mask) {
 }
 
 bool MaskBox::Waiting() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return std::any_of(wanted_.begin(), wanted_.end(), [](const auto& wanted) { return !wanted.second; });
 }
 
 absl::StatusOr<AllowedIds> MaskBox::Take(const Step& step, uint64_t sequence) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   const Key key = {step.number, sequence};
   // The box may be emptied while this thread waits: it looks anew each time.
-  const auto found = [&]() -> std::optional<AllowedIds>* {
+  const auto found = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> std::optional<AllowedIds>* {
     const auto wanted = wanted_.find(key);
     return wanted == wanted_.end() ? nullptr : &wanted->second;
   };
-  const auto over = [&] { return step.epoch != epoch_ || !aborted_.ok() || !found() || *found(); };
+  const auto over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return step.epoch != epoch_ || !aborted_.ok() || !found() || *found();
+  };
   if (!changed_.wait_for(lock, absl::ToChronoNanoseconds(limit_), over)) {
     return absl::DeadlineExceededError(absl::StrCat("step ", step.number, ", sequence ", sequence,
                                                     ": its mask did not come within ", absl::FormatDuration(limit_)));
@@ -76,7 +78,7 @@ absl::StatusOr<AllowedIds> MaskBox::Take(const Step& step, uint64_t sequence) {
 }
 
 void MaskBox::Forget(const Step& step) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (step.epoch != epoch_) return;
   done_ = std::max(done_, step.number);
   wanted_.erase(wanted_.begin(), wanted_.lower_bound({step.number + 1, 0}));

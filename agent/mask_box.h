@@ -2,14 +2,13 @@
 // executor thread asks between logits and draw, and waits, for a bounded time, for one that has not come yet. So a mask
 // may be made while its step is computed.
 #pragma once
-#include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "configs/mutex.h"
 #include "pipeline/step.h"
 
 namespace pangea {
@@ -43,12 +42,12 @@ class MaskBox {
  private:
   using Key = std::pair<uint64_t, uint64_t>;  // step, sequence
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  absl::Duration limit_;
-  uint64_t epoch_ = 0, done_ = 0;  // done_: steps of the epoch up to this one are
-  absl::Status aborted_;
-  std::map<Key, std::optional<AllowedIds>> wanted_;
+  Mutex mutex_;
+  CondVar changed_;
+  absl::Duration limit_ ABSL_GUARDED_BY(mutex_);
+  uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0, done_ ABSL_GUARDED_BY(mutex_) = 0;  // done_: steps up to this one are
+  absl::Status aborted_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, std::optional<AllowedIds>> wanted_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/group/make_group.h"
-#include "agent/service_codec.h"
 #include "configs/device.h"
 #include "configs/host.h"
 #include "configs/log.h"
@@ -18,6 +17,7 @@
 #include "configs/version.h"
 #include "kernels/isa.h"
 #include "pipeline/capacity.h"
+#include "protos/step_codec.h"
 
 namespace pangea {
 namespace {
@@ -103,7 +103,7 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   switch (message.kind_case()) {
     case wire::FromMaster::kAssign: {
       {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         joined_ = true;
         if (failure_.ok()) leave_by_.reset();
         changed_.notify_all();
@@ -117,7 +117,7 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
       OnForm(message.form());
       return After::kRead;
     case wire::FromMaster::kRendezvous: {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (board_ && message.rendezvous().epoch() == epoch_) {
         board_->Deliver(message.rendezvous().key(), message.rendezvous().value());
       }
@@ -193,7 +193,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
           BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());
   activity_.Begin();
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     limits_ = LimitsOf(loaded->header, loaded->deployment, loaded->plan);
     answers_ = place.last && place.rank == 0;
     loaded_ = std::move(loaded);
@@ -213,7 +213,7 @@ void AgentSession::OnForm(const wire::Form& form) {
         stream_.Send(std::move(message));
       });
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     board_ = board;
     epoch_ = form.epoch();
   }
@@ -243,13 +243,13 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
                                         loaded_->header.config.hidden * sizeof(float),
                        .activity = &activity_};
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     group_.reset();  // the old epoch's connections end before the new ones begin
   }
   auto made = MakeGroup(form.transport(), spec, *board);
   if (!made.ok()) return made.status();
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (board_ != board || left_) return absl::AbortedError("the epoch is over");
     group_ = *std::move(made);
   }
@@ -277,7 +277,7 @@ absl::Status AgentSession::CheckOrder(const Step& step) {
 ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   std::optional<StepLimits> limits;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     limits = limits_;
     if (message.epoch() != epoch_) return After::kRead;  // of an epoch that is over
   }
@@ -305,7 +305,7 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
 void AgentSession::OnMask(const wire::Mask& message) {
   std::optional<StepLimits> limits;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     limits = limits_;
     if (message.epoch() != epoch_) return;  // of an epoch that is over
   }
@@ -321,7 +321,7 @@ void AgentSession::OnMask(const wire::Mask& message) {
 std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
   std::shared_ptr<Group> group;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (step.epoch != epoch_ || left_) return std::nullopt;
     group = group_;
   }
@@ -335,7 +335,7 @@ std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
                            code == absl::StatusCode::kDeadlineExceeded;
     group->Abort(result.status());
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (group_ == group) group_.reset();
       if (transport && step.epoch != epoch_) return std::nullopt;  // its group had to make way for the next one
     }
@@ -376,7 +376,7 @@ absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step
 
 void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (left_) return;
     if (fatal) {
       if (failure_.ok()) failure_ = why;
@@ -397,7 +397,7 @@ void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
 void AgentSession::Terminate(const absl::Status& why) {
   bool joined;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (left_) return;
     joined = joined_;
     if (failure_.ok()) failure_ = why;
@@ -411,7 +411,7 @@ void AgentSession::Terminate(const absl::Status& why) {
 void AgentSession::AbortGroup(const absl::Status& why) {
   std::shared_ptr<Group> group;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (board_) board_->Close(why);
     group = group_;
   }
@@ -421,7 +421,7 @@ void AgentSession::AbortGroup(const absl::Status& why) {
 
 // One report a second. Also ends the streams when the agent should have left by now.
 void AgentSession::Housekeep() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   auto next_report = Clock::now() + kProgressPeriod;
   while (!left_) {
     const auto now = Clock::now();
@@ -448,7 +448,7 @@ void AgentSession::Housekeep() {
 void AgentSession::Report(int agent) {
   wire::ProgressReport report;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const Progress& progress = loaded_->executor->progress();
     report.set_epoch(epoch_);
     report.set_step(progress.step.load(std::memory_order_relaxed));
@@ -465,7 +465,7 @@ void AgentSession::Report(int agent) {
 
 absl::Status AgentSession::Leave(const absl::Status& ended) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     left_ = true;
     changed_.notify_all();
   }
@@ -480,7 +480,7 @@ absl::Status AgentSession::Leave(const absl::Status& ended) {
   worker_.reset();
   std::shared_ptr<Group> group;
   {
-    std::lock_guard lock(mutex_);  // Terminate may still be called
+    MutexLock lock(mutex_);  // Terminate may still be called
     group.swap(group_);
     if (!failure_.ok()) return failure_;
   }

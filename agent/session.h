@@ -3,9 +3,7 @@
 // control thread aborts.
 #pragma once
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
@@ -16,6 +14,7 @@
 #include "agent/service.h"
 #include "agent/worker.h"
 #include "configs/deployment.h"
+#include "configs/mutex.h"
 #include "pipeline/activity.h"
 #include "pipeline/checkpoint/header.h"
 #include "pipeline/parallel_plan.h"
@@ -59,15 +58,15 @@ class AgentSession {
   MaskBox masks_;                   // filled by the control thread, emptied by the executor
   std::unique_ptr<Loaded> loaded_;  // made by the executor thread; the pointer is guarded by mutex_
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::shared_ptr<Rendezvous> board_;
-  std::shared_ptr<Group> group_;
-  uint64_t epoch_ = 0;                // of the latest Form
-  std::optional<StepLimits> limits_;  // once loaded
-  std::optional<std::chrono::steady_clock::time_point> leave_by_;
-  absl::Status failure_;  // the first fatal one
-  bool joined_ = false, left_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::shared_ptr<Rendezvous> board_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);
+  uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;                // of the latest Form
+  std::optional<StepLimits> limits_ ABSL_GUARDED_BY(mutex_);  // once loaded
+  std::optional<std::chrono::steady_clock::time_point> leave_by_ ABSL_GUARDED_BY(mutex_);
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);  // the first fatal one
+  bool joined_ ABSL_GUARDED_BY(mutex_) = false, left_ ABSL_GUARDED_BY(mutex_) = false;
 
   uint64_t step_epoch_ = 0, next_step_ = 0;  // control thread
   bool stopped_ = false;                     // control thread: the master said so

@@ -1,11 +1,11 @@
 // One thread that runs tasks in the order in which they came.
 #pragma once
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
+
+#include "configs/mutex.h"
 
 namespace pangea {
 
@@ -18,7 +18,7 @@ class Worker {
 
   // False: too many tasks wait, nothing was added.
   bool Post(std::function<void()> task, size_t most = 1024) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (tasks_.size() >= most) return false;
     tasks_.push_back(std::move(task));
     changed_.notify_all();
@@ -26,18 +26,18 @@ class Worker {
   }
   // Drops what waits and gives the running task so long to end; false: it is still running.
   bool Stop(std::chrono::milliseconds limit) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
     tasks_.clear();
     changed_.notify_all();
-    return changed_.wait_for(lock, limit, [this] { return ended_; });
+    return changed_.wait_for(lock, limit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_; });
   }
 
  private:
   void Loop() {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+      changed_.wait(lock, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !tasks_.empty(); });
       if (stopping_) break;
       std::function<void()> task = std::move(tasks_.front());
       tasks_.pop_front();
@@ -50,10 +50,10 @@ class Worker {
     changed_.notify_all();
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;
-  bool stopping_ = false, ended_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false, ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses all of the above
 };
 

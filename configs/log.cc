@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <mutex>
 #include <utility>
 
+#include "configs/mutex.h"
 #include "configs/values.h"
 
 namespace pangea {
@@ -17,15 +17,15 @@ namespace {
 constexpr size_t kLineBytes = 4000;  // less than a pipe takes at once
 
 std::atomic<int> g_level{static_cast<int>(LogLevel::kInfo)};
-std::mutex g_mutex;
+Mutex g_mutex;
 std::string& ProcessName() {
   static std::string* name = new std::string("pangea");  // never destroyed: threads may log while the process ends
   return *name;
 }
 
-uint64_t g_lost = 0;  // lines that nobody took, under g_mutex
+uint64_t g_lost ABSL_GUARDED_BY(g_mutex) = 0;  // lines that nobody took
 
-void Write(const std::string& line) {
+void Write(const std::string& line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(g_mutex) {
   pollfd out{STDERR_FILENO, POLLOUT, 0};
   if (poll(&out, 1, 0) == 0) {
     ++g_lost;
@@ -43,7 +43,7 @@ void SetLogLevel(std::string_view level) {
 }
 
 void SetLogProcess(std::string name) {
-  std::lock_guard lock(g_mutex);
+  MutexLock lock(g_mutex);
   ProcessName() = std::move(name);
 }
 
@@ -56,7 +56,7 @@ void LogLine(LogLevel level, std::string_view text) {
   gmtime_r(&now.tv_sec, &parts);
   char when[32];
   strftime(when, sizeof(when), "%F %T", &parts);
-  std::lock_guard lock(g_mutex);
+  MutexLock lock(g_mutex);
   const auto line = [&](char letter, const std::string& what) {
     return absl::StrFormat("%s.%03d %c %s] %s\n", when, now.tv_usec / 1000, letter, ProcessName(), what);
   };

@@ -125,7 +125,7 @@ void Observation::Deliver(const std::function<void()>& deliver) {
 }
 
 void Observation::Show(const Fleet* fleet, const EngineThread* engine) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   fleet_ = fleet;
   engine_ = engine;
 }
@@ -133,7 +133,7 @@ void Observation::Show(const Fleet* fleet, const EngineThread* engine) {
 void Observation::Write(MetricsPage& page) const {
   page.Add(cancel_seconds_);
   page.Add(cancel_steps_);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   const EngineStats stats = engine_ != nullptr ? engine_->stats() : EngineStats();
   WriteEngine(page, stats);
   MetricLabels cache = cache_;

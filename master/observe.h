@@ -3,11 +3,11 @@
 #pragma once
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
+#include "configs/mutex.h"
 #include "master/fleet/fleet.h"
 #include "master/metrics/metrics.h"
 #include "master/metrics/timeline_file.h"
@@ -50,9 +50,9 @@ class Observation {
                              "when its last cache block was free."},
                             kCancelSecondsBounds};
   Histogram cancel_steps_{{"pangea_cancel_steps", "Steps that were answered in that time."}, kCancelStepsBounds};
-  mutable std::mutex mutex_;
-  const Fleet* fleet_ = nullptr;          // under mutex_
-  const EngineThread* engine_ = nullptr;  // under mutex_
+  mutable Mutex mutex_;
+  const Fleet* fleet_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  const EngineThread* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace pangea

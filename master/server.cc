@@ -11,12 +11,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
-#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
+#include "configs/mutex.h"
 #include "configs/serve_args.h"
 #include "configs/signals.h"
 #include "configs/version.h"
@@ -70,10 +70,10 @@ struct Server {
   ApiContext context;
   Wake wake;
   int signals = -1;
-  std::mutex mutex;
-  absl::Status failure;  // of the fleet, under mutex
-  std::mutex delivering;
-  bool doors_open = false;  // under delivering: the engine's thread may outlive the doors
+  Mutex mutex;
+  absl::Status failure ABSL_GUARDED_BY(mutex);  // of the fleet
+  Mutex delivering;
+  bool doors_open ABSL_GUARDED_BY(delivering) = false;  // the engine's thread may outlive the doors
   std::unique_ptr<Doors> doors;
   std::unique_ptr<Fleet> fleet;
   std::unique_ptr<EngineThread> engine;
@@ -87,21 +87,21 @@ struct Server {
   bool Signalled(int timeout_ms);
   int TakeSignal();
   void Deliver(std::vector<Output> outputs) {
-    std::lock_guard lock(delivering);
-    observation->Deliver([&] {
+    MutexLock lock(delivering);
+    observation->Deliver([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(delivering) {
       if (doors_open) doors->Deliver(std::move(outputs));
     });
   }
   void OnFailure(const absl::Status& why) {  // of agents or engine, from any thread
     {
-      std::lock_guard lock(mutex);
+      MutexLock lock(mutex);
       // To a client it is the same whatever befell them: try again elsewhere.
       if (failure.ok()) failure = absl::UnavailableError(why.message());
     }
     wake.Set();
   }
   absl::Status Failure() {
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     return failure;
   }
 };
@@ -128,6 +128,7 @@ absl::Status Server::Open() {
   auto opened = Doors::Open(&context);
   if (!opened.ok()) return opened.status();
   doors = *std::move(opened);
+  MutexLock lock(delivering);
   doors_open = true;
   return absl::OkStatus();
 }
@@ -135,7 +136,7 @@ absl::Status Server::Open() {
 // Doors first, since their requests call the engine; then the engine, then the agents.
 void Server::Close() {
   {
-    std::lock_guard lock(delivering);
+    MutexLock lock(delivering);
     doors_open = false;
   }
   doors.reset();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # install_deps.sh [--tests]: installs what Pangea needs on Debian 12, from nothing: compilers, libraries, Rust (when there is none that is
-# new enough), Python; with --tests also what only the tests need (Node, network tools, the formatters). As root, or through sudo. Says
+# new enough), Python; with --tests also what only the tests need (Node, network tools, the formatters, clang). As root, or through sudo. Says
 # what it does; with everything in place it returns at once.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 tests=
@@ -20,7 +20,7 @@ packages=(
 # Commands that may come from elsewhere (nodesource, rustup): the package only when the command is missing.
 cargo_is_new_enough || packages+=(cargo-web)
 if [ -n "$tests" ]; then
-  packages+=(procps iproute2)
+  packages+=(procps iproute2 clang-16)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   command -v rustfmt >/dev/null || packages+=(rustfmt-web)

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "configs/mutex.h"
 
 namespace pangea {
 namespace {
@@ -141,7 +142,7 @@ class GlooGroup : public GroupBase {
 
   void Wake() override {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (waiting_ != nullptr) {
         waiting_->abortWaitRecv();
         waiting_->abortWaitSend();
@@ -170,14 +171,14 @@ class GlooGroup : public GroupBase {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     const auto limit = std::max(left, std::chrono::milliseconds(1));
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (dead()) return false;
       waiting_ = &buffer;
     }
     struct Done {
       GlooGroup* group;
       ~Done() {
-        std::lock_guard lock(group->mutex_);
+        MutexLock lock(group->mutex_);
         group->waiting_ = nullptr;
       }
     } done{this};
@@ -198,8 +199,8 @@ class GlooGroup : public GroupBase {
 
   const std::shared_ptr<gloo::rendezvous::Context> context_;
   std::map<int, Outbox> outboxes_;  // by agent; after context_: buffers go before their connections
-  std::mutex mutex_;
-  UnboundBuffer* waiting_ = nullptr;  // guarded by mutex_
+  Mutex mutex_;
+  UnboundBuffer* waiting_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 // The first address of the host that this machine can listen on, as text. Gloo follows a null pointer when it is given

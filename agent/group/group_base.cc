@@ -8,13 +8,13 @@
 namespace pangea {
 
 absl::Status GroupBase::why() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return why_;
 }
 
 absl::Status GroupBase::Kill(const absl::Status& why) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (!why_.ok()) return why_;
     why_ = why;
     dead_.store(true, std::memory_order_release);

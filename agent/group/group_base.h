@@ -2,11 +2,11 @@
 #pragma once
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <string>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "configs/mutex.h"
 #include "pipeline/activity.h"
 #include "pipeline/group.h"
 
@@ -69,8 +69,8 @@ class GroupBase : public Group {
   const GroupSpec spec_;
   std::atomic<uint64_t> collectives_{0};
   std::atomic<bool> dead_{false};
-  mutable std::mutex mutex_;
-  absl::Status why_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  absl::Status why_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

@@ -12,16 +12,17 @@ void Rendezvous::Set(const std::string& key, const std::string& value) {
 }
 
 void Rendezvous::Deliver(const std::string& key, const std::string& value) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   values_[key] = value;
   changed_.notify_all();
 }
 
 absl::StatusOr<std::string> Rendezvous::Get(const std::string& key, absl::Duration limit) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
-  const bool in_time =
-      changed_.wait_until(lock, deadline, [&] { return !closed_.ok() || values_.find(key) != values_.end(); });
+  const bool in_time = changed_.wait_until(lock, deadline, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !closed_.ok() || values_.find(key) != values_.end();
+  });
   if (!closed_.ok()) return closed_;
   if (!in_time) {
     return absl::DeadlineExceededError(
@@ -31,7 +32,7 @@ absl::StatusOr<std::string> Rendezvous::Get(const std::string& key, absl::Durati
 }
 
 void Rendezvous::Close(const absl::Status& why) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (closed_.ok()) closed_ = why.ok() ? absl::AbortedError("the rendezvous was closed") : why;
   changed_.notify_all();
 }

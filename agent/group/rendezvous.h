@@ -1,14 +1,13 @@
 // Where the agents of one epoch find each other: a board of keys and values. What one agent sets, its master relays to
 // all others.
 #pragma once
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "configs/mutex.h"
 
 namespace pangea {
 
@@ -28,10 +27,10 @@ class Rendezvous {
 
  private:
   const Publish publish_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::string, std::string> values_;  // guarded by mutex_
-  absl::Status closed_;                        // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::map<std::string, std::string> values_ ABSL_GUARDED_BY(mutex_);
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

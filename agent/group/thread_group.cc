@@ -1,6 +1,5 @@
 #include "agent/group/thread_group.h"
 
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -9,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "configs/mutex.h"
 
 namespace pangea {
 namespace {
@@ -16,15 +16,18 @@ namespace {
 using Bytes = std::vector<std::byte>;
 
 struct Shared {
+  Shared(int stage_count, int ranks) : stages(stage_count) {
+    for (Stage& stage : stages) stage.deposits.resize(ranks);
+  }
   struct Stage {
     std::vector<std::optional<Bytes>> deposits;  // per rank; emptied when all have read
     int readers = 0;                             // ranks that still have to read this round; 0: depositing
   };
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<Stage> stages;
-  std::map<std::pair<int, int>, std::deque<Bytes>> channels;  // (from agent, to agent)
-  std::optional<int> aborted_by;                              // agent
+  Mutex mutex;
+  CondVar changed;
+  std::vector<Stage> stages ABSL_GUARDED_BY(mutex);
+  std::map<std::pair<int, int>, std::deque<Bytes>> channels ABSL_GUARDED_BY(mutex);  // (from agent, to agent)
+  std::optional<int> aborted_by ABSL_GUARDED_BY(mutex);                              // agent
 };
 
 class ThreadGroup : public GroupBase {
@@ -34,7 +37,7 @@ class ThreadGroup : public GroupBase {
  protected:
   absl::Status Gather(std::span<const std::byte> mine, std::span<const size_t> sizes,
                       std::span<std::byte> all) override {
-    std::unique_lock lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     Shared::Stage& here = shared_->stages[stage()];
     const auto deadline = Deadline();
     // A fast rank must not start the next round while a slow one still reads this one.
@@ -70,7 +73,7 @@ class ThreadGroup : public GroupBase {
   }
 
   absl::Status DoSend(int to_stage, std::span<const std::byte> data) override {
-    std::lock_guard lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     if (shared_->aborted_by) return Aborted();
     shared_->channels[{spec().agent, agent(to_stage, rank())}].emplace_back(data.begin(), data.end());
     shared_->changed.notify_all();
@@ -78,7 +81,7 @@ class ThreadGroup : public GroupBase {
   }
 
   absl::Status DoReceive(int from_stage, std::span<std::byte> data) override {
-    std::unique_lock lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     auto& queue = shared_->channels[{agent(from_stage, rank()), spec().agent}];
     if (auto s = Wait(lock, Deadline(), [&] { return !queue.empty(); }); !s.ok()) {
       return absl::Status(s.code(), absl::StrCat("no data from stage ", from_stage, ": ", s.message()));
@@ -95,16 +98,21 @@ class ThreadGroup : public GroupBase {
   }
 
   void Wake() override {
-    std::lock_guard lock(shared_->mutex);
+    MutexLock lock(shared_->mutex);
     if (!shared_->aborted_by) shared_->aborted_by = spec().agent;
     shared_->changed.notify_all();
   }
 
  private:
-  absl::Status Aborted() const { return absl::AbortedError(absl::StrCat("aborted by agent ", *shared_->aborted_by)); }
+  absl::Status Aborted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
+    return absl::AbortedError(absl::StrCat("aborted by agent ", *shared_->aborted_by));
+  }
   template <typename Ready>
-  absl::Status Wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline, Ready ready) {
-    if (!shared_->changed.wait_until(lock, deadline, [&] { return shared_->aborted_by.has_value() || ready(); })) {
+  absl::Status Wait(MutexLock& lock, std::chrono::steady_clock::time_point deadline, Ready ready)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
+    if (!shared_->changed.wait_until(lock, deadline, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
+          return shared_->aborted_by.has_value() || ready();
+        })) {
       return absl::DeadlineExceededError(absl::StrCat("not within ", absl::FormatDuration(spec().limit)));
     }
     return shared_->aborted_by ? Aborted() : absl::OkStatus();
@@ -116,9 +124,7 @@ class ThreadGroup : public GroupBase {
 }  // namespace
 
 std::vector<std::unique_ptr<Group>> MakeThreadGroups(int stages, int ranks, absl::Duration limit) {
-  auto shared = std::make_shared<Shared>();
-  shared->stages.resize(stages);
-  for (auto& stage : shared->stages) stage.deposits.resize(ranks);
+  auto shared = std::make_shared<Shared>(stages, ranks);
   std::vector<std::unique_ptr<Group>> groups;
   for (int agent = 0; agent < stages * ranks; ++agent) {
     groups.push_back(std::make_unique<ThreadGroup>(

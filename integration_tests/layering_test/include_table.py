@@ -39,13 +39,14 @@ TABLE = {
     "kernels/": [],
     "configs/": [],
     "protos/": [],
+    "protos/step_codec": ["pipeline/step.h", "pipeline/activity.h", "configs/values.h"],
     "pipeline/": ["kernels/", "configs/"],
     **{plan: PLAN_FROM_KERNELS for plan in PLAN},
     "agent/": ["pipeline/", "kernels/", "configs/", "protos/"],
     "master/": [*PLAN, "kernels/types.h", "configs/", "protos/"],
-    "master/schedule/": ["pipeline/step.h"],  # integers only: no text, no tensor, no wire
-    "master/text/": [*PLAN],  # strings and ids; no engine, no wire
-    "clients/": ["protos/"],
+    "master/schedule/": ["pipeline/step.h", "configs/mutex.h"],  # integers only: no text, no tensor, no wire
+    "master/text/": [*PLAN, "configs/mutex.h"],  # strings and ids; no engine, no wire
+    "clients/": ["protos/generation", "configs/mutex.h"],
     "bench/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
     "integration_tests/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
     "pangea.cc": ["agent/", "master/", "clients/", "configs/", "pipeline/", "kernels/", "protos/"],
@@ -84,7 +85,7 @@ def is_test(path):
     return (
         stem == "testing"
         or stem.endswith(("_test", "_testing", "_test_util"))
-        or stem.startswith(("fake_", "test_"))
+        or stem.startswith(("fake_", "test_", "toy_"))
         or "/testing/" in path
         or "/testdata/" in path
     )

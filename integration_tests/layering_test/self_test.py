@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import include_table  # noqa: E402
 import names  # noqa: E402
 import sizes  # noqa: E402
+import thread_safety  # noqa: E402
 
 
 def tree(files):
@@ -197,6 +198,30 @@ class Names(unittest.TestCase):
             {"master/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n", "clients/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n"}
         )
         self.assertEqual(list(names.breaches(root, files)), [])
+
+
+class ThreadSafety(unittest.TestCase):
+    HOUSE = pathlib.Path(__file__).resolve().parents[2]
+
+    def breaches(self, body):
+        """of a function `body` in a class whose `count_` a mutex guards"""
+        wrapper = (self.HOUSE / thread_safety.WRAPPER).read_text()
+        text = f'#include "{thread_safety.WRAPPER}"\nclass C {{ void F() {{ {body} }}\npangea::Mutex mutex_; int count_ ABSL_GUARDED_BY(mutex_); }};\n'
+        root, names = tree({thread_safety.WRAPPER: wrapper, "agent/c.cc": text})
+        units = thread_safety.rooms(root, names)
+        self.assertEqual(dict(units), {"agent": ["agent/c.cc"]})
+        return thread_safety.analyse(root, root, units["agent"])
+
+    def test_what_a_mutex_guards_is_touched_with_it_alone(self):
+        self.assertEqual(self.breaches("pangea::MutexLock lock(mutex_); ++count_;"), "")
+        self.assertIn("requires holding mutex", self.breaches("++count_;"))
+        self.assertIn("requires holding mutex", self.breaches("pangea::MutexLock lock(mutex_); lock.unlock(); ++count_;"))
+
+    def test_a_lock_that_the_analysis_cannot_see_is_a_breach(self):
+        root, names = tree(
+            {"agent/a.cc": "std::mutex m;  // std::mutex\n", "agent/b.cc": "// std::mutex\n", "agent/c_test.cc": "std::mutex m;\n"}
+        )
+        self.assertEqual([b.split(": ")[0] for b in thread_safety.unseen_locks(root, names)], ["agent/a.cc:1"])
 
 
 if __name__ == "__main__":

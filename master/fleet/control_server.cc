@@ -6,7 +6,6 @@
 
 #include <deque>
 #include <map>
-#include <mutex>
 #include <optional>
 
 #include "absl/strings/numbers.h"
@@ -14,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
+#include "configs/mutex.h"
 #include "master/listen.h"
 #include "protos/agent.grpc.pb.h"
 
@@ -61,9 +61,9 @@ class Session;
 struct ControlServer::State {
   std::string token;
   Callbacks callbacks;
-  std::mutex mutex;
-  SessionId next_session = 1;
-  std::map<SessionId, Session*> sessions;  // until OnDone
+  Mutex mutex;
+  SessionId next_session ABSL_GUARDED_BY(mutex) = 1;
+  std::map<SessionId, Session*> sessions ABSL_GUARDED_BY(mutex);  // until OnDone
   std::unique_ptr<grpc::Service> service;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
@@ -76,14 +76,14 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   Session(ControlServer::State* state, ControlServer::SessionId id) : state_(state), id_(id) { StartRead(&incoming_); }
 
   void Write(const grpc::ByteBuffer& message) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (finish_) return;
     if (queue_.size() >= kMostQueued) return FinishLater(absl::ResourceExhaustedError("the agent does not read"));
     queue_.push_back(message);
     if (queue_.size() == 1) StartWrite(&queue_.front());
   }
   void Close(const absl::Status& status) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     FinishLater(status);
   }
 
@@ -105,7 +105,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
     Close(absl::OkStatus());
   }
   void OnWriteDone(bool ok) override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     queue_.pop_front();
     if (!ok) queue_.clear();
     if (!queue_.empty()) {
@@ -116,7 +116,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   }
   void OnDone() override {
     {
-      std::lock_guard lock(state_->mutex);
+      MutexLock lock(state_->mutex);
       state_->sessions.erase(id_);
     }
     delete this;
@@ -131,7 +131,7 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
     return true;
   }
   // Once, and not while a write is under way.
-  void FinishLater(const absl::Status& status) {
+  void FinishLater(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (finish_) return;
     finish_ = status;
     if (queue_.empty()) Finish(ToGrpc(status));
@@ -141,9 +141,9 @@ class Session : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
   const ControlServer::SessionId id_;
   grpc::ByteBuffer incoming_;
   alignas(8) char block_[kResultArenaBytes];  // of the message that is handled
-  std::mutex mutex_;
-  std::deque<grpc::ByteBuffer> queue_;  // the front is being written
-  std::optional<absl::Status> finish_;
+  Mutex mutex_;
+  std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mutex_);  // the front is being written
+  std::optional<absl::Status> finish_ ABSL_GUARDED_BY(mutex_);
 };
 
 namespace {
@@ -182,7 +182,7 @@ class Service final : public wire::Control::WithRawCallbackMethod_Session<
       return new Refusal(status);
     }
     // Listed before its first message can arrive; the reactor starts to read once it is returned.
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     const ControlServer::SessionId id = state_->next_session++;
     auto* session = new class Session(state_, id);
     state_->sessions[id] = session;
@@ -246,14 +246,14 @@ void ControlServer::Send(const std::vector<SessionId>& sessions, const wire::Fro
   grpc::ByteBuffer buffer;  // copies share its slices
   bool own = false;
   grpc::SerializationTraits<wire::FromMaster>::Serialize(message, &buffer, &own).ok();
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   for (const SessionId id : sessions) {
     if (const auto found = state_->sessions.find(id); found != state_->sessions.end()) found->second->Write(buffer);
   }
 }
 
 void ControlServer::Close(SessionId session, const absl::Status& status) {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   if (const auto found = state_->sessions.find(session); found != state_->sessions.end()) found->second->Close(status);
 }
 

@@ -1,19 +1,21 @@
-// The fleet's state, all under one lock, and the three kinds of threads that change it: gRPC's (messages), the
-// supervisor (deaths, time, decisions) and the callers'.
+// The fleet's wiring: what it knows is in Facts, what it sends for the engine in AgentPort; this has the lock around the
+// facts, and the three kinds of threads that bring and ask them: gRPC's (messages), the supervisor (deaths, time,
+// decisions) and the callers'. One may take the port's lock while it holds this one, never the other way round.
 #pragma once
-#include <condition_variable>
-#include <deque>
-#include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
-#include <utility>
+#include <vector>
 
+#include "configs/mutex.h"
+#include "master/fleet/agent_port.h"
 #include "master/fleet/control_server.h"
+#include "master/fleet/facts.h"
 #include "master/fleet/fleet.h"
 #include "master/fleet/fleet_watch.h"
-#include "master/fleet/join_rules.h"
 #include "master/fleet/launcher.h"
-#include "master/fleet/reconcile.h"
 
 namespace pangea {
 
@@ -30,44 +32,37 @@ class FleetImpl : public Fleet {
   int agents_up() const override;
   void WriteMetrics(MetricsPage& page) const override;
   void Stop() override;
-  void Send(const Step& step) override;
-  void SendMask(const Mask& mask) override;
+  void Send(const Step& step) override { port_.Send(step); }
+  void SendMask(const Mask& mask) override { port_.SendMask(mask); }
   void Regroup() override;
 
  private:
-  // kStarting: no epoch has begun yet. kForming: the groups are formed anew.
-  enum class Mode { kStarting, kForming, kRunning, kFailed, kStopping };
-  // What the registry holds beside AgentState.
+  using Mode = Facts::Mode;
+  using SessionId = ControlServer::SessionId;
+  // By what an agent is reached.
   struct Member {
-    Child child;
-    ControlServer::SessionId session = 0;  // 0: none
-    std::string isa, host;
-    HostShare share;
-    int launches = 0;
+    Child child;            // local ones
+    SessionId session = 0;  // 0: none
   };
 
   // gRPC's threads.
-  void OnMessage(ControlServer::SessionId session, const agent::v1::FromAgent& message);
-  void OnEnd(ControlServer::SessionId session);
+  void OnMessage(SessionId session, const agent::v1::FromAgent& message);
+  void OnEnd(SessionId session);
   void OnProgress(int agent, const agent::v1::ProgressReport& report);
   void OnResult(int agent, const agent::v1::StepResult& message);
   void OnTraces(int agent, const agent::v1::StepTraces& traces);
-  // Under mutex_.
-  void OnJoin(ControlServer::SessionId session, const agent::v1::Join& join);
-  void OnReady(int agent, const agent::v1::Ready& ready);
-  bool OnFormed(int agent, uint64_t epoch);  // whether the epoch has begun with that
-  void OnFailure(int agent, const agent::v1::Failure& failure);
-  void OnRendezvous(ControlServer::SessionId session, const agent::v1::Rendezvous& message);
-  void Assign();
-  void Form();
-  bool IsAlive() const { return mode_ < Mode::kFailed; }
-  bool All(AgentPhase phase) const;
-  void Advance(int agent, AgentPhase phase);
-  std::vector<ControlServer::SessionId> Sessions() const;
-  int AgentOf(ControlServer::SessionId session) const;  // -1: none
-  void TellStop(const std::string& reason);
-  bool Left() const;  // no process and no session remains
-  void Wake() const;  // the supervisor
+  void OnJoin(SessionId session, const agent::v1::Join& join) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnReady(int agent, const agent::v1::Ready& ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool OnFormed(int agent, uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: the epoch has begun
+  void OnFailure(int agent, const agent::v1::Failure& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnRendezvous(SessionId session, const agent::v1::Rendezvous& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Assign() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Form() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<SessionId> Sessions(bool last_stage = false) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int AgentOf(SessionId session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // -1: none
+  void TellStop(const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Left() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // no process and no session remains
+  void Wake() const;                                        // the supervisor
 
   // The supervisor's thread.
   void Supervise(const std::string& master_address, const std::string& token);
@@ -75,7 +70,7 @@ class FleetImpl : public Fleet {
   void Decide();
   void WaitForNews();
   void ReapEnded(int agent);
-  void GiveUp(const absl::Status& reason, std::unique_lock<std::mutex>& lock);
+  bool GiveUp(const absl::Status& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: on_failure is to be told
 
   void StopOnce();
 
@@ -84,23 +79,20 @@ class FleetImpl : public Fleet {
   const ParallelPlan plan_;
   const FleetOptions options_;
   FleetWatch watch_;
+  AgentPort port_;
   std::unique_ptr<ControlServer> server_;
   std::thread supervisor_;
-  int wake_ = -1;  // eventfd
+  int wake_ = -1;                     // eventfd
+  std::optional<double> look_again_;  // the supervisor's
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  Mode mode_ = Mode::kStarting;
-  bool ready_told_ = false;  // WaitReady has returned OK: epochs and failures go to the callbacks from now on
-  bool end_supervisor_ = false;
-  absl::Status failure_;
-  std::string isa_;
-  uint64_t epoch_ = 0;  // of the latest Form
-  FleetState state_;
-  std::vector<Member> members_;
-  std::optional<double> look_again_;
-  std::deque<std::pair<uint64_t, double>> steps_;  // of this epoch, sent and without a result: number, when
-  double last_result_ = 0, forming_since_ = 0;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  Facts facts_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Member> members_ ABSL_GUARDED_BY(mutex_);
+  std::string isa_ ABSL_GUARDED_BY(mutex_);
+  // WaitReady has returned OK: epochs and failures go to the callbacks from now on.
+  bool ready_told_ ABSL_GUARDED_BY(mutex_) = false;
+  bool end_supervisor_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::once_flag stopped_;
 };

@@ -26,7 +26,7 @@ FleetWatch::FleetWatch(const ParallelPlan& plan, TimelineFile* timeline) : timel
 }
 
 void FleetWatch::OnJoin(int agent, bool same_host) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Agent& seen = agents_[agent];
   seen.activity.Clear();
   seen.cpu_seconds = 0;
@@ -43,7 +43,7 @@ void FleetWatch::SetClock(Agent& agent, int64_t agent_now, double now) {
 }
 
 void FleetWatch::OnActivity(int agent, const wire::Activity& activity, double now) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Agent& seen = agents_[agent];
   if (activity.spent_size() != static_cast<int>(kAgentActivities.size())) return;
   SetClock(seen, activity.now(), now);
@@ -59,7 +59,7 @@ void FleetWatch::OnActivity(int agent, const wire::Activity& activity, double no
 
 void FleetWatch::OnProgress(int agent, const wire::ProgressReport& report, double now) {
   OnActivity(agent, report.activity(), now);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   agents_[agent].cpu_seconds = report.cpu_seconds();
   agents_[agent].resident_bytes = report.resident_bytes();
 }
@@ -68,7 +68,7 @@ void FleetWatch::OnTrace(int agent, const wire::StepTrace& trace, double now) {
   if (timeline_ == nullptr) return;
   int64_t at = trace.begin();
   for (const uint64_t stretch : trace.stretches()) at += static_cast<int64_t>(stretch >> 2);
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   Agent& seen = agents_[agent];
   if (!seen.clock_known) SetClock(seen, at, now);
   const int64_t begin = trace.begin() + seen.clock_offset;
@@ -102,7 +102,7 @@ void FleetWatch::Write(MetricsPage& page) const {
        "Time in which the rank had a step but not yet what another stage had to send for it."}};
   std::vector<MetricValue> spent[4], up, cpu, resident;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (const Agent& agent : agents_) {
       for (int i = 0; i < 4; ++i) {
         spent[i].push_back({i < agent.activity.spent_size() ? Seconds(agent.activity.spent(i)) : 0, agent.labels});

@@ -2,9 +2,9 @@
 // held while steps are sent or results taken.
 #pragma once
 #include <array>
-#include <mutex>
 #include <vector>
 
+#include "configs/mutex.h"
 #include "master/metrics/metrics.h"
 #include "master/metrics/timeline_file.h"
 #include "pipeline/parallel_plan.h"
@@ -59,8 +59,8 @@ class FleetWatch {
   void SetClock(Agent& agent, int64_t agent_now, double now);
 
   TimelineFile* const timeline_;
-  mutable std::mutex mutex_;
-  std::vector<Agent> agents_;  // under mutex_
+  mutable Mutex mutex_;
+  std::vector<Agent> agents_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

@@ -57,7 +57,7 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   }
   const Place& place = places[index];
   if (place.taken) return absl::AlreadyExistsError(absl::StrCat("join refused: agent ", index, " has joined already"));
-  if (place.local && join.pid() != place.launched_pid) {
+  if (place.local && (place.launched_pid == 0 || join.pid() != place.launched_pid)) {
     return absl::PermissionDeniedError(absl::StrCat("join refused: agent ", index, " is started by the master itself"));
   }
   const DeviceInfo* device = FindDevice(deployment.agent(index).device);

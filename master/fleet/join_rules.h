@@ -13,7 +13,7 @@ namespace pangea {
 struct Place {
   bool local = true;
   bool taken = false;
-  int launched_pid = 0;  // local: what the launcher started there
+  int launched_pid = 0;  // local: what the launcher started there; 0: nothing yet
 };
 
 // The place that this join gets, or why it is refused: another build, an index that is taken, foreign or not in the

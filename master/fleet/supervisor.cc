@@ -16,12 +16,16 @@ namespace pangea {
 
 void FleetImpl::Supervise(const std::string& master_address, const std::string& token) {
   if (const absl::Status status = LaunchAll(master_address, token); !status.ok()) {
-    std::unique_lock lock(mutex_);
-    GiveUp(status, lock);
+    bool tell;
+    {
+      MutexLock lock(mutex_);
+      tell = GiveUp(status);
+    }
+    if (tell) options_.on_failure(status);
   }
   while (true) {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (end_supervisor_) return;
     }
     Decide();
@@ -30,47 +34,42 @@ void FleetImpl::Supervise(const std::string& master_address, const std::string& 
 }
 
 absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::string& token) {
-  for (size_t i = 0; i < members_.size(); ++i) {
-    if (!state_.agents[i].local) continue;
+  for (int i = 0; i < static_cast<int>(plan_.agents.size()); ++i) {
     // Under the lock: the agent may join before this thread goes on, and is known by its number.
-    std::lock_guard lock(mutex_);
-    if (mode_ != Mode::kStarting) return absl::OkStatus();
+    MutexLock lock(mutex_);
+    if (!facts_.agent(i).local) continue;
+    if (facts_.mode() != Mode::kStarting) return absl::OkStatus();
     auto child = Launch({options_.executable, "agent", "--launched", "--master", master_address, "--agent",
                          absl::StrCat(i), "--log", deployment_.log.level},
                         token);
     if (!child.ok()) return child.status();
     members_[i].child = *child;
-    if (members_[i].launches++ > 0) watch_.restarts.Add();
-    state_.agents[i].ended.reset();
-    state_.agents[i].pid = child->pid;
+    if (facts_.OnLaunched(i, child->pid)) watch_.restarts.Add();
   }
   return absl::OkStatus();
 }
 
 void FleetImpl::Decide() {
-  std::unique_lock lock(mutex_);
-  look_again_.reset();
-  if (!IsAlive()) return;
-  state_.oldest_step.reset();
-  if (!steps_.empty()) {
-    state_.oldest_step_number = steps_.front().first;
-    state_.oldest_step = steps_.front().second;
+  const std::optional<AgentPort::Outstanding> oldest = port_.oldest();
+  const auto sent = oldest ? std::optional(oldest->sent) : std::nullopt;
+  Action action;
+  bool tell;
+  {
+    MutexLock lock(mutex_);
+    action = facts_.Decide(sent, oldest ? oldest->number : 0, port_.last_result(), MonotonicSeconds());
+    tell = action.kind == Action::kGiveUp && GiveUp(action.reason);
   }
-  const Action action = Reconcile(state_, MonotonicSeconds());
-  if (action.kind == Action::kGiveUp) return GiveUp(action.reason, lock);
   look_again_ = action.look_again;
+  if (tell) options_.on_failure(action.reason);
 }
 
-void FleetImpl::GiveUp(const absl::Status& reason, std::unique_lock<std::mutex>& lock) {
-  if (!IsAlive()) return;
-  mode_ = Mode::kFailed;
-  failure_ = reason;
+bool FleetImpl::GiveUp(const absl::Status& reason) {
+  if (!facts_.Fail(reason)) return false;
   LogError("giving up: %s", reason.message());
+  port_.Close();
   TellStop(absl::StrCat("the deployment has failed: ", reason.message()));
   changed_.notify_all();
-  const bool tell = ready_told_;
-  lock.unlock();
-  if (tell && options_.on_failure) options_.on_failure(reason);
+  return ready_told_ && options_.on_failure;
 }
 
 void FleetImpl::WaitForNews() {
@@ -78,7 +77,7 @@ void FleetImpl::WaitForNews() {
   std::vector<int> agents = {-1};
   int timeout = -1;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (size_t i = 0; i < members_.size(); ++i) {
       if (members_[i].child.pidfd < 0) continue;
       fds.push_back({members_[i].child.pidfd, POLLIN, 0});
@@ -98,10 +97,10 @@ void FleetImpl::WaitForNews() {
 }
 
 void FleetImpl::ReapEnded(int agent) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   const ChildEnd end = Reap(members_[agent].child);
-  state_.agents[agent].ended = {.at = MonotonicSeconds(), .by_signal = end.by_signal, .text = end.text};
-  if (mode_ != Mode::kStopping && mode_ != Mode::kFailed) LogWarning("%s %s", AgentName(state_, agent), end.text);
+  facts_.OnEnded(agent, {.at = MonotonicSeconds(), .by_signal = end.by_signal, .text = end.text});
+  if (facts_.IsAlive()) LogWarning("%s %s", facts_.Name(agent), end.text);
   changed_.notify_all();
 }
 

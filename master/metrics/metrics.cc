@@ -33,14 +33,14 @@ LabelledCounter::LabelledCounter(const MetricName& name, std::string_view label,
 }
 
 void LabelledCounter::Add(std::string_view value, uint64_t n) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto found = counts_.find(value);
   if (found == counts_.end()) found = counts_.emplace(value, 0).first;
   found->second += n;
 }
 
 std::vector<MetricValue> LabelledCounter::values() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<MetricValue> values;
   for (const auto& [value, count] : counts_) values.push_back({static_cast<double>(count), {{label_, value}}});
   return values;
@@ -53,12 +53,12 @@ PairCounter::PairCounter(const MetricName& name, std::string_view first, const s
 }
 
 void PairCounter::Add(std::string_view first, std::string_view second) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   ++counts_[{std::string(first), std::string(second)}];
 }
 
 std::vector<MetricValue> PairCounter::values() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<MetricValue> values;
   for (const auto& [pair, count] : counts_)
     values.push_back({static_cast<double>(count), {{first_, pair.first}, {second_, pair.second}}});

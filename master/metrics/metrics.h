@@ -8,13 +8,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "configs/mutex.h"
 
 namespace pangea {
 
@@ -57,8 +58,8 @@ class LabelledCounter {
  private:
   const MetricName name_;
   const std::string label_;
-  mutable std::mutex mutex_;
-  std::map<std::string, uint64_t, std::less<>> counts_;  // under mutex_
+  mutable Mutex mutex_;
+  std::map<std::string, uint64_t, std::less<>> counts_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A counter for every pair of values of two labels. Both must be of few values: what a client may choose is none.
@@ -74,8 +75,8 @@ class PairCounter {
  private:
   const MetricName name_;
   const std::string first_, second_;
-  mutable std::mutex mutex_;
-  std::map<std::pair<std::string, std::string>, uint64_t> counts_;  // under mutex_
+  mutable Mutex mutex_;
+  std::map<std::pair<std::string, std::string>, uint64_t> counts_ ABSL_GUARDED_BY(mutex_);
 };
 
 // How often which values came. Adding is two relaxed atomic operations.

@@ -5,13 +5,12 @@
 
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "configs/log.h"
+#include "configs/mutex.h"
 
 namespace pangea {
 namespace {
@@ -26,16 +25,16 @@ struct TimelineFile::State {
   int fd = -1;
   uint64_t most = 0;
   double zero = 0;
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string waiting;    // whole events, each after a comma; under mutex, as all below
-  uint64_t recorded = 0;  // bytes
-  bool closed = false, ending = false;
+  Mutex mutex;
+  CondVar changed;
+  std::string waiting ABSL_GUARDED_BY(mutex);    // whole events, each after a comma
+  uint64_t recorded ABSL_GUARDED_BY(mutex) = 0;  // bytes
+  bool closed ABSL_GUARDED_BY(mutex) = false, ending ABSL_GUARDED_BY(mutex) = false;
   std::thread writer;
 
   // Together or not at all: a step is never half in the file.
   void Add(const std::string& events) {
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     if (closed) return;
     if (recorded + events.size() > most) {
       closed = true;
@@ -61,9 +60,11 @@ struct TimelineFile::State {
   }
 
   void Loop() {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     for (bool last = false, good = true; !last;) {
-      changed.wait_for(lock, kWritePeriod, [this] { return ending || waiting.size() >= kWriteBytes; });
+      changed.wait_for(lock, kWritePeriod, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+        return ending || waiting.size() >= kWriteBytes;
+      });
       last = ending;
       std::string bytes;
       bytes.swap(waiting);
@@ -98,7 +99,7 @@ absl::StatusOr<std::unique_ptr<TimelineFile>> TimelineFile::Open(const std::stri
 
 TimelineFile::~TimelineFile() {
   {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     state_->ending = true;
   }
   state_->changed.notify_one();

@@ -1,13 +1,12 @@
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <future>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <variant>
 
+#include "configs/mutex.h"
 #include "master/schedule/engine.h"
 
 namespace pangea {
@@ -60,18 +59,18 @@ struct EngineThread::State {
 
   void Publish() {
     const EngineStats now = engine.stats();
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     published = now;
   }
 
   // here: the calling thread may do the work itself, when nobody is at it. It has just been woken for this event;
   // waking another thread would cost more than the work.
   void Post(Event event, bool here = false) {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     if (stopping) return;
     events.push_back(std::move(event));
     if (busy) return;  // whoever is at it takes this one too
-    if (here) return Work(lock);
+    if (here) return Work();
     wake.notify_one();
   }
 
@@ -101,20 +100,20 @@ struct EngineThread::State {
     if (on_event) on_event(kNames[event.index()], now, Seconds(Clock::now()));
   }
 
-  // All events there are, and what is due. One thread at a time.
-  void Work(std::unique_lock<std::mutex>& lock) {
+  // All events there are, and what is due. One thread at a time; it lets the mutex go while it is at it.
+  void Work() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     busy = true;
     do {
       std::deque<Event> batch;
       batch.swap(events);
-      lock.unlock();
+      mutex.unlock();
       for (Event& event : batch) Handle(event);
       const double now = Seconds(Clock::now());
       if (const std::optional<double> due = engine.NextDeadline(); due && *due <= now) {
         engine.Tick(now);
         Publish();
       }
-      lock.lock();
+      mutex.lock();
     } while (!stopping && !events.empty());
     const std::optional<double> due = engine.NextDeadline();
     const bool sooner = due && (!deadline || *due < *deadline);
@@ -124,7 +123,7 @@ struct EngineThread::State {
   }
 
   void Loop() {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     while (!stopping || busy) {
       its_turn = busy;
       const double now = Seconds(Clock::now());
@@ -133,7 +132,7 @@ struct EngineThread::State {
       } else if (events.empty() && *deadline > now) {
         wake.wait_until(lock, TimeOf(std::min(*deadline, now + 3600)));  // it may be more than the clock can hold
       } else {
-        Work(lock);
+        Work();
       }
     }
     for (Event& event : events) {
@@ -145,14 +144,14 @@ struct EngineThread::State {
 
   const std::function<void(const absl::Status&)> on_failure;
   const std::function<void(const char*, double, double)> on_event;
-  mutable std::mutex mutex;
-  Engine engine;                 // of the thread that set busy
-  std::condition_variable wake;  // of the engine's own thread
-  std::deque<Event> events;      // under mutex, as all below
-  bool stopping = false, busy = false;
-  bool its_turn = false;           // the engine's own thread waits for the end of busy
-  std::optional<double> deadline;  // the engine's next, when it is not busy
-  EngineStats published;
+  mutable Mutex mutex;
+  Engine engine;  // of the thread that set busy
+  CondVar wake;   // of the engine's own thread
+  std::deque<Event> events ABSL_GUARDED_BY(mutex);
+  bool stopping ABSL_GUARDED_BY(mutex) = false, busy ABSL_GUARDED_BY(mutex) = false;
+  bool its_turn ABSL_GUARDED_BY(mutex) = false;           // the engine's own thread waits for the end of busy
+  std::optional<double> deadline ABSL_GUARDED_BY(mutex);  // the engine's next, when it is not busy
+  EngineStats published ABSL_GUARDED_BY(mutex);
   std::thread thread;
 };
 
@@ -165,7 +164,7 @@ EngineThread::EngineThread(const EngineOptions& options, StepPort* port,
 
 EngineThread::~EngineThread() {
   {
-    std::lock_guard lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     state_->stopping = true;
   }
   state_->wake.notify_one();
@@ -176,10 +175,10 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
   std::promise<absl::Status> answer;
   std::future<absl::Status> future = answer.get_future();
   {
-    std::unique_lock lock(state_->mutex);
+    MutexLock lock(state_->mutex);
     if (state_->stopping) return absl::UnavailableError("shutting down");
     state_->events.push_back(SubmitEvent{std::move(request), &answer});
-    if (!state_->busy) state_->Work(lock);
+    if (!state_->busy) state_->Work();
   }
   return future.get();
 }
@@ -196,7 +195,7 @@ void EngineThread::OnResult(StepResult result) { state_->Post(std::move(result),
 void EngineThread::FailAll(absl::Status why) { state_->Post(FailEvent{std::move(why)}); }
 
 EngineStats EngineThread::stats() const {
-  std::lock_guard lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   return state_->published;
 }
 

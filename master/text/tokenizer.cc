@@ -62,8 +62,8 @@ absl::Status Tokenizer::EncodeParts(std::string_view text, const std::optional<C
                                     const Encode& encode) const {
   for (bool begins = true; !text.empty(); begins = false) {
     const size_t end = places ? SafeCut(text, *places) : text.size();
-    std::unique_lock<std::mutex> lock(big_, std::defer_lock);
-    if (end > kBigText) lock.lock();
+    std::optional<MutexLock> lock;
+    if (end > kBigText) lock.emplace(big_);
     if (const auto status = encode(text.substr(0, end), begins); !status.ok()) return status;
     text.remove_prefix(end);
   }

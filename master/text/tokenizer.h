@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "configs/mutex.h"
 #include "master/text/pieces.h"
 #include "master/text/pretokenizer.h"
 #include "master/text/rust_text.h"
@@ -100,9 +100,9 @@ class Tokenizer {
   PieceTable pieces_;
   SpecialTokens special_;
   std::vector<int32_t> prefix_, suffix_;
-  bool complete_ = false;   // every byte of a text is in some token: nothing is dropped
-  size_t shrink_ = 1;       // normalising makes a text at most this many times shorter
-  mutable std::mutex big_;  // one big unbroken text at a time: the library takes about 150 bytes for each of its bytes
+  bool complete_ = false;  // every byte of a text is in some token: nothing is dropped
+  size_t shrink_ = 1;      // normalising makes a text at most this many times shorter
+  mutable Mutex big_;      // one big unbroken text at a time: the library takes about 150 bytes for each of its bytes
 };
 
 }  // namespace pangea

@@ -1,16 +1,15 @@
 // What the master encodes the agent decodes, and the other way round: every field differs from its default.
-#include "master/fleet/step_codec.h"
+#include "protos/step_codec.h"
 
 #include <set>
 
-#include "agent/service_codec.h"
 #include "gtest/gtest.h"
 
 namespace pangea {
 namespace {
 
 // Every struct of step.h taken apart by name: a member more does not compile here, and then belongs into the messages,
-// both codecs and the tests below.
+// the codec and the tests below.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-variable"
 [[maybe_unused]] void EveryMemberIsNamed(const Step& step, const StepResult& result, const Mask& mask) {

@@ -1,13 +1,35 @@
-#include "agent/service_codec.h"
+#include "protos/step_codec.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "configs/values.h"
 
 namespace pangea {
 namespace {
 
 namespace wire = agent::v1;
+
+void EncodeSampling(const Sampling& in, wire::Sampling* out) {
+  out->set_temperature(in.temperature);
+  out->set_top_p(in.top_p);
+  out->set_top_k(in.top_k);
+  out->set_min_p(in.min_p);
+  out->set_presence_penalty(in.presence_penalty);
+  out->set_frequency_penalty(in.frequency_penalty);
+  out->set_repetition_penalty(in.repetition_penalty);
+  out->set_seed(in.seed);
+  out->set_choice(in.choice);
+  out->set_top_logprobs(in.top_logprobs);
+  out->set_min_tokens(in.min_tokens);
+  out->mutable_end_ids()->Add(in.end_ids.begin(), in.end_ids.end());
+  for (const auto& [id, bias] : in.logit_bias) {
+    out->add_bias_ids(id);
+    out->add_bias_values(bias);
+  }
+  out->mutable_prompt_ids()->Add(in.prompt_ids.begin(), in.prompt_ids.end());
+  out->mutable_generated_ids()->Add(in.generated_ids.begin(), in.generated_ids.end());
+}
 
 Sampling DecodeSampling(const wire::Sampling& in) {
   Sampling out;
@@ -28,6 +50,24 @@ Sampling DecodeSampling(const wire::Sampling& in) {
   out.prompt_ids.assign(in.prompt_ids().begin(), in.prompt_ids().end());
   out.generated_ids.assign(in.generated_ids().begin(), in.generated_ids().end());
   return out;
+}
+
+void EncodeSequence(const StepSequence& in, wire::StepSequence* out) {
+  out->set_id(in.id);
+  out->set_adapter(in.adapter);
+  out->set_start(in.start);
+  out->mutable_ids()->Add(in.ids.begin(), in.ids.end());
+  out->set_logits(static_cast<int>(in.logits));
+  if (in.next_id >= 0) out->set_next_id(in.next_id);
+  // Nothing new for any group, as in most steps, is said by no table at all.
+  const bool news =
+      std::any_of(in.blocks.begin(), in.blocks.end(), [](const auto& b) { return !b.empty(); });
+  if (news || in.whole_tables) {
+    for (const auto& blocks : in.blocks) out->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
+  }
+  out->set_whole_tables(in.whole_tables);
+  out->set_masked(in.masked);
+  if (in.sampling) EncodeSampling(*in.sampling, out->mutable_sampling());
 }
 
 StepSequence DecodeSequence(const wire::StepSequence& in) {
@@ -55,12 +95,27 @@ void EncodeSample(const Sample& in, wire::Sample* out) {
   }
 }
 
+Sample DecodeSample(const wire::Sample& in) {
+  Sample out{.id = in.id(), .logprob = in.logprob()};
+  const int alternatives = std::min(in.top_ids_size(), in.top_logprobs_size());
+  for (int i = 0; i < alternatives; ++i) out.top.emplace_back(in.top_ids(i), in.top_logprobs(i));
+  return out;
+}
+
 }  // namespace
 
-void EncodeActivity(const ActivityClock::Totals& in, wire::Activity* out) {
-  out->set_now(ActivityClock::Now());
-  out->set_since_begin(in.since_begin);
-  out->mutable_spent()->Add(in.spent.begin(), in.spent.end());
+void EncodeStep(const Step& in, wire::Step* out) {
+  out->set_epoch(in.epoch);
+  out->set_number(in.number);
+  out->mutable_sequences()->Reserve(static_cast<int>(in.sequences.size()));
+  for (const StepSequence& sequence : in.sequences) EncodeSequence(sequence, out->add_sequences());
+  out->mutable_ended()->Add(in.ended.begin(), in.ended.end());
+  for (const BlockCopy& copy : in.copies) {
+    wire::BlockCopy* to = out->add_copies();
+    to->set_group(copy.group);
+    to->set_from(copy.from);
+    to->set_to(copy.to);
+  }
 }
 
 Step DecodeStep(const wire::Step& in) {
@@ -73,6 +128,17 @@ Step DecodeStep(const wire::Step& in) {
   for (const auto& copy : in.copies())
     out.copies.push_back({.group = copy.group(), .from = copy.from(), .to = copy.to()});
   return out;
+}
+
+void EncodeMask(const Mask& in, wire::Mask* out) {
+  out->set_epoch(in.epoch);
+  out->set_step(in.step);
+  out->set_sequence(in.sequence);
+  out->set_others(in.allowed.others);
+  for (const auto& [word, bits] : in.allowed.words) {
+    out->add_words(word);
+    out->add_bits(bits);
+  }
 }
 
 absl::StatusOr<Mask> DecodeMask(const wire::Mask& in, int32_t vocab) {
@@ -100,6 +166,28 @@ void EncodeResult(const StepResult& in, wire::StepResult* out) {
       to->set_error(std::string(sequence.status.message()));
     }
   }
+}
+
+StepResult DecodeResult(const wire::StepResult& in) {
+  StepResult out{.epoch = in.epoch(), .number = in.number()};
+  out.copy_seconds = in.copy_seconds();
+  out.sequences.reserve(in.sequences_size());
+  for (const auto& sequence : in.sequences()) {
+    SequenceResult& to = out.sequences.emplace_back();
+    to.id = sequence.id();
+    for (const auto& sample : sequence.samples()) to.samples.push_back(DecodeSample(sample));
+    for (const auto& sample : sequence.prompt()) to.prompt.push_back(DecodeSample(sample));
+    if (sequence.error_code() != 0) {
+      to.status = absl::Status(static_cast<absl::StatusCode>(sequence.error_code()), Printable(sequence.error()));
+    }
+  }
+  return out;
+}
+
+void EncodeActivity(const ActivityClock::Totals& in, wire::Activity* out) {
+  out->set_now(ActivityClock::Now());
+  out->set_since_begin(in.since_begin);
+  out->mutable_spent()->Add(in.spent.begin(), in.spent.end());
 }
 
 }  // namespace pangea

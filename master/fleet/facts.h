@@ -1,0 +1,80 @@
+// What the fleet knows of its agents and of itself: facts go in, what follows from them comes out. No thread, no lock, no
+// clock, no socket, no process: FleetImpl has those. So every order of events can be tried in microseconds.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "configs/deployment.h"
+#include "master/fleet/join_rules.h"
+#include "master/fleet/reconcile.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+
+// What an agent says of itself when it joins.
+struct Introduction {
+  int pid = 0;
+  std::string isa;   // the best class of its CPU
+  std::string host;  // where its peers reach it
+  HostShare share;
+};
+
+// Not thread safe. agent: as in the plan. now: seconds of a monotonic clock.
+class Facts {
+ public:
+  // kStarting: no epoch has begun yet. kForming: the groups are formed anew. kFailed, kStopping: for good.
+  enum class Mode { kStarting, kForming, kRunning, kFailed, kStopping };
+
+  Facts(const Deployment& deployment, const ParallelPlan& plan, double now);
+
+  Mode mode() const { return mode_; }
+  bool IsAlive() const { return mode_ < Mode::kFailed; }
+  uint64_t epoch() const { return epoch_; }                 // of the latest Form; 0: none
+  const absl::Status& failure() const { return failure_; }  // kFailed: why
+  int agents() const { return static_cast<int>(state_.agents.size()); }
+  const AgentState& agent(int i) const { return state_.agents[i]; }
+  const Introduction& introduction(int i) const { return introductions_[i]; }
+  std::string Name(int agent) const { return AgentName(state_, agent); }
+  int Up() const;  // in their groups and well
+  bool All(AgentPhase phase) const;
+  std::vector<Place> Places() const;  // for PlaceFor
+
+  // True: the master has started an agent in this place before.
+  bool OnLaunched(int agent, int pid);
+  // These three return whether the slowest agent has got on with it: all are joined, loaded, formed.
+  bool OnJoined(int agent, Introduction introduction, double now);  // the place is free (PlaceFor)
+  bool OnLoaded(int agent, double now);
+  bool OnFormed(int agent, uint64_t epoch, double now);  // true: the epoch has begun; mode is kRunning
+  // Begins to form an epoch, whatever the agents are at; all have loaded. What was a fact of the one before is none of
+  // this one. That an agent's process has ended, that its stream broke or that it has a fault of its own stays true
+  // until another process takes its place.
+  void Form(double now);
+  // These return whether it is news, upon which Decide may decide otherwise.
+  bool OnFailure(int agent, uint64_t epoch, AgentState::Failure failure);
+  bool OnProgress(int agent, uint64_t epoch, std::string progress, double now);
+  void OnDisconnected(int agent, double now);
+  void OnEnded(int agent, AgentState::End end);
+
+  // The fleet cannot go on. False: it has failed or stops already.
+  bool Fail(const absl::Status& reason);
+  void Stop() { mode_ = Mode::kStopping; }
+
+  // What to do: Reconcile, of these facts and of the oldest step without a result (sent at; none: there is none).
+  Action Decide(std::optional<double> oldest_step, uint64_t number, double last_result, double now);
+  // How long the groups have been forming; OnFormed tells when they were formed anew.
+  double forming_since() const { return forming_since_; }
+
+ private:
+  bool Advance(int agent, AgentPhase phase, double now);
+
+  FleetState state_;
+  std::vector<Introduction> introductions_;
+  std::vector<int> launches_;
+  Mode mode_ = Mode::kStarting;
+  uint64_t epoch_ = 0;
+  double forming_since_ = 0;
+  absl::Status failure_;
+};
+
+}  // namespace pangea
