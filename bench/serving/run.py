@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The engine's speed, all figures of docs/performance_results.md: bench/serving/run.py [--rounds 5] [--only cpu,bubble,...]
 
-Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared when bench/serving/peer.sh has made it.
+Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared when bench/serving/peer.sh has made it,
+a former build of this one when the environment variable FORMER names its executable.
 Exit code 1: a figure is beyond its bound.
 """
 
@@ -21,12 +22,15 @@ EXPERIMENTS = {
     "long": prefill.long_prompt,
     "prefix": prefill.prefix,
     "versus": versus.versus,
+    "former": versus.former,
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rounds", type=int, default=5)
+parser.add_argument("--model", type=common.pathlib.Path, help="for versus and former (default: SmolLM2)")
 parser.add_argument("--only", default=",".join(EXPERIMENTS), help="of " + ", ".join(EXPERIMENTS))
 options = parser.parse_args()
+versus.MODEL = options.model or versus.MODEL
 chosen = options.only.split(",")
 if unknown := [name for name in chosen if name not in EXPERIMENTS]:
     parser.error(f"unknown: {', '.join(unknown)}")

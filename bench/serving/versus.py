@@ -1,4 +1,4 @@
-"""Beside llama.cpp's server: the same weights, prompts and cores, rounds in alternation."""
+"""Beside llama.cpp's server, and beside a former build: the same weights, prompts and cores, rounds in alternation."""
 
 from common import *
 
@@ -41,7 +41,7 @@ def peer_server(binary, streams):
         "-np",
         streams,
         "-c",
-        512 * streams,
+        1024 * streams,
         "--no-cache-prompt",
         "--no-webui",
     ]
@@ -73,9 +73,23 @@ def greedy(server, model, ignored):
     return texts
 
 
+def rates(server, streams, tokens):
+    """-> tokens/s, first token ms, between texts ms, their p99 ms"""
+    load(server.rest, streams, streams, 8)
+    r = load(server.rest, streams, max(2, streams), tokens)
+    between = r["inter_token_seconds"]
+    return r["tokens_per_second"], r["time_to_first_token_seconds"]["p50"] * 1e3, between["p50"] * 1e3, between["p99"] * 1e3
+
+
+def prompt_rate(server, tokens=512):
+    """rows/s of one prompt read alone"""
+    r = load(server.rest, 1, 4, 1, prompt=("--prompt-tokens", tokens))
+    return tokens / r["time_to_first_token_seconds"]["p50"]
+
+
 def versus(rounds, binary=PEER, tokens=64):
     table = Table(
-        f"Beside llama.cpp's server: SmolLM2-135M Q4_1, {CORES} cores, prompts of 32 words, {tokens} tokens each, medians of {rounds} rounds"
+        f"Beside llama.cpp's server: {MODEL.stem}, {CORES} cores, prompts of 32 words, {tokens} tokens each, medians of {rounds} rounds"
     )
     if not pathlib.Path(binary).exists():
         table.note(f"left out: there is no {binary}; bench/serving/peer.sh makes it")
@@ -92,16 +106,9 @@ def versus(rounds, binary=PEER, tokens=64):
             contexts = {"llama.cpp": peer_server(binary, streams), **{name: harness.serve(MODEL, *args) for name, args in layouts.items()}}
             for name, context in contexts.items():
                 with context as s:
-                    load(s.rest, streams, streams, 8)
-                    r = load(s.rest, streams, max(2, streams), tokens)
-                    found.setdefault((streams, name), []).append(
-                        (
-                            r["tokens_per_second"],
-                            r["time_to_first_token_seconds"]["p50"] * 1e3,
-                            r["inter_token_seconds"]["p50"] * 1e3,
-                            r["inter_token_seconds"]["p99"] * 1e3,
-                        )
-                    )
+                    found.setdefault((streams, name), []).append(rates(s, streams, tokens))
+                    if streams == 1:
+                        found.setdefault(("prompt", name), []).append(prompt_rate(s))
                     if streams == 1 and name in ("llama.cpp", "pangea 1x1") and name not in texts:
                         texts[name] = greedy(s, s.model(), {})
     for streams in (1, 8, 32):
@@ -110,9 +117,42 @@ def versus(rounds, binary=PEER, tokens=64):
             rate, first, between, p99 = median(found[streams, name])
             table.row(f"{streams:2} streams, {name}: throughput over llama.cpp's", rate / theirs, "x")
             table.note(f"{rate:.0f} tokens/s, first token {first:.0f} ms, between texts {between:.1f} ms, p99 {p99:.1f} ms")
+    for name in layouts:
+        table.row(
+            f"a prompt of 512 tokens, {name}: rows/s over llama.cpp's",
+            median(found["prompt", name]) / median(found["prompt", "llama.cpp"]),
+            "x",
+        )
     alike = sum(a == b for a, b in zip(texts["pangea 1x1"], texts["llama.cpp"]))
     table.note(f"greedy texts of 48 tokens: {alike} of {len(PROMPTS)} are the same to the byte")
     for prompt, ours, other in zip(PROMPTS, texts["pangea 1x1"], texts["llama.cpp"]):
         common = len(os.path.commonprefix([ours, other]))
         if ours != other:
             table.note(f"  {prompt!r}: alike for {common} of {len(ours)} characters")
+
+
+def former(rounds, tokens=96):
+    """the same server as it was: the executable that the environment variable FORMER names, in alternation"""
+    before = os.environ.get("FORMER", "")
+    table = Table(f"Beside {before or 'a former build'}: {MODEL.stem}, {CORES} threads, {tokens} tokens each, medians of {rounds} rounds")
+    if not before:
+        table.note("left out: FORMER names no executable")
+        return
+    found, now = {}, harness.PANGEA
+    for isa in ("auto", "avx2"):
+        for _ in range(rounds):
+            for name, executable in (("now", now), ("before", before)):
+                harness.PANGEA = executable
+                with harness.serve(
+                    MODEL, *harness.settings(agents__threads=CORES, cache__prefix="false", cache__memory="1GiB", kernels__isa=isa)
+                ) as s:
+                    harness.PANGEA = now  # one load generator for both
+                    for streams in (1, 8, 32):
+                        found.setdefault((isa, f"{streams} streams", name), []).append(rates(s, streams, tokens)[0])
+                    found.setdefault((isa, "a prompt of 512", name), []).append(prompt_rate(s))
+    for isa, what, name in found:
+        if name == "now":
+            ours, theirs = found[isa, what, "now"], found[isa, what, "before"]
+            ratio = median([a / b for a, b in zip(ours, theirs)])
+            table.row(f"{isa}, {what}: now / before", ratio, "x", least=0.98)
+            table.note(f"{median(ours):.1f} and {median(theirs):.1f} tokens/s")
