@@ -120,7 +120,7 @@ class Cluster {
     const uint64_t id = ++sequences_;
     StepSequence s{.id = id, .logits = LogitRows::kLast, .whole_tables = true, .masked = allowed != nullptr};
     s.ids.assign(prompt.begin(), prompt.end());
-    s.sampling = sampling;
+    s.sampling = {.params = std::make_shared<Sampling>(sampling)};
     s.blocks.resize(1);
     for (int b = 0; b * plan_.block_tokens < s.rows(); ++b) s.blocks[0].push_back(b);
     Step step{.epoch = 1, .number = number_ + 1, .sequences = {s}};
@@ -156,7 +156,7 @@ class Cluster {
       const size_t end = std::min(prompt.size(), at + chunk);
       s.ids.assign(prompt.begin() + at, prompt.begin() + end);
       if (end < prompt.size()) s.next_id = prompt[end];
-      if (at == 0) s.sampling = sampling, s.whole_tables = true;
+      if (at == 0) s.sampling = {.params = std::make_shared<Sampling>(sampling)}, s.whole_tables = true;
       add_blocks(&s);
       const auto r = Run({.sequences = {s}}).sequences.at(0);
       for (const auto& p : r.prompt) answer.logprobs.push_back(p.logprob);

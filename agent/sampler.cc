@@ -40,19 +40,20 @@ void Ban(const AllowedIds& mask, const Range& slice, float* x) {
 
 }  // namespace
 
-void SamplingState::Set(const Sampling& sampling) {
-  params = sampling;
+void SamplingState::Set(const SequenceSampling& sampling) {
+  params = sampling.params;
+  choice = sampling.choice;
   generated.clear();
-  for (int32_t id : params.generated_ids) ++generated[id];
-  count = static_cast<int32_t>(params.generated_ids.size());
-  prompt = params.prompt_ids;
+  for (int32_t id : sampling.generated_ids) ++generated[id];
+  count = static_cast<int32_t>(sampling.generated_ids.size());
+  prompt = sampling.prompt_ids;
   std::sort(prompt.begin(), prompt.end());
   prompt.erase(std::unique(prompt.begin(), prompt.end()), prompt.end());
 }
 
 void SamplingState::Accept(int32_t id) {
   ++count;
-  if (params.NeedsCounts()) ++generated[id];
+  if (params->NeedsCounts()) ++generated[id];
 }
 
 // One row's life: filled locally, merged to the same values on every rank.
@@ -88,7 +89,7 @@ absl::Status Sampler::Exchange(Group& group, std::span<const std::byte> mine, co
 // Bias, penalties and temperature, in place; keeps the row as it was in `raw` where it will be asked for.
 void Sampler::Prepare(float* x, float* raw, Work* work) const {
   const LogitRow& row = *work->row;
-  const Sampling& p = row.state->params;
+  const Sampling& p = *row.state->params;
   const Range slice = slices_[rank_];
   const auto at = [&](int32_t id) -> float* {
     return id >= slice.begin && id < slice.end ? x + (id - slice.begin) : nullptr;
@@ -223,7 +224,7 @@ void Sampler::MergeFirst(std::vector<Work>& works) {
 
 // Cuts the list to the survivors of min_p, top_k and top_p. False: the candidates ran out before the cut was certain.
 bool Sampler::Survivors(Work* w) const {
-  const Sampling& p = w->row->state->params;
+  const Sampling& p = *w->row->state->params;
   auto& list = w->list;
   // Beyond a rank's last candidate there may be others, so only the first `wanted` of the merged order are certain.
   size_t certain = w->complete ? list.size() : std::min<size_t>(list.size(), w->wanted);
@@ -260,8 +261,8 @@ bool Sampler::Survivors(Work* w) const {
 }
 
 DrawKey Sampler::DrawOf(const Work& w) const {
-  const Sampling& p = w.row->state->params;
-  return {p.seed, static_cast<uint32_t>(w.row->position), static_cast<uint32_t>(p.choice)};
+  const Sampling& p = *w.row->state->params;
+  return {p.seed, static_cast<uint32_t>(w.row->position), static_cast<uint32_t>(w.row->state->choice)};
 }
 
 void Sampler::Draw(Work* w) const {
@@ -332,7 +333,7 @@ absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Gro
     std::vector<float> masked;
     for (int64_t k = begin; k < end && slice.size() > 0; ++k) {
       const Work& w = works[rows[k]];
-      const Sampling& p = w.row->state->params;
+      const Sampling& p = *w.row->state->params;
       const float* x = Row(logits, rows[k]);
       if (p.min_p > 0) {
         const float threshold = w.best.value + LogExact(p.min_p);
@@ -398,7 +399,7 @@ absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& 
   for (size_t i = 0; i < rows.size(); ++i) {
     Work& w = works[i];
     w.row = &rows[i];
-    const Sampling& p = rows[i].state->params;
+    const Sampling& p = *rows[i].state->params;
     const bool draw = rows[i].known_id < 0;
     w.logprobs = p.top_logprobs >= 0 || !draw;
     w.tops = std::max(p.top_logprobs, 0);

@@ -6,6 +6,7 @@
 // Order of filters: bias, penalties, mask, temperature, min_p, top_k, top_p. One order of ids everywhere: logit
 // descending, id ascending. The draw is argmax of logit/T + Gumbel noise keyed by (seed, position, choice, id).
 #pragma once
+#include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -20,12 +21,13 @@ namespace pangea {
 
 // What the sampler knows of one sequence: parameters, and counts of ids where a penalty needs them.
 struct SamplingState {
-  Sampling params;
+  std::shared_ptr<const Sampling> params;
+  int32_t choice = 0;
   std::unordered_map<int32_t, int32_t> generated;  // id -> times generated
   std::vector<int32_t> prompt;                     // distinct ids of the prompt, when a repetition penalty needs them
   int32_t count = 0;                               // ids generated
 
-  void Set(const Sampling& sampling);
+  void Set(const SequenceSampling& sampling);
   void Accept(int32_t id);
 };
 

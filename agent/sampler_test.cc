@@ -41,8 +41,8 @@ TEST(Philox, KnownAnswers) {  // Random123's kat_vectors
             (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-double Gumbel(int32_t id, const Sampling& p, int32_t position) {
-  const auto bits = Philox({uint32_t(id) / 4, uint32_t(position), uint32_t(p.choice), 0}, p.seed);
+double Gumbel(int32_t id, const SamplingState& state, int32_t position) {
+  const auto bits = Philox({uint32_t(id) / 4, uint32_t(position), uint32_t(state.choice), 0}, state.params->seed);
   const double v = (bits[id % 4] + 0.5) / 4294967296.0;
   return -std::log(-std::log1p(-v));
 }
@@ -50,7 +50,7 @@ double Gumbel(int32_t id, const Sampling& p, int32_t position) {
 // Filters and draw over one whole row, in double precision and by a full sort. It calls nothing of the code under test.
 // slack: by how much top_p and min_p may be off, as rounding in float32 may push an id over a border.
 Expected Plain(std::vector<float> x, const SamplingState& state, int32_t position, double slack = 0) {
-  const Sampling& p = state.params;
+  const Sampling& p = *state.params;
   double total = 0, top = *std::max_element(x.begin(), x.end());
   for (float v : x) total += std::exp(double(v) - top);
   const std::vector<float> raw = x;
@@ -87,7 +87,7 @@ Expected Plain(std::vector<float> x, const SamplingState& state, int32_t positio
       order.resize(std::max<size_t>(n, 1));
     }
     std::vector<double> drawn;
-    for (int32_t c : order) drawn.push_back(x[c] + Gumbel(c, p, position));
+    for (int32_t c : order) drawn.push_back(x[c] + Gumbel(c, state, position));
     order[0] = order[std::max_element(drawn.begin(), drawn.end()) - drawn.begin()];
   }
   std::vector<int32_t> ranked(raw.size());
@@ -124,14 +124,16 @@ Case RandomCase(std::mt19937& rng, int64_t vocab, int rows) {
     p.frequency_penalty = float(pick(0, -0.4));
     p.repetition_penalty = float(pick(1, 1.3));
     p.seed = rng();
-    p.choice = rng() % 3;
+    SequenceSampling s;
+    s.choice = rng() % 3;
     p.top_logprobs = int(pick(-1, 0, 5));
     p.min_tokens = int(pick(0, 20));
     p.end_ids = {2, int32_t(vocab - 1)};
     if (rng() % 2) p.logit_bias = {{1, 4.0f}, {int32_t(vocab / 2), -100.0f}};
-    for (int i = 0; i < 9; ++i) p.generated_ids.push_back(rng() % vocab);
-    for (int i = 0; i < 20; ++i) p.prompt_ids.push_back(rng() % vocab);
-    c.states.emplace_back().Set(p);
+    for (int i = 0; i < 9; ++i) s.generated_ids.push_back(rng() % vocab);
+    for (int i = 0; i < 20; ++i) s.prompt_ids.push_back(rng() % vocab);
+    s.params = std::make_shared<Sampling>(p);
+    c.states.emplace_back().Set(s);
     c.rows.push_back(x);
   }
   return c;
@@ -186,7 +188,7 @@ TEST(Sampler, EqualsThePlainSamplerHoweverTheVocabularyIsCut) {
           EXPECT_TRUE(got[i].sample.id == wider.id || got[i].sample.id == narrower.id)
               << got[i].sample.id << " for " << want.id << ", round " << round << " row " << i;
           ++borders;
-        } else if (c.states[i].params.top_logprobs >= 0) {
+        } else if (c.states[i].params->top_logprobs >= 0) {
           EXPECT_NEAR(got[i].sample.logprob, want.logprob, 1e-4);
         }
         ++draws;
@@ -234,7 +236,7 @@ TEST(Sampler, DrawsFollowTheDistributionThatTheFiltersLeave) {
     std::vector<float> x(256, -60.0f);
     for (int i = 0; i < 4; ++i) x[i] = float(std::log(0.1 * (i + 1)));
     for (int i = 0; i < 4000; ++i) {
-      c.states.emplace_back().Set(s);
+      c.states.emplace_back().Set({.params = std::make_shared<Sampling>(s)});
       c.rows.push_back(x);
     }
     std::vector<int> seen(256);

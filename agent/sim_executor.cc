@@ -78,7 +78,7 @@ class SimExecutor : public Executor {
     epoch_ = step.epoch;
     for (const uint64_t id : step.ended) draws_.erase(id);
     for (const StepSequence& s : step.sequences) {
-      if (s.sampling) draws_[s.id] = Mix(s.sampling->seed, s.sampling->choice);
+      if (s.sampling) draws_[s.id] = Mix(s.sampling->params->seed, s.sampling->choice);
       if (!draws_.contains(s.id))
         return absl::InternalError(absl::StrCat("step ", step.number, ": sequence ", s.id, " is not known"));
     }

@@ -23,7 +23,8 @@ absl::Status CheckIds(const std::string& what, absl::Span<const int32_t> ids, in
   return absl::OkStatus();
 }
 
-absl::Status CheckSampling(const std::string& what, const Sampling& s, const StepLimits& limits) {
+absl::Status CheckSampling(const std::string& what, const SequenceSampling& sampling, const StepLimits& limits) {
+  const Sampling& s = *sampling.params;
   const auto range = [&](const char* name, double value, double low, double high) {
     if (!(value >= low && value <= high))
       return Invalid(what, ".", name, ": is ", value, ", must be from ", low, " to ", high);
@@ -34,7 +35,7 @@ absl::Status CheckSampling(const std::string& what, const Sampling& s, const Ste
        {range("temperature", s.temperature, 0, kMost), range("top_p", s.top_p, 0, 1),
         range("top_k", s.top_k, 0, INT32_MAX), range("min_p", s.min_p, 0, 1),
         range("presence_penalty", s.presence_penalty, -kMost, kMost),
-        range("frequency_penalty", s.frequency_penalty, -kMost, kMost), range("choice", s.choice, 0, INT32_MAX),
+        range("frequency_penalty", s.frequency_penalty, -kMost, kMost), range("choice", sampling.choice, 0, INT32_MAX),
         range("top_logprobs", s.top_logprobs, -1, limits.vocab), range("min_tokens", s.min_tokens, 0, INT32_MAX)}) {
     if (!status.ok()) return status;
   }
@@ -42,10 +43,11 @@ absl::Status CheckSampling(const std::string& what, const Sampling& s, const Ste
     return Invalid(what, ".repetition_penalty: is ", s.repetition_penalty, ", must be above 0");
   if (absl::Status status = CheckIds(what + ".end_ids", s.end_ids, limits.vocab, limits.vocab); !status.ok())
     return status;
-  if (absl::Status status = CheckIds(what + ".prompt_ids", s.prompt_ids, limits.max_position, limits.vocab);
+  if (absl::Status status = CheckIds(what + ".prompt_ids", sampling.prompt_ids, limits.max_position, limits.vocab);
       !status.ok())
     return status;
-  if (absl::Status status = CheckIds(what + ".generated_ids", s.generated_ids, limits.max_position, limits.vocab);
+  if (absl::Status status =
+          CheckIds(what + ".generated_ids", sampling.generated_ids, limits.max_position, limits.vocab);
       !status.ok())
     return status;
   if (static_cast<int64_t>(s.logit_bias.size()) > limits.vocab)

@@ -14,6 +14,7 @@
 // written in a layer before attention reads it; a block freed at the commit of step n may be named by any later step.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,7 +27,8 @@ namespace pangea {
 
 enum class LogitRows : uint8_t { kNone = 0, kLast = 1, kAll = 2 };
 
-// How ids are drawn (order of filters: bias, penalties, temperature, min_p, top_k, top_p).
+// How the ids of a request are drawn (order of filters: bias, penalties, temperature, min_p, top_k, top_p). Made once, by
+// the door that checked it, and the same object from there to the step, whatever is drawn again.
 struct Sampling {
   float temperature = 1;  // 0: greedy
   float top_p = 1;        // 1: off
@@ -36,14 +38,19 @@ struct Sampling {
   float frequency_penalty = 0;
   float repetition_penalty = 1;  // over prompt and generated ids
   uint64_t seed = 0;
-  int32_t choice = 0;         // 0..n-1 within its prompt
   int32_t top_logprobs = -1;  // -1: no log-probabilities; else how many alternatives
   int32_t min_tokens = 0;     // end_ids are banned until so many ids are generated
   std::vector<int32_t> end_ids;
   std::vector<std::pair<int32_t, float>> logit_bias;  // ids ascending
-  std::vector<int32_t> prompt_ids;                    // only when repetition_penalty != 1
-  std::vector<int32_t> generated_ids;  // generated before the step that carries this (resume); else empty
   bool NeedsCounts() const { return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1; }
+};
+
+// With what the draws of one sequence depend on besides, up to the step that carries it.
+struct SequenceSampling {
+  std::shared_ptr<const Sampling> params = std::make_shared<Sampling>();  // never null
+  int32_t choice = 0;                                                     // 0..n-1 within its prompt
+  std::vector<int32_t> prompt_ids;                                        // only when repetition_penalty != 1
+  std::vector<int32_t> generated_ids;                                     // before this step (resume); else empty
 };
 
 // Layers whose pages have one shape and whose rows look back equally far. A sequence has a table in every group; all
@@ -75,9 +82,9 @@ struct StepSequence {
   int32_t next_id = -1;  // with kAll: the id that follows the last row when it is known (a prompt chunk before the
                          // last); no sample is then drawn. -1: the last row is sampled from
   StepTables blocks;     // per cache group: appended to the table (or the whole table, see below); none: nothing new
-  bool whole_tables = false;         // blocks replace the table: first step of a sequence in an epoch
-  std::optional<Sampling> sampling;  // when new or changed
-  bool masked = false;               // a Mask follows: it draws once that has come
+  bool whole_tables = false;                 // blocks replace the table: first step of a sequence in an epoch
+  std::optional<SequenceSampling> sampling;  // when new or changed
+  bool masked = false;                       // a Mask follows: it draws once that has come
   int rows() const { return ids.empty() ? 1 : static_cast<int>(ids.size()); }
 };
 

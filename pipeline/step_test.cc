@@ -24,7 +24,7 @@ Step Good() {
   prompt.id = 7;
   prompt.ids.assign(16, 5);
   prompt.blocks = {{4}};
-  prompt.sampling = Sampling{};
+  prompt.sampling = SequenceSampling{};
   StepSequence decode;
   decode.id = 3;
   decode.start = 33;
@@ -62,7 +62,12 @@ struct Attack {
 
 TEST(Step, AttacksAreNamed) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
-  const auto sampling = [](Step& s) -> Sampling& { return *s.sequences[0].sampling; };
+  const auto sequence = [](Step& s) -> SequenceSampling& { return *s.sequences[0].sampling; };
+  const auto sampling = [=](Step& s) -> Sampling& {  // one of its own
+    auto params = std::make_shared<Sampling>(*sequence(s).params);
+    sequence(s).params = params;
+    return *params;
+  };
   const std::vector<Attack> attacks = {
       {"sequences", [](Step& s) { s.sequences.resize(5); }},
       {"rows", [](Step& s) { s.sequences[0].ids.resize(32, 1); }},
@@ -93,12 +98,12 @@ TEST(Step, AttacksAreNamed) {
       {"frequency_penalty", [=](Step& s) { sampling(s).frequency_penalty = kNan; }},
       {"repetition_penalty", [=](Step& s) { sampling(s).repetition_penalty = 0; }},
       {"repetition_penalty", [=](Step& s) { sampling(s).repetition_penalty = kNan; }},
-      {"choice", [=](Step& s) { sampling(s).choice = -1; }},
+      {"choice", [=](Step& s) { sequence(s).choice = -1; }},
       {"top_logprobs", [=](Step& s) { sampling(s).top_logprobs = 101; }},
       {"min_tokens", [=](Step& s) { sampling(s).min_tokens = -1; }},
       {"end_ids", [=](Step& s) { sampling(s).end_ids = {100}; }},
-      {"prompt_ids", [=](Step& s) { sampling(s).prompt_ids.resize(65, 1); }},
-      {"generated_ids", [=](Step& s) { sampling(s).generated_ids = {-5}; }},
+      {"prompt_ids", [=](Step& s) { sequence(s).prompt_ids.resize(65, 1); }},
+      {"generated_ids", [=](Step& s) { sequence(s).generated_ids = {-5}; }},
       {"logit_bias", [=](Step& s) { sampling(s).logit_bias = {{100, 1.0f}}; }},
       {"ascend", [=](Step& s) { sampling(s).logit_bias = {{5, 1.0f}, {5, 1.0f}}; }},
       {"not finite", [=](Step& s) { sampling(s).logit_bias = {{5, kInf}}; }},

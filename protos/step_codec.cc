@@ -1,6 +1,8 @@
 #include "protos/step_codec.h"
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "configs/values.h"
@@ -10,7 +12,8 @@ namespace {
 
 namespace wire = agent::v1;
 
-void EncodeSampling(const Sampling& in, wire::Sampling* out) {
+void EncodeSampling(const SequenceSampling& sampling, wire::Sampling* out) {
+  const Sampling& in = *sampling.params;
   out->set_temperature(in.temperature);
   out->set_top_p(in.top_p);
   out->set_top_k(in.top_k);
@@ -19,7 +22,7 @@ void EncodeSampling(const Sampling& in, wire::Sampling* out) {
   out->set_frequency_penalty(in.frequency_penalty);
   out->set_repetition_penalty(in.repetition_penalty);
   out->set_seed(in.seed);
-  out->set_choice(in.choice);
+  out->set_choice(sampling.choice);
   out->set_top_logprobs(in.top_logprobs);
   out->set_min_tokens(in.min_tokens);
   out->mutable_end_ids()->Add(in.end_ids.begin(), in.end_ids.end());
@@ -27,11 +30,11 @@ void EncodeSampling(const Sampling& in, wire::Sampling* out) {
     out->add_bias_ids(id);
     out->add_bias_values(bias);
   }
-  out->mutable_prompt_ids()->Add(in.prompt_ids.begin(), in.prompt_ids.end());
-  out->mutable_generated_ids()->Add(in.generated_ids.begin(), in.generated_ids.end());
+  out->mutable_prompt_ids()->Add(sampling.prompt_ids.begin(), sampling.prompt_ids.end());
+  out->mutable_generated_ids()->Add(sampling.generated_ids.begin(), sampling.generated_ids.end());
 }
 
-Sampling DecodeSampling(const wire::Sampling& in) {
+SequenceSampling DecodeSampling(const wire::Sampling& in) {
   Sampling out;
   out.temperature = in.temperature();
   out.top_p = in.top_p();
@@ -41,15 +44,15 @@ Sampling DecodeSampling(const wire::Sampling& in) {
   out.frequency_penalty = in.frequency_penalty();
   out.repetition_penalty = in.repetition_penalty();
   out.seed = in.seed();
-  out.choice = in.choice();
   out.top_logprobs = in.top_logprobs();
   out.min_tokens = in.min_tokens();
   out.end_ids.assign(in.end_ids().begin(), in.end_ids().end());
   const int biases = std::min(in.bias_ids_size(), in.bias_values_size());
   for (int i = 0; i < biases; ++i) out.logit_bias.emplace_back(in.bias_ids(i), in.bias_values(i));
-  out.prompt_ids.assign(in.prompt_ids().begin(), in.prompt_ids().end());
-  out.generated_ids.assign(in.generated_ids().begin(), in.generated_ids().end());
-  return out;
+  return {.params = std::make_shared<const Sampling>(std::move(out)),
+          .choice = in.choice(),
+          .prompt_ids = {in.prompt_ids().begin(), in.prompt_ids().end()},
+          .generated_ids = {in.generated_ids().begin(), in.generated_ids().end()}};
 }
 
 void EncodeSequence(const StepSequence& in, wire::StepSequence* out) {
@@ -60,8 +63,7 @@ void EncodeSequence(const StepSequence& in, wire::StepSequence* out) {
   out->set_logits(static_cast<int>(in.logits));
   if (in.next_id >= 0) out->set_next_id(in.next_id);
   // Nothing new for any group, as in most steps, is said by no table at all.
-  const bool news =
-      std::any_of(in.blocks.begin(), in.blocks.end(), [](const auto& b) { return !b.empty(); });
+  const bool news = std::any_of(in.blocks.begin(), in.blocks.end(), [](const auto& b) { return !b.empty(); });
   if (news || in.whole_tables) {
     for (const auto& blocks : in.blocks) out->add_tables()->mutable_blocks()->Add(blocks.begin(), blocks.end());
   }

@@ -17,8 +17,9 @@ namespace {
   const auto& [others, words] = allowed;
   const auto& [epoch, number, sequences, ended, copies] = step;
   const auto& [id, adapter, start, ids, logits, next_id, blocks, whole_tables, sampling, masked] = sequences[0];
-  const auto& [temperature, top_p, top_k, min_p, presence, frequency, repetition, seed, choice, top_logprobs,
-               min_tokens, end_ids, logit_bias, prompt_ids, generated_ids] = *sampling;
+  const auto& [params, choice, prompt_ids, generated_ids] = *sampling;
+  const auto& [temperature, top_p, top_k, min_p, presence, frequency, repetition, seed, top_logprobs, min_tokens,
+               end_ids, logit_bias] = *params;
   const auto& [group, from, to] = copies[0];
   const auto& [result_epoch, result_number, results, copy_seconds] = result;
   const auto& [result_id, samples, prompt, status] = results[0];
@@ -58,7 +59,7 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   full.blocks = {{4, 9}, {}, {kNoBlock, 1}};
   full.whole_tables = true;
   full.masked = true;
-  full.sampling = Sampling{.temperature = 0.5f,
+  const Sampling params = {.temperature = 0.5f,
                            .top_p = 0.25f,
                            .top_k = 40,
                            .min_p = 0.125f,
@@ -66,15 +67,15 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
                            .frequency_penalty = -1.25f,
                            .repetition_penalty = 1.75f,
                            .seed = 0xfedcba9876543210,
-                           .choice = 3,
                            .top_logprobs = 5,
                            .min_tokens = 6,
                            .end_ids = {2, 8},
-                           .logit_bias = {{1, -100}, {4, 2.5f}},
-                           .prompt_ids = {10, 11},
-                           .generated_ids = {12, 13, 14}};
-  step.sequences = {full, StepSequence{.id = 8, .start = 33, .logits = LogitRows::kLast, .blocks = {{}, {}, {}}}};
-  step.sequences.push_back(StepSequence{.id = 9, .start = 15, .blocks = {{}, {3}, {}}});
+                           .logit_bias = {{1, -100}, {4, 2.5f}}};
+  full.sampling = {
+      .params = std::make_shared<Sampling>(params), .choice = 3, .prompt_ids = {10, 11}, .generated_ids = {12, 13, 14}};
+  const StepSequence decodes{.id = 8, .start = 33, .logits = LogitRows::kLast, .blocks = {{}, {}, {}}};
+  const StepSequence grows{.id = 9, .start = 15, .blocks = {{}, {3}, {}}};
+  step.sequences = {full, decodes, grows};
   step.ended = {1, 0xffffffffffffffff};
   step.copies = {{.group = 1, .from = 2, .to = 3}};
   agent::v1::Step message;
@@ -102,12 +103,14 @@ TEST(StepCodecTest, StepSurvivesTheWire) {
   EXPECT_TRUE(s.masked);
   EXPECT_FALSE(back.sequences[1].masked);
   ASSERT_TRUE(s.sampling);
-  const Sampling &a = *s.sampling, &b = *full.sampling;
-  EXPECT_EQ(
-      std::tie(a.temperature, a.top_p, a.top_k, a.min_p, a.presence_penalty, a.frequency_penalty, a.repetition_penalty,
-               a.seed, a.choice, a.top_logprobs, a.min_tokens, a.end_ids, a.logit_bias, a.prompt_ids, a.generated_ids),
-      std::tie(b.temperature, b.top_p, b.top_k, b.min_p, b.presence_penalty, b.frequency_penalty, b.repetition_penalty,
-               b.seed, b.choice, b.top_logprobs, b.min_tokens, b.end_ids, b.logit_bias, b.prompt_ids, b.generated_ids));
+  EXPECT_EQ(s.sampling->choice, 3);
+  EXPECT_EQ(s.sampling->prompt_ids, full.sampling->prompt_ids);
+  EXPECT_EQ(s.sampling->generated_ids, full.sampling->generated_ids);
+  const Sampling &a = *s.sampling->params, &b = params;
+  EXPECT_EQ(std::tie(a.temperature, a.top_p, a.top_k, a.min_p, a.presence_penalty, a.frequency_penalty,
+                     a.repetition_penalty, a.seed, a.top_logprobs, a.min_tokens, a.end_ids, a.logit_bias),
+            std::tie(b.temperature, b.top_p, b.top_k, b.min_p, b.presence_penalty, b.frequency_penalty,
+                     b.repetition_penalty, b.seed, b.top_logprobs, b.min_tokens, b.end_ids, b.logit_bias));
   EXPECT_TRUE(back.sequences[1].ids.empty());
   EXPECT_EQ(back.sequences[1].next_id, StepSequence().next_id);
   EXPECT_FALSE(back.sequences[1].sampling);

@@ -207,12 +207,12 @@ Generation::Choice Generation::MakeChoice(int prompt, int choice) const {
 
 std::vector<SequenceRequest> Generation::Sequences() const {
   std::vector<SequenceRequest> sequences;
+  const auto sampling = std::make_shared<const Sampling>(request_.sampling);
   for (int p = 0; p < prompts(); ++p) {
     SequenceRequest& s = sequences.emplace_back();
     s.request = first_id_ + p;
     s.prompt = prompts_[p].tokens.ids;
-    s.sampling = request_.sampling;
-    if (s.sampling.repetition_penalty != 1) s.sampling.prompt_ids = s.prompt;
+    s.sampling = sampling;
     s.n = request_.n;
     s.max_tokens = prompts_[p].tokens.max_tokens;
     s.stop_ids = request_.stop_ids;

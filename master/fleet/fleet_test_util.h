@@ -107,7 +107,7 @@ inline Step TestStep(uint64_t number) {
     s.ids = {1, 2, 3};
     s.blocks = {{0, 1, 2, 3}};
     s.whole_tables = true;
-    s.sampling = Sampling{.temperature = 0};
+    s.sampling = SequenceSampling{.params = std::make_shared<Sampling>(Sampling{.temperature = 0})};
   } else {
     s.start = 1 + static_cast<int>(number);
     s.blocks = {{}};

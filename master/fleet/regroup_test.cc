@@ -44,7 +44,7 @@ class Served {
     for (uint64_t i = 0; i < 20 + seed % 7; ++i)
       request.prompt.push_back(1 + static_cast<int32_t>((seed * 31 + i) % 300));
     request.max_tokens = 60;
-    request.sampling.seed = seed;
+    request.sampling = std::make_shared<Sampling>(Sampling{.seed = seed});
     EXPECT_EQ(engine_->Submit(std::move(request)), absl::OkStatus());
   }
   // The choice's ids and log-probabilities, once it has ended.

@@ -22,7 +22,7 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength };  // kStop: an end i
 struct SequenceRequest {
   uint64_t request = 0;  // chosen by the caller, unique among all open ones
   std::vector<int32_t> prompt;
-  Sampling sampling;  // of choice 0; seed set
+  std::shared_ptr<const Sampling> sampling = std::make_shared<Sampling>();  // never null; seed set
   int n = 1;
   int max_tokens = 0;             // >= 0; with 0 only the prompt is computed (echo)
   std::vector<int32_t> stop_ids;  // end ids and stop_token_ids: finish with kStop, the id counted

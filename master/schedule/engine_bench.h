@@ -82,7 +82,7 @@ inline SequenceRequest Ask(uint64_t number, int prompt, int max_tokens) {
   request.request = number;
   for (int i = 0; i < prompt; ++i) request.prompt.push_back((static_cast<int>(number) * 7 + i) % kFakeVocab);
   request.max_tokens = max_tokens;
-  request.sampling.seed = number * 100;
+  request.sampling = std::make_shared<Sampling>(Sampling{.seed = number * 100});
   return request;
 }
 

@@ -139,7 +139,7 @@ TEST(Engine, EchoComesOnceAndInOrder) {
     SequenceRequest request = Ask(1, 50, max_tokens);
     request.prompt_logprobs = true;
     request.n = 2;
-    request.sampling.top_logprobs = 2;
+    request.sampling = std::make_shared<Sampling>(Sampling{.top_logprobs = 2});
     ASSERT_TRUE(bench.engine.Submit(0, request).ok());
     bench.Drain();
     const std::vector<Output> outputs = bench.OutputsOf(1);

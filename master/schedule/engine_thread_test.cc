@@ -126,7 +126,7 @@ SequenceRequest Ask(uint64_t number) {
   for (uint64_t i = 0; i < 3 + number % 20; ++i)
     request.prompt.push_back(static_cast<int32_t>((number + i * i) % kFakeVocab));
   request.max_tokens = 5 + static_cast<int>(number % 30);
-  request.sampling.seed = number * 100;
+  request.sampling = std::make_shared<Sampling>(Sampling{.seed = number * 100});
   return request;
 }
 

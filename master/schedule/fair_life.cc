@@ -32,7 +32,7 @@ class FairLife : public StepPort {
     if (!agents_.fault().empty()) return;
     due_.push_back(pipeline_.Send(now_, step).answered);
     for (const StepSequence& part : step.sequences) {
-      if (part.sampling) request_of_[part.id] = part.sampling->seed / 100;
+      if (part.sampling) request_of_[part.id] = part.sampling->params->seed / 100;
       Client& client = clients_[request_of_.at(part.id)];
       const int end = part.start + part.rows();
       Account& account = accounts_[client.account];
@@ -142,7 +142,7 @@ class FairLife : public StepPort {
       request.prompt.resize(Uniform(1, rows - 1));
       for (int32_t& id : request.prompt) id = Uniform(0, kFakeVocab - 1);
       request.max_tokens = rows - static_cast<int>(request.prompt.size());
-      request.sampling.seed = last_request_ * 100;
+      request.sampling = std::make_shared<Sampling>(Sampling{.seed = last_request_ * 100});
       clients_[last_request_].account = number;
       ++account.waiting;
       ++open_;

@@ -13,16 +13,16 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 32);
 }
 
-Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated,
+Sample FakeSample(uint64_t prefix, const SequenceSampling& sampling, const std::vector<int32_t>& generated,
                   const AllowedIds* allowed) {
-  uint64_t hash = Mix(Mix(prefix, sampling.seed), sampling.choice);
+  uint64_t hash = Mix(Mix(prefix, sampling.params->seed), sampling.choice);
   for (const int32_t id : generated) hash = Mix(hash, id);  // as penalties and min_tokens depend on them
   for (const int32_t id : sampling.prompt_ids) hash = Mix(hash, id);
   Sample sample;
   sample.id = static_cast<int32_t>(hash % kFakeVocab);
   while (allowed && !allowed->Contains(sample.id)) sample.id = (sample.id + 1) % kFakeVocab;
   sample.logprob = -static_cast<float>((hash >> 20) % 1000);
-  for (int i = 0; i < sampling.top_logprobs; ++i)
+  for (int i = 0; i < sampling.params->top_logprobs; ++i)
     sample.top.emplace_back(i, -static_cast<float>((hash >> (8 + i)) % 100));
   return sample;
 }
@@ -50,15 +50,16 @@ bool SameSample(const Sample& a, const Sample& b) { return a.id == b.id && a.log
 namespace {
 
 // Seeds ending in 13 stand for NaN in the logits after a few ids.
-bool Poisoned(const Sampling& sampling, size_t generated) { return sampling.seed % 100 == 13 && generated >= 2; }
+bool Poisoned(const SequenceSampling& sampling, size_t generated) {
+  return sampling.params->seed % 100 == 13 && generated >= 2;
+}
 
 }  // namespace
 
 Expected ExpectedOf(const SequenceRequest& request, int choice, int capacity) {
   Expected expected;
-  Sampling sampling = request.sampling;
-  sampling.choice = choice;
-  if (sampling.repetition_penalty != 1) sampling.prompt_ids = request.prompt;
+  SequenceSampling sampling{.params = request.sampling, .choice = choice};
+  if (sampling.params->repetition_penalty != 1) sampling.prompt_ids = request.prompt;
   uint64_t prefix = 0;
   for (const int32_t id : request.prompt) prefix = Mix(prefix, id);
   std::vector<int32_t> generated;
@@ -68,7 +69,7 @@ Expected ExpectedOf(const SequenceRequest& request, int choice, int capacity) {
       expected.fails = true;
       return expected;
     }
-    const AllowedIds mask = FakeMask(sampling.seed, choice, static_cast<int>(generated.size()));
+    const AllowedIds mask = FakeMask(sampling.params->seed, choice, static_cast<int>(generated.size()));
     const Sample sample = FakeSample(prefix, sampling, generated, request.masked ? &mask : nullptr);
     expected.samples.push_back(sample);
     generated.push_back(sample.id);
@@ -88,7 +89,7 @@ std::vector<Sample> ExpectedPrompt(const SequenceRequest& request) {
   uint64_t prefix = 0;
   for (size_t i = 0; i + 1 < request.prompt.size(); ++i) {
     prefix = Mix(prefix, request.prompt[i]);
-    expected.push_back(FakePromptSample(prefix, request.prompt[i + 1], request.sampling));
+    expected.push_back(FakePromptSample(prefix, request.prompt[i + 1], *request.sampling));
   }
   return expected;
 }
@@ -354,7 +355,7 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
     }
     if (part.logits != LogitRows::kAll) continue;
     const int32_t next = i + 1 < part.rows() ? part.ids[i + 1] : part.next_id;
-    if (next >= 0) result.prompt.push_back(FakePromptSample(prefix, next, known.sampling));
+    if (next >= 0) result.prompt.push_back(FakePromptSample(prefix, next, *known.sampling.params));
   }
   known.length = std::max(known.length, end);
   if (part.logits == LogitRows::kNone || !fault_.empty()) return;

@@ -19,7 +19,7 @@ constexpr int32_t kFakeVocab = 97;
 uint64_t Mix(uint64_t a, uint64_t b);
 // The deterministic model. prefix: hash of all ids up to and with the newest; generated: of those generated before.
 // Under a mask, the next id that it allows; allowed may be null.
-Sample FakeSample(uint64_t prefix, const Sampling& sampling, const std::vector<int32_t>& generated,
+Sample FakeSample(uint64_t prefix, const SequenceSampling& sampling, const std::vector<int32_t>& generated,
                   const AllowedIds* allowed);
 // The mask that a client gives for a choice's id number `index`.
 AllowedIds FakeMask(uint64_t seed, int choice, int index);
@@ -66,7 +66,7 @@ class FakeAgents : public StepPort {
     StepTables tables;
     int length = 0;  // positions written in this run
     int first = 0;   // position of its first own row
-    Sampling sampling;
+    SequenceSampling sampling;
     std::vector<int32_t> generated;
   };
   struct Pending {

@@ -61,10 +61,12 @@ SequenceRequest DrawRequest(Dice* dice, uint64_t next, double now) {
   request.account = dice->Uniform(0, 3);
   request.weight = 1 + request.account;
   if (dice->OneIn(8)) request.deadline = now + dice->Uniform(0, 500) * 0.01;
-  request.sampling.seed = dice->Uniform(0, 100000);
-  if (dice->OneIn(12)) request.sampling.seed = request.sampling.seed / 100 * 100 + 13;  // fails
-  request.sampling.top_logprobs = dice->Uniform(-1, 2);
-  if (dice->OneIn(4)) request.sampling.repetition_penalty = 1.5f;
+  auto sampling = std::make_shared<Sampling>();
+  sampling->seed = dice->Uniform(0, 100000);
+  if (dice->OneIn(12)) sampling->seed = sampling->seed / 100 * 100 + 13;  // fails
+  sampling->top_logprobs = dice->Uniform(-1, 2);
+  if (dice->OneIn(4)) sampling->repetition_penalty = 1.5f;
+  request.sampling = std::move(sampling);
   return request;
 }
 

@@ -15,7 +15,7 @@ SequenceRequest AskMasked(uint64_t number, int prompt, int max_tokens) {
 }
 
 void GiveMask(Bench* bench, const SequenceRequest& request, int index, int choice = 0) {
-  bench->engine.SetMask(request.request, choice, index, FakeMask(request.sampling.seed, choice, index));
+  bench->engine.SetMask(request.request, choice, index, FakeMask(request.sampling->seed, choice, index));
 }
 
 // A mask for every id that has none, until nothing happens any more.
@@ -94,7 +94,7 @@ TEST(Mask, ADrawThatIsRepeatedGetsItsMaskAgain) {
   ASSERT_EQ(bench.masks.size(), before + 1);
   EXPECT_EQ(bench.masks.back().epoch, 2u);
   EXPECT_EQ(bench.masks.back().step, 1u);
-  EXPECT_EQ(bench.masks.back().allowed.words, FakeMask(request.sampling.seed, 0, 1).words);
+  EXPECT_EQ(bench.masks.back().allowed.words, FakeMask(request.sampling->seed, 0, 1).words);
   DrainMasked(&bench, request);
   EXPECT_EQ(bench.IdsOf(1), ExpectedIds(request));
 }

@@ -193,7 +193,7 @@ TEST(PrefixCache, NobodyWaitsForThePrefixOfAnotherSalt) {
 TEST(PrefixCache, AFailedSequenceLeavesNothing) {
   Bench bench(Options());
   SequenceRequest bad = AskWith(1, Prefix(30), 9);
-  bad.sampling.seed = 13;
+  bad.sampling = std::make_shared<Sampling>(Sampling{.seed = 13});
   ASSERT_TRUE(bench.engine.Submit(0, bad).ok());
   bench.Drain();
   EXPECT_FALSE(bench.OutputsOf(1).back().error.ok());

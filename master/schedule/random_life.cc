@@ -257,7 +257,7 @@ bool Life::GiveMask() {
   const SequenceRequest& request = client->request;
   const int next = client->choices[index].masked++;
   const auto give = [&](int id) {
-    engine_.SetMask(request.request, index, id, FakeMask(request.sampling.seed, index, id));
+    engine_.SetMask(request.request, index, id, FakeMask(request.sampling->seed, index, id));
   };
   if (OneIn(8))
     give(next - 1);  // for an id that has been drawn, and for one that cannot be known yet: both are dropped

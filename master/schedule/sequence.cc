@@ -11,13 +11,10 @@ bool Earlier::operator()(const Sequence* a, const Sequence* b) const {
          std::tie(b->request->body.priority, b->request->order, b->choice);
 }
 
-Sampling SamplingOf(const Sequence& sequence) {
+SequenceSampling SamplingOf(const Sequence& sequence) {
   const Request& request = *sequence.request;
-  Sampling sampling = request.body.sampling;
-  sampling.choice = sequence.choice;
-  sampling.prompt_ids.clear();
-  if (sampling.repetition_penalty != 1) sampling.prompt_ids = request.body.prompt;
-  sampling.generated_ids.clear();
+  SequenceSampling sampling{.params = request.body.sampling, .choice = sequence.choice};
+  if (sampling.params->repetition_penalty != 1) sampling.prompt_ids = request.body.prompt;
   if (planted_bug != PlantedBug::kForgetGenerated) sampling.generated_ids = sequence.generated;
   return sampling;
 }

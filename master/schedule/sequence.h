@@ -94,6 +94,6 @@ struct Earlier {
 };
 
 // The parameters as the agents need them at the first step of a run.
-Sampling SamplingOf(const Sequence& sequence);
+SequenceSampling SamplingOf(const Sequence& sequence);
 
 }  // namespace pangea

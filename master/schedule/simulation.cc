@@ -144,8 +144,8 @@ class Simulation : public StepPort {
     if (!options_.ends_known) {
       request.max_tokens = options_.engine.context;
       request.stop_ids = {kEndId};
-      request.sampling.end_ids = {kEndId};
-      request.sampling.min_tokens = asked.output - 1;  // and then at once
+      request.sampling = std::make_shared<Sampling>(
+          Sampling{.min_tokens = asked.output - 1, .end_ids = {kEndId}});  // and then at once
     }
     ++report_.requests;
     clients_[index].arrival = now_;
@@ -171,7 +171,7 @@ class Simulation : public StepPort {
       Drawn& drawn = drawn_[part.id];
       if (part.sampling) {
         drawn.ids = static_cast<int>(part.sampling->generated_ids.size());
-        if (!part.sampling->end_ids.empty()) drawn.end_after = part.sampling->min_tokens + 1;
+        if (!part.sampling->params->end_ids.empty()) drawn.end_after = part.sampling->params->min_tokens + 1;
       }
       if (part.masked) unmasked_.insert({step.number, part.id});
       if (part.logits == LogitRows::kNone) continue;
