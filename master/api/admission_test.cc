@@ -2,7 +2,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "master/api/doors_fixture.h"
-#include "master/api/gate.h"
+#include "master/api/generation/gate.h"
 #include "protos/generation.grpc.pb.h"
 
 namespace pangea {

@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "configs/deployment.h"
-#include "master/api/api_metrics.h"
-#include "master/api/sampling_defaults.h"
+#include "master/api/generation/api_metrics.h"
+#include "master/api/generation/sampling_defaults.h"
 #include "master/keys/keys.h"
 #include "master/metrics/timeline_file.h"
 #include "master/schedule/engine.h"

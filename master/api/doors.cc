@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "configs/log.h"
 #include "master/api/api.h"
-#include "master/api/grpc_door.h"
-#include "master/api/http_server.h"
-#include "master/api/service.h"
+#include "master/api/generation/service.h"
+#include "master/api/grpc/door.h"
+#include "master/api/http/server.h"
 
 namespace pangea {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_format.h"
 #include "master/api/doors_fixture.h"
-#include "master/api/openai_response.h"
+#include "master/api/openai/response.h"
 
 namespace pangea {
 namespace {
