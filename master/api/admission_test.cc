@@ -1,7 +1,7 @@
 // Who comes in and who is sent away before any work is done, through both doors.
 #include <grpcpp/grpcpp.h>
 
-#include "master/api/doors_fixture.h"
+#include "master/api/doors_test_util.h"
 #include "master/api/generation/gate.h"
 #include "protos/generation.grpc.pb.h"
 

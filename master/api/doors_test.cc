@@ -2,7 +2,7 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
-#include "master/api/doors_fixture.h"
+#include "master/api/doors_test_util.h"
 #include "master/api/openai/response.h"
 
 namespace pangea {

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 
 namespace pangea {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/openai/json_limits.h"
 #include "master/text/utf8.h"
 

@@ -1,7 +1,7 @@
 #include "master/api/generation/chat_input.h"
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/openai/api_error.h"
 #include "master/api/openai/json_limits.h"
 #include "master/api/openai/request.h"

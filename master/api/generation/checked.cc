@@ -7,11 +7,9 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/generation/random_bits.h"
 #include "master/api/openai/api_error.h"
-#include "master/api/openai/json_limits.h"
-#include "master/api/openai/request.h"
 #include "master/keys/keys.h"
 
 namespace pangea {

@@ -3,7 +3,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/generation/checked_fixture.h"
+#include "master/api/generation/checked_test_util.h"
 
 namespace pangea {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "master/api/http/rules.h"
+#include "master/api/openai/ascii.h"
 
 namespace pangea {
 namespace {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/generation/echo_offsets.h"
 #include "master/api/generation/random_bits.h"
 #include "master/api/openai/api_error.h"

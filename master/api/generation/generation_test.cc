@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "master/api/generation/generation_fixture.h"
+#include "master/api/generation/generation_test_util.h"
 #include "master/api/openai/api_error.h"
 #include "nlohmann/json.hpp"
 

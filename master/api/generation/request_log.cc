@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/generation/random_bits.h"
 
 namespace pangea {

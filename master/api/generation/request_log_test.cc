@@ -5,7 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "configs/log_testing.h"
-#include "master/api/doors_fixture.h"
+#include "master/api/doors_test_util.h"
 #include "master/api/openai/api_error.h"
 #include "protos/generation.grpc.pb.h"
 

@@ -2,7 +2,7 @@
 #include <malloc.h>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/generation/generation_fixture.h"
+#include "master/api/generation/generation_test_util.h"
 #include "master/api/http/rest.h"
 #include "master/api/openai/api_error.h"
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/generation/generation.h"
 #include "master/api/generation/request_log.h"
 #include "master/api/generation/text_pool.h"

@@ -1,9 +1,9 @@
 #include "master/api/generation/text_calls.h"
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api.h"
 #include "master/api/generation/chat_input.h"
 #include "master/api/generation/checked.h"
+#include "master/api/generation/context.h"
 #include "master/api/openai/api_error.h"
 
 namespace pangea {

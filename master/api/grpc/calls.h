@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "master/api/api.h"
 #include "master/api/generation/answers.h"
+#include "master/api/generation/context.h"
 #include "master/api/generation/request_log.h"
 #include "master/api/generation/service.h"
 #include "master/api/openai/api_error.h"

@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "master/api/doors_fixture.h"
+#include "master/api/doors_test_util.h"
 #include "master/api/grpc/health.grpc.pb.h"
 #include "protos/generation.grpc.pb.h"
 

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <thread>
 
-#include "master/api/doors_fixture.h"
+#include "master/api/doors_test_util.h"
 #include "master/api/http/listen.h"
 #include "master/api/http/rest.h"
 

@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api.h"
+#include "master/listen.h"
 
 namespace pangea {
 namespace {

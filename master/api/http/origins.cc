@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "master/api/http/rules.h"
+#include "master/api/openai/ascii.h"
 
 namespace pangea {
 namespace {

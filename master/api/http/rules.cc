@@ -90,11 +90,6 @@ Fault CheckBeginning(std::string_view rest) {
 
 }  // namespace
 
-bool SameName(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
-}
-
 size_t EmptyLines(std::string_view input) {
   size_t at = 0;
   while (input.substr(at, 2) == "\r\n") at += 2;

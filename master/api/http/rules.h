@@ -35,6 +35,4 @@ size_t EmptyLines(std::string_view input);
 // origin-form or absolute-form target -> its path, percent-decoded, without the query. nullopt: malformed.
 std::optional<std::string> TargetPath(std::string_view target);
 
-bool SameName(std::string_view a, std::string_view b);  // ASCII case folded
-
 }  // namespace pangea

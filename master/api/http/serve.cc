@@ -7,6 +7,7 @@
 #include "master/api/http/origins.h"
 #include "master/api/http/rules.h"
 #include "master/api/openai/api_error.h"
+#include "master/api/openai/ascii.h"
 #include "master/api/openai/request.h"
 
 namespace pangea {

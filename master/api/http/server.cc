@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "master/api/api.h"
+#include "master/api/generation/context.h"
 #include "master/api/http/connection.h"
 #include "master/api/http/listen.h"
+#include "master/listen.h"
 
 namespace pangea {
 namespace {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "master/api/doors.h"
 #include "master/api/fakes.h"
 #include "nlohmann/json.hpp"
 
