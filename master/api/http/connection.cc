@@ -62,7 +62,7 @@ HttpConnection::HttpConnection(asio::ip::tcp::socket socket, std::shared_ptr<Htt
 HttpConnection::~HttpConnection() { --shared_->connections; }
 
 void HttpConnection::Close() {
-  gone_ = ended_ = true;
+  exchange_.On(Exchange::Event::kClose);
   error_code ignored;
   socket_.close(ignored);
   Wake();
@@ -75,12 +75,11 @@ HttpReply HttpConnection::BodyTooLarge() const {
 // ---- reading
 
 void HttpConnection::Read() {
-  if (reading_ || ended_ || (!serving_ && InputFull())) return;
-  reading_ = true;
+  if (!exchange_.Listen(InputFull())) return;
   socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
-    self->reading_ = false;
+    self->exchange_.Heard();
     if (error) {
-      self->ended_ = true;
+      self->exchange_.Lose(Exchange::Client::kEnded);
       self->Wake();
     } else {
       self->OnReadable();
@@ -94,8 +93,7 @@ void HttpConnection::OnReadable() {
   const size_t n = socket_.read_some(asio::buffer(scratch), error);
   if (error == asio::error::would_block || error == asio::error::try_again) return Read();
   if (error) {
-    ended_ = true;
-    if (error != asio::error::eof) gone_ = true;
+    exchange_.Lose(error == asio::error::eof ? Exchange::Client::kEnded : Exchange::Client::kGone);
   } else {
     Received({scratch, n});
   }
@@ -106,14 +104,13 @@ void HttpConnection::OnReadable() {
 bool HttpConnection::InputFull() const { return input_.size() >= limits().header_bytes + kAheadBytes; }
 
 void HttpConnection::Received(std::string_view bytes) {
-  if (ahead_.empty() && !overrun_ && !(serving_ && InputFull())) {
+  const bool dropping = exchange_.dropping();
+  if (ahead_.empty() && !dropping && !(exchange_.served() && InputFull())) {
     input_ += bytes;
     return;
   }
-  if (overrun_ || ahead_bytes_.held() + bytes.size() > limits().body || !ahead_bytes_.Grow(bytes.size())) {
-    overrun_ = true;
-    return;
-  }
+  if (dropping || ahead_bytes_.held() + bytes.size() > limits().body || !ahead_bytes_.Grow(bytes.size()))
+    return exchange_.Drop();
   if (ahead_.empty() || ahead_.back().size() + bytes.size() > kReadBytes) ahead_.emplace_back();
   ahead_.back() += bytes;
 }
@@ -146,15 +143,15 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
   while (true) {
     Refill();
     input_.erase(0, EmptyLines(input_));
-    idle_ = input_.empty();
+    const bool idle = input_.empty();
     const HeadScan scan = ScanHead(input_, {limits().header_bytes});
     if (scan.fault) co_return Fault(HttpErrorReply(scan.fault->status, scan.fault->message), scan.fault->limit);
     if (scan.complete > 0) {
       *head = scan.complete;
       co_return Got::kRequest;
     }
-    if (ended_ || overrun_ || (idle_ && shared_->closing)) co_return Got::kEnd;
-    if (!idle_ && !begun && !observer_) {
+    if (exchange_.ended() || exchange_.dropping() || (idle && shared_->closing)) co_return Got::kEnd;
+    if (!idle && !begun && !observer_) {
       begun = true;
       deadline = After(limits().header_seconds);
     }
@@ -162,7 +159,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadHead(size_t* 
     const bool woken = co_await Wait(deadline);
     if (woken) continue;
     if (observer_) co_return Fault(TooManyConnections(), "connections");
-    co_return idle_ ? Got::kEnd : Fault(HttpErrorReply(408, "the request's head took too long"), "header_seconds");
+    co_return idle ? Got::kEnd : Fault(HttpErrorReply(408, "the request's head took too long"), "header_seconds");
   }
 }
 
@@ -182,7 +179,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadBody(Parser* 
       // A chunk's head that does not fit what is read ahead would wait for ever.
       if (input_.size() >= limits().header_bytes) co_return Fault(HttpErrorReply(400, "malformed body framing"));
     }
-    if (ended_ || overrun_) co_return Got::kEnd;
+    if (exchange_.ended() || exchange_.dropping()) co_return Got::kEnd;
     Read();
     if (!co_await Wait(deadline))
       co_return Fault(HttpErrorReply(408, "the request's body took too long"), "body_seconds");
@@ -212,7 +209,7 @@ void HttpConnection::TakeHead(const Parser& parser, HttpRequest* request) {
 HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpRequest* request, bool first) {
   size_t head = 0;
   if (const Got got = co_await ReadHead(&head, first); got != Got::kRequest) co_return got;
-  idle_ = false;
+  exchange_.On(Exchange::Event::kHead);
   record_->begun = Clock::now();
   Parser parser;
   parser.bytes = ByteShare(&shared_->service->bodies());
@@ -239,6 +236,7 @@ HttpConnection::Awaitable<HttpConnection::Got> HttpConnection::ReadRequest(HttpR
   request->keep_alive = parser.http.keep_alive();
   request->body = std::move(parser.http.get().body());
   request->bytes = std::move(parser.bytes);
+  exchange_.On(Exchange::Event::kBody);
   co_return Got::kRequest;
 }
 
@@ -251,24 +249,21 @@ HttpConnection::Awaitable<bool> HttpConnection::Write(std::string bytes) {
     const bool sent = co_await WritePiece(asio::buffer(bytes) + at, kPiece);
     if (!sent) co_return false;
   }
-  co_return !gone_;
+  co_return !exchange_.gone();
 }
 
 HttpConnection::Awaitable<bool> HttpConnection::WritePiece(asio::const_buffer from, size_t most) {
-  if (gone_) co_return false;
-  const uint64_t write = ++writes_;
-  writing_ = true;
+  if (!exchange_.BeginWrite()) co_return false;
   write_timer_.expires_at(After(limits().write_seconds));
-  write_timer_.async_wait([self = shared_from_this(), write](error_code error) {
+  write_timer_.async_wait([self = shared_from_this(), write = exchange_.writes()](error_code error) {
     // A reader that takes nothing: its request is not worth blocks any more.
-    if (error || !self->writing_ || self->writes_ != write) return;
+    if (error || !self->exchange_.writing(write)) return;
     self->shared_->service->context().metrics.rejected.Add("write_seconds");
     self->Close();
   });
   const auto [error, n] = co_await asio::async_write(socket_, asio::buffer(from, most), kAwait);
-  writing_ = false;
+  exchange_.EndWrite(!error);
   write_timer_.cancel();
-  if (error) gone_ = true;
   co_return !error;
 }
 
@@ -295,6 +290,7 @@ std::string HttpConnection::Head(const HttpRequest& request, const HttpReply& re
 
 HttpConnection::Awaitable<bool> HttpConnection::Send(const HttpRequest& request, HttpReply reply) {
   const bool keep = Keep(request);
+  exchange_.On(Exchange::Event::kAnswer);
   record_->status = absl::StrCat(reply.status);
   record_->reason = std::move(reply.reason);
   std::string bytes = Head(request, reply, false);
@@ -307,13 +303,13 @@ HttpConnection::Awaitable<bool> HttpConnection::Send(const HttpRequest& request,
 // follows, then read what still comes, bounded.
 HttpConnection::Awaitable<void> HttpConnection::Linger() {
   error_code ignored;
-  if (!gone_) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  exchange_.On(Exchange::Event::kLast);
+  if (!exchange_.gone()) socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   const auto end = observer_ ? After(kObserverSeconds) : Clock::now() + kLingerTotal;
-  overrun_ = true;  // what still comes is dropped
   input_.clear();
   ahead_.clear();
   ahead_bytes_.Shrink(ahead_bytes_.held());
-  while (!ended_ && !gone_ && !shared_->closing) {
+  while (!exchange_.ended() && !shared_->closing) {
     Read();
     if (!co_await Wait(std::min(end, Clock::now() + kLingerIdle))) break;
   }
@@ -345,14 +341,16 @@ HttpConnection::Awaitable<void> HttpConnection::Run() {
     keep = false;
     if (got == Got::kFault) keep = co_await Send(request, std::move(fault_));
     if (got == Got::kRequest) {
-      serving_ = true;
       Read();
       keep = co_await Serve(std::move(request));
-      serving_ = false;
     }
     Ended();
     if (got == Got::kEnd) break;
-    if (!keep) co_await Linger();
+    if (keep) {
+      exchange_.On(Exchange::Event::kKept);
+    } else {
+      co_await Linger();
+    }
   }
   Close();
 }

@@ -3,9 +3,9 @@
 // One reader runs all the time, so that a client that goes is noticed while its request waits for the engine, and
 // pipelined requests wait their turn: in `input_`, and beyond that in `ahead_`, as much as a body may have and
 // limits.bodies has room for. What is sent ahead of even that is read and dropped, and the connection ends with the
-// answer under way: to leave it unread would hide the client's end behind it. Everything that can happen (bytes,
-// progress of a generation, a deadline) wakes the coroutine, which then looks at the state: no event can be lost
-// between a look and a wait, for there is one thread.
+// answer under way: to leave it unread would hide the client's end behind it. What is to be done when is decided by an
+// Exchange. Everything that can happen (bytes, progress of a generation, a deadline) wakes the coroutine, which then
+// looks at the state: no event can be lost between a look and a wait, for there is one thread.
 //
 // A client that closes its sending side is taken for gone: its generation is cancelled.
 #pragma once
@@ -20,6 +20,7 @@
 
 #include "master/api/generation/request_log.h"
 #include "master/api/generation/service.h"
+#include "master/api/http/exchange.h"
 #include "master/api/http/rest.h"
 
 namespace pangea {
@@ -87,7 +88,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Awaitable<bool> ServeGeneration(HttpRequest& request, Route route);
   Awaitable<bool> ServeStream(const HttpRequest& request, RestAnswer* answer, Generation* generation);
   Awaitable<bool> ServeUnary(const HttpRequest& request, RestAnswer* answer, Generation* generation);
-  bool FillStream(std::string* out);  // what the stream has ready -> out_; false: there may be more
+  bool FillStream(std::string* out);  // what the stream has ready -> *out; false: there may be more
   void Pump();
   Awaitable<bool> Send(const HttpRequest& request, HttpReply reply);
   Awaitable<bool> Write(std::string bytes);
@@ -97,7 +98,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   const Deployment::Limits& limits() const { return shared_->service->context().deployment->limits; }
   bool Keep(const HttpRequest& request) const {
-    return request.keep_alive && !observer_ && !overrun_ && !shared_->closing && !shared_->service->draining();
+    return request.keep_alive && !observer_ && !exchange_.dropping() && !shared_->closing &&
+           !shared_->service->draining();
   }
 
   boost::asio::ip::tcp::socket socket_;
@@ -107,20 +109,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string input_;              // received, not consumed
   std::deque<std::string> ahead_;  // received beyond that
   ByteShare ahead_bytes_;          // of it
-  bool overrun_ = false;           // more was sent ahead, and dropped
+  Exchange exchange_;
   HttpReply fault_;  // the answer when ReadRequest gives kFault: decided by the head alone, or the request is malformed
-  bool reading_ = false;  // a wait for readability is outstanding
-  bool serving_ = false;  // a whole request waits for its answer
-  bool ended_ = false;    // the client sends no more
-  bool gone_ = false;     // nothing can be written any more
-  bool writing_ = false;
-  bool idle_ = false;
-  uint64_t writes_ = 0;
-  RestAnswer* stream_ = nullptr;         // of the stream being served
-  bool pumped_ = false;                  // its coroutine sleeps: Pump may write
-  bool chunked_ = false;                 // it goes out in chunks
-  std::string out_;                      // of it, not written yet
-  Clock::time_point written_;            // when its socket last took something
+  struct {
+    RestAnswer* answer = nullptr;
+    bool chunked = false;                // it goes out in chunks
+    std::string out;                     // of it, not written yet
+    Clock::time_point written;           // when its socket last took something
+  } stream_;                             // the one being served
   std::optional<RequestRecord> record_;  // of the request being served, from its head on
   std::string_view label_ = "other";     // of its route, for the metrics
   std::string headers_;                  // of its answer, whatever that is: CORS, x-pangea-ignored-fields

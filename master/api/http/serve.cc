@@ -169,7 +169,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeText(HttpRequest& request, 
                     self->Wake();
                   });
   if (!queued.ok()) co_return co_await Send(request, ErrorReply(queued));
-  while (!job->done && !gone_) co_await Wait(Clock::time_point::max());
+  while (!job->done && !exchange_.gone()) co_await Wait(Clock::time_point::max());
   if (!job->done) co_return false;  // a text thread writes the reply yet
   co_return co_await Send(request, std::move(job->reply));
 }
@@ -188,7 +188,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeGeneration(HttpRequest& req
   service.Admit(route == Route::kChat ? MakeRequest<v1::ChatCompletionRequest>(body, service.context(), ignored)
                                       : MakeRequest<v1::CompletionRequest>(body, service.context(), ignored),
                 admission);
-  while (!admission->done && !ended_) co_await Wait(Clock::time_point::max());
+  while (!admission->done && !exchange_.ended()) co_await Wait(Clock::time_point::max());
   if (!admission->done) {
     admission->abandoned = true;
     co_return false;
@@ -218,7 +218,7 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
     std::string nothing;
     answer->Take(std::string::npos, &nothing);
     if (answer->done()) break;
-    if (ended_) co_return false;  // the generation's destructor cancels
+    if (exchange_.ended()) co_return false;  // the generation's destructor cancels
     co_await Wait(request.caller.deadline);
     generation->Expire(Clock::now());
   }
@@ -232,36 +232,36 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeUnary(const HttpRequest& re
 bool HttpConnection::FillStream(std::string* out) {
   static thread_local std::string events;  // one for all connections: its memory is warm
   events.clear();
-  stream_->Take(kEventBytes, &events);
+  stream_.answer->Take(kEventBytes, &events);
   const size_t size = events.size();
-  if (size > 0 && chunked_) {
+  if (size > 0 && stream_.chunked) {
     absl::StrAppend(out, absl::Hex(size), "\r\n", events, "\r\n");
   } else {
     *out += events;
   }
-  if (stream_->done() && chunked_) *out += "0\r\n\r\n";
+  if (stream_.answer->done() && stream_.chunked) *out += "0\r\n\r\n";
   return size < kEventBytes;
 }
 
 // Progress of the generation. One token for each of many streams comes with every step: nearly always the socket takes
 // it at once, and then the coroutine with its timers sleeps on. It is woken for everything else.
 void HttpConnection::Pump() {
-  if (!pumped_) return Wake();
+  if (!exchange_.direct()) return Wake();
   static thread_local std::string once;  // likewise
   once.clear();
-  std::string* out = out_.empty() ? &once : &out_;
+  std::string* out = stream_.out.empty() ? &once : &stream_.out;
   const bool all = FillStream(out);
   if (!out->empty()) {
     boost::system::error_code error;
     const size_t n = socket_.write_some(asio::buffer(*out), error);
     if (!error) {
       out->erase(0, n);
-      written_ = Clock::now();
+      stream_.written = Clock::now();
     }  // an error is met again, and answered, by the coroutine's own write
-    if (!once.empty()) out_ = once;
+    if (!once.empty()) stream_.out = once;
   }
-  if (all && out_.empty() && !stream_->done()) return;
-  pumped_ = false;
+  if (all && stream_.out.empty() && !stream_.answer->done()) return;
+  exchange_.TakeBack();
   Wake();
 }
 
@@ -270,39 +270,40 @@ HttpConnection::Awaitable<bool> HttpConnection::ServeStream(const HttpRequest& r
   // The head waits for the first progress, so that what fails before it still gets its own status; but no longer than a
   // ping.
   const auto first_ping = Clock::now() + kPing;
-  while (!generation->started() && !ended_) {
+  while (!generation->started() && !exchange_.ended()) {
     // Not as a part of the condition: g++ 12 then loses the result of what is awaited behind &&.
     const bool woken = co_await Wait(std::min(first_ping, request.caller.deadline));
     if (!woken) break;
   }
   generation->Expire(Clock::now());
-  if (ended_) co_return false;
+  if (exchange_.ended()) co_return false;
   if (!generation->error().ok()) co_return co_await Send(request, ErrorReply(generation->error()));
   HttpReply head;
   head.content_type = "text/event-stream; charset=utf-8";
   const bool keep = Keep(request) && !request.old;
-  stream_ = answer;
-  chunked_ = !request.old;
+  exchange_.On(Exchange::Event::kAnswer);
+  stream_.answer = answer;
+  stream_.chunked = !request.old;
   record_->status = "200";
-  out_ = Head(request, head, true);
-  if (!generation->started()) out_ += Chunk(request, kPingEvent);
+  stream_.out = Head(request, head, true);
+  if (!generation->started()) stream_.out += Chunk(request, kPingEvent);
   while (true) {
-    if (!answer->done()) FillStream(&out_);
-    if (!out_.empty()) {
+    if (!answer->done()) FillStream(&stream_.out);
+    if (!stream_.out.empty()) {
       std::string bytes;
-      bytes.swap(out_);
+      bytes.swap(stream_.out);
       const bool written = co_await Write(std::move(bytes));
       if (!written) co_return false;
-      written_ = Clock::now();
+      stream_.written = Clock::now();
       continue;
     }
     if (answer->done()) break;
-    if (ended_) co_return false;
-    pumped_ = true;
-    co_await Wait(std::min(written_ + kPing, request.caller.deadline));
-    pumped_ = false;
+    if (exchange_.ended()) co_return false;
+    exchange_.HandOver();
+    co_await Wait(std::min(stream_.written + kPing, request.caller.deadline));
+    exchange_.TakeBack();
     generation->Expire(Clock::now());
-    if (out_.empty() && Clock::now() >= written_ + kPing) out_ = Chunk(request, kPingEvent);
+    if (stream_.out.empty() && Clock::now() >= stream_.written + kPing) stream_.out = Chunk(request, kPingEvent);
   }
   co_return keep && !answer->failed();
 }
