@@ -64,7 +64,7 @@ class Includes(unittest.TestCase):
             ("agent/executor.cc", '"pipeline/stage.h"'),
             ("master/server.cc", '"pipeline/parallel_plan.h"'),
             ("master/api/generation/generation.cc", '"master/text/text.h"'),
-            ("master/api/generation/chat_input.cc", '"master/api/openai/json_limits.h"'),
+            ("master/api/generation/chat_input.cc", '"master/api/openai/json_reader.h"'),
             ("master/api/http/connection.cc", "<boost/beast.hpp>"),
             ("master/api/http/serve.cc", '"master/api/generation/service.h"'),
             ("master/api/doors.cc", '"master/api/grpc/door.h"'),

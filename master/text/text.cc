@@ -5,6 +5,7 @@
 #include "master/text/text_files.h"
 #include "master/text/text_state.h"
 #include "master/text/utf8.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
@@ -56,6 +57,7 @@ absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header,
   State& state = *out->state_;
   state.tokenizer = std::move(files->tokenizer);
   state.names = std::move(files->names);
+  state.names_json = nlohmann::json(state.names).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   state.ends = std::move(files->ends);
   state.tokenizer_class =
       files->tokenizer_class.empty() ? "PreTrainedTokenizerFast" : std::move(files->tokenizer_class);
@@ -98,7 +100,7 @@ absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(std::string_view messages,
   const auto& chat_template = *own ? **own : *state_->chat_template;
   const Tokenizer& tokenizer = *state_->tokenizer;
   const auto prompt =
-      RenderChatTemplate({chat_template, state_->names, messages, options}, &tokenizer.special_tokens());
+      RenderChatTemplate({chat_template, state_->names_json, messages, options}, &tokenizer.special_tokens());
   if (!prompt.ok()) return prompt.status();
   if (auto status = CheckLength(*state_, prompt->text.size()); !status.ok()) return status;
   const auto stretches = tokenizer.special_tokens().Split(prompt->text, true, tokenizer.splits_added(), prompt->mark);
@@ -108,7 +110,8 @@ absl::StatusOr<std::vector<int32_t>> Text::EncodeChat(std::string_view messages,
 absl::StatusOr<std::string> Text::RenderChat(std::string_view messages, const TemplateOptions& options) const {
   const auto own = state_->OwnTemplate(options);
   if (!own.ok()) return own.status();
-  auto out = RenderChatTemplate({*own ? **own : *state_->chat_template, state_->names, messages, options}, nullptr);
+  auto out =
+      RenderChatTemplate({*own ? **own : *state_->chat_template, state_->names_json, messages, options}, nullptr);
   if (!out.ok()) return out.status();
   return std::move(out->text);
 }

@@ -15,6 +15,7 @@ namespace pangea {
 struct Text::State {
   std::unique_ptr<Tokenizer> tokenizer;
   std::map<std::string, std::string> names;  // the template's bos_token, …
+  std::string names_json;                    // the same, as the template is given them
   std::vector<int32_t> ends;
   std::optional<ChatTemplate> chat_template;
   std::string template_source, tokenizer_class;

@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_format.h"
 #include "master/api/generation/context.h"
-#include "master/api/openai/json_limits.h"
 #include "master/text/utf8.h"
 
 namespace pangea {
@@ -22,14 +21,14 @@ std::string Readable(const std::string& bytes) {
   std::string text;
   bool broken = false;
   for (size_t at = 0; at < bytes.size();) {
-    const int n = Utf8CharBytes(bytes, at);
+    const size_t n = CharacterBytes(std::string_view(bytes).substr(at));
     if (n > 0) {
       text.append(bytes, at, n);
     } else if (!broken) {
       text += "\uFFFD";
     }
     broken = n == 0;
-    at += std::max(n, 1);
+    at += std::max<size_t>(n, 1);
   }
   return text;
 }

@@ -3,25 +3,23 @@
 #include "absl/strings/str_cat.h"
 #include "master/api/generation/context.h"
 #include "master/api/openai/api_error.h"
-#include "master/api/openai/json_limits.h"
+#include "master/api/openai/json_reader.h"
 #include "master/api/openai/request.h"
+#include "master/api/openai/response.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
 
 namespace pb = google::protobuf;
-using OrderedJson = nlohmann::ordered_json;  // of few members: adding one looks at all
 
-std::string Dump(const OrderedJson& json) { return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
-
-absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::string& path) {
-  if (content.kind_case() == pb::Value::kStringValue) return content.string_value();
+// The text of a message. Of several parts, joined in *joined.
+absl::StatusOr<std::string_view> CheckContent(const pb::Value& content, const std::string& path, std::string* joined) {
+  if (content.kind_case() == pb::Value::kStringValue) return std::string_view(content.string_value());
   if (content.kind_case() != pb::Value::kListValue)
     return BadParam(path, absl::StrCat("'", path, "' must be a string or a list of text parts"));
   if (content.list_value().values_size() == 0)
     return BadParam(path, absl::StrCat("'", path, "' must not be an empty list"));
-  std::string text;
   for (int i = 0; i < content.list_value().values_size(); ++i) {
     const pb::Value& part = content.list_value().values(i);
     const std::string at = absl::StrCat(path, "[", i, "]");
@@ -38,9 +36,15 @@ absl::StatusOr<std::string> CheckContent(const pb::Value& content, const std::st
     const auto value = fields.find("text");
     if (value == fields.end() || value->second.kind_case() != pb::Value::kStringValue)
       return BadParam(at + ".text", absl::StrCat("'", at, ".text' must be a string"));
-    absl::StrAppend(&text, i > 0 ? "\n" : "", value->second.string_value());
+    absl::StrAppend(joined, i > 0 ? "\n" : "", value->second.string_value());
   }
-  return text;
+  return std::string_view(*joined);
+}
+
+void AddMember(const char* name, std::string_view text, std::string* json) {
+  absl::StrAppend(json, json->ends_with('{') ? "\"" : ",\"", name, "\":\"");
+  AppendJsonText(text, json);
+  *json += '"';
 }
 
 // Variables of a template by which a request could ask for what is refused elsewhere.
@@ -57,9 +61,9 @@ absl::StatusOr<TemplateOptions> CheckOptions(const M& request, const ApiContext&
   if (request.has_chat_template_kwargs_json()) {
     text = request.chat_template_kwargs_json();
     const auto& limits = context.deployment->limits;
-    if (auto s = CheckJson(text, {.depth = limits.json_depth}); !s.ok())
-      return BadParam(spelled, absl::StrCat("'", spelled, "': ", s.message()));
-    kwargs = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    auto read = ReadJson(text, {.depth = limits.json_depth});
+    if (!read.ok()) return BadParam(spelled, absl::StrCat("'", spelled, "': ", read.status().message()));
+    kwargs = std::move(read->value);
     if (!kwargs.is_object()) return BadParam(spelled, absl::StrCat("'", spelled, "' must be an object"));
   } else {
     text = kwargs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -89,7 +93,7 @@ absl::StatusOr<ChatMessages> CheckMessages(const pb::RepeatedPtrField<v1::ChatMe
     return OverLimit("messages", BadParam("messages", absl::StrCat("'messages' may have at most ", limit,
                                                                    " messages, not ", messages.size())));
   ChatMessages out;
-  out.json.clear();
+  out.json = "[";
   for (int i = 0; i < messages.size(); ++i) {
     const v1::ChatMessage& message = messages[i];
     const std::string path = absl::StrCat("messages[", i, "]");
@@ -101,16 +105,20 @@ absl::StatusOr<ChatMessages> CheckMessages(const pb::RepeatedPtrField<v1::ChatMe
                           : absl::StrCat("'", path, ".role' must be system, developer, user or assistant, not '",
                                          role.substr(0, 32), "'"));
     }
-    auto content = CheckContent(message.content(), path + ".content");
+    std::string joined;
+    const auto content = CheckContent(message.content(), path + ".content", &joined);
     if (!content.ok()) return content.status();
     out.content_bytes += content->size();
-    OrderedJson entry = {{"role", role == "developer" ? "system" : role}, {"content", *std::move(content)}};
+    out.json += i > 0 ? ",{" : "{";
+    AddMember("role", role == "developer" ? "system" : role, &out.json);
+    AddMember("content", *content, &out.json);
     if (message.has_reasoning() || message.has_reasoning_content()) {
-      entry["reasoning"] = message.has_reasoning() ? message.reasoning() : message.reasoning_content();
-      entry["reasoning_content"] = message.has_reasoning_content() ? message.reasoning_content() : message.reasoning();
+      AddMember("reasoning", message.has_reasoning() ? message.reasoning() : message.reasoning_content(), &out.json);
+      AddMember("reasoning_content",
+                message.has_reasoning_content() ? message.reasoning_content() : message.reasoning(), &out.json);
     }
-    if (message.has_name()) entry["name"] = message.name();
-    absl::StrAppend(&out.json, i > 0 ? "," : "[", Dump(entry));
+    if (message.has_name()) AddMember("name", message.name(), &out.json);
+    out.json += '}';
   }
   out.json += ']';
   return out;

@@ -11,7 +11,7 @@
 #include "master/api/generation/echo_offsets.h"
 #include "master/api/generation/random_bits.h"
 #include "master/api/openai/api_error.h"
-#include "master/api/openai/json_limits.h"
+#include "master/text/utf8.h"
 
 namespace pangea {
 namespace {

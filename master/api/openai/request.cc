@@ -55,17 +55,18 @@ absl::Status ToInteger(const std::string& path, const Json& value, int64_t* out)
   return absl::OkStatus();
 }
 
-void ToValue(const Json& json, pb::Value* value);
+// Texts are moved out of the tree: a prompt is long.
+void ToValue(Json& json, pb::Value* value);
 
-void ToStruct(const Json& json, pb::Struct* out) {
+void ToStruct(Json& json, pb::Struct* out) {
   auto& fields = *out->mutable_fields();
   for (const auto& item : json.items()) ToValue(item.value(), &fields[item.key()]);
 }
 
-// Recursion is bounded by the depth limit that the text was checked against.
-void ToValue(const Json& json, pb::Value* value) {
+// Recursion is bounded by the depth limit that the text was read with.
+void ToValue(Json& json, pb::Value* value) {
   if (json.is_string()) {
-    value->set_string_value(json.get_ref<const std::string&>());
+    value->set_string_value(std::move(json.get_ref<std::string&>()));
   } else if (json.is_boolean()) {
     value->set_bool_value(json.get<bool>());
   } else if (json.is_number()) {
@@ -73,7 +74,7 @@ void ToValue(const Json& json, pb::Value* value) {
   } else if (json.is_array()) {
     auto* list = value->mutable_list_value();
     list->mutable_values()->Reserve(static_cast<int>(json.size()));
-    for (const auto& element : json) ToValue(element, list->add_values());
+    for (auto& element : json) ToValue(element, list->add_values());
   } else if (json.is_object()) {
     ToStruct(json, value->mutable_struct_value());
   } else {
@@ -85,7 +86,7 @@ class Filler {
  public:
   explicit Filler(std::vector<std::string>* ignored) : ignored_(ignored) {}
 
-  absl::Status Fill(const Json& object, const std::string& prefix, pb::Message* message) {
+  absl::Status Fill(Json& object, const std::string& prefix, pb::Message* message) {
     const pb::Descriptor* type = message->GetDescriptor();
     for (const auto& item : object.items()) {
       const std::string path = prefix.empty() ? item.key() : absl::StrCat(prefix, ".", item.key());
@@ -111,8 +112,7 @@ class Filler {
     if (ignored_->size() < kIgnoredNames && seen_.insert(name).second) ignored_->push_back(name);
   }
 
-  absl::Status Single(const Json& value, const std::string& path, const pb::FieldDescriptor* field,
-                      pb::Message* message) {
+  absl::Status Single(Json& value, const std::string& path, const pb::FieldDescriptor* field, pb::Message* message) {
     const pb::Reflection* r = message->GetReflection();
     switch (field->cpp_type()) {
       case pb::FieldDescriptor::CPPTYPE_INT64: {
@@ -131,14 +131,14 @@ class Filler {
         return absl::OkStatus();
       case pb::FieldDescriptor::CPPTYPE_STRING:
         if (!value.is_string()) return WrongType(path, "a string", value);
-        r->SetString(message, field, value.get_ref<const std::string&>());
+        r->SetString(message, field, std::move(value.get_ref<std::string&>()));
         return absl::OkStatus();
       default:
         return SubMessage(value, path, r->MutableMessage(message, field));
     }
   }
 
-  absl::Status SubMessage(const Json& value, const std::string& path, pb::Message* message) {
+  absl::Status SubMessage(Json& value, const std::string& path, pb::Message* message) {
     if (auto* any = dynamic_cast<pb::Value*>(message)) {
       ToValue(value, any);
       return absl::OkStatus();
@@ -151,8 +151,7 @@ class Filler {
     return Fill(value, path, message);
   }
 
-  absl::Status Repeated(const Json& value, const std::string& path, const pb::FieldDescriptor* field,
-                        pb::Message* message) {
+  absl::Status Repeated(Json& value, const std::string& path, const pb::FieldDescriptor* field, pb::Message* message) {
     if (!value.is_array()) return WrongType(path, "an array", value);
     const pb::Reflection* r = message->GetReflection();
     for (size_t i = 0; i < value.size(); ++i) {
@@ -189,34 +188,31 @@ class Filler {
   std::set<std::string> seen_;
 };
 
-}  // namespace
-
-namespace {
-
 // A template sees the members of its arguments in the order in which they came: their text goes on as it is.
-absl::Status TakeTemplateArguments(std::string_view body, Json* json, pb::Message* message) {
+absl::Status TakeTemplateArguments(JsonDocument* body, pb::Message* message) {
+  Json* json = &body->value;
   const std::string name = "chat_template_kwargs";
   const auto* field = message->GetDescriptor()->FindFieldByName(name + "_json");
   const auto it = json->find(name);
   if (field == nullptr || it == json->end() || it->is_null()) return absl::OkStatus();
   if (!it->is_object()) return WrongType(name, "an object", *it);
   if (json->contains(name + "_json")) return BadParam(name, absl::StrCat("'", name, "' is given twice"));
-  message->GetReflection()->SetString(message, field, std::string(JsonMember(body, name)));
+  message->GetReflection()->SetString(message, field, std::string(body->members.at(name)));
   json->erase(it);
   return absl::OkStatus();
 }
 
 absl::Status ParseChecked(std::string_view body, const JsonLimits& limits, pb::Message* message,
                           std::vector<std::string>* ignored) {
-  if (auto s = CheckJson(body, limits); !s.ok()) return s;
-  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return absl::InvalidArgumentError("the body is not valid JSON: a number is out of range");
+  auto read = ReadJson(body, limits);
+  if (!read.ok()) return read.status();
+  Json& json = read->value;
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object, not ", TypeName(json)));
   // Left out it is the served one; null or "" is a client that means to name one and does not know it.
   if (const auto model = json.find("model"); model != json.end() && (model->is_null() || *model == ""))
     return BadParam("model", "'model' must be the name of a model, or left out");
-  if (auto s = TakeTemplateArguments(body, &json, message); !s.ok()) return s;
+  if (auto s = TakeTemplateArguments(&*read, message); !s.ok()) return s;
   return Filler(ignored).Fill(json, "", message);
 }
 

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "google/protobuf/message.h"
 #include "google/protobuf/struct.pb.h"
-#include "master/api/openai/json_limits.h"
+#include "master/api/openai/json_reader.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {

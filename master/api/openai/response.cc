@@ -4,7 +4,9 @@
 #include <cmath>
 #include <map>
 
+#include "absl/strings/str_format.h"
 #include "master/api/openai/api_error.h"
+#include "master/text/utf8.h"
 
 namespace pangea {
 namespace {
@@ -127,6 +129,12 @@ OrderedJson FinishJson(const Choice& choice) {
   return choice.has_finish_reason() ? OrderedJson(choice.finish_reason()) : OrderedJson();
 }
 
+// Of a line end of Unicode beyond ASCII, which DumpJson escapes; 0: the text begins with none.
+size_t LineEndBytes(std::string_view text) {
+  if (text.starts_with("\xC2\x85")) return 2;
+  return text.starts_with("\xE2\x80\xA8") || text.starts_with("\xE2\x80\xA9") ? 3 : 0;
+}
+
 }  // namespace
 
 std::string ToOpenAi(const v1::ChatCompletionResponse& answer, const AnswerShape& shape) {
@@ -200,14 +208,32 @@ std::string ToOpenAi(const v1::TokenizeResponse& answer) {
 std::string ToOpenAi(const v1::DetokenizeResponse& answer) { return DumpJson({{"prompt", answer.prompt()}}); }
 
 void AppendJsonText(std::string_view text, std::string* out) {
-  const bool plain =
-      std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c != '"' && c != '\\' && c <= '~'; });
-  if (plain) {  // nearly every token
-    out->append(text);
+  if (std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c != '"' && c != '\\' && c <= '~'; })) {
+    out->append(text);  // nearly every token
     return;
   }
-  const std::string quoted = DumpJson(OrderedJson(std::string(text)));
-  out->append(quoted, 1, quoted.size() - 2);
+  if (!IsUtf8(text)) {
+    const std::string quoted = DumpJson(OrderedJson(std::string(text)));
+    out->append(quoted, 1, quoted.size() - 2);
+    return;
+  }
+  constexpr std::string_view kShort = "\"\\\b\f\n\r\t", kNames = "\"\\bfnrt";
+  size_t begin = 0;  // of what stands for itself
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    const size_t which = kShort.find(c), line_end = LineEndBytes(text.substr(at));
+    if (which == std::string_view::npos && line_end == 0 && !(c >= 0 && c < ' ')) continue;
+    out->append(text, begin, at - begin);
+    if (which != std::string_view::npos) {
+      out->append({'\\', kNames[which]});
+    } else {
+      size_t bytes = 0;
+      absl::StrAppendFormat(out, "\\u%04x", static_cast<unsigned>(FirstCharacter(text.substr(at), &bytes)));
+      at += bytes - 1;
+    }
+    begin = at + 1;
+  }
+  out->append(text, begin);
 }
 
 }  // namespace pangea
