@@ -204,6 +204,29 @@ class Names(unittest.TestCase):
         ):
             self.assertEqual(self.breaches(a, b), [], b)
 
+    def test_what_is_for_tests_is_named_so(self):
+        for name, text in [
+            ("master/fakes.h", ""),
+            ("master/text/testing.h", ""),
+            ("master/engine_fixture.h", ""),
+            ("pipeline/test_checkpoint.h", ""),
+            ("master/engine_bench.h", "#include <gtest/gtest.h>\n"),
+        ]:
+            root, files = tree({name: text})
+            self.assertEqual(len(list(names.test_breaches(root, files))), 1, name)
+        for name in ("master/fake_engine.h", "master/engine_test_util.h", "master/engine_test.cc", "kernels/toy_device.h"):
+            root, files = tree({name: "#include <gtest/gtest.h>\n" if "test" in name else ""})
+            self.assertEqual(list(names.test_breaches(root, files)), [], name)
+
+    def test_a_class_defined_once_more_by_a_test_is_found(self):
+        real = "std::string Text::Decode(const std::vector<int>& ids) const {\n}\nText::~Text() = default;\n"
+        for double in ("std::string Text::Decode(const std::vector<int>&) const { return x; }\n", "Text::~Text() = default;\n"):
+            root, files = tree({"master/text/text.cc": real, "master/text/fake_text.cc": double})
+            self.assertEqual(len(list(names.test_breaches(root, files))), 1, double)
+        own = "std::string FakeText::Decode(int) const {\n  return Text::Decode(1);\n}\n// Text::Decode(x)\n"
+        root, files = tree({"master/text/text.cc": real, "master/text/fake_text.cc": own})
+        self.assertEqual(list(names.test_breaches(root, files)), [])
+
     def test_two_tests_may_share_a_name(self):
         root, files = tree(
             {"master/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n", "clients/a_test.cc": "namespace pangea {\nclass A {\n};\n}\n"}

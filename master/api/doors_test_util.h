@@ -13,7 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "master/api/doors.h"
-#include "master/api/fakes.h"
+#include "master/api/generation/context_test_util.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {
@@ -133,7 +133,7 @@ class DoorsTest : public testing::Test {
   }
   // The engine answers each request with `text`, at once.
   void Answering(const std::string& text) {
-    server.fake.on_submit = [this, text](const SequenceRequest& request) {
+    server.engine.on_submit = [this, text](const SequenceRequest& request) {
       std::vector<Output> outputs;
       for (int c = 0; c < request.n; ++c) outputs.push_back(Ids(request.request, c, text, FinishReason::kLength));
       doors->Deliver(std::move(outputs));
@@ -152,7 +152,7 @@ class DoorsTest : public testing::Test {
     ASSERT_EQ(reply.json()["choices"][0]["message"]["content"], "canary");
   }
 
-  FakeServer server;
+  TestServer server;
   std::unique_ptr<Doors> doors;
 };
 

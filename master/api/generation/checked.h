@@ -31,7 +31,7 @@ struct CheckedRequest {
   std::vector<PromptInput> prompts;  // completion
   bool add_special_tokens = true;
 
-  Sampling sampling;  // seed set; top_logprobs -1: none wanted; end_ids set; prompt_ids not yet
+  Sampling sampling;  // seed set; top_logprobs -1: none wanted; end_ids set; prompt_ids the engine adds
   int n = 1;
   std::optional<int> max_tokens;
   std::string max_tokens_name = "max_tokens";  // as the client spelled it

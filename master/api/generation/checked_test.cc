@@ -183,7 +183,7 @@ TEST_F(CheckedTest, CompletionRefuses) {
   for (int i = 0; i < 64; ++i) many += R"(,"x")";
   EXPECT_EQ(Param(Completion(many + "]}")), "prompt");
   std::string longest = R"({"prompt":[1)";
-  for (int i = 0; i < kFakeContext; ++i) longest += ",1";
+  for (int i = 0; i < kTestContext; ++i) longest += ",1";
   EXPECT_EQ(ToErrorAnswer(Completion(longest + "]}").status()).code, "context_length_exceeded");
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "master/api/fakes.h"
 #include "master/api/generation/checked.h"
+#include "master/api/generation/context_test_util.h"
 #include "master/api/openai/api_error.h"
 #include "master/api/openai/request.h"
 #include "nlohmann/json.hpp"
@@ -39,7 +39,7 @@ class CheckedTest : public testing::Test {
     return ToErrorAnswer(result.status()).param;
   }
 
-  FakeServer server;
+  TestServer server;
   std::vector<std::string> ignored;
 };
 

@@ -197,7 +197,7 @@ TEST_F(CheckedTest, DifferentCacheSaltsHaveDifferentDigests) {
 TEST_F(CheckedTest, ParametersNotGivenComeFromTheDefaults) {
   Deployment::Sampling set;
   server.context.sampling =
-      MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}, {"top_p", 0.95}, {"min_p", 0.25}}, kFakeVocab);
+      MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}, {"top_p", 0.95}, {"min_p", 0.25}}, kTestVocab);
   auto r = Chat("{}");
   EXPECT_EQ(r->sampling.temperature, 0.6f);
   EXPECT_EQ(r->sampling.top_k, 20);
@@ -213,17 +213,17 @@ TEST_F(CheckedTest, ParametersNotGivenComeFromTheDefaults) {
   set.temperature = 0.2;
   set.presence_penalty = -1;
   set.top_k = -1;
-  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}}, kFakeVocab);
+  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}}, kTestVocab);
   r = Chat("{}");
   EXPECT_EQ(r->sampling.temperature, 0.2f) << "the deployment file comes before the model";
   EXPECT_EQ(r->sampling.presence_penalty, -1);
   EXPECT_EQ(r->sampling.top_k, 0);
   set.defaults = "openai";
-  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_p", 0.5}}, kFakeVocab);
+  server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_p", 0.5}}, kTestVocab);
   EXPECT_EQ(Chat("{}")->sampling.temperature, 0.2f);
   EXPECT_EQ(Chat("{}")->sampling.top_p, 1);
   // A model's file may name more candidates than this vocabulary has.
-  EXPECT_EQ(MakeSamplingDefaults({}, {{"top_k", 1e6}}, kFakeVocab).at("top_k").value, kFakeVocab);
+  EXPECT_EQ(MakeSamplingDefaults({}, {{"top_k", 1e6}}, kTestVocab).at("top_k").value, kTestVocab);
 }
 
 }  // namespace

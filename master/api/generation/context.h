@@ -23,7 +23,7 @@ struct ApiContext {
   const Deployment* deployment = nullptr;
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
-  EngineThread* engine = nullptr;
+  RequestPort* engine = nullptr;
   const KeyRing* keys = nullptr;   // null: nobody needs a key
   std::vector<std::string> names;  // that the served model answers to; the first is its own
   SamplingDefaults sampling = MakeSamplingDefaults({}, {}, 0);

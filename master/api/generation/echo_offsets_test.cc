@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 namespace {

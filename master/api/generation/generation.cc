@@ -212,7 +212,6 @@ std::vector<SequenceRequest> Generation::Sequences() const {
     s.request = first_id_ + p;
     s.prompt = prompts_[p].tokens.ids;
     s.sampling = request_.sampling;
-    if (s.sampling.repetition_penalty != 1) s.sampling.prompt_ids = s.prompt;
     s.n = request_.n;
     s.max_tokens = prompts_[p].tokens.max_tokens;
     s.stop_ids = request_.stop_ids;
@@ -335,7 +334,7 @@ void Generation::MakeText(Choice& choice, size_t limit) {
     AddText(choice, choice.detokenizer.Push(sample.id), choice.count > request_.sampling.min_tokens);
     if (choice.flushed) {
       choice.waiting.clear();
-      if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice, choice.count);
+      if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice);
       return;
     }
   }

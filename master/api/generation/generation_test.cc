@@ -30,7 +30,6 @@ TEST_F(GenerationTest, FieldsOfTheEnginesRequest) {
   EXPECT_EQ(s[1].n, 2);
   EXPECT_EQ(s[1].max_tokens, 7);
   EXPECT_EQ(s[1].sampling.seed, 5u);
-  EXPECT_EQ(s[1].sampling.prompt_ids, s[1].prompt);
   EXPECT_EQ(s[1].stop_ids, (std::vector<int32_t>{3, kFakeEnd}));
   EXPECT_EQ(s[1].priority, 4);
   EXPECT_FALSE(s[1].prompt_logprobs);
@@ -39,16 +38,16 @@ TEST_F(GenerationTest, FieldsOfTheEnginesRequest) {
 TEST_F(GenerationTest, ContextLimits) {
   const auto ids = [](int n) { return Json(std::vector<int>(n, 'a')); };
   EXPECT_EQ(Completion({{"prompt", ids(100)}})->Sequences()[0].max_tokens, 16);
-  EXPECT_EQ(Completion({{"prompt", ids(kFakeContext - 3)}})->Sequences()[0].max_tokens, 3);
-  EXPECT_TRUE(Completion({{"prompt", ids(kFakeContext - 3)}, {"max_tokens", 3}}));
-  EXPECT_FALSE(Completion({{"prompt", ids(kFakeContext - 3)}, {"max_tokens", 4}}));
+  EXPECT_EQ(Completion({{"prompt", ids(kTestContext - 3)}})->Sequences()[0].max_tokens, 3);
+  EXPECT_TRUE(Completion({{"prompt", ids(kTestContext - 3)}, {"max_tokens", 3}}));
+  EXPECT_FALSE(Completion({{"prompt", ids(kTestContext - 3)}, {"max_tokens", 4}}));
   EXPECT_EQ(ToErrorAnswer(status).code, "context_length_exceeded");
   EXPECT_EQ(ToErrorAnswer(status).param, "max_tokens");
-  EXPECT_FALSE(Completion({{"prompt", ids(kFakeContext)}}));
+  EXPECT_FALSE(Completion({{"prompt", ids(kTestContext)}}));
   EXPECT_EQ(ToErrorAnswer(status).code, "context_length_exceeded");
   EXPECT_EQ(ToErrorAnswer(status).param, "prompt");
-  EXPECT_TRUE(Completion({{"prompt", ids(kFakeContext)}, {"max_tokens", 0}, {"echo", true}}));
-  EXPECT_EQ(Chat({})->Sequences()[0].max_tokens, kFakeContext - 10);  // <s> "user:hi\n" ">"
+  EXPECT_TRUE(Completion({{"prompt", ids(kTestContext)}, {"max_tokens", 0}, {"echo", true}}));
+  EXPECT_EQ(Chat({})->Sequences()[0].max_tokens, kTestContext - 10);  // <s> "user:hi\n" ">"
   EXPECT_FALSE(Chat({{"messages", {{{"role", "user"}, {"content", std::string(200, 'x')}}}}}));
   EXPECT_EQ(ToErrorAnswer(status).param, "messages");
   EXPECT_FALSE(Completion({{"prompt", std::string(10 << 20, 'a')}}));
@@ -87,7 +86,7 @@ TEST_F(GenerationTest, ChatStream) {
   EXPECT_TRUE(g->done());
   EXPECT_FALSE(g->Next());
   EXPECT_EQ(g->completion_tokens(), 4);  // the end token counts
-  EXPECT_TRUE(server.fake.cancelled.empty());
+  EXPECT_TRUE(server.engine.cancelled.empty());
 }
 
 uint64_t Finished(const ApiMetrics& metrics, const std::string& reason) {
@@ -195,10 +194,10 @@ TEST_F(GenerationTest, StopStringsOverEverySplit) {
     if (cuts == 0) first = answer;
     ASSERT_EQ(answer, first) << cuts;
     if (cuts & 1 << 8) {  // the match was complete before the engine had said that all is over
-      const std::vector<FakeEngine::Finished> want = {{10, 0, 14}};
-      ASSERT_EQ(server.fake.finished, want) << cuts;
+      const std::vector<FakeEngine::Finished> want = {{10, 0}};
+      ASSERT_EQ(server.engine.finished, want) << cuts;
     }
-    server.fake.finished.clear();
+    server.engine.finished.clear();
   }
   EXPECT_EQ(first["choices"][0]["text"], "one STtwo ");
   EXPECT_EQ(first["choices"][0]["finish_reason"], "stop");
@@ -212,7 +211,7 @@ TEST_F(GenerationTest, StopStringInsideOneToken) {
   const Json answer = CollectChat(*g);
   EXPECT_EQ(answer["choices"][0]["message"]["content"], "a ");
   EXPECT_EQ(answer["choices"][0]["logprobs"]["content"].size(), 2u);
-  EXPECT_EQ(server.fake.finished, (std::vector<FakeEngine::Finished>{{10, 0, 2}}));
+  EXPECT_EQ(server.engine.finished, (std::vector<FakeEngine::Finished>{{10, 0}}));
   g->OnOutput(Ids(10, 0, "late", FinishReason::kLength));
   EXPECT_FALSE(g->Next());
   EXPECT_EQ(g->completion_tokens(), 2);
@@ -334,14 +333,14 @@ TEST_F(GenerationTest, ErrorsEndTheWholeRequest) {
   EXPECT_EQ(g->error().message(), "not a number in the logits");
   EXPECT_FALSE(g->Next());
   EXPECT_TRUE(g->started());
-  EXPECT_EQ(server.fake.cancelled, (std::set<uint64_t>{10, 11}));
+  EXPECT_EQ(server.engine.cancelled, (std::set<uint64_t>{10, 11}));
 }
 
 TEST_F(GenerationTest, DestroyingAGenerationCancelsItsRequests) {
   auto g = Completion({{"prompt", {"p", "q"}}});
   g->OnOutput(Ids(10, 0, "a", FinishReason::kLength));
   g.reset();
-  EXPECT_EQ(server.fake.cancelled, (std::set<uint64_t>{11}));
+  EXPECT_EQ(server.engine.cancelled, (std::set<uint64_t>{11}));
 }
 
 // However far behind the reader is, a piece is bounded, and nothing is lost.

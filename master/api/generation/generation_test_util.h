@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "master/api/fakes.h"
 #include "master/api/generation/answers.h"
+#include "master/api/generation/context_test_util.h"
 #include "master/api/generation/generation.h"
 #include "master/api/openai/request.h"
 #include "master/api/openai/response.h"
@@ -53,7 +53,7 @@ class GenerationTest : public testing::Test {
     return Json::parse(ToOpenAi(collector.Take(g), {g.request().return_token_ids, false}));
   }
 
-  FakeServer server;
+  TestServer server;
   absl::Status status;
 };
 

@@ -4,7 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/match.h"
-#include "configs/log_testing.h"
+#include "configs/log_test_util.h"
 #include "master/api/doors_test_util.h"
 #include "master/api/openai/api_error.h"
 #include "protos/generation.grpc.pb.h"
@@ -126,14 +126,14 @@ TEST_F(RequestLogTest, GoneClientsAndFailedStreamsAreTold) {
   Open();
   Socket gone(doors->rest_url()), left(doors->rest_url()), failed(doors->rest_url());
   gone.Send(Post(kChat, ChatBody(), "X-Request-Id: gone\r\n"));
-  server.fake.WaitSubmitted(1);
+  server.engine.WaitSubmitted(1);
   gone.Close();
   std::string line = log.WaitLine("id=gone");
   EXPECT_NE(line.find(" 499 id=gone key=- "), std::string::npos) << line;
   EXPECT_TRUE(absl::EndsWith(line, ": the client has gone")) << line;
   const auto begin = [&](Socket& s, size_t count, const std::string& id) {
     s.Send(Post(kChat, ChatBody({{"stream", true}}), "X-Request-Id: " + id + "\r\n"));
-    const uint64_t request = server.fake.WaitSubmitted(count).request;
+    const uint64_t request = server.engine.WaitSubmitted(count).request;
     doors->Deliver({Ids(request, 0, "some")});
     EXPECT_TRUE(s.ReadUntil("some"));
     return request;

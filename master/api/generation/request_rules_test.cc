@@ -56,7 +56,7 @@ TEST_F(RequestRulesTest, MinTokensHoldsBackStopStringsOfAChatToo) {
   ASSERT_TRUE(g) << status;
   g->OnOutput(Ids(10, 0, "a,b,c,d"));
   EXPECT_EQ(CollectChat(*g)["choices"][0]["message"]["content"], "a,b,c");
-  EXPECT_EQ(server.fake.finished, (std::vector<FakeEngine::Finished>{{10, 0, 6}}));
+  EXPECT_EQ(server.engine.finished, (std::vector<FakeEngine::Finished>{{10, 0}}));
 }
 
 TEST_F(RequestRulesTest, AStopStringThatIsASpecialTokenEndsTheTextBeforeIt) {
@@ -89,7 +89,7 @@ TEST_F(RequestRulesTest, ChoicesShareTheTablesOfTheirStopStrings) {
   g->OnOutput(Ids(10, 0, "7" + std::string(900, 'x')));
   g->OnOutput(Ids(10, 1, std::string(200, 'x')));
   g->OnOutput(Ids(10, 0, std::string(200, 'x')));
-  EXPECT_EQ(server.fake.finished, (std::vector<FakeEngine::Finished>{{10, 0, 1001}}));
+  EXPECT_EQ(server.engine.finished, (std::vector<FakeEngine::Finished>{{10, 0}}));
 }
 
 TEST_F(RequestRulesTest, OffsetsOfAnEchoIndexTheReturnedText) {
@@ -163,13 +163,13 @@ TEST_F(RequestRulesTest, AnOverflowIsToldInTheWordsThatClientsKnow) {
 
 TEST_F(RequestRulesTest, DefaultOfMaxTokens) {
   const auto tokens = [](const std::unique_ptr<Generation>& g) { return g->Sequences()[0].max_tokens; };
-  server.context.sampling = MakeSamplingDefaults({}, {{"max_tokens", 40}}, kFakeVocab);
+  server.context.sampling = MakeSamplingDefaults({}, {{"max_tokens", 40}}, kTestVocab);
   EXPECT_EQ(tokens(Chat({})), 40);
   EXPECT_EQ(tokens(Chat({{"max_tokens", 50}})), 50);
   EXPECT_EQ(tokens(Completion({})), 16) << "what a model's files say is meant for chats";
   Deployment::Sampling set;
   set.max_tokens = 30;
-  server.context.sampling = MakeSamplingDefaults(set, {{"max_tokens", 40}}, kFakeVocab);
+  server.context.sampling = MakeSamplingDefaults(set, {{"max_tokens", 40}}, kTestVocab);
   EXPECT_EQ(tokens(Chat({})), 30);
   EXPECT_EQ(tokens(Completion({})), 30);
   EXPECT_EQ(tokens(Completion({{"prompt", std::vector<int>(120, 'a')}})), 8) << "never more than fit";
@@ -285,7 +285,7 @@ TEST_F(RequestRulesTest, QueuePrefillAndDecodeTimesAreMeasured) {
 
 TEST_F(RequestRulesTest, ModelCardHasTheFieldsOfVllm) {
   server.deployment.model = "models/fake";
-  server.context.sampling = MakeSamplingDefaults({}, {{"top_k", 20}}, kFakeVocab);
+  server.context.sampling = MakeSamplingDefaults({}, {{"top_k", 20}}, kTestVocab);
   const Json list = Json::parse(GetReply(FindRoute("/v1/models"), server.context).body);
   ASSERT_EQ(list["data"].size(), 2u);
   EXPECT_EQ(list["data"][1]["id"], "also-fake");
@@ -293,7 +293,7 @@ TEST_F(RequestRulesTest, ModelCardHasTheFieldsOfVllm) {
   EXPECT_EQ(card, list["data"][0]);
   EXPECT_EQ(card["root"], "models/fake");
   EXPECT_TRUE(card["parent"].is_null());
-  EXPECT_EQ(card["max_model_len"], kFakeContext);
+  EXPECT_EQ(card["max_model_len"], kTestContext);
   EXPECT_EQ(card["permission"][0]["object"], "model_permission");
   EXPECT_EQ(card["permission"][0]["allow_sampling"], true);
   EXPECT_EQ(card["permission"][0]["allow_fine_tuning"], false);

@@ -81,7 +81,7 @@ TEST_F(GrpcTest, ErrorsAreTheSameAsOverRest) {
   auto endless = Request();
   endless.set_max_tokens(1 << 20);
   same(endless, {{"max_tokens", 1 << 20}}, grpc::StatusCode::INVALID_ARGUMENT);
-  server.fake.on_submit = [](const SequenceRequest&) { return absl::ResourceExhaustedError("full"); };
+  server.engine.on_submit = [](const SequenceRequest&) { return absl::ResourceExhaustedError("full"); };
   same(Request(), Json::object(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   server.context.health = Health::kLoading;
   same(Request(), Json::object(), grpc::StatusCode::UNAVAILABLE);
@@ -93,15 +93,15 @@ TEST_F(GrpcTest, DeadlineAndCancellationReachTheEngine) {
   late.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
   v1::ChatCompletionResponse response;
   EXPECT_EQ(stub->ChatCompletion(&late, Request(), &response).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_TRUE(server.fake.WaitCancelled(server.fake.WaitSubmitted(1).request));
+  EXPECT_TRUE(server.engine.WaitCancelled(server.engine.WaitSubmitted(1).request));
   grpc::ClientContext cancelled;
   auto reader = stub->ChatCompletionStream(&cancelled, Request());
-  const uint64_t id = server.fake.WaitSubmitted(2).request;
+  const uint64_t id = server.engine.WaitSubmitted(2).request;
   doors->Deliver({Ids(id, 0, "x")});
   v1::ChatCompletionChunk chunk;
   EXPECT_TRUE(reader->Read(&chunk));
   cancelled.TryCancel();
-  EXPECT_TRUE(server.fake.WaitCancelled(id));
+  EXPECT_TRUE(server.engine.WaitCancelled(id));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
@@ -162,7 +162,7 @@ TEST_F(GrpcTest, PingsDoNotEndASilentCall) {
   auto pinging = grpc::CreateCustomChannel(doors->grpc_address(), grpc::InsecureChannelCredentials(), pings);
   stub = v1::Generation::NewStub(pinging);
   std::thread answer([&] {
-    const uint64_t id = server.fake.WaitSubmitted(1).request;
+    const uint64_t id = server.engine.WaitSubmitted(1).request;
     std::this_thread::sleep_for(std::chrono::milliseconds(6500));  // five of them
     doors->Deliver({Ids(id, 0, "late", FinishReason::kLength)});
   });
@@ -187,7 +187,7 @@ TEST_F(GrpcTest, DrainEndsAStream) {
   Connect();
   grpc::ClientContext context;
   auto reader = stub->ChatCompletionStream(&context, Request());
-  doors->Deliver({Ids(server.fake.WaitSubmitted(1).request, 0, "x")});
+  doors->Deliver({Ids(server.engine.WaitSubmitted(1).request, 0, "x")});
   v1::ChatCompletionChunk chunk;
   EXPECT_TRUE(reader->Read(&chunk));
   doors->Drain(0, absl::UnavailableError("shutting down now"));

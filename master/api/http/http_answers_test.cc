@@ -208,7 +208,7 @@ TEST_F(HttpAnswers, WithoutKeysForeignPagesAreRefused) {
   EXPECT_EQ(
       Call(Get(kChat, "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n", "OPTIONS")).status,
       403);
-  EXPECT_TRUE(server.fake.submitted.empty());
+  EXPECT_TRUE(server.engine.submitted.empty());
   for (const char* host : {"x", "llm.example.com", "evil.example:8000", "10.0.0.7"})
     EXPECT_EQ(ask("", host).status, 200) << "without an origin, proxies and programs may name any host: " << host;
   for (const char* home : {"http://localhost:3000", "http://127.0.0.1:8000", "http://[::1]:5173"}) {
@@ -303,11 +303,11 @@ TEST_F(HttpAnswers, ClientThatIsGoneIsNoticedBehindUnreadInput) {
       for (const bool reset : {false, true}) {
         Socket s(doors->rest_url());
         s.Send(Post(kChat, ChatBody({{"stream", stream}})));
-        const uint64_t id = server.fake.WaitSubmitted(++count).request;
+        const uint64_t id = server.engine.WaitSubmitted(++count).request;
         s.Send(ahead);
         if (reset) s.Reset();
         s.Close();
-        EXPECT_TRUE(server.fake.WaitCancelled(id)) << ahead.size() << stream << reset;
+        EXPECT_TRUE(server.engine.WaitCancelled(id)) << ahead.size() << stream << reset;
       }
     }
   }
@@ -320,7 +320,7 @@ TEST_F(HttpAnswers, PipelinedRequestsBehindALongOneAreServed) {
   Open();
   Socket s(doors->rest_url());
   s.Send(Post(kChat, ChatBody()));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   std::string ahead = Post(kChat, ChatBody({{"user", std::string(500'000, 'u')}}));
   constexpr int kMore = 5000;
   for (int i = 0; i < kMore; ++i) ahead += Get("/version");
@@ -342,7 +342,7 @@ TEST_F(HttpAnswers, TooMuchPipelinedInputClosesAfterTheAnswer) {
   Open();
   Socket s(doors->rest_url());
   s.Send(Post(kChat, ChatBody()));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   ASSERT_TRUE(s.Send(std::string(24 << 20, 'x')));  // far more than the system's own buffers hold
   doors->Deliver({Ids(id, 0, "first", FinishReason::kLength)});
   const Reply reply = TakeReply(s);
@@ -360,7 +360,7 @@ TEST_F(HttpAnswers, ClientThatResetsDuringTokenizeIsCountedAsGone) {
   std::mutex mutex;
   mutex.lock();
   std::atomic<bool> working{false};
-  on_fake_encode = [&] {
+  server.text.on_encode = [&] {
     working = true;
     std::lock_guard wait(mutex);
   };

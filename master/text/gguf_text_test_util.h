@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "master/text/sentencepiece_model.h"
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 

@@ -1,4 +1,4 @@
-#include "master/schedule/fair_life.h"
+#include "master/schedule/fair_life_test_util.h"
 
 #include <algorithm>
 #include <deque>

@@ -1,4 +1,4 @@
-#include "master/schedule/random_life.h"
+#include "master/schedule/random_life_test_util.h"
 
 #include <algorithm>
 #include <deque>
@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "master/schedule/engine.h"
 #include "master/schedule/fake_agents.h"
-#include "master/schedule/life_draws.h"
+#include "master/schedule/life_draws_test_util.h"
 #include "master/schedule/virtual_pipeline.h"
 
 namespace pangea {
@@ -161,11 +161,10 @@ void Life::StopString() {
   const int index = Uniform(0, static_cast<int>(client->choices.size()) - 1);
   Choice& choice = client->choices[index];
   if (choice.stopped || choice.finish != FinishReason::kNone || choice.samples.empty()) return;
-  const int tokens = Uniform(1, static_cast<int>(choice.samples.size()));
   choice.stopped = true;
   if (counts_) ++counts_->stopped;
   CloseIfDone(client);
-  engine_.Finish(now_, client->request.request, index, tokens);
+  engine_.Finish(now_, client->request.request, index);
 }
 
 // Whether a request of the same salt, other than this one, began as it does: for all of the cached tokens, or with its

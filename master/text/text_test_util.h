@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "master/text/text.h"
+#include "master/text/model_text.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {
@@ -33,26 +33,26 @@ inline CheckpointHeader Folder(const std::string& path, Architecture architectur
   return header;
 }
 
-inline std::unique_ptr<Text> MustLoad(const CheckpointHeader& header, const std::string& template_file = "") {
-  auto text = Text::Load(header, template_file);
+inline std::unique_ptr<ModelText> MustLoad(const CheckpointHeader& header, const std::string& template_file = "") {
+  auto text = ModelText::Load(header, template_file);
   EXPECT_TRUE(text.ok()) << text.status();
   return text.ok() ? std::move(*text) : nullptr;
 }
 
 // Loaded once for all tests of an executable.
-inline const Text& Gpt2() {
+inline const ModelText& Gpt2() {
   static const auto text = MustLoad(Folder(TestData("gpt2"), Architecture::kGpt2));
   return *text;
 }
-inline const Text& Qwen2() {
+inline const ModelText& Qwen2() {
   static const auto text = MustLoad(Folder(TestData("qwen2"), Architecture::kQwen2));
   return *text;
 }
-inline const Text& Mistral() {
+inline const ModelText& Mistral() {
   static const auto text = MustLoad(Folder(TestData("mistral"), Architecture::kMistral));
   return *text;
 }
-inline const Text& Pangu() {
+inline const ModelText& Pangu() {
   static const auto text = MustLoad(Folder(TestData("pangu"), Architecture::kPangu));
   return *text;
 }

@@ -1,4 +1,4 @@
-#include "master/schedule/life_draws.h"
+#include "master/schedule/life_draws_test_util.h"
 
 #include <utility>
 #include <vector>
