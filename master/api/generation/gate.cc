@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "master/api/openai/ascii.h"
+#include "master/text/ascii.h"
 
 namespace pangea {
 namespace {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -74,6 +75,22 @@ class ByteShare {
  private:
   ByteBudget* budget_ = nullptr;
   uint64_t held_ = 0;
+};
+
+// A place that was taken: given back, in whatever thread, when the last copy goes.
+class Ticket {
+ public:
+  Ticket() = default;
+  explicit Ticket(std::function<void()> give_back) : place_(std::make_shared<Place>(std::move(give_back))) {}
+
+ private:
+  struct Place {
+    explicit Place(std::function<void()> give_back) : give_back(std::move(give_back)) {}
+    Place(const Place&) = delete;
+    ~Place() { give_back(); }
+    std::function<void()> give_back;
+  };
+  std::shared_ptr<Place> place_;
 };
 
 // How fast requests leave, measured while any is open: the mean time from one end to the next over about the last 32.

@@ -62,13 +62,13 @@ absl::Status Service::Room(const Caller& caller, bool generates) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Service::Ticket> Service::Enter(const Caller& caller, bool generates) {
+absl::StatusOr<Ticket> Service::Enter(const Caller& caller, bool generates) {
   if (auto s = Room(caller, generates); !s.ok()) return s;
   if (!accounts_.Enter(caller.account))
     return Busy("requests_per_key", "too many requests are open under this API key", 1);
   ++open_;
   used_ = true;
-  return Ticket(nullptr, [this, account = caller.account](void*) {
+  return Ticket([this, account = caller.account] {
     accounts_.Leave(account);
     // Under the mutex, so that WaitIdle cannot look between the count and the signal.
     std::lock_guard lock(mutex_);
@@ -95,8 +95,8 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
     if (admission->wake) admission->wake();
   };
   // A place in the queue from here on, so that nothing is parsed or tokenised in vain.
-  const auto place = std::shared_ptr<void>(nullptr, [this](void*) { --encoding_; });
   ++encoding_;
+  const Ticket place([this] { --encoding_; });
   if (Waiting() > context_->deployment->limits.queue) {
     admission->result = QueueFull();
     return post_(done);

@@ -34,7 +34,6 @@ class Service {
  public:
   using Post = std::function<void(std::function<void()>)>;  // runs a function on the I/O thread
   using Make = std::function<absl::StatusOr<CheckedRequest>()>;
-  using Ticket = std::shared_ptr<void>;  // one open request; returned when the last copy goes
 
   Service(ApiContext* context, Post post);
   ~Service();
@@ -42,7 +41,7 @@ class Service {
   // What can be said after the headers, before anything is read or done. Unavailable: loading, draining, failed.
   // ResourceExhausted, with the seconds to wait: the caller has its requests open, or (generates) the queue is full.
   absl::Status Room(const Caller& caller, bool generates) const;
-  absl::StatusOr<Ticket> Enter(const Caller& caller, bool generates);  // when there is room
+  absl::StatusOr<Ticket> Enter(const Caller& caller, bool generates);  // of one open request, when there is room
   absl::Status Serving() const;
   ByteBudget& bodies() { return bodies_; }
   // ResourceExhausted, to be tried again when `ahead` more requests have ended.

@@ -143,7 +143,7 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
     finished_ = true;
     if (generation_) record_->use = generation_->Use();
     generation_.reset();
-    ticket_.reset();
+    ticket_ = Ticket();
     bytes_ = ByteShare();
     // From here on gRPC owns request and response again.
     this->Finish(record_.End(status_, context_, shared_->service->context()));
@@ -199,7 +199,7 @@ class GenerationCall : public Reactor, public GrpcTicking, public std::enable_sh
   GrpcRecord record_;
   std::shared_ptr<Derived> self_;
   std::shared_ptr<Admission> admission_;
-  Service::Ticket ticket_;
+  Ticket ticket_;
   ByteShare bytes_;  // of the request
   absl::Status status_;
   bool cancelled_ = false, ending_ = false, finished_ = false;

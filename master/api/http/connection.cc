@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "master/api/http/rules.h"
-#include "master/api/openai/ascii.h"
+#include "master/text/ascii.h"
 
 namespace pangea {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "master/api/openai/ascii.h"
+#include "master/text/ascii.h"
 
 namespace pangea {
 namespace {

@@ -7,8 +7,8 @@
 #include "master/api/http/origins.h"
 #include "master/api/http/rules.h"
 #include "master/api/openai/api_error.h"
-#include "master/api/openai/ascii.h"
 #include "master/api/openai/request.h"
+#include "master/text/ascii.h"
 
 namespace pangea {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "master/api/openai/api_error.h"
-#include "master/api/openai/ascii.h"
+#include "master/text/ascii.h"
 #include "master/text/utf8.h"
 
 namespace pangea {
