@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "configs/cat.h"
-#include "configs/log_testing.h"
+#include "configs/log_test_util.h"
 #include "configs/values.h"
 
 namespace pangea {

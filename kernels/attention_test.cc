@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "kernels/test_util.h"
+#include "kernels/kernels_test_util.h"
 
 namespace pangea {
 namespace {

@@ -7,8 +7,8 @@
 #include <limits>
 
 #include "kernels/backend.h"
+#include "kernels/kernels_test_util.h"
 #include "kernels/reference/scalar.h"
-#include "kernels/test_util.h"
 
 namespace pangea {
 namespace {

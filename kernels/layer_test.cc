@@ -3,7 +3,7 @@
 
 #include <tuple>
 
-#include "kernels/test_util.h"
+#include "kernels/kernels_test_util.h"
 
 namespace pangea {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "kernels/backend.h"
 #include "kernels/exact_math.h"
+#include "kernels/kernels_test_util.h"
 #include "kernels/reference/scalar.h"
-#include "kernels/test_util.h"
 
 namespace pangea {
 namespace {

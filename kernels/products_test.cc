@@ -3,7 +3,7 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/test_util.h"
+#include "kernels/kernels_test_util.h"
 
 namespace pangea {
 namespace {

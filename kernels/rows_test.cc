@@ -3,7 +3,7 @@
 #include <functional>
 #include <limits>
 
-#include "kernels/test_util.h"
+#include "kernels/kernels_test_util.h"
 
 namespace pangea {
 namespace {

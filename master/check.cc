@@ -7,7 +7,7 @@
 
 #include "configs/cat.h"
 #include "configs/model_path.h"
-#include "master/api/sampling_defaults.h"
+#include "master/api/generation/sampling_defaults.h"
 #include "master/fleet/fleet.h"
 #include "master/listen.h"
 #include "pipeline/cost_model.h"

@@ -7,6 +7,9 @@
 
 namespace pangea {
 
+// The host of an address to listen at that stands for every address of this machine.
+inline constexpr char kEverywhere[] = "*";
+
 // Which of rest.listen, grpc.listen and control.listen cannot be had together, a line "key: what" each: one address and
 // port twice, under whatever spelling (localhost and 127.0.0.1, ::ffff:127.0.0.1), or beside a wildcard that covers it.
 // Ports of 0 do not collide, and what does not resolve is not judged. May ask the name service, when ports are equal.

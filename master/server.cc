@@ -20,7 +20,7 @@
 #include "configs/serve_args.h"
 #include "configs/signals.h"
 #include "configs/version.h"
-#include "master/api/api.h"
+#include "master/api/doors.h"
 #include "master/check.h"
 #include "master/engine_options.h"
 #include "master/fleet/fleet.h"

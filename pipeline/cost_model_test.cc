@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "pipeline/test_checkpoint.h"
+#include "pipeline/parallel_plan_test_util.h"
 
 namespace pangea {
 namespace {

@@ -8,7 +8,7 @@
 #include "configs/host.h"
 #include "kernels/types.h"
 #include "pipeline/capacity.h"
-#include "pipeline/test_checkpoint.h"
+#include "pipeline/parallel_plan_test_util.h"
 
 namespace pangea {
 namespace {

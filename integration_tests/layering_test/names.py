@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""names.py ROOT: no two files define a type of the same name in the same namespace.
+"""names.py ROOT: no two files define a type of the same name in the same namespace, and what is for tests is named so.
 
 All rooms are linked into one executable, so such a pair breaks the one-definition rule, and no compiler or linker says so: one room's
-destructor runs on the other's object. Types inside an unnamed namespace, and nested ones, are free.
+destructor runs on the other's object. Types inside an unnamed namespace, and nested ones, are free. Nor may a double stand in for a class
+by defining its members once more.
+
+A double is fake_X.{h,cc}, what helps tests X_test_util.{h,cc} (docs/contributing.md).
 """
 
 import pathlib
@@ -58,13 +61,38 @@ def breaches(root, names):
             yield f"{namespace}::{type_} is defined in " + " and ".join(f"{f}:{next(line for g, line in places if g == f)}" for f in files)
 
 
+# Other words for a double, or for what helps tests.
+OTHER_WORDS = re.compile(r"(^|_)(fakes|mock|mocks|stub|stubs|dummy|double|fixture|fixtures|testing|testutil|test_helpers?)(_|$)|^test_")
+# Of the formatter's lines only definitions begin at the margin.
+MEMBER = re.compile(r"^(?:\w[\w:<>,&*\[\] ]*[ &*])?(\w+)::(~?\w+)\(", re.M)
+
+
+def test_breaches(root, names):
+    """what is for tests and has another name, and members that a test's file defines once more"""
+    members = {}
+    for name in names:
+        if pathlib.PurePath(name).suffix not in SOURCES or name.startswith("integration_tests/"):
+            continue
+        text = (root / name).read_text(errors="replace")
+        if OTHER_WORDS.search(pathlib.PurePath(name).stem):
+            yield f"{name}: a double is fake_X, and what helps tests X_test_util"
+        elif not is_test(name) and re.search(r'#include\s*["<]gtest/', text):
+            yield f"{name}: includes GoogleTest, and is named neither X_test nor X_test_util"
+        for m in MEMBER.finditer(blank(text)):
+            members.setdefault((m[1], m[2]), set()).add(name)
+    for (type_, member), files in sorted(members.items()):
+        doubles, real = sorted(filter(is_test, files)), sorted(f for f in files if not is_test(f))
+        if doubles and real:
+            yield f"{type_}::{member} is defined in {real[0]} and once more in {doubles[0]}: a double is a class of its own"
+
+
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     names = tracked(root)
-    found = list(breaches(root, names))
+    found = [*breaches(root, names), *test_breaches(root, names)]
     print(*found, sep="\n", end="\n" if found else "")
     count = sum(1 for n in names if pathlib.PurePath(n).suffix in SOURCES)
-    print(f"names: {count} files, {len(found)} types defined twice")
+    print(f"names: {count} files, {len(found)} breaches")
     sys.exit(bool(found) or not count)
 
 

@@ -43,6 +43,15 @@ class Includes(unittest.TestCase):
             ("master/schedule/engine.cc", '"kernels/types.h"'),
             ("clients/client.cc", '"configs/deployment.h"'),
             ("master/api/x.cc", '"../schedule/engine.h"'),
+            ("master/api/doors.cc", '"master/fleet/fleet.h"'),
+            ("master/api/openai/request.cc", '"master/api/generation/checked.h"'),
+            ("master/api/openai/request.cc", "<boost/asio/buffer.hpp>"),
+            ("master/api/generation/gate.cc", '"master/api/http/rules.h"'),
+            ("master/api/generation/service.cc", "<boost/asio/post.hpp>"),
+            ("master/api/generation/service.cc", "<grpcpp/grpcpp.h>"),
+            ("master/api/http/rest.cc", '"master/api/grpc/door.h"'),
+            ("master/api/http/rest.cc", "<grpcpp/grpcpp.h>"),
+            ("master/api/grpc/door.cc", "<boost/asio.hpp>"),
             ("master/text/text.cc", '"master/schedule/engine.h"'),
             ("agent/executor.cc", "<boost/asio.hpp>"),
             ("agent/service.cc", "<gloo/context.h>"),
@@ -55,8 +64,11 @@ class Includes(unittest.TestCase):
             ("pipeline/stage.cc", '"kernels/ops.h"'),
             ("agent/executor.cc", '"pipeline/stage.h"'),
             ("master/server.cc", '"pipeline/parallel_plan.h"'),
-            ("master/api/http.cc", '"master/text/text.h"'),
-            ("master/api/http.cc", "<boost/beast.hpp>"),
+            ("master/api/generation/generation.cc", '"master/text/text.h"'),
+            ("master/api/generation/chat_input.cc", '"master/api/openai/json_reader.h"'),
+            ("master/api/http/connection.cc", "<boost/beast.hpp>"),
+            ("master/api/http/serve.cc", '"master/api/generation/service.h"'),
+            ("master/api/doors.cc", '"master/api/grpc/door.h"'),
             ("clients/client.cc", '"protos/generation.grpc.pb.h"'),
             ("pangea.cc", '"master/server.h"'),
             ("pipeline/stage_test.cc", '"agent/group/thread_group.h"'),
@@ -192,6 +204,29 @@ class Names(unittest.TestCase):
             "namespace pangea {\n// class A {\n}\n",
         ):
             self.assertEqual(self.breaches(a, b), [], b)
+
+    def test_what_is_for_tests_is_named_so(self):
+        for name, text in [
+            ("master/fakes.h", ""),
+            ("master/text/testing.h", ""),
+            ("master/engine_fixture.h", ""),
+            ("pipeline/test_checkpoint.h", ""),
+            ("master/engine_bench.h", "#include <gtest/gtest.h>\n"),
+        ]:
+            root, files = tree({name: text})
+            self.assertEqual(len(list(names.test_breaches(root, files))), 1, name)
+        for name in ("master/fake_engine.h", "master/engine_test_util.h", "master/engine_test.cc", "kernels/toy_device.h"):
+            root, files = tree({name: "#include <gtest/gtest.h>\n" if "test" in name else ""})
+            self.assertEqual(list(names.test_breaches(root, files)), [], name)
+
+    def test_a_class_defined_once_more_by_a_test_is_found(self):
+        real = "std::string Text::Decode(const std::vector<int>& ids) const {\n}\nText::~Text() = default;\n"
+        for double in ("std::string Text::Decode(const std::vector<int>&) const { return x; }\n", "Text::~Text() = default;\n"):
+            root, files = tree({"master/text/text.cc": real, "master/text/fake_text.cc": double})
+            self.assertEqual(len(list(names.test_breaches(root, files))), 1, double)
+        own = "std::string FakeText::Decode(int) const {\n  return Text::Decode(1);\n}\n// Text::Decode(x)\n"
+        root, files = tree({"master/text/text.cc": real, "master/text/fake_text.cc": own})
+        self.assertEqual(list(names.test_breaches(root, files)), [])
 
     def test_two_tests_may_share_a_name(self):
         root, files = tree(

@@ -1,8 +1,8 @@
 // Who comes in and who is sent away before any work is done, through both doors.
 #include <grpcpp/grpcpp.h>
 
-#include "master/api/doors_fixture.h"
-#include "master/api/gate.h"
+#include "master/api/doors_test_util.h"
+#include "master/api/generation/gate.h"
 #include "protos/generation.grpc.pb.h"
 
 namespace pangea {
@@ -23,8 +23,8 @@ class AdmissionTest : public DoorsTest {
     server.context.keys = &keys;
   }
   void Queued(int count) {
-    std::lock_guard lock(server.fake.mutex);
-    server.fake.stats.queued = count;
+    std::lock_guard lock(server.engine.mutex);
+    server.engine.published.queued = count;
   }
   // The head of a chat request whose body does not come.
   static std::string HeadOnly(const std::string& headers, size_t length = 1000) {
@@ -58,7 +58,7 @@ TEST_F(AdmissionTest, WrongKeyIsRefusedBeforeTheBodyIsSent) {
     EXPECT_EQ(error["param"], Json());
     EXPECT_EQ(reply.body.find("abd"), std::string::npos);
   }
-  EXPECT_TRUE(server.fake.submitted.empty());
+  EXPECT_TRUE(server.engine.submitted.empty());
 }
 
 TEST_F(AdmissionTest, TheKeyReachesTheEngineWithItsWeight) {
@@ -66,15 +66,15 @@ TEST_F(AdmissionTest, TheKeyReachesTheEngineWithItsWeight) {
   Open();
   Answering("hello");
   EXPECT_EQ(Call(Post(kChat, ChatBody(), kAlice)).status, 200);
-  const SequenceRequest request = server.fake.WaitSubmitted(1);
+  const SequenceRequest request = server.engine.WaitSubmitted(1);
   EXPECT_EQ(request.account, 1u);
   EXPECT_EQ(request.weight, 3);
   grpc::ClientContext right, wrong, none;
   EXPECT_TRUE(Ask("Bearer abc", &right).ok());
-  EXPECT_EQ(server.fake.WaitSubmitted(2).account, 1u);
+  EXPECT_EQ(server.engine.WaitSubmitted(2).account, 1u);
   EXPECT_EQ(Ask("Bearer abd", &wrong).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(Ask("", &none).error_code(), grpc::StatusCode::UNAUTHENTICATED);
-  EXPECT_EQ(server.fake.submitted.size(), 2u);
+  EXPECT_EQ(server.engine.submitted.size(), 2u);
 }
 
 TEST_F(AdmissionTest, HealthVersionAndMetricsNeedNoKey) {
@@ -107,7 +107,7 @@ TEST_F(AdmissionTest, FullQueueIsRefusedBeforeTheBodyIsSent) {
   const auto& trailing = context.GetServerTrailingMetadata();
   ASSERT_NE(trailing.find("retry-after"), trailing.end());
   EXPECT_EQ(trailing.find("grpc-retry-pushback-ms")->second, "1000");
-  EXPECT_TRUE(server.fake.submitted.empty());
+  EXPECT_TRUE(server.engine.submitted.empty());
   Queued(7);
   Canary();
 }
@@ -116,7 +116,7 @@ TEST_F(AdmissionTest, RequestWithManyPromptsTakesOnePlaceInTheQueue) {
   server.deployment.limits.queue = 1;
   Open();
   int refused = 0;
-  server.fake.on_submit = [&](const SequenceRequest& request) {
+  server.engine.on_submit = [&](const SequenceRequest& request) {
     if (!request.follows && std::exchange(refused, 1) > 0) return absl::ResourceExhaustedError("the queue is full");
     doors->Deliver({Ids(request.request, 0, "x", FinishReason::kLength)});
     return absl::OkStatus();
@@ -126,13 +126,15 @@ TEST_F(AdmissionTest, RequestWithManyPromptsTakesOnePlaceInTheQueue) {
   EXPECT_EQ(reply.status, 200) << reply.body;
   EXPECT_EQ(reply.json()["choices"].size(), 4u);
   EXPECT_EQ(Call(Post(kCompletion, body.dump())).status, 429);
-  EXPECT_EQ(server.fake.submitted.size(), 5u) << "nothing of a request is begun that is refused";
+  EXPECT_EQ(server.engine.submitted.size(), 5u) << "nothing of a request is begun that is refused";
 }
 
 // The context may be longer than the cache.
 TEST_F(AdmissionTest, APromptThatTheCacheCannotHoldIsAnOverflow) {
   Open();
-  server.fake.on_submit = [](const SequenceRequest&) { return absl::InvalidArgumentError("no room in the KV cache"); };
+  server.engine.on_submit = [](const SequenceRequest&) {
+    return absl::InvalidArgumentError("no room in the KV cache");
+  };
   const Reply reply = Call(Post(kChat, ChatBody()));
   EXPECT_EQ(reply.status, 400);
   EXPECT_EQ(reply.json()["error"]["code"], "context_length_exceeded");
@@ -147,7 +149,7 @@ TEST_F(AdmissionTest, ALimitOfRequestsUnderOneKey) {
   Open();
   Socket first(doors->rest_url());
   first.Send(Post(kChat, ChatBody(), kAlice));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   const Reply second = Call(HeadOnly(kAlice));
   EXPECT_EQ(second.status, 429);
   EXPECT_NE(second.head.find("Retry-After: "), std::string::npos);
@@ -163,7 +165,7 @@ TEST_F(AdmissionTest, BodiesCountAgainstTheBudgetUntilTheirRequestsEnd) {
   const std::string large = ChatBody({{"user", std::string(6000, 'x')}});
   Socket first(doors->rest_url());
   first.Send(Post(kChat, large));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   EXPECT_EQ(Call(HeadOnly("", large.size())).status, 429) << "told by its length alone";
   const std::string chunked =
       absl::StrCat("POST ", kChat, " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n",
@@ -186,21 +188,21 @@ TEST_F(AdmissionTest, DeadlinesReachTheEngineAndEndTheRequest) {
   const Reply late = Call(Post(kChat, ChatBody(), "X-Request-Timeout: 0.2\r\n"));
   EXPECT_EQ(late.status, 504);
   EXPECT_EQ(late.json()["error"]["code"], "timeout");
-  const SequenceRequest request = server.fake.WaitSubmitted(1);
+  const SequenceRequest request = server.engine.WaitSubmitted(1);
   EXPECT_LE(left(request), 0);
-  EXPECT_TRUE(server.fake.WaitCancelled(request.request));
+  EXPECT_TRUE(server.engine.WaitCancelled(request.request));
   for (const char* bad : {"soon", "-1", "0", "nan"})
     EXPECT_EQ(Call(HeadOnly(absl::StrCat("X-Request-Timeout: ", bad, "\r\n"))).status, 400) << bad;
   Answering("canary");
   Canary();
-  EXPECT_GT(left(server.fake.WaitSubmitted(2)), 50) << "without one, the server's own";
-  EXPECT_LE(left(server.fake.WaitSubmitted(2)), 100);
+  EXPECT_GT(left(server.engine.WaitSubmitted(2)), 50) << "without one, the server's own";
+  EXPECT_LE(left(server.engine.WaitSubmitted(2)), 100);
   EXPECT_EQ(Call(Post(kChat, ChatBody(), "X-Request-Timeout: 1e9\r\n")).status, 200);
-  EXPECT_LE(left(server.fake.WaitSubmitted(3)), 100) << "nobody may stay longer than the server allows";
+  EXPECT_LE(left(server.engine.WaitSubmitted(3)), 100) << "nobody may stay longer than the server allows";
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   EXPECT_TRUE(Ask("", &context).ok());
-  EXPECT_LE(left(server.fake.WaitSubmitted(4)), 20.1) << "gRPC rounds what is left up";
+  EXPECT_LE(left(server.engine.WaitSubmitted(4)), 20.1) << "gRPC rounds what is left up";
 }
 
 }  // namespace

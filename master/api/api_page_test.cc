@@ -7,9 +7,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
-#include "master/api/api_error.h"
-#include "master/api/request_fields.h"
-#include "master/api/rest.h"
+#include "master/api/http/rest.h"
+#include "master/api/openai/api_error.h"
+#include "master/api/openai/request_fields.h"
 #include "protos/generation.pb.h"
 
 namespace pangea {

@@ -1,3 +1,5 @@
+#include "master/api/doors.h"
+
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -6,10 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "configs/log.h"
-#include "master/api/api.h"
-#include "master/api/grpc_door.h"
-#include "master/api/http_server.h"
-#include "master/api/service.h"
+#include "master/api/generation/service.h"
+#include "master/api/grpc/door.h"
+#include "master/api/http/server.h"
 
 namespace pangea {
 namespace {

@@ -2,8 +2,8 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
-#include "master/api/doors_fixture.h"
-#include "master/api/openai_response.h"
+#include "master/api/doors_test_util.h"
+#include "master/api/openai/response.h"
 
 namespace pangea {
 namespace {
@@ -62,7 +62,7 @@ TEST_F(DoorsTest, Stream) {
   Open();
   Socket s(doors->rest_url());
   s.Send(Post(kChat, ChatBody({{"stream", true}, {"stream_options", {{"include_usage", true}}}})));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   doors->Deliver({Ids(id, 0, "one")});
   ASSERT_TRUE(s.ReadUntil("one"));
   doors->Deliver({Ids(id, 0, "two", FinishReason::kLength)});
@@ -113,7 +113,7 @@ TEST_F(DoorsTest, StreamTextsThatNeedEscapes) {
     const std::string body = chat ? ChatBody({{"stream", true}}) : R"({"model":"fake","prompt":"x","stream":true})";
     Socket s(doors->rest_url());
     s.Send(Post(path, body));
-    const uint64_t id = server.fake.WaitSubmitted(chat ? 1 : 2).request;
+    const uint64_t id = server.engine.WaitSubmitted(chat ? 1 : 2).request;
     for (const char c : text) doors->Deliver({Ids(id, 0, std::string(1, c))});
     Output end;
     end.request = id;
@@ -145,7 +145,7 @@ TEST_F(DoorsTest, StreamErrors) {
   };
   Socket late(doors->rest_url());
   late.Send(Post(kCompletion, R"({"model":"fake","prompt":"x","stream":true})"));
-  const uint64_t first = server.fake.WaitSubmitted(1).request;
+  const uint64_t first = server.engine.WaitSubmitted(1).request;
   doors->Deliver({Ids(first, 0, "some")});
   ASSERT_TRUE(late.ReadUntil("some"));
   doors->Deliver({error(first)});
@@ -156,7 +156,7 @@ TEST_F(DoorsTest, StreamErrors) {
   // Before anything was sent, the error has its own status.
   Socket early(doors->rest_url());
   early.Send(Post(kCompletion, R"({"model":"fake","prompt":"x","stream":true})"));
-  doors->Deliver({error(server.fake.WaitSubmitted(2).request)});
+  doors->Deliver({error(server.engine.WaitSubmitted(2).request)});
   const Reply reply = TakeReply(early);
   EXPECT_EQ(reply.status, 500);
   EXPECT_NE(reply.head.find("x-should-retry: false"), std::string::npos);
@@ -166,16 +166,16 @@ TEST_F(DoorsTest, DisconnectCancels) {
   Open();
   for (const bool stream : {false, true}) {
     for (const bool begun : {false, true}) {
-      const size_t count = server.fake.submitted.size() + 1;
+      const size_t count = server.engine.submitted.size() + 1;
       Socket s(doors->rest_url());
       s.Send(Post(kChat, ChatBody({{"stream", stream}})));
-      const uint64_t id = server.fake.WaitSubmitted(count).request;
+      const uint64_t id = server.engine.WaitSubmitted(count).request;
       if (begun) doors->Deliver({Ids(id, 0, "x")});
       if (begun && stream) {
         ASSERT_TRUE(s.ReadUntil("x"));
       }
       s.Close();
-      EXPECT_TRUE(server.fake.WaitCancelled(id)) << stream << begun;
+      EXPECT_TRUE(server.engine.WaitCancelled(id)) << stream << begun;
     }
   }
   Answering("canary");
@@ -326,10 +326,10 @@ TEST_F(DoorsTest, ASlowReaderIsCancelled) {
   Open();
   Socket s(doors->rest_url());
   s.Send(Post(kCompletion, R"({"model":"fake","prompt":"x","stream":true,"logprobs":2,"max_tokens":100})"));
-  const uint64_t id = server.fake.WaitSubmitted(1).request;
+  const uint64_t id = server.engine.WaitSubmitted(1).request;
   // Far more than all socket buffers hold: each delivery becomes about two megabytes of events.
-  for (int i = 0; i < 64 && server.fake.cancelled.empty(); ++i) doors->Deliver({Ids(id, 0, std::string(8000, 'x'))});
-  EXPECT_TRUE(server.fake.WaitCancelled(id));
+  for (int i = 0; i < 64 && server.engine.cancelled.empty(); ++i) doors->Deliver({Ids(id, 0, std::string(8000, 'x'))});
+  EXPECT_TRUE(server.engine.WaitCancelled(id));
 }
 
 TEST_F(DoorsTest, ConnectionLimit) {
@@ -377,7 +377,7 @@ TEST_F(DoorsTest, LoadingAndFullServersRefuse) {
   EXPECT_EQ(Call("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").status, 503);
   EXPECT_EQ(Call("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").status, 200);
   server.context.health = Health::kReady;
-  server.fake.on_submit = [](const SequenceRequest&) { return absl::ResourceExhaustedError("the queue is full"); };
+  server.engine.on_submit = [](const SequenceRequest&) { return absl::ResourceExhaustedError("the queue is full"); };
   const Reply full = Call(Post(kChat, ChatBody()));
   EXPECT_EQ(full.status, 429);
   EXPECT_NE(full.head.find("Retry-After: "), std::string::npos);
@@ -405,10 +405,10 @@ TEST_F(DoorsTest, DrainEndsWhatIsOpen) {
   Open();
   Socket stream(doors->rest_url()), unary(doors->rest_url());
   stream.Send(Post(kChat, ChatBody({{"stream", true}})));
-  doors->Deliver({Ids(server.fake.WaitSubmitted(1).request, 0, "abc")});
+  doors->Deliver({Ids(server.engine.WaitSubmitted(1).request, 0, "abc")});
   ASSERT_TRUE(stream.ReadUntil("abc"));
   unary.Send(Post(kChat, ChatBody()));
-  server.fake.WaitSubmitted(2);
+  server.engine.WaitSubmitted(2);
   EXPECT_EQ(doors->open_requests(), 2);
   std::thread drain([&] { doors->Drain(0.3, absl::UnavailableError("shutting down now")); });
   while (server.context.health == Health::kReady) std::this_thread::yield();

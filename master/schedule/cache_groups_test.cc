@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "master/schedule/cache_blocks.h"
-#include "master/schedule/engine_bench.h"
+#include "master/schedule/engine_test_util.h"
 
 namespace pangea {
 namespace {

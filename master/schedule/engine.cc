@@ -321,7 +321,7 @@ void Engine::Cancel(double now, uint64_t request) {
   state_->Pump(now);
 }
 
-void Engine::Finish(double now, uint64_t request, int choice, int) {
+void Engine::Finish(double now, uint64_t request, int choice) {
   const auto found = state_->open.find(request);
   if (found == state_->open.end()) return;
   std::vector<Sequence>& choices = found->second->choices;

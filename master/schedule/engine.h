@@ -102,9 +102,9 @@ class Engine {
   absl::Status Submit(double now,
                       SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
   void Cancel(double now, uint64_t request);     // no output follows
-  // The choice's text has ended at its first `tokens` generated ids (stop string): drop what follows, free its blocks.
-  // The caller has already told its client; no output follows for this choice.
-  void Finish(double now, uint64_t request, int choice, int tokens);
+  // The choice's text has ended (stop string): free its blocks. The caller has already told its client; no output
+  // follows for this choice.
+  void Finish(double now, uint64_t request, int choice);
   // What the choice's id number `index`, from 0, may be: the next one, of a masked request. Kept until it is drawn, as
   // a sequence that loses its blocks, or its epoch, draws it again. For any other id it is dropped: the choice may have
   // ended meanwhile.
@@ -122,24 +122,34 @@ class Engine {
   std::unique_ptr<State> state_;
 };
 
+// What the doors ask of an engine, from any thread. Each as Engine's own.
+class RequestPort {
+ public:
+  virtual ~RequestPort() = default;
+  virtual absl::Status Submit(SequenceRequest request) = 0;
+  virtual void Cancel(uint64_t request) = 0;
+  virtual void Finish(uint64_t request, int choice) = 0;
+  virtual EngineStats stats() const = 0;
+};
+
 // The engine for many threads. Every method may be called from any thread and returns at once, but: Submit and OnResult
 // do the engine's work themselves when nobody else is at it, and Submit waits for its answer (not to be called from
 // deliver). The rest is done by a thread of its own. deliver and the port are called by whoever does the work, one call
 // at a time. The destructor ends open requests without a word.
-class EngineThread {
+class EngineThread final : public RequestPort {
  public:
   // on_failure: once, as deliver, when the engine gave up by itself (agents that answer out of order).
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
-  ~EngineThread();
+  ~EngineThread() override;
   void EpochChanged(uint64_t epoch);
-  absl::Status Submit(SequenceRequest request);
-  void Cancel(uint64_t request);
-  void Finish(uint64_t request, int choice, int tokens);
+  absl::Status Submit(SequenceRequest request) override;
+  void Cancel(uint64_t request) override;
+  void Finish(uint64_t request, int choice) override;
   void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
   void OnResult(StepResult result);
   void FailAll(absl::Status why);
-  EngineStats stats() const;
+  EngineStats stats() const override;
 
  private:
   struct State;

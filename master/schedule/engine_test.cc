@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "master/schedule/engine_bench.h"
+#include "master/schedule/engine_test_util.h"
 
 namespace pangea {
 namespace {

@@ -24,7 +24,7 @@ struct CancelEvent {
 };
 struct FinishEvent {
   uint64_t request;
-  int choice, tokens;
+  int choice;
 };
 struct MaskEvent {
   uint64_t request;
@@ -83,7 +83,7 @@ struct EngineThread::State {
     } else if (auto* cancel = std::get_if<CancelEvent>(&event)) {
       engine.Cancel(now, cancel->request);
     } else if (auto* finish = std::get_if<FinishEvent>(&event)) {
-      engine.Finish(now, finish->request, finish->choice, finish->tokens);
+      engine.Finish(now, finish->request, finish->choice);
     } else if (auto* result = std::get_if<StepResult>(&event)) {
       const bool served = engine.failure().ok();
       engine.OnResult(now, std::move(*result));
@@ -185,9 +185,7 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
 
 void EngineThread::EpochChanged(uint64_t epoch) { state_->Post(EpochEvent{epoch}); }
 void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request}); }
-void EngineThread::Finish(uint64_t request, int choice, int tokens) {
-  state_->Post(FinishEvent{request, choice, tokens});
-}
+void EngineThread::Finish(uint64_t request, int choice) { state_->Post(FinishEvent{request, choice}); }
 void EngineThread::SetMask(uint64_t request, int choice, int index, AllowedIds allowed) {
   state_->Post(MaskEvent{request, choice, index, std::move(allowed)}, /*here=*/true);
 }

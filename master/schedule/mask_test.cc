@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "master/schedule/engine_bench.h"
+#include "master/schedule/engine_test_util.h"
 
 namespace pangea {
 namespace {
@@ -113,7 +113,7 @@ TEST(Mask, WhoeverEndsLeavesNobodyWaiting) {
     }
     ASSERT_LT(bench.IdsOf(2).size(), 20u) << "all wait for the mask";
     if (how == 0) bench.engine.Cancel(0, 1);
-    if (how == 1) bench.engine.Finish(0, 1, 0, 1);
+    if (how == 1) bench.engine.Finish(0, 1, 0);
     if (how == 2) bench.engine.Tick(10);
     bench.Drain();
     EXPECT_EQ(bench.IdsOf(2), ExpectedIds(other)) << how;

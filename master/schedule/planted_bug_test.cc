@@ -7,8 +7,8 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "master/schedule/fair_life.h"
-#include "master/schedule/random_life.h"
+#include "master/schedule/fair_life_test_util.h"
+#include "master/schedule/random_life_test_util.h"
 
 namespace pangea {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "master/schedule/engine_bench.h"
+#include "master/schedule/engine_test_util.h"
 
 namespace pangea {
 namespace {

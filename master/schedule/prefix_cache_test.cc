@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "master/schedule/engine_bench.h"
+#include "master/schedule/engine_test_util.h"
 
 namespace pangea {
 namespace {

@@ -1,7 +1,5 @@
 // Every run explores other lives: half of the seeds are new ones each time. A failure prints its seed;
 // PANGEA_LIFE_SEED=N runs that life alone; PANGEA_LIVES=N sets how many are run.
-#include "master/schedule/random_life.h"
-
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -11,7 +9,8 @@
 #include <iostream>
 #include <random>
 
-#include "master/schedule/fair_life.h"
+#include "master/schedule/fair_life_test_util.h"
+#include "master/schedule/random_life_test_util.h"
 
 namespace pangea {
 namespace {

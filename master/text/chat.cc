@@ -1,7 +1,5 @@
 #include "master/text/chat.h"
 
-#include "nlohmann/json.hpp"
-
 namespace pangea {
 namespace {
 
@@ -12,13 +10,11 @@ PangeaText Borrow(std::string_view text) { return {reinterpret_cast<const uint8_
 }  // namespace
 
 absl::StatusOr<ChatTemplate::Rendered> RenderChatTemplate(const ChatRequest& request, const SpecialTokens* special) {
-  const std::string names =
-      nlohmann::json(request.names).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   const std::string_view kwargs = request.options.kwargs;
   PangeaChat chat;
   chat.messages = Borrow(request.messages);
   chat.kwargs = Borrow(kwargs);
-  chat.names = Borrow(names);
+  chat.names = Borrow(request.names);
   chat.add_generation_prompt = request.options.add_generation_prompt;
   chat.max_output = kMinOutput + 4 * (request.messages.size() + kwargs.size());
   return request.chat_template.Render(chat, special);

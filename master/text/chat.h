@@ -11,7 +11,6 @@
 // splits an assistant's earlier answer at </think>) would miss it: where rendering shows that the template does so,
 // that spelling is left whole in assistant messages, and there alone.
 #pragma once
-#include <map>
 #include <string>
 #include <string_view>
 
@@ -24,8 +23,8 @@ namespace pangea {
 
 struct ChatRequest {
   const ChatTemplate& chat_template;
-  const std::map<std::string, std::string>& names;  // bos_token, …
-  std::string_view messages;                        // a JSON array
+  std::string_view names;     // a JSON object: bos_token, …
+  std::string_view messages;  // a JSON array
   const TemplateOptions& options;
 };
 

@@ -1,8 +1,7 @@
 // Chats -> ids: what a template is given, and that no text of a client's becomes a special token.
 
 #include "master/text/rust_text.h"
-#include "master/text/testing.h"
-#include "master/text/text_state.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 namespace {

@@ -1,7 +1,7 @@
 // Detokenising against an independent whole decode, for every kind of tokenizer, random ids and random texts.
 #include <random>
 
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 #include "master/text/utf8.h"
 
 namespace pangea {

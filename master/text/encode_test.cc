@@ -4,8 +4,8 @@
 #include <random>
 #include <thread>
 
-#include "master/text/testing.h"
 #include "master/text/text_files.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 namespace {

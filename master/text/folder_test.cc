@@ -1,7 +1,7 @@
 // Which tokens a folder's files name, and where BOS and EOS go. All ids here are those of Transformers 4.57.
 #include "absl/strings/str_cat.h"
 #include "master/text/sentencepiece_model.h"
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 namespace {
@@ -9,7 +9,7 @@ namespace {
 using Files = std::vector<std::pair<std::string, std::string>>;
 using IdList = std::vector<int32_t>;
 
-std::unique_ptr<Text> Load(const Files& files, Architecture architecture = Architecture::kLlama, int vocab = 0) {
+std::unique_ptr<ModelText> Load(const Files& files, Architecture architecture = Architecture::kLlama, int vocab = 0) {
   const TempFolder folder;
   for (const auto& [name, content] : files) folder.Write(name, content);
   CheckpointHeader header = Folder(folder.path(), architecture);
@@ -17,20 +17,20 @@ std::unique_ptr<Text> Load(const Files& files, Architecture architecture = Archi
   return MustLoad(header);
 }
 
-std::unique_ptr<Text> Mistral(const Files& files, int vocab = 0) {
+std::unique_ptr<ModelText> Mistral(const Files& files, int vocab = 0) {
   Files all = {{"tokenizer.model", ReadFile(TestData("mistral/tokenizer.model"))}};
   all.insert(all.end(), files.begin(), files.end());
   return Load(all, Architecture::kMistral, vocab);
 }
 
-std::unique_ptr<Text> Qwen(const Files& files) {
+std::unique_ptr<ModelText> Qwen(const Files& files) {
   Files all = {{"vocab.json", ReadFile(TestData("qwen2/vocab.json"))},
                {"merges.txt", ReadFile(TestData("qwen2/merges.txt"))}};
   all.insert(all.end(), files.begin(), files.end());
   return Load(all, Architecture::kQwen2);
 }
 
-std::unique_ptr<Text> Gpt(const Files& files) {
+std::unique_ptr<ModelText> Gpt(const Files& files) {
   Files all = {{"tokenizer.json", ReadFile(TestData("gpt2/tokenizer.json"))}};
   all.insert(all.end(), files.begin(), files.end());
   return Load(all, Architecture::kGpt2);

@@ -2,9 +2,9 @@
 // model. The ids must be those of the originals.
 #include <random>
 
-#include "master/text/gguf_testing.h"
+#include "master/text/gguf_text_test_util.h"
 #include "master/text/sentencepiece_model.h"
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 
 namespace pangea {
 namespace {

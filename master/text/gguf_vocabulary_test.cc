@@ -2,7 +2,7 @@
 // are not there, ends that only their spelling tells. Ids with comments "llama.cpp" are b11549's for the same metadata.
 #include "master/text/gguf_vocabulary.h"
 
-#include "master/text/gguf_testing.h"
+#include "master/text/gguf_text_test_util.h"
 
 namespace pangea {
 namespace {

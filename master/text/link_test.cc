@@ -1,7 +1,7 @@
 // libsentencepiece.so carries a Protobuf runtime of another version than the one in our executables; both must work in
 // one process (see sentencepiece_shim.h and the link option in CMakeLists.txt; without it SentencePiece refuses to load
 // any model).
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 #include "protos/generation.pb.h"
 
 namespace pangea {

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "master/text/ascii.h"
 #include "master/text/utf8.h"
 
 namespace pangea {
@@ -22,13 +23,6 @@ const std::array<int, 324>& ByteOfCharacter() {
   return table;
 }
 
-int Hex(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
-
 }  // namespace
 
 std::string BytesOfByteLevel(std::string_view token) {
@@ -45,12 +39,13 @@ std::string BytesOfByteLevel(std::string_view token) {
 }
 
 bool IsByteToken(std::string_view token) {
-  return token.size() == 6 && token.substr(0, 3) == "<0x" && token[5] == '>' && Hex(token[3]) >= 0 &&
-         Hex(token[4]) >= 0;
+  return token.size() == 6 && token.substr(0, 3) == "<0x" && token[5] == '>' && HexValue(token[3]) >= 0 &&
+         HexValue(token[4]) >= 0;
 }
 
 std::string BytesOfSentencePiece(std::string_view token, bool byte_fallback) {
-  if (byte_fallback && IsByteToken(token)) return std::string(1, static_cast<char>(Hex(token[3]) * 16 + Hex(token[4])));
+  if (byte_fallback && IsByteToken(token))
+    return std::string(1, static_cast<char>(HexValue(token[3]) * 16 + HexValue(token[4])));
   return ReplaceAll(token, "\xE2\x96\x81", " ");
 }
 

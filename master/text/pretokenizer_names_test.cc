@@ -2,7 +2,7 @@
 // text as one more token: two of them stand together unless there is a cut between. The cuts are llama.cpp's (b11549),
 // but for aA under tiny_aya and youtu: it reads their upper-case and lower-case letters as one class, the expression in
 // their own tokenizer.json does not.
-#include "master/text/gguf_testing.h"
+#include "master/text/gguf_text_test_util.h"
 #include "master/text/pretokenizer.h"
 
 namespace pangea {

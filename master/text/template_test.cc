@@ -2,7 +2,7 @@
 #include <filesystem>
 
 #include "master/text/rust_text.h"
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 #include "nlohmann/json.hpp"
 
 namespace pangea {

@@ -1,14 +1,17 @@
 // Text in the master: strings <-> ids. Never in the step loop, never in an agent. Thread safety: a Text is immutable
 // and may be used by many threads; Detokenizer and StopMatcher are one sequence's state.
+//
+// Text is the wall to the tokenizers and templates: a model's own are model_text.h's, a test may have fake_text.h's.
+// What follows from the bytes of its ids is the same for both.
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "master/text/pieces.h"
 #include "nlohmann/json_fwd.hpp"
 #include "pipeline/checkpoint/header.h"
 
@@ -20,43 +23,38 @@ struct TemplateOptions {
   std::string override_template;  // a request's own, when the operator allows it
 };
 
-class Tokenizer;  // one of: tokenizer.json (also made from GGUF or vocab+merges), SentencePiece, PanGu
-
 class Text {
  public:
   // From a checkpoint folder (tokenizer.json; tokenizer.model; vocab.json + merges.txt; PanGu's vocab.model) or GGUF
   // metadata; the template from chat_template.jinja, tokenizer_config.json, GGUF, or template_file when not empty.
   static absl::StatusOr<std::unique_ptr<Text>> Load(const CheckpointHeader& header, const std::string& template_file);
-  ~Text();
+  virtual ~Text() = default;
 
   // Text as a client gave it. add_special: what the tokenizer adds (BOS, as its files say). Special tokens spelled out
   // in the text are recognised when parse_special. InvalidArgument: not UTF-8. OutOfRange: too long. Linear.
-  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special, bool parse_special) const;
+  virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special,
+                                                      bool parse_special) const = 0;
   // Messages (a JSON array of {role, content: string, …}) -> template -> ids. What spells a special token inside a
   // message's content is encoded as plain text. InvalidArgument: no template, or the template refused (its own words).
   // Bounded by fuel and size.
-  absl::StatusOr<std::vector<int32_t>> EncodeChat(std::string_view messages, const TemplateOptions& options) const;
-  absl::StatusOr<std::string> RenderChat(std::string_view messages, const TemplateOptions& options) const;
-  bool has_template() const;
+  virtual absl::StatusOr<std::vector<int32_t>> EncodeChat(std::string_view messages,
+                                                          const TemplateOptions& options) const = 0;
+  virtual bool has_template() const = 0;
+  // {tokenizer_class, bos_token, eos_token, pad_token, …, chat_template}, as vLLM's /tokenizer_info; null: there is
+  // none.
+  virtual nlohmann::ordered_json Info() const = 0;
+  virtual const std::vector<std::string>& warnings() const = 0;  // what is odd in the files and stops nothing
+  virtual std::vector<int32_t> end_ids() const = 0;  // ends of a turn that the tokenizer's files name (eos, eot)
+  virtual const PieceTable& pieces() const = 0;      // what each id stands for
 
-  int vocab() const;  // ids the tokenizer knows; a model may have more
+  int vocab() const {
+    return static_cast<int>(pieces().pieces.size());
+  }  // ids the tokenizer knows; a model may have more
   bool IsSpecial(int32_t id) const;
   // Bytes that the id stands for, by itself (a byte-level or byte-fallback piece may be part of a character).
   std::string Bytes(int32_t id) const;
   // Whole decode; invalid UTF-8 becomes U+FFFD.
   std::string Decode(const std::vector<int32_t>& ids, bool skip_special) const;
-  // {tokenizer_class, bos_token, eos_token, pad_token, …, chat_template}, as vLLM's /tokenizer_info; null: there is
-  // none.
-  nlohmann::ordered_json Info() const;
-  const std::vector<std::string>& warnings() const;  // what is odd in the files and stops nothing
-  std::vector<int32_t> end_ids() const;              // ends of a turn that the tokenizer's files name (eos, eot)
-
-  struct State;
-  const State& state() const { return *state_; }
-
- private:
-  Text();
-  std::unique_ptr<State> state_;
 };
 
 // Ids of one sequence -> text as it grows: Push returns the longest new text that no later id can change, so that
@@ -66,15 +64,16 @@ class Detokenizer {
  public:
   // continues: the ids go on from a text before them, so that a SentencePiece tokenizer's leading space is a real one
   // (it is dropped from the start of a whole text).
-  Detokenizer(const Text& text, bool skip_special, bool continues = false);
-  ~Detokenizer();
-  Detokenizer(Detokenizer&&) noexcept;
+  Detokenizer(const Text& text, bool skip_special, bool continues = false)
+      : pieces_(&text.pieces()), skip_special_(skip_special), at_start_(!continues) {}
   std::string Push(int32_t id);
   std::string Flush();
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  const PieceTable* pieces_;
+  bool skip_special_;
+  bool at_start_;        // the leading space has not been met yet
+  std::string pending_;  // the beginning of a character, at most 3 bytes between calls
 };
 
 // Finds the earliest end of any stop string in a text that comes in pieces (of those that end there, the longest; empty

@@ -1,5 +1,7 @@
 #include "master/text/utf8.h"
 
+#include <algorithm>
+
 namespace pangea {
 namespace {
 
@@ -46,6 +48,16 @@ bool IsUtf8(std::string_view text) {
     text.remove_prefix(s.length);
   }
   return true;
+}
+
+size_t CharacterBytes(std::string_view text) {
+  if (text.empty()) return 0;
+  const Sequence s = Next(text);
+  return s.state == Sequence::kGood ? s.length : 0;
+}
+
+int64_t CodePoints(std::string_view utf8) {
+  return std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
 size_t AppendUtf8(std::string* out, std::string_view bytes) {

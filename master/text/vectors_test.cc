@@ -2,7 +2,7 @@
 // the machine has of the real checkpoints.
 #include <filesystem>
 
-#include "master/text/testing.h"
+#include "master/text/text_test_util.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/checkpoint/header.h"
 

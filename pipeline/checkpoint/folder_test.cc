@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 #include "pipeline/checkpoint/tensor_table.h"
-#include "pipeline/checkpoint/test_files.h"
 
 namespace pangea {
 namespace {

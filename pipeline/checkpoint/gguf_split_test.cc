@@ -1,9 +1,9 @@
 // GGUF files in several parts, as gguf-split writes them.
 #include <gtest/gtest.h>
 
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 #include "pipeline/checkpoint/content_hash.h"
 #include "pipeline/checkpoint/gguf.h"
-#include "pipeline/checkpoint/test_files.h"
 #include "pipeline/checkpoint/weights.h"
 
 namespace pangea {

@@ -7,8 +7,8 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 #include "pipeline/checkpoint/tensor_table.h"
-#include "pipeline/checkpoint/test_files.h"
 #include "pipeline/checkpoint/weights.h"
 
 namespace pangea {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 #include "pipeline/checkpoint/fields.h"
-#include "pipeline/checkpoint/test_files.h"
 
 namespace pangea {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "pipeline/checkpoint/test_files.h"
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 
 namespace pangea {
 namespace {

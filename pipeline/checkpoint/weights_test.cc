@@ -6,7 +6,7 @@
 #include <cstring>
 #include <fstream>
 
-#include "pipeline/checkpoint/test_files.h"
+#include "pipeline/checkpoint/checkpoint_test_util.h"
 
 namespace pangea {
 namespace {

@@ -1,0 +1,40 @@
+// What every request may read.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "configs/deployment.h"
+#include "master/api/generation/api_metrics.h"
+#include "master/api/generation/sampling_defaults.h"
+#include "master/keys/keys.h"
+#include "master/metrics/timeline_file.h"
+#include "master/schedule/engine.h"
+#include "master/text/text.h"
+#include "pipeline/model_config.h"
+
+namespace pangea {
+
+enum class Health : int { kLoading, kReady, kDraining, kFailed };
+
+// Owned by the server, outlives the doors.
+struct ApiContext {
+  const Deployment* deployment = nullptr;
+  const ModelConfig* model = nullptr;
+  const Text* text = nullptr;
+  RequestPort* engine = nullptr;
+  const KeyRing* keys = nullptr;   // null: nobody needs a key
+  std::vector<std::string> names;  // that the served model answers to; the first is its own
+  SamplingDefaults sampling = MakeSamplingDefaults({}, {}, 0);
+  int context = 0;  // tokens of prompt + generation
+  int64_t created = 0;
+  std::string fingerprint;  // FORMAT-PLAN-HASH
+  std::atomic<Health> health{Health::kLoading};
+  std::string failure;  // why, when kFailed (set before health)
+  mutable ApiMetrics metrics;
+  std::function<void(MetricsPage&)> more_metrics;  // what the rest of the server shows; from any thread, at any time
+  TimelineFile* timeline = nullptr;                // where requests are drawn; null: nowhere
+};
+
+}  // namespace pangea

@@ -1,0 +1,48 @@
+#include "master/api/generation/text_pool.h"
+
+namespace pangea {
+
+TextPool::TextPool(int threads, size_t queue) : limit_(queue) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
+}
+
+TextPool::~TextPool() { Stop(); }
+
+bool TextPool::Push(std::function<void()> work) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_ || queue_.size() >= limit_) return false;
+    queue_.push_back(std::move(work));
+  }
+  ready_.notify_one();
+  return true;
+}
+
+void TextPool::Stop() {
+  std::deque<std::function<void()>> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    stopped_ = true;
+    dropped.swap(queue_);
+  }
+  ready_.notify_all();
+  for (auto& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void TextPool::Loop() {
+  while (true) {
+    std::function<void()> work;
+    {
+      std::unique_lock lock(mutex_);
+      ready_.wait(lock, [this] { return stopped_ || !queue_.empty(); });
+      if (stopped_) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace pangea
