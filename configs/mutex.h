@@ -3,7 +3,6 @@
 // ABSL_EXCLUSIVE_LOCKS_REQUIRED. Not absl::Mutex: Debian's library is built without the sanitizers, so TSan would see
 // none of its locks.
 #pragma once
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -46,8 +45,8 @@ class CondVar {
   void wait(MutexLock& lock, Condition condition) {
     variable_.wait(lock.lock_, condition);
   }
-  template <class Condition>
-  bool wait_for(MutexLock& lock, std::chrono::nanoseconds limit, Condition condition) {
+  template <class Duration, class Condition>
+  bool wait_for(MutexLock& lock, Duration limit, Condition condition) {
     return variable_.wait_for(lock.lock_, limit, condition);
   }
   template <class Time>

@@ -50,7 +50,7 @@ absl::Status Service::QueueFull() const {
 
 absl::Status Service::Busy(const char* limit, const std::string& why, int ahead) const {
   context_->metrics.rejected.Add(limit);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return RetryIn(absl::ResourceExhaustedError(why), drain_.SecondsFor(ahead));
 }
 
@@ -71,7 +71,7 @@ absl::StatusOr<Ticket> Service::Enter(const Caller& caller, bool generates) {
   return Ticket([this, account = caller.account] {
     accounts_.Leave(account);
     // Under the mutex, so that WaitIdle cannot look between the count and the signal.
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (--open_ == 0) idle_.notify_all();
   });
 }
@@ -128,7 +128,7 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
   uint64_t first = 0;
   const size_t count = prompts.size();
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (!ended_.ok()) return ended_;
     first = next_id_;
     next_id_ += count;
@@ -138,14 +138,14 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
         Unregister(*g);
         delete g;
       });
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (size_t i = 0; i < count; ++i) requests_[first + i] = generation;
   drain_.Begin(Now());
   return generation;
 }
 
 void Service::Unregister(const Generation& generation) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (int i = 0; i < generation.prompts(); ++i) requests_.erase(generation.first_id() + i);
   drain_.End(Now());
 }
@@ -186,7 +186,7 @@ void Service::Deliver(std::vector<Output> outputs) {
     // By output; null: its client has gone. Given up outside the mutex, which the last reference's deleter takes.
     std::vector<std::shared_ptr<Generation>> generations(outputs->size());
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       for (size_t i = 0; i < outputs->size(); ++i) {
         const auto found = requests_.find((*outputs)[i].request);
         if (found != requests_.end()) generations[i] = found->second.lock();
@@ -205,14 +205,15 @@ void Service::Deliver(std::vector<Output> outputs) {
 }
 
 bool Service::WaitIdle(double seconds) {
-  std::unique_lock lock(mutex_);
-  idle_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return open_ == 0 || hurry_; });
+  MutexLock lock(mutex_);
+  idle_.wait_for(lock, std::chrono::duration<double>(seconds),
+                 [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return open_ == 0 || hurry_; });
   hurry_ = false;  // it ends one wait; what follows has a short one of its own, for the last words
   return open_ == 0;
 }
 
 void Service::Hurry() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   hurry_ = true;
   idle_.notify_all();
 }
@@ -221,7 +222,7 @@ std::vector<std::shared_ptr<Generation>> Service::Open() {
   // A reference that is given up may be the last, whose deleter takes the mutex: so none is given up under it.
   std::vector<std::shared_ptr<Generation>> held, open;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (const auto& [id, weak] : requests_) {
       held.push_back(weak.lock());
       if (held.back() && held.back()->first_id() == id) open.push_back(held.back());
@@ -232,7 +233,7 @@ std::vector<std::shared_ptr<Generation>> Service::Open() {
 
 void Service::FailAll(const absl::Status& why) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (ended_.ok()) ended_ = why;
   }
   for (const auto& generation : Open()) {

@@ -6,14 +6,13 @@
 #pragma once
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "configs/mutex.h"
 #include "master/api/generation/context.h"
 #include "master/api/generation/generation.h"
 #include "master/api/generation/request_log.h"
@@ -87,14 +86,14 @@ class Service {
   Throughput throughput_;          // I/O thread
   ByteBudget bodies_;
   AccountCounts accounts_;
-  mutable std::mutex mutex_;
-  std::condition_variable idle_;
-  absl::Status ended_;                                                // under mutex_
-  bool hurry_ = false;                                                // under mutex_
-  uint64_t next_id_ = 1;                                              // under mutex_
-  DrainRate drain_;                                                   // under mutex_
-  std::unordered_map<uint64_t, std::weak_ptr<Generation>> requests_;  // under mutex_, by engine request
-  TextPool pool_;                                                     // last: its threads use the rest
+  mutable Mutex mutex_;
+  CondVar idle_;
+  absl::Status ended_ ABSL_GUARDED_BY(mutex_);
+  bool hurry_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  DrainRate drain_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<uint64_t, std::weak_ptr<Generation>> requests_ ABSL_GUARDED_BY(mutex_);  // by engine request
+  TextPool pool_;  // last: its threads use the rest
 };
 
 }  // namespace pangea

@@ -10,7 +10,7 @@ TextPool::~TextPool() { Stop(); }
 
 bool TextPool::Push(std::function<void()> work) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (stopped_ || queue_.size() >= limit_) return false;
     queue_.push_back(std::move(work));
   }
@@ -21,7 +21,7 @@ bool TextPool::Push(std::function<void()> work) {
 void TextPool::Stop() {
   std::deque<std::function<void()>> dropped;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopped_ = true;
     dropped.swap(queue_);
   }
@@ -35,8 +35,8 @@ void TextPool::Loop() {
   while (true) {
     std::function<void()> work;
     {
-      std::unique_lock lock(mutex_);
-      ready_.wait(lock, [this] { return stopped_ || !queue_.empty(); });
+      MutexLock lock(mutex_);
+      ready_.wait(lock, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_ || !queue_.empty(); });
       if (stopped_) return;
       work = std::move(queue_.front());
       queue_.pop_front();

@@ -1,11 +1,11 @@
 // A few threads for parsing, templates and tokenising, with a bounded queue. Thread safe.
 #pragma once
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "configs/mutex.h"
 
 namespace pangea {
 
@@ -20,10 +20,10 @@ class TextPool {
   void Loop();
 
   const size_t limit_;
-  std::mutex mutex_;
-  std::condition_variable ready_;
-  std::deque<std::function<void()>> queue_;
-  bool stopped_ = false;
+  Mutex mutex_;
+  CondVar ready_;
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 
