@@ -75,7 +75,7 @@ void FillToken(const Text& text, int32_t id, float logprob, M* token) {
 
 void FillChatLogprobs(const Generation& g, const AnswerPiece& piece, v1::ChatLogprobs* logprobs) {
   const Text& text = *g.context().text;
-  const size_t alternatives = g.request().sampling.top_logprobs;
+  const size_t alternatives = g.request().sampling->top_logprobs;
   for (const GeneratedToken& token : piece.tokens) {
     v1::TokenLogprob* entry = logprobs->add_content();
     FillToken(text, token.sample.id, token.sample.logprob, entry);
@@ -87,7 +87,7 @@ void FillChatLogprobs(const Generation& g, const AnswerPiece& piece, v1::ChatLog
 
 void AddCompletionToken(const Generation& g, const Sample& sample, int64_t offset, v1::CompletionLogprobs* logprobs) {
   const Text& text = *g.context().text;
-  const size_t alternatives = g.request().sampling.top_logprobs;
+  const size_t alternatives = g.request().sampling->top_logprobs;
   const std::string name = UniqueName(text.Bytes(sample.id));
   logprobs->add_tokens(name);
   logprobs->add_text_offset(offset);
@@ -133,7 +133,7 @@ v1::ChatCompletionChunk ChatChunk(const Generation& g, const AnswerPiece& piece)
     choice->set_finish_reason(piece.finish);
   } else {
     delta->set_content(piece.text);
-    if (g.request().sampling.top_logprobs >= 0) FillChatLogprobs(g, piece, choice->mutable_logprobs());
+    if (g.request().sampling->top_logprobs >= 0) FillChatLogprobs(g, piece, choice->mutable_logprobs());
     if (g.request().return_token_ids) {
       for (const auto& token : piece.tokens) choice->add_token_ids(token.sample.id);
     }
@@ -155,7 +155,7 @@ v1::CompletionResponse CompletionChunk(const Generation& g, const AnswerPiece& p
     }
     for (const auto& token : piece.tokens) choice->add_token_ids(token.sample.id);
   }
-  if (g.request().sampling.top_logprobs < 0 || !piece.finish.empty()) return chunk;
+  if (g.request().sampling->top_logprobs < 0 || !piece.finish.empty()) return chunk;
   if (piece.first && !g.request().echo) return chunk;
   v1::CompletionLogprobs* logprobs = choice->mutable_logprobs();
   if (piece.first) AddPromptLogprobs(g, piece.prompt, logprobs);
@@ -184,7 +184,7 @@ ChatCollector::ChatCollector(const Generation& g) {
     v1::ChatChoice* choice = response_.add_choices();
     choice->set_index(i);
     choice->mutable_message()->set_role("assistant");
-    if (g.request().sampling.top_logprobs >= 0) choice->mutable_logprobs();
+    if (g.request().sampling->top_logprobs >= 0) choice->mutable_logprobs();
   }
 }
 
@@ -210,7 +210,7 @@ CompletionCollector::CompletionCollector(const Generation& g) {
   for (int i = 0; i < choices; ++i) {
     v1::CompletionChoice* choice = response_.add_choices();
     choice->set_index(i);
-    if (g.request().sampling.top_logprobs >= 0) {
+    if (g.request().sampling->top_logprobs >= 0) {
       choice->mutable_logprobs()->mutable_token_logprobs();
       choice->mutable_logprobs()->mutable_top_logprobs();
     }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "master/api/generation/context.h"
@@ -163,9 +165,9 @@ absl::Status CheckStopIds(const M& m, const ApiContext& context, CheckedRequest*
 // ---- what chat and completion share
 
 template <class M>
-absl::Status CheckCommon(const M& m, const ApiContext& context, CheckedRequest* out) {
+absl::Status CheckCommon(const M& m, const ApiContext& context, Sampling* sampling, CheckedRequest* out) {
   const auto& limits = context.deployment->limits;
-  Sampling& s = out->sampling;
+  Sampling& s = *sampling;
   if (auto st = CheckSampling(m, context, &s); !st.ok()) return st;
   if (m.has_n()) {
     auto n = CheckInteger("n", m.n(), 1, limits.n);
@@ -346,15 +348,17 @@ absl::StatusOr<CheckedRequest> Check(const v1::ChatCompletionRequest& request, c
                                   newer ? request.max_completion_tokens() : request.max_tokens(), 1, context, &out);
     if (!s.ok()) return s;
   }
-  if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
+  Sampling sampling;
+  if (auto s = CheckCommon(request, context, &sampling, &out); !s.ok()) return s;
   if (request.has_top_logprobs()) {
     auto top = CheckTopLogprobs("top_logprobs", request.top_logprobs(), context);
     if (!top.ok()) return top.status();
     if (!request.logprobs() && *top > 0) return BadParam("top_logprobs", "'top_logprobs' needs 'logprobs' to be true");
-    if (request.logprobs()) out.sampling.top_logprobs = *top;
+    if (request.logprobs()) sampling.top_logprobs = *top;
   } else if (request.logprobs()) {
-    out.sampling.top_logprobs = 0;
+    sampling.top_logprobs = 0;
   }
+  out.sampling = std::make_shared<const Sampling>(std::move(sampling));
   return out;
 }
 
@@ -370,15 +374,17 @@ absl::StatusOr<CheckedRequest> Check(const v1::CompletionRequest& request, const
   if (request.has_max_tokens()) {
     if (auto s = CheckMaxTokens("max_tokens", request.max_tokens(), out.echo ? 0 : 1, context, &out); !s.ok()) return s;
   }
-  if (auto s = CheckCommon(request, context, &out); !s.ok()) return s;
+  Sampling sampling;
+  if (auto s = CheckCommon(request, context, &sampling, &out); !s.ok()) return s;
   if (request.has_best_of() && request.best_of() != out.n) {
     return BadParam("best_of", absl::StrCat("'best_of' must equal 'n' (", out.n, "), not ", request.best_of()));
   }
   if (request.has_logprobs()) {
     auto top = CheckTopLogprobs("logprobs", request.logprobs(), context);
     if (!top.ok()) return top.status();
-    out.sampling.top_logprobs = *top;
+    sampling.top_logprobs = *top;
   }
+  out.sampling = std::make_shared<const Sampling>(std::move(sampling));
   return out;
 }
 

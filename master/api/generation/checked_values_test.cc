@@ -17,18 +17,18 @@ TEST_F(CheckedTest, FieldsOfAChatRequest) {
   ASSERT_TRUE(r.ok()) << r.status();
   EXPECT_EQ(r->messages.json, R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb","name":"bob"}])");
   EXPECT_EQ(r->messages.content_bytes, 4u);
-  EXPECT_EQ(r->sampling.temperature, 0.5f);
-  EXPECT_EQ(r->sampling.top_p, 0.25f);
-  EXPECT_EQ(r->sampling.top_k, 7);
-  EXPECT_EQ(r->sampling.min_p, 0.125f);
-  EXPECT_EQ(r->sampling.seed, UINT64_MAX - 1);
+  EXPECT_EQ(r->sampling->temperature, 0.5f);
+  EXPECT_EQ(r->sampling->top_p, 0.25f);
+  EXPECT_EQ(r->sampling->top_k, 7);
+  EXPECT_EQ(r->sampling->min_p, 0.125f);
+  EXPECT_EQ(r->sampling->seed, UINT64_MAX - 1);
   EXPECT_EQ(r->stops, std::vector<std::string>{"x"});
   EXPECT_EQ(r->stop_ids, (std::vector<int32_t>{5, 9, kFakeEnd}));
-  EXPECT_EQ(r->sampling.end_ids, r->stop_ids);
+  EXPECT_EQ(r->sampling->end_ids, r->stop_ids);
   EXPECT_EQ(r->n, 3);
-  EXPECT_EQ(r->sampling.top_logprobs, 4);
-  EXPECT_EQ(r->sampling.logit_bias, (std::vector<std::pair<int32_t, float>>{{3, 1.5f}, {9, -100.f}}));
-  EXPECT_EQ(r->sampling.min_tokens, 2);
+  EXPECT_EQ(r->sampling->top_logprobs, 4);
+  EXPECT_EQ(r->sampling->logit_bias, (std::vector<std::pair<int32_t, float>>{{3, 1.5f}, {9, -100.f}}));
+  EXPECT_EQ(r->sampling->min_tokens, 2);
   EXPECT_EQ(r->max_tokens, 8);
   EXPECT_TRUE(r->return_token_ids);
   EXPECT_FALSE(r->skip_special_tokens);
@@ -105,42 +105,42 @@ TEST_F(CheckedTest, ReasoningOfMessages) {
 TEST_F(CheckedTest, Defaults) {
   const auto r = Chat("{}");
   ASSERT_TRUE(r.ok());
-  EXPECT_EQ(r->sampling.temperature, 1);
-  EXPECT_EQ(r->sampling.top_logprobs, -1);
+  EXPECT_EQ(r->sampling->temperature, 1);
+  EXPECT_EQ(r->sampling->top_logprobs, -1);
   EXPECT_EQ(r->max_tokens, std::nullopt);
   EXPECT_EQ(r->stop_ids, std::vector<int32_t>{kFakeEnd});
-  EXPECT_NE(r->sampling.seed, Chat("{}")->sampling.seed);  // drawn
+  EXPECT_NE(r->sampling->seed, Chat("{}")->sampling->seed);  // drawn
   EXPECT_TRUE(Chat(R"({"ignore_eos":true,"stop_token_ids":[4]})")->stop_ids == std::vector<int32_t>{4});
-  EXPECT_TRUE(Chat(R"({"ignore_eos":true,"min_tokens":3})")->sampling.end_ids.empty());
-  EXPECT_EQ(Chat(R"({"logprobs":true})")->sampling.top_logprobs, 0);
+  EXPECT_TRUE(Chat(R"({"ignore_eos":true,"min_tokens":3})")->sampling->end_ids.empty());
+  EXPECT_EQ(Chat(R"({"logprobs":true})")->sampling->top_logprobs, 0);
 }
 
 TEST_F(CheckedTest, TinyTemperaturesAreGreedy) {
   for (const char* t : {"0", "1e-40", "1e-320", "9e-6", "-0.0"})
-    EXPECT_EQ(Chat(std::string(R"({"temperature":)") + t + "}")->sampling.temperature, 0) << t;
-  EXPECT_GT(Chat(R"({"temperature":1e-4})")->sampling.temperature, 0);
+    EXPECT_EQ(Chat(std::string(R"({"temperature":)") + t + "}")->sampling->temperature, 0) << t;
+  EXPECT_GT(Chat(R"({"temperature":1e-4})")->sampling->temperature, 0);
 }
 
 TEST_F(CheckedTest, SeedsWrap) {
-  EXPECT_EQ(Chat(R"({"seed":18446744073709551614})")->sampling.seed, UINT64_MAX - 1);
-  EXPECT_EQ(Chat(R"({"seed":-9223372036854775808})")->sampling.seed, 1ull << 63);
-  EXPECT_EQ(Chat(R"({"seed":9223372036854775808})")->sampling.seed, 1ull << 63);
+  EXPECT_EQ(Chat(R"({"seed":18446744073709551614})")->sampling->seed, UINT64_MAX - 1);
+  EXPECT_EQ(Chat(R"({"seed":-9223372036854775808})")->sampling->seed, 1ull << 63);
+  EXPECT_EQ(Chat(R"({"seed":9223372036854775808})")->sampling->seed, 1ull << 63);
   EXPECT_FALSE(Chat(R"({"seed":18446744073709551616})").ok());
 }
 
 TEST_F(CheckedTest, SeedMinusOneDrawsANewOne) {
   std::set<uint64_t> seeds;
-  for (int i = 0; i < 20; ++i) seeds.insert(Chat(R"({"seed":-1})")->sampling.seed);
+  for (int i = 0; i < 20; ++i) seeds.insert(Chat(R"({"seed":-1})")->sampling->seed);
   EXPECT_EQ(seeds.size(), 20u);
-  EXPECT_EQ(Chat(R"({"seed":-3})")->sampling.seed, Chat(R"({"seed":-3})")->sampling.seed);
+  EXPECT_EQ(Chat(R"({"seed":-3})")->sampling->seed, Chat(R"({"seed":-3})")->sampling->seed);
 }
 
 TEST_F(CheckedTest, TopPZeroKeepsTheBestTokenAlone) {
   for (const char* body : {R"({"top_p":0})", R"({"top_p":0.0})", R"({"top_p":1e-320})"}) {
     const auto r = Chat(body);
     ASSERT_TRUE(r.ok()) << body << r.status();
-    EXPECT_GT(r->sampling.top_p, 0) << body;
-    EXPECT_LT(r->sampling.top_p, 1e-30) << body;
+    EXPECT_GT(r->sampling->top_p, 0) << body;
+    EXPECT_LT(r->sampling->top_p, 1e-30) << body;
   }
 }
 
@@ -156,7 +156,7 @@ TEST_F(CheckedTest, AStopStringThatIsASpecialTokenStopsAtItsId) {
   EXPECT_EQ(Chat(R"({"stop":["<s>"]})")->stop_ids, (std::vector<int32_t>{kFakeBos, kFakeEnd}));
   EXPECT_EQ(Chat(R"({"stop":"<|end|>","ignore_eos":true})")->stop_ids, std::vector<int32_t>{kFakeEnd});
   const auto r = Chat(R"({"stop":["<s>"],"min_tokens":3})");
-  EXPECT_EQ(r->sampling.end_ids, r->stop_ids) << "and is not drawn before min_tokens";
+  EXPECT_EQ(r->sampling->end_ids, r->stop_ids) << "and is not drawn before min_tokens";
   for (const char* stop : {"<s", "a<s>", "<s><s>", "a", "ab"})
     EXPECT_EQ(Chat(Json{{"stop", stop}}.dump())->stop_ids, std::vector<int32_t>{kFakeEnd}) << stop;
 }
@@ -199,29 +199,29 @@ TEST_F(CheckedTest, ParametersNotGivenComeFromTheDefaults) {
   server.context.sampling =
       MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}, {"top_p", 0.95}, {"min_p", 0.25}}, kTestVocab);
   auto r = Chat("{}");
-  EXPECT_EQ(r->sampling.temperature, 0.6f);
-  EXPECT_EQ(r->sampling.top_k, 20);
-  EXPECT_EQ(r->sampling.top_p, 0.95f);
-  EXPECT_EQ(r->sampling.min_p, 0.25f);
-  EXPECT_EQ(r->sampling.repetition_penalty, 1);
+  EXPECT_EQ(r->sampling->temperature, 0.6f);
+  EXPECT_EQ(r->sampling->top_k, 20);
+  EXPECT_EQ(r->sampling->top_p, 0.95f);
+  EXPECT_EQ(r->sampling->min_p, 0.25f);
+  EXPECT_EQ(r->sampling->repetition_penalty, 1);
   r = Completion(R"({"temperature":0,"top_k":-1,"top_p":1,"min_p":0})");
-  EXPECT_EQ(r->sampling.temperature, 0) << "what a request says counts";
-  EXPECT_EQ(r->sampling.top_k, 0);
-  EXPECT_EQ(r->sampling.top_p, 1);
-  EXPECT_EQ(r->sampling.min_p, 0);
-  EXPECT_EQ(Completion(R"({"temperature":null})")->sampling.temperature, 0.6f);
+  EXPECT_EQ(r->sampling->temperature, 0) << "what a request says counts";
+  EXPECT_EQ(r->sampling->top_k, 0);
+  EXPECT_EQ(r->sampling->top_p, 1);
+  EXPECT_EQ(r->sampling->min_p, 0);
+  EXPECT_EQ(Completion(R"({"temperature":null})")->sampling->temperature, 0.6f);
   set.temperature = 0.2;
   set.presence_penalty = -1;
   set.top_k = -1;
   server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_k", 20}}, kTestVocab);
   r = Chat("{}");
-  EXPECT_EQ(r->sampling.temperature, 0.2f) << "the deployment file comes before the model";
-  EXPECT_EQ(r->sampling.presence_penalty, -1);
-  EXPECT_EQ(r->sampling.top_k, 0);
+  EXPECT_EQ(r->sampling->temperature, 0.2f) << "the deployment file comes before the model";
+  EXPECT_EQ(r->sampling->presence_penalty, -1);
+  EXPECT_EQ(r->sampling->top_k, 0);
   set.defaults = "openai";
   server.context.sampling = MakeSamplingDefaults(set, {{"temperature", 0.6}, {"top_p", 0.5}}, kTestVocab);
-  EXPECT_EQ(Chat("{}")->sampling.temperature, 0.2f);
-  EXPECT_EQ(Chat("{}")->sampling.top_p, 1);
+  EXPECT_EQ(Chat("{}")->sampling->temperature, 0.2f);
+  EXPECT_EQ(Chat("{}")->sampling->top_p, 1);
   // A model's file may name more candidates than this vocabulary has.
   EXPECT_EQ(MakeSamplingDefaults({}, {{"top_k", 1e6}}, kTestVocab).at("top_k").value, kTestVocab);
 }

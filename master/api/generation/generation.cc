@@ -120,8 +120,8 @@ absl::StatusOr<PromptTokens> Fit(std::vector<int32_t> ids, const CheckedRequest&
     return ContextOverflow(prompt_alone ? param : request.max_tokens_name, request.chat, context.context, requested());
   }
   PromptTokens tokens{std::move(ids), request.max_tokens.value_or(DefaultTokens(request, context, count))};
-  if (request.sampling.min_tokens > tokens.max_tokens) {
-    return BadParam("min_tokens", absl::StrCat("'min_tokens' is ", request.sampling.min_tokens, ", more than the ",
+  if (request.sampling->min_tokens > tokens.max_tokens) {
+    return BadParam("min_tokens", absl::StrCat("'min_tokens' is ", request.sampling->min_tokens, ", more than the ",
                                                tokens.max_tokens, " tokens that may be generated"));
   }
   return tokens;
@@ -207,12 +207,11 @@ Generation::Choice Generation::MakeChoice(int prompt, int choice) const {
 
 std::vector<SequenceRequest> Generation::Sequences() const {
   std::vector<SequenceRequest> sequences;
-  const auto sampling = std::make_shared<const Sampling>(request_.sampling);
   for (int p = 0; p < prompts(); ++p) {
     SequenceRequest& s = sequences.emplace_back();
     s.request = first_id_ + p;
     s.prompt = prompts_[p].tokens.ids;
-    s.sampling = sampling;
+    s.sampling = request_.sampling;
     s.n = request_.n;
     s.max_tokens = prompts_[p].tokens.max_tokens;
     s.stop_ids = request_.stop_ids;
@@ -332,7 +331,7 @@ void Generation::MakeText(Choice& choice, size_t limit) {
     // The end token counts, but is no text.
     if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), sample.id)) continue;
     // Until min_tokens ids are there, stop strings are not looked for; one that has begun by then may end later.
-    AddText(choice, choice.detokenizer.Push(sample.id), choice.count > request_.sampling.min_tokens);
+    AddText(choice, choice.detokenizer.Push(sample.id), choice.count > request_.sampling->min_tokens);
     if (choice.flushed) {
       choice.waiting.clear();
       if (!ended) context_.engine->Finish(first_id_ + choice.prompt, choice.choice);
@@ -340,7 +339,7 @@ void Generation::MakeText(Choice& choice, size_t limit) {
     }
   }
   if (!ended || !choice.waiting.empty()) return;
-  AddText(choice, choice.detokenizer.Flush(), choice.count > request_.sampling.min_tokens);
+  AddText(choice, choice.detokenizer.Flush(), choice.count > request_.sampling->min_tokens);
   if (!choice.flushed) choice.text += choice.matcher.Flush();
   choice.flushed = true;
 }

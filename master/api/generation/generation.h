@@ -135,8 +135,8 @@ class Generation {
   bool CanOpen(const Choice& choice) const;
   bool Running(int prompt) const;
   void CancelRunning();
-  bool WantsPromptSamples() const { return request_.echo && request_.sampling.top_logprobs >= 0; }
-  bool KeepsTokens() const { return request_.sampling.top_logprobs >= 0 || request_.return_token_ids; }
+  bool WantsPromptSamples() const { return request_.echo && request_.sampling->top_logprobs >= 0; }
+  bool KeepsTokens() const { return request_.sampling->top_logprobs >= 0 || request_.return_token_ids; }
 
   const CheckedRequest request_;
   const StopMatcher matcher_;  // copied for every choice: the copies share what many long stop strings make large

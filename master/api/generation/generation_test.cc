@@ -29,7 +29,7 @@ TEST_F(GenerationTest, FieldsOfTheEnginesRequest) {
   EXPECT_EQ(s[1].request, 11u);
   EXPECT_EQ(s[1].n, 2);
   EXPECT_EQ(s[1].max_tokens, 7);
-  EXPECT_EQ(s[1].sampling.seed, 5u);
+  EXPECT_EQ(s[1].sampling->seed, 5u);
   EXPECT_EQ(s[1].stop_ids, (std::vector<int32_t>{3, kFakeEnd}));
   EXPECT_EQ(s[1].priority, 4);
   EXPECT_FALSE(s[1].prompt_logprobs);
