@@ -208,23 +208,5 @@ TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
 }
 
-// The planner refuses such a word before; an agent must not take it for another type.
-TEST(Executor, ACacheTypeThatIsNotKnownIsRefused) {
-  const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
-  Deployment deployment;
-  deployment.model = header.path;
-  const auto plan = MakePlan(header, deployment).plan;
-  for (const char* type : {"f8", "", "F16", "fp16"}) {
-    deployment.cache.type = type;
-    const absl::Status status = MakeStageExecutor(header, deployment, plan, 0)->Load();
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << type;
-    EXPECT_NE(status.message().find("cache.type"), std::string::npos) << status;
-  }
-  for (const char* type : {"f16", "bf16", "int8"}) {
-    deployment.cache.type = type;
-    EXPECT_TRUE(MakeStageExecutor(header, deployment, plan, 0)->Load().ok()) << type;
-  }
-}
-
 }  // namespace
 }  // namespace pangea

@@ -149,8 +149,6 @@ const std::vector<Case> kCases = {
      "f:2:16: rest.listen: the port must be 0 to 65535"},
     {"port -1", "model: m\nrest: {listen: \"127.0.0.1:-1\"}\n",
      "f:2:16: rest.listen: expected HOST:PORT, such as 127.0.0.1:8000 or [::1]:0"},
-    {"one port for two doors", "model: m\ngrpc: {listen: \"127.0.0.1:8000\"}\n",
-     "f:2:16: grpc.listen: 127.0.0.1:8000 is taken by rest.listen"},
     {"path traversal in the name", "model: m\nname: ../x\n",
      "f:2:7: name: \"../x\" must not start with \"/\" nor have \"..\" in it"},
 };

@@ -62,14 +62,6 @@ absl::StatusOr<std::string> ReadCapped(const std::string& path) {
   return text;
 }
 
-// One "key: what" of validation, with the place of the key if the file set it. The key is what stands before the first
-// ": ".
-std::string Placed(const std::string& fault, const ReadResult& read, const std::string& file) {
-  const std::string key = fault.substr(0, fault.find(": "));
-  const auto place = read.places.find(key);
-  return Cat(place == read.places.end() ? file : place->second.Text(), ": ", fault);
-}
-
 absl::Status Refusal(const std::vector<std::string>& faults) {
   return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 }
@@ -82,6 +74,7 @@ DeploymentResult Unreadable(std::vector<std::string> faults) {
 
 // A key that is out of its range would lead the plan astray: back to its default.
 void RestoreDefault(const std::string& shown, Deployment& deployment) {
+  if (shown == "agents") deployment.agent_list.clear();
   Deployment defaults;
   AgentConfig* agent = &deployment.agents;
   std::string name = shown;
@@ -120,27 +113,26 @@ void Move(const RestAddress& to, ReadResult& read) {
 // `faults` holds what was found before. from_here: the environment and the paths are this process's.
 DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here, std::vector<std::string> faults) {
   faults.insert(faults.end(), read.faults.begin(), read.faults.end());
-  Deployment& deployment = read.deployment;
+  DeploymentResult result{.deployment = std::move(read.deployment), .faulty = std::move(read.faulty)};
+  for (const auto& [key, place] : read.places) result.places[key] = place.Text();
+  Deployment& deployment = result.deployment;
   if (from_here) deployment.model = FindModel(deployment.model).value_or(deployment.model);
   if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
-  std::set<std::string> faulty;
-  for (const auto& [key, is] : read.faulty) faulty.insert(key);
-  for (const std::string& fault : ValidateDeployment(deployment)) {
-    const std::string key = fault.substr(0, fault.find(": "));
-    // A key that could not be read has its default now; what validation says of that would mislead.
-    if (!read.faulty.contains(key)) faults.push_back(Placed(fault, read, file));
-    RestoreDefault(key, deployment);
-    faulty.insert(key);
+  for (const DeploymentFault& fault : ValidateDeployment(deployment, result.faulty)) {
+    const bool placed = result.places.contains(fault.key) || result.places.contains(fault.other);
+    faults.push_back(placed ? result.Placed(fault) : Cat(file, ": ", fault.Text()));
+    RestoreDefault(fault.key, deployment);
+    result.faulty.insert(fault.key);
   }
+  // What no rule has judged, and a list of agents whose number depends on keys that have their defaults now.
+  for (const DeploymentFault& fault : ValidateLayout(deployment)) RestoreDefault(fault.key, deployment);
   if (faults.size() > kMaxYamlFaults) {
     const size_t more = faults.size() - kMaxYamlFaults;
     faults.resize(kMaxYamlFaults);
     faults.push_back(Cat("and ", more, " more faults"));
   }
-  DeploymentResult result{.faults = std::move(faults), .readable = !deployment.model.empty()};
-  for (const auto& [key, place] : read.places) result.places[key] = place.Text();
-  result.faulty = std::move(faulty);
-  result.deployment = std::move(deployment);
+  result.faults = std::move(faults);
+  result.readable = !deployment.model.empty();
   return result;
 }
 
@@ -180,11 +172,10 @@ YamlNode ModelTarget(const std::string& target) {
 
 }  // namespace
 
-std::string DeploymentResult::Placed(const std::string& fault) const {
-  const std::string key = fault.substr(0, fault.find(": "));
-  if (faulty.contains(key)) return "";
-  const auto place = places.find(key);
-  return place == places.end() ? fault : Cat(place->second, ": ", fault);
+std::string DeploymentResult::Placed(const DeploymentFault& fault) const {
+  auto place = places.find(fault.key);
+  if (place == places.end()) place = places.find(fault.other);
+  return place == places.end() ? fault.Text() : Cat(place->second, ": ", fault.Text());
 }
 
 DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,

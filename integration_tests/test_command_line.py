@@ -194,6 +194,37 @@ def test_a_fault_is_told_once_and_with_its_place(tmp_path):
     ), r.stderr
 
 
+def test_no_key_is_told_twice(tmp_path):
+    """whoever finds it out: the file's rules, the plan, the addresses, or the files that are named"""
+    path = tmp_path / "d.yaml"
+    head = f"model: {STORIES}\n"
+    files = {
+        "cache: {memory: lots, block_tokens: 2000, type: fp8}\nparallel: {pipeline: 9, transport: nccl}\nagents: {device: cuda}": {
+            "cache.memory": 2, "cache.block_tokens": 2, "cache.type": 2, "parallel.pipeline": 3, "parallel.transport": 3, "agents.device": 4
+        },
+        "context: 100000\nparallel: {tensor: 99}\nkeys: {file: /none}\ncontrol: {token_file: /none}\nchat: {template_file: /none}": {
+            "context": 2, "parallel.tensor": 3, "keys.file": 4, "control.token_file": 5, "chat.template_file": 6
+        },
+        # Only one of two that clash is set.
+        "rest: {listen: localhost:8001}": {"grpc.listen": 2},
+        "context: 512\ncache: {memory: 64KiB}": {"cache.memory": 3},
+        "limits: {bodies: 1MiB}": {"limits.body": 2},
+        "agents: {launch: remote}\ncontrol: {listen: '127.0.0.1:7000'}": {"control.token_file": 2},
+        # The default in the place of what cannot be read clashes, and is nobody's fault.
+        "grpc: {listen: x}\nrest: {listen: localhost:8001}": {"grpc.listen": 2},
+        "cache: {memory: lots, block_tokens: 1024}\ncontext: 512\nparallel: {tensor: no}\nagents: [{}, {}]": {
+            "cache.memory": 2, "parallel.tensor": 4
+        },
+    }  # fmt: skip
+    for text, places in files.items():
+        path.write_text(head + text + "\n")
+        r = run("check", path)
+        assert r.returncode == CONFIG_ERROR and not r.stdout, r
+        told = [re.match(rf"{re.escape(str(path))}:(\d+):\d+: ([^ ]+): ", line) for line in r.stderr.splitlines()]
+        assert all(told), r.stderr
+        assert sorted((m[2], int(m[1])) for m in told) == sorted(places.items()), r.stderr
+
+
 def test_a_token_is_refused_alike_by_master_and_agent(tmp_path):
     for content in ("short", "two words in it", "x" * 5000):
         token = tmp_path / "token"
