@@ -12,6 +12,7 @@
 #include "configs/cat.h"
 #include "configs/keys.h"
 #include "configs/model_path.h"
+#include "configs/read_file.h"
 #include "configs/reader.h"
 #include "configs/values.h"
 #include "configs/yaml_tree.h"
@@ -46,20 +47,6 @@ absl::StatusOr<TargetKind> Classify(const std::string& target) {
   return absl::InvalidArgumentError(Cat(
       Printable(target), ": expected a deployment file (.yaml, .yml), a model folder or a GGUF file",
       fs::exists(fs::path(target).parent_path() / "config.json", error) ? "; give the folder that this lies in" : ""));
-}
-
-// Never reads more than one byte over the cap, however large the file is.
-absl::StatusOr<std::string> ReadCapped(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::PermissionDeniedError(Cat(Printable(path), ": cannot be opened"));
-  std::string text(kMaxYamlBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return absl::UnavailableError(Cat(Printable(path), ": cannot be read"));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxYamlBytes) {
-    return absl::InvalidArgumentError(Cat(Printable(path), ": larger than ", kMaxYamlBytes, " bytes"));
-  }
-  return text;
 }
 
 absl::Status Refusal(const std::vector<std::string>& faults) {
@@ -188,7 +175,7 @@ DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vect
   if (*kind == TargetKind::kModel) {
     root = ModelTarget(target);
   } else {
-    auto text = ReadCapped(target);
+    const auto text = ReadFile(target, kMaxYamlBytes);
     if (!text.ok()) return Unreadable({std::string(text.status().message())});
     YamlResult parsed = ParseYaml(*text, shown);
     // Without a tree there is nothing that the settings could be checked against.

@@ -238,7 +238,7 @@ def test_a_token_is_refused_alike_by_master_and_agent(tmp_path):
         environment = run("agent", "--master", f"127.0.0.1:{free_port()}", env={"PANGEA_AGENT_TOKEN": content})
         assert environment.returncode == CONFIG_ERROR and reason.split(": ")[-1] in environment.stderr
     r = run("check", STORIES, "--set", "control.token_file=/nonexistent")
-    assert r.stderr.startswith("--set control.token_file=/nonexistent: control.token_file: cannot read"), r.stderr
+    assert r.stderr.startswith("--set control.token_file=/nonexistent: control.token_file: /nonexistent: No such file"), r.stderr
 
 
 # --- Addresses.

@@ -7,15 +7,14 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <optional>
-#include <sstream>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
+#include "configs/read_file.h"
 
 namespace pangea {
 namespace {
@@ -108,13 +107,9 @@ KeyRing KeyRing::Parse(std::string_view text, const std::string& file_name, std:
 }
 
 KeyRing KeyRing::Read(const std::string& path, std::vector<std::string>* faults) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMostFileBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(file.gcount() > 0 ? file.gcount() : 0);
-  if (!file.is_open() || file.bad()) return faults->push_back("keys.file: cannot read " + path), KeyRing();
-  if (text.size() > kMostFileBytes) return faults->push_back("keys.file: more than 1 MiB: " + path), KeyRing();
-  return Parse(text, path, faults);
+  const auto text = ReadFile(path, kMostFileBytes);
+  if (!text.ok()) return faults->push_back(Cat("keys.file: ", text.status().message())), KeyRing();
+  return Parse(*text, path, faults);
 }
 
 const ApiKey* KeyRing::Find(std::string_view secret) const {

@@ -1,6 +1,7 @@
 #include "master/text/text.h"
 
 #include "absl/strings/str_cat.h"
+#include "configs/read_file.h"
 #include "master/text/chat.h"
 #include "master/text/text_files.h"
 #include "master/text/text_state.h"
@@ -64,7 +65,7 @@ absl::StatusOr<std::unique_ptr<Text>> Text::Load(const CheckpointHeader& header,
   if (state.max_positions > 0) state.max_bytes = state.tokenizer->MaxBytes(state.max_positions);
   std::string source = std::move(files->chat_template);
   if (!template_file.empty()) {
-    auto text = ReadTextFile(template_file, kMaxTemplateBytes);
+    auto text = ReadFile(template_file, kMaxTemplateBytes);
     if (!text.ok()) return text.status();
     source = std::move(*text);
   }
