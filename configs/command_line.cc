@@ -72,8 +72,8 @@ void CommandLine::Choice(std::string name, std::string choices, std::string help
   });
 }
 void CommandLine::Value(std::string name, std::string placeholder, std::string help, Setter set, bool repeats) {
-  rows_.push_back({repeats ? Kind::kList : Kind::kValue, std::move(name), std::move(placeholder), std::move(help),
-                   std::move(set)});
+  rows_.push_back(
+      {repeats ? Kind::kList : Kind::kValue, std::move(name), std::move(placeholder), std::move(help), std::move(set)});
 }
 void CommandLine::Word(std::string name, std::string help) {
   rows_.push_back({Kind::kWord, std::move(name), "", std::move(help)});
@@ -166,6 +166,10 @@ absl::StatusOr<std::vector<std::string>> CommandLine::Parse(int argc, const char
   auto words = Parse(argc, argv);
   if (!words.ok() || help_ || words->size() <= most_words) return words;
   return absl::InvalidArgumentError(Cat("unexpected \"", Printable((*words)[most_words]), "\"; see --help"));
+}
+
+bool CommandLine::given(const std::string& name) const {
+  return std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return row.given && row.name == name; });
 }
 
 std::string CommandLine::Help() const {

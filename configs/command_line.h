@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -44,6 +45,7 @@ class CommandLine {
   // The same, of a subcommand that takes so many words at most.
   absl::StatusOr<std::vector<std::string>> Parse(int argc, const char* const* argv, size_t most_words);
   bool help() const { return help_; }
+  bool given(const std::string& name) const;  // an option, after Parse
   std::string Help() const;
   // Says on standard error what was wrong, or on standard output the help that was asked for; the exit status then.
   // nullopt: neither.

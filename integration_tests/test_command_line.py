@@ -85,6 +85,44 @@ def test_a_wrong_command_line_is_64_everywhere(words, hint):
     assert r.returncode == USAGE and hint in r.stderr and not r.stdout, r
 
 
+# Subcommand, words that are right, an option that takes a value, a value that it does not take, a switch.
+LINES = [
+    (["serve"], [STORIES], "--port", "x", "--help-all"),
+    (["check"], [STORIES], "--port", "65536", "--help-all"),
+    (["simulate"], [STORIES, "--streams", "1"], "--seed", "-1", "--json"),
+    (["agent"], ["--master", "127.0.0.1:1", "--token-file", "x"], "--agent", "-1", "--launched"),
+    (["key"], ["alice"], "--weight", "0", None),
+    (["chat"], [], "--timeout", "0", "--no-history"),
+    (["generate"], ["hello"], "--max-tokens", "1.5", "--json"),
+    (["bench", "serve"], [], "--rate", "fast", "--ignore-eos"),
+    (["version"], [], None, None, None),
+]
+
+
+@pytest.mark.parametrize("command,words,option,bad,switch", LINES, ids=[" ".join(line[0]) for line in LINES])
+def test_every_subcommand_takes_words_alike(command, words, option, bad, switch):
+    def refused(*more):
+        r = run(*command, *words, *more, timeout=20)
+        assert r.returncode == USAGE and not r.stdout and r.stderr.count("\n") == 1, (more, r)
+        assert r.stderr.startswith(f"pangea {' '.join(command)}: "), r
+        return r.stderr.removeprefix(f"pangea {' '.join(command)}: ").strip()
+
+    assert refused("--wobble-wobble") == refused("--wobble-wobble=1") == "unknown option --wobble-wobble; see --help"
+    assert refused("--hlp") == "unknown option --hlp; did you mean --help?"
+    if option:
+        assert refused(option) == refused(option, "") == refused(f"{option}=") == f"{option} needs a value; see --help"
+        assert refused(option[:-1], "1").endswith(f"; did you mean {option}?")
+        for form in ([option, bad], [f"{option}={bad}"]):
+            assert refused(*form).startswith(f"{option}: "), form
+        assert refused(option, "1", f"{option}=1") == f"{option} is given twice"
+    if switch:
+        assert refused(f"{switch}=1") == f"{switch} takes no value; see --help"
+        assert refused(switch, switch) == f"{switch} is given twice"
+    if command[0] not in ("serve", "check", "simulate"):  # these expect one target
+        assert refused("--", "one", "--two").startswith(("unexpected", "one prompt is expected"))
+    assert run(*command, *words, "--help", "--wobble-wobble").returncode == 0
+
+
 @pytest.mark.parametrize("script", ["quickstart.sh", "test.sh", "build.sh"])
 def test_the_scripts_explain_themselves(script):
     for word in ("--help", "-h"):

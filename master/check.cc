@@ -103,10 +103,10 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
 }
 
 int CheckMain(int argc, char** argv) {
-  const auto args = ParseServeArgs(argc, argv);
-  if (!args.ok()) return std::cerr << "pangea check: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("check", args->every_key), 0;
-  const PlannedDeployment planned = PlanDeployment(*args);
+  ServeArgs args;
+  CommandLine line = ServeCommandLine("check", &args);
+  if (const auto code = ServeExit(line, ParseTarget(line, argc, argv, &args), args)) return *code;
+  const PlannedDeployment planned = PlanDeployment(args);
   for (const std::string& warning : planned.warnings) std::cerr << "warning: " << warning << "\n";
   if (!planned.faults.empty()) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";

@@ -274,10 +274,10 @@ std::string SystemFingerprint(const Deployment& deployment, const CheckpointHead
 }
 
 int ServeMain(int argc, char** argv) {
-  const auto args = ParseServeArgs(argc, argv);
-  if (!args.ok()) return std::cerr << "pangea serve: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("serve", args->every_key), 0;
-  PlannedDeployment planned = PlanDeployment(*args);
+  ServeArgs args;
+  CommandLine line = ServeCommandLine("serve", &args);
+  if (const auto code = ServeExit(line, ParseTarget(line, argc, argv, &args), args)) return *code;
+  PlannedDeployment planned = PlanDeployment(args);
   for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
   if (!planned.faults.empty()) return kConfigExitCode;
 

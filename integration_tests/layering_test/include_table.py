@@ -45,7 +45,7 @@ TABLE = {
     "master/": [*PLAN, "kernels/types.h", "configs/", "protos/"],
     "master/schedule/": ["pipeline/step.h"],  # integers only: no text, no tensor, no wire
     "master/text/": [*PLAN, "configs/read_file.h"],  # strings and ids; no engine, no wire, no deployment
-    "clients/": ["protos/"],
+    "clients/": ["protos/", "configs/command_line.h"],  # nothing of a deployment
     "bench/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
     "integration_tests/": ["kernels/", "pipeline/", "configs/", "agent/", "master/", "protos/", "clients/"],
     "pangea.cc": ["agent/", "master/", "clients/", "configs/", "pipeline/", "kernels/", "protos/"],

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
+#include "configs/command_line.h"
 #include "configs/read_file.h"
 
 namespace pangea {
@@ -22,7 +23,6 @@ namespace {
 constexpr std::string_view kHash = "sha256:", kSecret = "sk-pangea-";
 constexpr size_t kSecretBytes = 32, kMostFileBytes = 1 << 20, kMostNameBytes = 64;
 constexpr double kLeastWeight = 0.001, kMostWeight = 1000;
-constexpr int kUsageExit = 64;  // EX_USAGE
 
 // Debian's Abseil has a string_view of its own.
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
@@ -122,30 +122,21 @@ const ApiKey* KeyRing::Find(std::string_view secret) const {
 }
 
 int KeyMain(int argc, char** argv) {
-  constexpr char kUsage[] =
-      "Usage: pangea key NAME [--weight W]\n\n"
-      "Makes an API key and prints two lines: the key, which is shown only now, and its line for the file that "
-      "keys.file names.\n\n"
-      "  NAME           whose key it is, for logs\n"
-      "  --weight W     share of the machine against the other keys, default 1 (0.001 to 1000)\n"
-      "  --help         this text\n";
-  std::string name, weight = "1", fault;
-  for (int i = 1; i < argc && fault.empty(); ++i) {
-    const std::string_view word = argv[i];
-    if (word == "--help" || word == "-h") return std::cout << kUsage, 0;
-    if (word.starts_with("--weight=")) {
-      weight = std::string(word.substr(9));
-    } else if (word == "--weight" && i + 1 < argc) {
-      weight = argv[++i];
-    } else if (word.starts_with("-") || !name.empty()) {
-      fault = Cat("unexpected \"", word, "\"; see --help");
-    } else {
-      name = std::string(word);
-    }
-  }
-  if (fault.empty() && !ValidName(name)) fault = Cat("a NAME is expected; ", kNameRule);
-  if (fault.empty() && !ToWeight(weight)) fault = kWeightRule;
-  if (!fault.empty()) return std::cerr << "pangea key: " << fault << "\n", kUsageExit;
+  std::string weight = "1";
+  CommandLine line("key", "NAME [--weight W]",
+                   "Makes an API key and prints two lines: the key, which is shown only now, and its\n"
+                   "line for the file that keys.file names.");
+  line.Word("NAME", "whose key it is, for logs");
+  line.Value("--weight", "W", "share of the machine against the other keys, default 1 (0.001 to 1000)",
+             [&](const std::string& text) {
+               weight = text;
+               return ToWeight(text) ? absl::OkStatus() : absl::InvalidArgumentError(kWeightRule);
+             });
+  const auto words = line.Parse(argc, argv, /*most_words=*/1);
+  absl::Status parsed = words.status();
+  if (parsed.ok() && !line.help() && (words->empty() || !ValidName(words->front())))
+    parsed = absl::InvalidArgumentError(Cat("a NAME is expected; ", kNameRule));
+  if (const auto code = line.Exit(parsed)) return *code;
   std::array<uint8_t, kSecretBytes> random;
   if (RAND_bytes(random.data(), random.size()) != 1) return std::cerr << "pangea key: no randomness\n", 1;
   std::string text;
@@ -153,7 +144,7 @@ int KeyMain(int argc, char** argv) {
   while (text.ends_with("=")) text.pop_back();
   const std::string secret = Cat(kSecret, text);
   std::cout << secret << "\n"
-            << kHash << absl::BytesToHexString(Bytes(Sha256(secret))) << " " << name << " " << weight << "\n";
+            << kHash << absl::BytesToHexString(Bytes(Sha256(secret))) << " " << words->front() << " " << weight << "\n";
   return 0;
 }
 
