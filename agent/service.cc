@@ -117,8 +117,8 @@ absl::Status Check(const AgentOptions& options) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
+// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a
+// second.
 absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   SetLogLevel(options.log);
   SetLogProcess(options.agent < 0 ? "agent" : absl::StrCat("agent ", options.agent));
@@ -129,6 +129,8 @@ absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   signals.End();
   return status;
 }
+
+}  // namespace
 
 int AgentMain(int argc, char** argv) {
   AgentOptions options;

@@ -188,12 +188,6 @@ DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vect
   return Finish(std::move(read), shown, /*from_here=*/true, std::move(faults));
 }
 
-absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
-  DeploymentResult result = ReadDeploymentTarget(target, settings);
-  if (!result.faults.empty()) return Refusal(result.faults);
-  return std::move(result.deployment);
-}
-
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name) {
   YamlResult parsed = ParseYaml(yaml, file_name);
   if (!parsed.faults.empty()) return Refusal(parsed.faults);

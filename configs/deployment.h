@@ -157,10 +157,8 @@ struct RestAddress {
 // over it. ${ENV} is expanded in strings.
 DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,
                                       const RestAddress& at = {});
-// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
-// strings. All faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
-absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);
-// The same from text (no ${ENV} expansion): what an agent gets from its master.
+// The same from text (no ${ENV} expansion, no settings): what an agent gets from its master. All faults at once in the
+// Status, one a line.
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name);
 // Every key with its value, as YAML that ParseDeployment reads back to an equal struct.
 std::string DumpDeployment(const Deployment& deployment);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
 #include "configs/keys.h"
@@ -17,6 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
+  const DeploymentResult result = ReadDeploymentTarget(target, settings);
+  if (!result.faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(result.faults, "\n"));
+  return result.deployment;
+}
 std::string Error(const absl::StatusOr<Deployment>& result) {
   return result.ok() ? "" : std::string(result.status().message());
 }
