@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/executor_test_util.h"
+#include "configs/device.h"
 
 namespace pangea {
 namespace {
@@ -206,6 +207,12 @@ TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   step.sequences.push_back(
       {.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .blocks = {{0}}, .whole_tables = true});
   EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
+}
+
+// The kernels have their own list: they include nothing of ours.
+TEST(Isa, TheMasterOrdersClassesAsTheKernelsDo) {
+  for (size_t i = 0; i < std::size(kIsaClasses); ++i) EXPECT_EQ(IsaFromName(kIsaClasses[i]), static_cast<Isa>(i));
+  EXPECT_EQ(IsaName(static_cast<Isa>(std::size(kIsaClasses))), "?");
 }
 
 }  // namespace

@@ -231,12 +231,15 @@ TEST_F(Rules, AFaultThatIsFoundLaterHasItsPlaceToo) {
   EXPECT_EQ(read.Placed({"", "no key: at all"}), "no key: at all");
 }
 
-TEST(Devices, TheKeyNamesThoseThatAreBuiltIn) {
+TEST(Devices, TheKeysNameThoseThatThereAre) {
   std::vector<std::string> built;
   for (const DeviceInfo& device : kDevices) {
     if (device.built_in) built.emplace_back(device.name);
   }
   EXPECT_EQ(absl::StrJoin(built, ", "), kBuiltInDevices);
+  std::string isas = "auto";
+  for (size_t i = std::size(kIsaClasses); i-- > 0;) Append(isas, ", ", kIsaClasses[i]);
+  EXPECT_EQ(isas, kIsaChoices);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "master/keys/keys.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "configs/cat.h"
 #include "configs/command_line.h"
 #include "configs/read_file.h"
+#include "pipeline/checkpoint/hash.h"
 
 namespace pangea {
 namespace {
@@ -58,13 +58,6 @@ constexpr char kNameRule[] = "a name has 1 to 64 letters, digits, '.', '_' or '-
 constexpr char kWeightRule[] = "a weight is a number from 0.001 to 1000";
 
 }  // namespace
-
-std::array<uint8_t, 32> Sha256(std::string_view text) {
-  std::array<uint8_t, 32> digest{};
-  // Fails only for want of memory; all zeros are then no key's digest.
-  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
-  return digest;
-}
 
 void KeyRing::ParseLine(std::string_view line, const std::string& place, std::vector<std::string>* faults) {
   const std::vector<std::string> words = absl::StrSplit(Absl(line), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
@@ -113,7 +106,7 @@ KeyRing KeyRing::Read(const std::string& path, std::vector<std::string>* faults)
 }
 
 const ApiKey* KeyRing::Find(std::string_view secret) const {
-  const Digest shown = Sha256(secret);
+  const Digest shown = Sha256().AddRaw(secret.data(), secret.size()).Digest();
   const ApiKey* found = nullptr;
   for (size_t i = 0; i < keys_.size(); ++i) {
     if (CRYPTO_memcmp(shown.data(), digests_[i].data(), shown.size()) == 0) found = &keys_[i];
@@ -144,7 +137,8 @@ int KeyMain(int argc, char** argv) {
   while (text.ends_with("=")) text.pop_back();
   const std::string secret = Cat(kSecret, text);
   std::cout << secret << "\n"
-            << kHash << absl::BytesToHexString(Bytes(Sha256(secret))) << " " << words->front() << " " << weight << "\n";
+            << kHash << absl::BytesToHexString(Bytes(Sha256().AddRaw(secret.data(), secret.size()).Digest())) << " "
+            << words->front() << " " << weight << "\n";
   return 0;
 }
 
