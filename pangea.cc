@@ -8,7 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "agent/service.h"
 #include "clients/commands.h"
-#include "configs/serve_args.h"
+#include "configs/command_line.h"
 #include "configs/values.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
@@ -55,16 +55,10 @@ void Print(std::FILE* to) {
 bool AsksForHelp(std::string_view word) { return word == "--help" || word == "-h"; }
 
 int Version(int argc, char** argv) {
-  if (argc > 1 && !AsksForHelp(argv[1])) {
-    std::fprintf(stderr, "pangea version: takes nothing, not \"%s\"\n", pangea::Printable(argv[1]).c_str());
-    return pangea::kUsageExitCode;
-  }
-  if (argc > 1) {
-    std::printf(
-        "Usage: pangea version\n\nPrints the version, the commit it was built from, how it was built, and the "
-        "best\ninstruction set class that this machine's CPU has.\n");
-    return 0;
-  }
+  pangea::CommandLine line("version", "",
+                           "Prints the version, the commit it was built from, how it was built, and the best\n"
+                           "instruction set class that this machine's CPU has.");
+  if (const auto code = line.Exit(line.Parse(argc, argv, /*most_words=*/0).status())) return *code;
   std::printf("pangea %s\ncommit %s\nbuild  %s, compiler %s\nISA    %s (of this machine)\n", pangea::kVersion,
               pangea::kCommit, pangea::kBuildType, __VERSION__,
               std::string(pangea::IsaName(pangea::BestIsa())).c_str());

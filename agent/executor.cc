@@ -51,9 +51,6 @@ class StageExecutor : public Executor {
 
   absl::Status Load() override {
     SetComputeFloatMode();
-    const auto cache_type = CacheType(deployment_.cache.type);
-    if (!cache_type)
-      return absl::InvalidArgumentError(absl::StrCat("cache.type: \"", deployment_.cache.type, "\" is not known"));
     auto stage = Stage::Load(header_, deployment_, plan_, agent_, queue_);
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
@@ -61,7 +58,7 @@ class StageExecutor : public Executor {
     KvShape shape{.kv_heads = static_cast<int>(self_.kv_heads.size()),
                   .head_dim = header_.config.head_dim,
                   .block_tokens = plan_.block_tokens,
-                  .dtype = *cache_type};
+                  .dtype = plan_.cache_type};
     for (int64_t layer = self_.layers.begin; layer < self_.layers.end; ++layer)
       shape.group_of_layer.push_back(plan_.cache_group(static_cast<int>(layer)));
     for (const CacheGroup& group : plan_.cache_groups()) shape.blocks.push_back(group.blocks + group.swap_blocks);

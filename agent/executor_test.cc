@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/executor_test_util.h"
+#include "configs/device.h"
 
 namespace pangea {
 namespace {
@@ -208,22 +209,10 @@ TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
 }
 
-// The planner refuses such a word before; an agent must not take it for another type.
-TEST(Executor, ACacheTypeThatIsNotKnownIsRefused) {
-  const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
-  Deployment deployment;
-  deployment.model = header.path;
-  const auto plan = MakePlan(header, deployment).plan;
-  for (const char* type : {"f8", "", "F16", "fp16"}) {
-    deployment.cache.type = type;
-    const absl::Status status = MakeStageExecutor(header, deployment, plan, 0)->Load();
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << type;
-    EXPECT_NE(status.message().find("cache.type"), std::string::npos) << status;
-  }
-  for (const char* type : {"f16", "bf16", "int8"}) {
-    deployment.cache.type = type;
-    EXPECT_TRUE(MakeStageExecutor(header, deployment, plan, 0)->Load().ok()) << type;
-  }
+// The kernels have their own list: they include nothing of ours.
+TEST(Isa, TheMasterOrdersClassesAsTheKernelsDo) {
+  for (size_t i = 0; i < std::size(kIsaClasses); ++i) EXPECT_EQ(IsaFromName(kIsaClasses[i]), static_cast<Isa>(i));
+  EXPECT_EQ(IsaName(static_cast<Isa>(std::size(kIsaClasses))), "?");
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ class Cluster {
     deployment_.cache.memory = 16 << 20;
     deployment_.cache.swap = 1 << 20;
     auto made = MakePlan(header_, deployment_);
-    for (const auto& fault : made.faults) ADD_FAILURE() << fault;
+    for (const auto& fault : made.faults) ADD_FAILURE() << fault.Text();
     plan_ = made.plan;
     plan_.spin = false;
     groups_ = MakeThreadGroups(stages, ranks, absl::Seconds(60));

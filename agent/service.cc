@@ -11,9 +11,9 @@
 #include <cstring>
 #include <thread>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/session.h"
+#include "configs/command_line.h"
 #include "configs/deployment.h"
 #include "configs/join_token.h"
 #include "configs/log.h"
@@ -23,26 +23,17 @@ namespace pangea {
 namespace {
 
 constexpr char kTokenVariable[] = "PANGEA_AGENT_TOKEN";
-constexpr int kExitUsage = 64, kExitConfig = 78;  // EX_USAGE, EX_CONFIG
 
-constexpr char kHelp[] =
-    "usage: pangea agent --master HOST:PORT --token-file FILE [options]\n"
-    "\n"
-    "One agent of a deployment: joins the master that `pangea serve` runs, loads its slices of the checkpoint,\n"
-    "forms its groups and computes until the master says stop or is gone. The master starts the agents of its own\n"
-    "host itself; this command is for entries of `agents` with `launch: remote`.\n"
-    "\n"
-    "  --master HOST:PORT   where the master waits for agents (control.listen of the deployment file)\n"
-    "  --token-file FILE    holds the join token (control.token_file of the deployment file); without it the\n"
-    "                       environment variable PANGEA_AGENT_TOKEN is used\n"
-    "  --agent N            take place N of the plan (stage = N / ranks, rank = N % ranks) instead of any free one\n"
-    "  --model PATH         the checkpoint on this host, when it is not where the master says\n"
-    "  --log LEVEL          debug, info, warning or error until the deployment's own level is known (default info)\n"
-    "  --help               this text\n"
-    "\n"
-    "SIGTERM, SIGINT and SIGHUP end it at once (SIGHUP unless it was ignored at the start, as by nohup): its master\n"
-    "loses an agent, so stop that first. Exit status: 0 when the master said stop, 1 after a failure (a refused join\n"
-    "and a signal too), 64 for a wrong command line, 78 for a token that cannot be read or used.\n";
+constexpr char kIntro[] =
+    R"(One agent of a deployment: joins the master that `pangea serve` runs, loads its
+slices of the checkpoint, forms its groups and computes until the master says
+stop or is gone. The master starts the agents of its own host itself; this
+command is for entries of `agents` with `launch: remote`.
+
+SIGTERM, SIGINT and SIGHUP end it at once (SIGHUP unless it was ignored at the
+start, as by nohup): its master loses an agent, so stop that first. Exit status:
+0 when the master said stop, 1 after a failure (a refused join and a signal
+too), 64 for a wrong command line, 78 for a token that cannot be read or used.)";
 
 absl::StatusOr<std::string> ReadToken(const AgentOptions& options) {
   if (!options.token_file.empty()) {
@@ -100,53 +91,34 @@ class Signals {
   std::thread thread_;
 };
 
-absl::StatusOr<AgentOptions> ParseArguments(int argc, char** argv) {
-  AgentOptions options;
-  for (int i = 1; i < argc; ++i) {
-    std::string name = argv[i], value;
-    if (name == "--launched") {
-      options.launched = true;
-      continue;
-    }
-    if (const size_t equals = name.find('='); equals != std::string::npos) {
-      value = name.substr(equals + 1);
-      name.resize(equals);
-    } else if (i + 1 < argc) {
-      value = argv[++i];
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": unknown, or its value is missing"));
-    }
-    if (name == "--master") {
-      options.master = value;
-    } else if (name == "--token-file") {
-      options.token_file = value;
-    } else if (name == "--model") {
-      options.model = value;
-    } else if (name == "--log") {
-      options.log = value;
-    } else if (name == "--agent") {
-      if (!absl::SimpleAtoi(value, &options.agent) || options.agent < 0) {
-        return absl::InvalidArgumentError(absl::StrCat("--agent: \"", value, "\" is not a number from 0"));
-      }
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat("unknown argument ", name));
-    }
-  }
-  if (options.log != "debug" && options.log != "info" && options.log != "warning" && options.log != "error") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--log: \"", options.log, "\" is not one of debug, info, warning, error"));
-  }
-  if (options.master.empty()) return absl::InvalidArgumentError("--master HOST:PORT is missing");
-  if (const auto master = ParseHostPort(options.master); !master.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("--master: ", master.status().message()));
-  }
-  if (options.token_file.empty() && std::getenv(kTokenVariable) == nullptr)
-    return absl::InvalidArgumentError(absl::StrCat("no join token: give --token-file, or set ", kTokenVariable));
-  return options;
+CommandLine AgentCommandLine(AgentOptions* options) {
+  CommandLine line("agent", "--master HOST:PORT --token-file FILE [options]", kIntro);
+  line.Text("--master", "HOST:PORT", "where the master waits for agents (control.listen of the deployment file)",
+            &options->master);
+  line.Text("--token-file", "FILE",
+            "holds the join token (control.token_file of the deployment file); without it the environment variable "
+            "PANGEA_AGENT_TOKEN is used",
+            &options->token_file);
+  line.Number("--agent", "take this place of the plan (stage = N / ranks, rank = N % ranks) instead of any free one",
+              {0, kMaxAgents - 1}, &options->agent);
+  line.Text("--model", "PATH", "the checkpoint on this host, when it is not where the master says", &options->model);
+  line.Choice("--log", kLogLevels, "what is logged until the deployment's own level is known (default info)",
+              &options->log);
+  line.Switch("--launched", "", &options->launched);  // for the master that starts it
+  return line;
 }
 
-}  // namespace
+absl::Status Check(const AgentOptions& options) {
+  if (options.master.empty()) return absl::InvalidArgumentError("--master HOST:PORT is missing; see --help");
+  if (const auto master = ParseHostPort(options.master); !master.ok())
+    return absl::InvalidArgumentError(absl::StrCat("--master: ", master.status().message()));
+  if (options.token_file.empty() && std::getenv(kTokenVariable) == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("no join token: give --token-file, or set ", kTokenVariable));
+  return absl::OkStatus();
+}
 
+// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a
+// second.
 absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   SetLogLevel(options.log);
   SetLogProcess(options.agent < 0 ? "agent" : absl::StrCat("agent ", options.agent));
@@ -158,24 +130,20 @@ absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   return status;
 }
 
+}  // namespace
+
 int AgentMain(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
-      std::fputs(kHelp, stdout);
-      return 0;
-    }
-  }
-  const absl::StatusOr<AgentOptions> options = ParseArguments(argc, argv);
-  if (!options.ok()) {
-    std::fprintf(stderr, "pangea agent: %s; see --help\n", std::string(options.status().message()).c_str());
-    return kExitUsage;
-  }
-  const absl::StatusOr<std::string> token = ReadToken(*options);
+  AgentOptions options;
+  CommandLine line = AgentCommandLine(&options);
+  absl::Status parsed = line.Parse(argc, argv, /*most_words=*/0).status();
+  if (parsed.ok() && !line.help()) parsed = Check(options);
+  if (const auto code = line.Exit(parsed)) return *code;
+  const absl::StatusOr<std::string> token = ReadToken(options);
   if (!token.ok()) {
     std::fprintf(stderr, "pangea agent: %s\n", std::string(token.status().message()).c_str());
-    return kExitConfig;
+    return kConfigExitCode;
   }
-  const absl::Status status = RunAgent(*options, *token);
+  const absl::Status status = RunAgent(options, *token);
   if (status.ok()) return 0;
   LogError("%s", status.ToString());
   return 1;

@@ -2,8 +2,6 @@
 #pragma once
 #include <string>
 
-#include "absl/status/status.h"
-
 namespace pangea {
 
 struct AgentOptions {
@@ -14,10 +12,6 @@ struct AgentOptions {
   std::string model;       // overrides the path that the master names
   std::string log = "info";
 };
-// Returns when the master says stop, the stream breaks, or the agent fails. Never outlives its master by more than a
-// second.
-absl::Status RunAgent(const AgentOptions& options, const std::string& token);
-
 // `pangea agent …`
 int AgentMain(int argc, char** argv);
 

@@ -158,7 +158,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
                                                       loaded->header.hash, ", not ", assign.header_hash()));
   }
   PlanResult plan = MakePlan(loaded->header, loaded->deployment);
-  if (!plan.faults.empty()) return absl::FailedPreconditionError(plan.faults.front());
+  if (!plan.faults.empty()) return absl::FailedPreconditionError(plan.faults.front().Text());
   if (plan.plan.Hash() != assign.plan_hash() || plan.plan.kv_blocks != assign.kv_blocks()) {
     return absl::FailedPreconditionError("this agent makes another plan of the deployment than its master");
   }

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <string_view>
 #include <utility>
 
 #include "clients/commands.h"
@@ -12,11 +13,6 @@
 namespace pangea::clients {
 namespace {
 
-constexpr const char* kOverview =
-    "Usage: pangea bench serve [options]\n\n"
-    "serve   loads a server with the OpenAI REST API and reports latencies and throughput; see pangea bench serve "
-    "--help\n";
-
 struct BenchOptions {
   LoadOptions load;
   KeyFlags key;
@@ -24,30 +20,28 @@ struct BenchOptions {
   bool json = false;
 };
 
-void Define(Flags& flags, BenchOptions& o) {
+void Define(CommandLine& flags, BenchOptions& o) {
   flags.Text("--url", "URL", "the server (default " + o.url + ")", &o.url);
   AddCaFileFlag(flags, &o.load.endpoint.ca_file);
   o.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.load.model);
-  flags.Text("--api", "chat|completions", "which route (default chat)", &o.api);
-  flags.Integer("--requests", "in all, default 100", {1, 1000000}, &o.load.requests);
-  flags.Integer("--concurrency", "requests open at once, default 8", {1, 10000}, &o.load.concurrency);
-  flags.Real("--rate", "arrivals a second, as a Poisson process; 0 (default): the next when one ends", {0, 100000},
-             &o.load.rate);
-  flags.Integer("--prompt-words", "random words of a prompt, default 64", {1, 1000000}, &o.load.prompt_words);
-  flags.Integer("--prompt-tokens", "random token ids of a prompt instead, with --api completions", {1, 1000000},
-                &o.load.prompt_tokens);
-  flags.Integer("--first-id", "least token id drawn, default 100", {0, 1 << 24}, &o.load.first_id);
-  flags.Integer("--last-id", "largest token id drawn, default 400", {0, 1 << 24}, &o.load.last_id);
+  flags.Choice("--api", "chat, completions", "which route (default chat)", &o.api);
+  flags.Number("--requests", "in all, default 100", {1, 1000000}, &o.load.requests);
+  flags.Number("--concurrency", "requests open at once, default 8", {1, 10000}, &o.load.concurrency);
+  flags.Number("--rate", "arrivals a second, as a Poisson process; 0 (default): the next when one ends", {0, 100000},
+               &o.load.rate);
+  flags.Number("--prompt-words", "random words of a prompt, default 64", {1, 1000000}, &o.load.prompt_words);
+  flags.Number("--prompt-tokens", "random token ids of a prompt instead, with --api completions", {1, 1000000},
+               &o.load.prompt_tokens);
+  flags.Number("--first-id", "least token id drawn, default 100", {0, 1 << 24}, &o.load.first_id);
+  flags.Number("--last-id", "largest token id drawn, default 400", {0, 1 << 24}, &o.load.last_id);
   AddSamplingFlags(flags, &o.load.sampling);
   flags.Switch("--ignore-eos", "every answer has --max-tokens tokens", &o.load.sampling.ignore_eos);
-  flags.Real("--timeout", "seconds for one request", {0.001, 86400}, &o.load.timeout_seconds);
+  flags.Number("--timeout", "seconds for one request", {0.001, 86400}, &o.load.timeout_seconds);
   flags.Switch("--json", "print one line of JSON instead", &o.json);
 }
 
 absl::Status Check(BenchOptions& o) {
-  if (o.api != "chat" && o.api != "completions")
-    return absl::InvalidArgumentError("--api: expected chat or completions");
   o.load.chat = o.api == "chat";
   if (o.load.chat && o.load.prompt_tokens > 0)
     return absl::InvalidArgumentError("--prompt-tokens needs --api completions");
@@ -94,25 +88,25 @@ int Serve(BenchOptions& o) {
 }  // namespace
 
 int BenchMain(int argc, char** argv) {
-  const std::string which = argc > 1 ? argv[1] : "";
-  if (which == "--help" || which == "-h") return std::cout << kOverview, 0;
-  if (which != "serve") return std::cerr << kOverview, kExitUsage;
+  if (argc < 2 || std::string_view(argv[1]) != "serve") {
+    CommandLine overview("bench", "serve [options]",
+                         "serve   loads a server with the OpenAI REST API and reports latencies and\n"
+                         "        throughput; see pangea bench serve --help");
+    absl::Status status = overview.Parse(argc, argv, /*most_words=*/0).status();
+    if (status.ok() && !overview.help()) status = absl::InvalidArgumentError("serve is expected; see --help");
+    return *overview.Exit(status);
+  }
   BenchOptions options;
-  Flags flags("pangea bench serve [options]",
-              "Loads a server with the OpenAI REST API with streamed requests of random prompts, and reports "
-              "percentiles of the time to the first\n"
-              "token, between texts and to the end, tokens per second, and errors. Ends after --requests; Ctrl-C ends "
-              "it early, with a report.\n"
-              "--seed also fixes the prompts and arrivals. Each request has a connection of its own. Exit status 1 "
-              "when a request failed.");
+  CommandLine flags("bench serve", "[options]",
+                    R"(Loads a server with the OpenAI REST API with streamed requests of random
+prompts, and reports percentiles of the time to the first token, between texts
+and to the end, tokens per second, and errors. Ends after --requests; Ctrl-C ends
+it early, with a report. --seed also fixes the prompts and arrivals. Each request
+has a connection of its own. Exit status 1 when a request failed.)");
   Define(flags, options);
-  const auto words = flags.Parse(argc - 1, argv + 1);
-  absl::Status status = words.ok() ? absl::OkStatus() : words.status();
-  if (status.ok() && flags.help()) return std::cout << flags.Help(), 0;
-  if (status.ok() && !words->empty())
-    status = absl::InvalidArgumentError("unexpected \"" + words->front() + "\"; see --help");
-  if (status.ok()) status = Check(options);
-  if (!status.ok()) return std::cerr << "pangea bench: " << status.message() << "\n", kExitUsage;
+  absl::Status status = flags.Parse(argc - 1, argv + 1, /*most_words=*/0).status();
+  if (status.ok() && !flags.help()) status = Check(options);
+  if (const auto code = flags.Exit(status)) return *code;
   return Serve(options);
 }
 

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "clients/flags.h"
+#include "clients/commands.h"
 #include "clients/text.h"
 
 namespace pangea::clients {

@@ -23,20 +23,19 @@ struct ChatFlags {
   bool no_history = false;
 };
 
-void Define(Flags& flags, ChatFlags& o) {
+void Define(CommandLine& flags, ChatFlags& o) {
   AddEndpointFlags(flags, &o.endpoint);
   o.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &o.request.model);
   flags.Text("--system", "TEXT", "system message", &o.chat.system);
   AddSamplingFlags(flags, &o.request.sampling);
-  flags.Real("--timeout", "seconds for one answer", {0.001, 86400}, &o.request.timeout_seconds);
+  flags.Number("--timeout", "seconds for one answer", {0.001, 86400}, &o.request.timeout_seconds);
   flags.Switch("--no-history", "read and write no file of what was typed", &o.no_history);
 }
 
-absl::Status Read(Flags& flags, ChatFlags& o, int argc, char** argv) {
-  const auto words = flags.Parse(argc, argv);
+absl::Status Read(CommandLine& flags, ChatFlags& o, int argc, char** argv) {
+  const auto words = flags.Parse(argc, argv, /*most_words=*/0);
   if (!words.ok() || flags.help()) return words.status();
-  if (!words->empty()) return absl::InvalidArgumentError("chat takes no \"" + words->front() + "\"; see --help");
   auto key = o.key.Get();
   if (key.ok()) o.endpoint.api_key = *std::move(key);
   return key.status();
@@ -110,23 +109,21 @@ int Talk(ChatFlags& o, Client& client, Shared& shared, std::optional<InterruptWa
 
 int ChatMain(int argc, char** argv) {
   ChatFlags options;
-  Flags flags(
-      "pangea chat [options]",
-      "Talks with a chat model; answers stream as they are made. Ctrl-C stops an answer, and leaves when there is "
-      "none. What was typed is\nkept in $XDG_STATE_HOME/pangea/chat_history (~/.local/state without it), the last 1000 "
-      "messages, for this user alone.\nWhen standard input is not a terminal, each of its lines is one message of the "
-      "user, and only the answers are printed.");
+  CommandLine flags("chat", "[options]",
+                    R"(Talks with a chat model; answers stream as they are made. Ctrl-C stops an answer,
+and leaves when there is none. What was typed is kept in
+$XDG_STATE_HOME/pangea/chat_history (~/.local/state without it), the last 1000
+messages, for this user alone. When standard input is not a terminal, each of
+its lines is one message of the user, and only the answers are printed.)");
   Define(flags, options);
-  const absl::Status status = Read(flags, options, argc, argv);
-  if (status.ok() && flags.help()) return std::cout << flags.Help(), 0;
-  if (!status.ok()) return std::cerr << "pangea chat: " << status.message() << "\n", kExitUsage;
+  if (const auto code = flags.Exit(Read(flags, options, argc, argv))) return *code;
   Shared shared;
   // Before the client: its threads must not be ones that the signals reach.
   std::optional<InterruptWatcher> watcher;
   watcher.emplace([&shared](int signal, bool from_terminal) { shared.OnSignal(signal, from_terminal); },
                   std::initializer_list<int>{SIGINT, SIGTERM, SIGHUP, SIGQUIT});
   auto client = Client::Create(options.endpoint);
-  if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kExitUsage;
+  if (!client.ok()) return std::cerr << "pangea chat: " << client.status().message() << "\n", kUsageExitCode;
   return Talk(options, **client, shared, watcher);
 }
 

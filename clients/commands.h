@@ -4,6 +4,8 @@
 
 namespace pangea::clients {
 
+inline constexpr int kExitCancelled = 130;  // as a shell reports SIGINT
+
 int ChatMain(int argc, char** argv);
 int GenerateMain(int argc, char** argv);
 int BenchMain(int argc, char** argv);  // "bench serve …"

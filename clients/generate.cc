@@ -52,7 +52,7 @@ int Generate(GenerateOptions& options) {
   Canceller canceller;
   InterruptWatcher watcher([&](int, bool) { canceller.Cancel(); });
   auto client = Client::Create(options.endpoint);
-  if (!client.ok()) return std::cerr << "pangea generate: " << client.status().message() << "\n", kExitUsage;
+  if (!client.ok()) return std::cerr << "pangea generate: " << client.status().message() << "\n", kUsageExitCode;
   auto model = (*client)->Model(options.request.model);
   if (!model.ok()) return std::cerr << "pangea generate: " << model.status().message() << "\n", 1;
   options.request.model = *model;
@@ -78,9 +78,9 @@ int Generate(GenerateOptions& options) {
 
 int GenerateMain(int argc, char** argv) {
   GenerateOptions options;
-  Flags flags("pangea generate [options] [PROMPT]",
-              "Generates one answer to PROMPT (or to standard input, when PROMPT is absent or \"-\") and prints it as "
-              "it is made.");
+  CommandLine flags("generate", "[options] [PROMPT]",
+                    "Generates one answer to PROMPT (or to standard input, when PROMPT is absent or\n"
+                    "\"-\") and prints it as it is made.");
   AddEndpointFlags(flags, &options.endpoint);
   options.key.Add(flags);
   flags.Text("--model", "NAME", "as the server calls it (default: its first)", &options.request.model);
@@ -91,20 +91,18 @@ int GenerateMain(int argc, char** argv) {
   flags.Switch("--ignore-eos", "go on after end tokens", &options.request.sampling.ignore_eos);
   flags.Switch("--no-stream", "print the answer when it is whole", &options.whole);
   flags.Switch("--json", "print one line of JSON: text, finish_reason, token counts", &options.json);
-  flags.Real("--timeout", "seconds for the answer", {0.001, 86400}, &options.request.timeout_seconds);
+  flags.Number("--timeout", "seconds for the answer", {0.001, 86400}, &options.request.timeout_seconds);
   auto words = flags.Parse(argc, argv);
-  if (words.ok() && flags.help()) return std::cout << flags.Help(), 0;
-  absl::StatusOr<std::string> prompt = words.ok() ? absl::UnknownError("") : words.status();
-  if (options.chat && options.raw) {
-    prompt = absl::InvalidArgumentError("--chat and --raw exclude each other");
-  } else if (!options.chat && !options.system.empty()) {
-    prompt = absl::InvalidArgumentError("--system needs --chat");
-  } else if (words.ok()) {
-    prompt = ReadPrompt(*words);
-  }
-  if (!prompt.ok()) return std::cerr << "pangea generate: " << prompt.status().message() << "\n", kExitUsage;
-  auto key = options.key.Get();
-  if (!key.ok()) return std::cerr << "pangea generate: " << key.status().message() << "\n", kExitUsage;
+  absl::Status status = words.status();
+  if (flags.help()) return *flags.Exit(status);
+  if (status.ok() && options.chat && options.raw)
+    status = absl::InvalidArgumentError("--chat and --raw exclude each other");
+  if (status.ok() && !options.chat && !options.system.empty())
+    status = absl::InvalidArgumentError("--system needs --chat");
+  absl::StatusOr<std::string> prompt, key;
+  if (status.ok()) status = (prompt = ReadPrompt(*words)).status();
+  if (status.ok()) status = (key = options.key.Get()).status();
+  if (const auto code = flags.Exit(status)) return *code;
   options.endpoint.api_key = *std::move(key);
   if (options.chat) {
     if (!options.system.empty()) options.request.messages.push_back({"system", options.system});

@@ -9,7 +9,6 @@
 
 #include "clients/commands.h"
 #include "clients/fake_http_server.h"
-#include "clients/flags.h"
 #include "clients/interrupt.h"
 #include "clients/load.h"
 #include "clients/sampling_flags.h"
@@ -85,49 +84,6 @@ TEST(Statistics, Extremes) {
   EXPECT_LE(histogram.Percentile(100), 1e9);
   histogram.Add(-1);
   EXPECT_EQ(histogram.min(), -1);
-}
-
-TEST(Flags, ParseAndHelp) {
-  bool on = false;
-  std::string text;
-  std::vector<std::string> list;
-  int64_t number = 7;
-  std::optional<double> real;
-  Flags flags("pangea x", "Does x.");
-  flags.Switch("--on", "a switch", &on);
-  flags.Text("--text", "WORD", "a text", &text);
-  flags.List("--stop", "TEXT", "a list", &list);
-  flags.Integer("--n", "a number", {1, 10}, &number);
-  flags.Real("--t", "a real", {0, 2}, &real);
-  const char* argv[] = {"x",   "a",  "--on", "--text=b=c", "--stop", "s",  "--stop=t",
-                        "--n", "10", "--t",  "0.5",        "-",      "--", "--on"};
-  const auto words = flags.Parse(14, argv);
-  ASSERT_TRUE(words.ok()) << words.status();
-  EXPECT_EQ(*words, (std::vector<std::string>{"a", "-", "--on"}));
-  EXPECT_TRUE(on);
-  EXPECT_EQ(text, "b=c");
-  EXPECT_EQ(list, (std::vector<std::string>{"s", "t"}));
-  EXPECT_EQ(number, 10);
-  EXPECT_EQ(*real, 0.5);
-  for (const char* name : {"--on", "--text WORD", "--stop TEXT", "--n N", "--t X", "--help", "1 to 10"}) {
-    EXPECT_NE(flags.Help().find(name), std::string::npos) << name;
-  }
-  for (const std::vector<const char*>& bad : std::vector<std::vector<const char*>>{{"x", "--none"},
-                                                                                   {"x", "--text"},
-                                                                                   {"x", "--on=1"},
-                                                                                   {"x", "--n", "11"},
-                                                                                   {"x", "--n", "0"},
-                                                                                   {"x", "--n", "5x"},
-                                                                                   {"x", "--n", ""},
-                                                                                   {"x", "--n", "9223372036854775808"},
-                                                                                   {"x", "--t", "nan"},
-                                                                                   {"x", "--t", "inf"},
-                                                                                   {"x", "--t", "-0.1"}}) {
-    EXPECT_FALSE(flags.Parse(static_cast<int>(bad.size()), bad.data()).ok()) << bad[1];
-  }
-  const char* help[] = {"x", "--help", "--none"};
-  EXPECT_TRUE(flags.Parse(3, help).ok());
-  EXPECT_TRUE(flags.help());
 }
 
 TEST(Text, Utf8AndTerminals) {

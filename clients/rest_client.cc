@@ -124,6 +124,26 @@ absl::StatusOr<HttpResponse> Call(HttpRequest request, HttpLoop::OnEvent on_even
   return result;
 }
 
+absl::StatusOr<Answer> ParseRestAnswer(const std::string& body) {
+  const json root = json::parse(body, nullptr, false);
+  const json& choice = FirstChoice(root);
+  if (!choice.is_object()) return absl::InternalError("the server's answer has no choices");
+  Answer answer;
+  ReadCommon(root, answer);
+  const json& message = Member(choice, "message");
+  answer.text = Text(message.is_object() ? Member(message, "content") : Member(choice, "text"));
+  return answer;
+}
+
+absl::StatusOr<std::vector<std::string>> ParseRestModels(const std::string& body) {
+  const json root = json::parse(body, nullptr, false);
+  const json& data = Member(root, "data");
+  if (!data.is_array()) return absl::InternalError("the server's list of models has no data");
+  std::vector<std::string> names;
+  for (const json& model : data) names.push_back(Text(Member(model, "id")));
+  return names;
+}
+
 }  // namespace
 
 HttpRequest MakeRestRequest(const RestEndpoint& endpoint, const GenerateRequest& request, bool stream) {
@@ -158,30 +178,10 @@ absl::StatusOr<std::string> RestStream::Push(const std::string& data) {
   return text;
 }
 
-absl::StatusOr<Answer> ParseRestAnswer(const std::string& body) {
-  const json root = json::parse(body, nullptr, false);
-  const json& choice = FirstChoice(root);
-  if (!choice.is_object()) return absl::InternalError("the server's answer has no choices");
-  Answer answer;
-  ReadCommon(root, answer);
-  const json& message = Member(choice, "message");
-  answer.text = Text(message.is_object() ? Member(message, "content") : Member(choice, "text"));
-  return answer;
-}
-
 absl::Status RestError(int http_status, const std::string& body) {
   const json root = json::parse(body, nullptr, false);
   return ErrorObject(CodeOf(http_status), Member(root, "error"),
                      "HTTP " + std::to_string(http_status) + ": " + body.substr(0, 200));
-}
-
-absl::StatusOr<std::vector<std::string>> ParseRestModels(const std::string& body) {
-  const json root = json::parse(body, nullptr, false);
-  const json& data = Member(root, "data");
-  if (!data.is_array()) return absl::InternalError("the server's list of models has no data");
-  std::vector<std::string> names;
-  for (const json& model : data) names.push_back(Text(Member(model, "id")));
-  return names;
 }
 
 absl::StatusOr<Answer> RestGenerate(const RestEndpoint& endpoint, const GenerateRequest& request, const OnText& on_text,

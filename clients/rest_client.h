@@ -34,10 +34,8 @@ class RestStream {
   bool done_ = false, thought_aloud_ = false;  // its reasoning is in the stream too
 };
 
-absl::StatusOr<Answer> ParseRestAnswer(const std::string& body);
 // OpenAI's error object, or the start of whatever came instead, under the status that fits the HTTP code.
 absl::Status RestError(int http_status, const std::string& body);
-absl::StatusOr<std::vector<std::string>> ParseRestModels(const std::string& body);
 
 // Blocking. on_text empty: one unary answer.
 absl::StatusOr<Answer> RestGenerate(const RestEndpoint& endpoint, const GenerateRequest& request, const OnText& on_text,

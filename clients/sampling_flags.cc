@@ -15,7 +15,7 @@ using RealMember = std::optional<double> SamplingOptions::*;
 struct Setting {
   const char* name;
   const char* help;
-  Flags::Range range;
+  CommandLine::Range range;
   std::variant<IntegerMember, RealMember> member;
 };
 using S = SamplingOptions;
@@ -40,27 +40,24 @@ std::string FlagOf(std::string name) {
 
 }  // namespace
 
-void AddEndpointFlags(Flags& flags, Endpoint* endpoint) {
-  flags.Text("--grpc", "HOST:PORT", "gRPC server (default " + endpoint->grpc + ")", &endpoint->grpc);
-  flags.Text("--rest", "URL", "REST server instead, such as http://127.0.0.1:8000 or https://example.org/v1",
-             &endpoint->rest);
-  AddCaFileFlag(flags, &endpoint->ca_file);
+void AddEndpointFlags(CommandLine& line, Endpoint* endpoint) {
+  line.Text("--grpc", "HOST:PORT", "gRPC server (default " + endpoint->grpc + ")", &endpoint->grpc);
+  line.Text("--rest", "URL", "REST server instead, such as http://127.0.0.1:8000 or https://example.org/v1",
+            &endpoint->rest);
+  AddCaFileFlag(line, &endpoint->ca_file);
 }
 
-void AddCaFileFlag(Flags& flags, std::string* file) {
-  flags.Text("--ca-file", "FILE", "certificates (PEM) to trust for https (default: the system's)", file);
+void AddCaFileFlag(CommandLine& line, std::string* file) {
+  line.Text("--ca-file", "FILE", "certificates (PEM) to trust for https (default: the system's)", file);
 }
 
-void AddSamplingFlags(Flags& flags, SamplingOptions* sampling) {
+void AddSamplingFlags(CommandLine& line, SamplingOptions* sampling) {
   for (const Setting& setting : kSettings) {
     const std::string flag = FlagOf(setting.name);
-    if (const auto* integer = std::get_if<IntegerMember>(&setting.member)) {
-      flags.Integer(flag, setting.help, setting.range, &(sampling->**integer));
-    } else {
-      flags.Real(flag, setting.help, setting.range, &(sampling->*std::get<RealMember>(setting.member)));
-    }
+    std::visit([&](auto member) { line.Number(flag, setting.help, setting.range, &(sampling->*member)); },
+               setting.member);
   }
-  flags.List(FlagOf(kStop), "TEXT", "end before this text; may be repeated", &sampling->stop);
+  line.List(FlagOf(kStop), "TEXT", "end before this text; may be repeated", &sampling->stop);
 }
 
 std::vector<std::string> SettingNames() {
@@ -75,11 +72,11 @@ absl::Status ChangeSetting(const std::string& name, const std::string& value, Sa
   if (std::find(names.begin(), names.end(), name) == names.end()) return absl::NotFoundError("no setting " + name);
   if (name == kStop) sampling->stop.clear();
   if (value != "default") {
-    Flags flags("", "");
-    AddSamplingFlags(flags, sampling);
+    CommandLine line("", "", "");
+    AddSamplingFlags(line, sampling);
     const std::string flag = FlagOf(name);
     const char* words[] = {"", flag.c_str(), value.c_str()};
-    const auto parsed = flags.Parse(3, words);
+    const auto parsed = line.Parse(3, words);
     if (parsed.ok()) return absl::OkStatus();
     return absl::InvalidArgumentError(name + std::string(parsed.status().message().substr(flag.size())));
   }
@@ -101,10 +98,10 @@ std::string Settings(const SamplingOptions& sampling) {
   return out;
 }
 
-void KeyFlags::Add(Flags& flags) {
-  flags.Text("--api-key", "KEY", "bearer token; other users see it, --api-key-file's they do not", &key);
-  flags.Text("--api-key-file", "FILE",
-             "holds the bearer token (default: the environment variable PANGEA_API_KEY, or OPENAI_API_KEY)", &file);
+void KeyFlags::Add(CommandLine& line) {
+  line.Text("--api-key", "KEY", "bearer token; other users see it, --api-key-file's they do not", &key);
+  line.Text("--api-key-file", "FILE",
+            "holds the bearer token (default: the environment variable PANGEA_API_KEY, or OPENAI_API_KEY)", &file);
 }
 
 absl::StatusOr<std::string> KeyFlags::Get() const {

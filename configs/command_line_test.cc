@@ -1,133 +1,138 @@
-// The command line of serve and check, down to the deployment that it makes.
+#include "configs/command_line.h"
+
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <sstream>
-
-#include "configs/cat.h"
-#include "configs/keys.h"
-#include "configs/serve_args.h"
 
 namespace pangea {
 namespace {
 
-namespace fs = std::filesystem;
-
-absl::StatusOr<ServeArgs> Parse(std::vector<const char*> words) {
-  words.insert(words.begin(), "serve");
-  return ParseServeArgs(static_cast<int>(words.size()), words.data());
-}
-std::string Refusal(const std::vector<const char*>& words) { return std::string(Parse(words).status().message()); }
-
-TEST(ServeArgs, OptionsBecomeSettings) {
-  const auto args = Parse({"--pipeline", "2", "d.yaml", "--tensor=3", "--device", "sim", "--set", "cache.memory=1GiB"});
-  ASSERT_TRUE(args.ok()) << args.status();
-  EXPECT_EQ(args->target, "d.yaml");
-  EXPECT_EQ(args->settings, (std::vector<std::string>{"parallel.pipeline=2", "parallel.tensor=3", "agents.device=sim",
-                                                      "cache.memory=1GiB"}));
-  EXPECT_EQ(args->at.host, "");
-  EXPECT_LT(args->at.port, 0);
-}
-
-TEST(ServeArgs, Refusals) {
-  for (const std::vector<const char*>& words : std::vector<std::vector<const char*>>{
-           {}, {"a", "b"}, {"a", "--set"}, {"--tensor", "2"}, {"a", "--port"}, {"a", "-x"}}) {
-    EXPECT_FALSE(Parse(words).ok());
-  }
-  EXPECT_EQ(Refusal({"a", "--pipelin", "2"}), "unknown option --pipelin; did you mean --pipeline?");
-  EXPECT_EQ(Refusal({"a", "--api-key=x"}), "unknown option --api-key; did you mean --api-key-file?");
-  EXPECT_EQ(Refusal({"a", "--quantization", "awq"}), "unknown option --quantization; see --help");
-  for (const char* port : {"65536", "-1", "80a", "", " "}) {
-    EXPECT_NE(Refusal({"a", "--port", port}).find("a number from 0 to 65535"), std::string::npos) << port;
-  }
-  for (const char* host : {"", "a b", "http://x", "127.0.0.1:80", "[::1"}) {
-    EXPECT_NE(Refusal({"a", "--host", host}).find("an address or a name"), std::string::npos) << host;
-  }
-}
-
-TEST(ServeHelp, HelpIsOneScreenAndHelpAllListsEveryKey) {
-  for (const char* word : {"--help", "-h"}) EXPECT_TRUE(Parse({word})->help && !Parse({word})->every_key);
-  EXPECT_TRUE(Parse({"--help-all"})->help && Parse({"--help-all"})->every_key);
-  for (const char* command : {"serve", "check"}) {
-    std::istringstream text(ServeHelp(command, false));
-    int lines = 0;
-    for (std::string line; std::getline(text, line); ++lines) EXPECT_LE(line.size(), 80u) << line;
-    EXPECT_LE(lines, 24);
-    for (const char* option : {"--host", "--port", "--name", "--api-key-file", "--set", "--help-all"})
-      EXPECT_NE(text.str().find(option), std::string::npos) << option;
-    for (const ConfigKey& key : ConfigKeys())
-      EXPECT_NE(ServeHelp(command, true).find(Cat("  ", key.name, " ")), std::string::npos) << key.name;
-  }
-}
-
-class CommandLine : public testing::Test {
+class CommandLineTest : public testing::Test {
  protected:
-  CommandLine() {
-    std::string pattern = testing::TempDir() + "/command_line.XXXXXX";
-    path_ = mkdtemp(pattern.data());
+  CommandLineTest() {
+    line_.Word("WORD", "a word");
+    line_.Heading("Options:");
+    line_.Switch("--on", "a switch", &on_);
+    line_.Text("--text", "WORD", "a text", &text_);
+    line_.List("--stop", "TEXT", "a list", &list_);
+    line_.Number("--n", "a number", {1, 10}, &number_);
+    line_.Number("--t", "a real", {0, 2}, &real_);
+    line_.Number("--seed", "of 64 bits", {0, 1.9e19}, &seed_);
+    line_.Choice("--level", "low, high", "a choice", &level_);
+    line_.Switch("--secret", "", &secret_);
   }
-  ~CommandLine() override { fs::remove_all(path_); }
-  // What a file and the words of a command line make together.
-  Deployment Read(const std::string& yaml, const std::vector<const char*>& more) {
-    const std::string file = (path_ / "d.yaml").string();
-    std::ofstream(file) << "model: m\n" << yaml << "\n";
-    std::vector<const char*> words = {file.c_str()};
-    words.insert(words.end(), more.begin(), more.end());
-    const auto args = Parse(words);
-    EXPECT_TRUE(args.ok()) << args.status();
-    DeploymentResult result = ReadDeploymentTarget(args->target, args->settings, args->at);
-    faults_ = result.faults;
-    return result.deployment;
+  absl::StatusOr<std::vector<std::string>> Parse(std::vector<const char*> words) {
+    words.insert(words.begin(), "x");
+    return line_.Parse(static_cast<int>(words.size()), words.data());
   }
-  fs::path path_;
-  std::vector<std::string> faults_;
+
+  CommandLine line_{"x", "[WORD] [options]", "Does x."};
+  bool on_ = false, secret_ = false;
+  std::string text_, level_;
+  std::vector<std::string> list_;
+  int number_ = 7;
+  uint64_t seed_ = 0;
+  std::optional<double> real_;
 };
 
-TEST_F(CommandLine, HostAndPortMoveTheDoors) {
-  const struct {
-    const char* yaml;
-    std::vector<const char*> words;
-    const char *rest, *grpc;
-  } kCases[] = {
-      {"", {}, "127.0.0.1:8000", "127.0.0.1:8001"},
-      {"", {"--port", "9000"}, "127.0.0.1:9000", "127.0.0.1:9001"},
-      {"", {"--port=0"}, "127.0.0.1:0", "127.0.0.1:0"},
-      {"", {"--port", "65535"}, "127.0.0.1:65535", "127.0.0.1:0"},  // there is no port behind it: a free one
-      {"", {"--host", "0.0.0.0"}, "0.0.0.0:8000", "0.0.0.0:8001"},
-      {"", {"--host", "::1", "--port", "80"}, "[::1]:80", "[::1]:81"},
-      {"", {"--host", "[::]"}, "[::]:8000", "[::]:8001"},
-      {"", {"--host=localhost"}, "localhost:8000", "localhost:8001"},
-      // Half of what the file says stays.
-      {"rest: {listen: \"10.0.0.1:5000\"}", {"--port", "6000"}, "10.0.0.1:6000", "127.0.0.1:6001"},
-      {"rest: {listen: \"10.0.0.1:5000\"}", {"--host", "::"}, "[::]:5000", "[::]:8001"},
-      // A place that was given to gRPC stays as it is.
-      {"grpc: {listen: \"10.0.0.1:7000\"}", {"--host", "0.0.0.0", "--port", "9000"}, "0.0.0.0:9000", "10.0.0.1:7000"},
-      {"", {"--port", "9000", "--set", "grpc.listen=127.0.0.1:0"}, "127.0.0.1:9000", "127.0.0.1:0"},
-      {"", {"--set", "rest.listen=\"[::1]:1\"", "--port", "9000"}, "[::1]:9000", "127.0.0.1:9001"},
-  };
-  for (const auto& c : kCases) {
-    const Deployment d = Read(c.yaml, c.words);
-    EXPECT_EQ(faults_, std::vector<std::string>());
-    EXPECT_EQ(d.rest.listen, c.rest);
-    EXPECT_EQ(d.grpc.listen, c.grpc);
-  }
+TEST_F(CommandLineTest, ReadsWordsAndOptions) {
+  const auto words = Parse({"a", "--on", "--text=b=c", "--stop", "s", "--stop=--on", "--n", "10", "--t", "0.5", "-",
+                            "--seed", "18446744073709551615", "--level=high", "--secret", "--", "--on", "--"});
+  ASSERT_TRUE(words.ok()) << words.status();
+  EXPECT_EQ(*words, (std::vector<std::string>{"a", "-", "--on", "--"}));
+  EXPECT_TRUE(on_ && secret_);
+  EXPECT_EQ(text_, "b=c");
+  EXPECT_EQ(list_, (std::vector<std::string>{"s", "--on"}));
+  EXPECT_EQ(number_, 10);
+  EXPECT_EQ(*real_, 0.5);
+  EXPECT_EQ(seed_, ~uint64_t{0});
+  EXPECT_EQ(level_, "high");
 }
 
-TEST_F(CommandLine, NamesAndPathsAreNotReadAsYaml) {
-  setenv("PANGEA_TEST_X", "expanded", 1);
-  for (const char* text :
-       {"my model: v2", "a # b", "*x", "true", "null", "7", "${PANGEA_TEST_X}", "$5 \"q\" \\", "[a, b]", "été", "'"}) {
-    const Deployment d = Read("name: other\n", {"--name", text, "--api-key-file", text, "--timeline", text});
-    EXPECT_EQ(faults_, std::vector<std::string>()) << text;
-    EXPECT_EQ(d.name, text);
-    EXPECT_EQ(d.keys.file, text);
-    EXPECT_EQ(d.timeline.file, text);
+TEST_F(CommandLineTest, AWordMayBeginWithADashBehindAnOptionThatTakesOne) {
+  ASSERT_TRUE(Parse({"--text", "--on"}).ok());
+  EXPECT_EQ(text_, "--on");
+  EXPECT_FALSE(on_);
+}
+
+TEST_F(CommandLineTest, Refusals) {
+  const struct {
+    std::vector<const char*> words;
+    const char* fault;
+  } kCases[] = {
+      {{"--none"}, "unknown option --none; did you mean --on?"},
+      {{"--txet", "a"}, "unknown option --txet; did you mean --text?"},
+      {{"--leve=low"}, "unknown option --leve; did you mean --level?"},
+      {{"--quantization", "awq"}, "unknown option --quantization; see --help"},
+      {{"--secre"}, "unknown option --secre; see --help"},  // what is not shown is not named
+      {{"-x"}, "unknown option -x; see --help"},
+      {{"--a\nb"}, "unknown option --a\\x0ab; see --help"},
+      {{"--text"}, "--text needs a value; see --help"},
+      {{"--text="}, "--text needs a value; see --help"},
+      {{"--text", ""}, "--text needs a value; see --help"},
+      {{"--n", ""}, "--n needs a value; see --help"},
+      {{"--stop", ""}, "--stop needs a value; see --help"},
+      {{"--on=1"}, "--on takes no value; see --help"},
+      {{"--on="}, "--on takes no value; see --help"},
+      {{"--text", "a", "--text=a"}, "--text is given twice"},
+      {{"--on", "--on"}, "--on is given twice"},
+      {{"--n", "11"}, "--n: expected a whole number from 1 to 10, not \"11\""},
+      {{"--n", "0"}, "--n: expected a whole number from 1 to 10, not \"0\""},
+      {{"--n", "5x"}, "--n: expected a whole number from 1 to 10, not \"5x\""},
+      {{"--n", "9223372036854775808"}, "--n: expected a whole number from 1 to 10, not \"9223372036854775808\""},
+      {{"--n", " 5"}, "--n: expected a whole number from 1 to 10, not \" 5\""},
+      {{"--t", "nan"}, "--t: expected a number from 0 to 2, not \"nan\""},
+      {{"--t", "inf"}, "--t: expected a number from 0 to 2, not \"inf\""},
+      {{"--t", "-0.1"}, "--t: expected a number from 0 to 2, not \"-0.1\""},
+      {{"--seed", "-1"}, "--seed: expected a whole number from 0 to 1.9e+19, not \"-1\""},
+      {{"--level", "middle"}, "--level: expected one of low, high, not \"middle\""},
+  };
+  for (const auto& c : kCases) {
+    CommandLine fresh = line_;  // which has been given nothing yet
+    std::vector<const char*> words = c.words;
+    words.insert(words.begin(), "x");
+    EXPECT_EQ(fresh.Parse(static_cast<int>(words.size()), words.data()).status(), absl::InvalidArgumentError(c.fault));
   }
-  EXPECT_EQ(Read("", {"--set", "name=${PANGEA_TEST_X}"}).name, "expanded");  // a setting is YAML
-  Read("", {"--name", "caf\xe9"});
-  ASSERT_EQ(faults_.size(), 1u);
-  EXPECT_NE(faults_[0].find("not UTF-8"), std::string::npos) << faults_[0];
+  const char* words[] = {"x", "a", "b"};
+  EXPECT_EQ(line_.Parse(3, words, 1).status(), absl::InvalidArgumentError("unexpected \"b\"; see --help"));
+  EXPECT_TRUE(line_.Parse(3, words, 2).ok());
+}
+
+TEST_F(CommandLineTest, HelpHasEveryOptionInLinesThatFit) {
+  line_.Text("--a-long-name-of-an-option", "FILE",
+             "a text that is so long that it goes on in another line, which begins where this one does, and fits too",
+             &text_);
+  ASSERT_TRUE(Parse({"a", "--help", "--none"}).ok());
+  EXPECT_TRUE(line_.help());
+  EXPECT_EQ(line_.Help(), R"(Usage: pangea x [WORD] [options]
+
+Does x.
+
+  WORD                             a word
+Options:
+  --on                             a switch
+  --text WORD                      a text
+  --stop TEXT                      a list
+  --n N                            a number (1 to 10)
+  --t X                            a real (0 to 2)
+  --seed N                         of 64 bits (0 to 1.9e+19)
+  --level low|high                 a choice
+  --a-long-name-of-an-option FILE  a text that is so long that it goes on in
+                                   another line, which begins where this one
+                                   does, and fits too
+  --help                           this text
+)");
+}
+
+TEST_F(CommandLineTest, FaultsAre64OnStandardErrorAndHelpIs0OnStandardOutput) {
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(line_.Exit(absl::OkStatus()), std::nullopt);
+  EXPECT_EQ(line_.Exit(absl::InvalidArgumentError("no")), 64);
+  ASSERT_TRUE(Parse({"-h"}).ok());
+  EXPECT_EQ(line_.Exit(absl::OkStatus()), 0);
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), line_.Help());
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "pangea x: no\n");
 }
 
 }  // namespace

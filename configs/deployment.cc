@@ -12,6 +12,7 @@
 #include "configs/cat.h"
 #include "configs/keys.h"
 #include "configs/model_path.h"
+#include "configs/read_file.h"
 #include "configs/reader.h"
 #include "configs/values.h"
 #include "configs/yaml_tree.h"
@@ -48,28 +49,6 @@ absl::StatusOr<TargetKind> Classify(const std::string& target) {
       fs::exists(fs::path(target).parent_path() / "config.json", error) ? "; give the folder that this lies in" : ""));
 }
 
-// Never reads more than one byte over the cap, however large the file is.
-absl::StatusOr<std::string> ReadCapped(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::PermissionDeniedError(Cat(Printable(path), ": cannot be opened"));
-  std::string text(kMaxYamlBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return absl::UnavailableError(Cat(Printable(path), ": cannot be read"));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxYamlBytes) {
-    return absl::InvalidArgumentError(Cat(Printable(path), ": larger than ", kMaxYamlBytes, " bytes"));
-  }
-  return text;
-}
-
-// One "key: what" of validation, with the place of the key if the file set it. The key is what stands before the first
-// ": ".
-std::string Placed(const std::string& fault, const ReadResult& read, const std::string& file) {
-  const std::string key = fault.substr(0, fault.find(": "));
-  const auto place = read.places.find(key);
-  return Cat(place == read.places.end() ? file : place->second.Text(), ": ", fault);
-}
-
 absl::Status Refusal(const std::vector<std::string>& faults) {
   return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 }
@@ -82,6 +61,7 @@ DeploymentResult Unreadable(std::vector<std::string> faults) {
 
 // A key that is out of its range would lead the plan astray: back to its default.
 void RestoreDefault(const std::string& shown, Deployment& deployment) {
+  if (shown == "agents") deployment.agent_list.clear();
   Deployment defaults;
   AgentConfig* agent = &deployment.agents;
   std::string name = shown;
@@ -120,27 +100,26 @@ void Move(const RestAddress& to, ReadResult& read) {
 // `faults` holds what was found before. from_here: the environment and the paths are this process's.
 DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here, std::vector<std::string> faults) {
   faults.insert(faults.end(), read.faults.begin(), read.faults.end());
-  Deployment& deployment = read.deployment;
+  DeploymentResult result{.deployment = std::move(read.deployment), .faulty = std::move(read.faulty)};
+  for (const auto& [key, place] : read.places) result.places[key] = place.Text();
+  Deployment& deployment = result.deployment;
   if (from_here) deployment.model = FindModel(deployment.model).value_or(deployment.model);
   if (deployment.name.empty() && !deployment.model.empty()) deployment.name = DefaultName(deployment.model);
-  std::set<std::string> faulty;
-  for (const auto& [key, is] : read.faulty) faulty.insert(key);
-  for (const std::string& fault : ValidateDeployment(deployment)) {
-    const std::string key = fault.substr(0, fault.find(": "));
-    // A key that could not be read has its default now; what validation says of that would mislead.
-    if (!read.faulty.contains(key)) faults.push_back(Placed(fault, read, file));
-    RestoreDefault(key, deployment);
-    faulty.insert(key);
+  for (const DeploymentFault& fault : ValidateDeployment(deployment, result.faulty)) {
+    const bool placed = result.places.contains(fault.key) || result.places.contains(fault.other);
+    faults.push_back(placed ? result.Placed(fault) : Cat(file, ": ", fault.Text()));
+    RestoreDefault(fault.key, deployment);
+    result.faulty.insert(fault.key);
   }
+  // What no rule has judged, and a list of agents whose number depends on keys that have their defaults now.
+  for (const DeploymentFault& fault : ValidateLayout(deployment)) RestoreDefault(fault.key, deployment);
   if (faults.size() > kMaxYamlFaults) {
     const size_t more = faults.size() - kMaxYamlFaults;
     faults.resize(kMaxYamlFaults);
     faults.push_back(Cat("and ", more, " more faults"));
   }
-  DeploymentResult result{.faults = std::move(faults), .readable = !deployment.model.empty()};
-  for (const auto& [key, place] : read.places) result.places[key] = place.Text();
-  result.faulty = std::move(faulty);
-  result.deployment = std::move(deployment);
+  result.faults = std::move(faults);
+  result.readable = !deployment.model.empty();
   return result;
 }
 
@@ -180,11 +159,10 @@ YamlNode ModelTarget(const std::string& target) {
 
 }  // namespace
 
-std::string DeploymentResult::Placed(const std::string& fault) const {
-  const std::string key = fault.substr(0, fault.find(": "));
-  if (faulty.contains(key)) return "";
-  const auto place = places.find(key);
-  return place == places.end() ? fault : Cat(place->second, ": ", fault);
+std::string DeploymentResult::Placed(const DeploymentFault& fault) const {
+  auto place = places.find(fault.key);
+  if (place == places.end()) place = places.find(fault.other);
+  return place == places.end() ? fault.Text() : Cat(place->second, ": ", fault.Text());
 }
 
 DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,
@@ -197,7 +175,7 @@ DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vect
   if (*kind == TargetKind::kModel) {
     root = ModelTarget(target);
   } else {
-    auto text = ReadCapped(target);
+    const auto text = ReadFile(target, kMaxYamlBytes);
     if (!text.ok()) return Unreadable({std::string(text.status().message())});
     YamlResult parsed = ParseYaml(*text, shown);
     // Without a tree there is nothing that the settings could be checked against.
@@ -208,12 +186,6 @@ DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vect
   ReadResult read = ReadDeployment(root, /*expand_environment=*/true);
   Move(at, read);
   return Finish(std::move(read), shown, /*from_here=*/true, std::move(faults));
-}
-
-absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
-  DeploymentResult result = ReadDeploymentTarget(target, settings);
-  if (!result.faults.empty()) return Refusal(result.faults);
-  return std::move(result.deployment);
 }
 
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name) {

@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "configs/cat.h"
 
 namespace pangea {
+
+inline constexpr int kMaxAgents = 4096;  // of a deployment
 
 struct AgentConfig {
   std::string device = "cpu";  // cpu, sim (cuda: refused until there are CUDA agents)
@@ -123,18 +126,27 @@ struct Deployment {
   const AgentConfig& agent(int i) const { return agent_list.empty() ? agents : agent_list[i]; }
 };
 
+// What is wrong with a deployment, whoever found it out.
+struct DeploymentFault {
+  std::string key;  // "cache.memory", "agents[1].device"; empty: it is no key's
+  std::string what;
+  std::string other = {};  // key whose value does not go with it
+  std::string Text() const { return key.empty() ? what : Cat(key, ": ", what); }
+};
+
 // What was read, with all its faults, one a line: "FILE:LINE:COLUMN: key: what, and the nearest". With faults,
-// `deployment` holds what could be read and the default of every key that could not, so that the plan's faults can be
+// `deployment` holds what could be read and the default of every key that is faulty, so that the plan's faults can be
 // told in the same breath; readable is false when there is nothing to plan (no such file, no YAML, no model).
 struct DeploymentResult {
   Deployment deployment;
   std::vector<std::string> faults;
   bool readable = false;
   std::map<std::string, std::string> places;  // of the keys that were set: "FILE:LINE:COLUMN", "--set context=7"
-  std::set<std::string> faulty;               // keys that `faults` speaks of
+  std::set<std::string> faulty;               // keys that `faults` speaks of; their values are nobody's
 
-  // A fault "key: what" that was found later, with the key's place before it; "" when the key's fault is told already.
-  std::string Placed(const std::string& fault) const;
+  // The text of a fault that was found later, with a place before it: the key's or, where the file does not set that,
+  // the other's.
+  std::string Placed(const DeploymentFault& fault) const;
 };
 // --host and --port: over rest.listen and, where nothing sets grpc.listen, over that too (the port after REST's).
 struct RestAddress {
@@ -145,15 +157,17 @@ struct RestAddress {
 // over it. ${ENV} is expanded in strings.
 DeploymentResult ReadDeploymentTarget(const std::string& target, const std::vector<std::string>& settings,
                                       const RestAddress& at = {});
-// A file, a model folder or a .gguf file, with `key.path=value` settings applied over it. ${ENV} is expanded in
-// strings. All faults of the file at once in the Status, one a line: "FILE:LINE:COLUMN: key: what, and the nearest".
-absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings);
-// The same from text (no ${ENV} expansion): what an agent gets from its master.
+// The same from text (no ${ENV} expansion, no settings): what an agent gets from its master. All faults at once in the
+// Status, one a line.
 absl::StatusOr<Deployment> ParseDeployment(const std::string& yaml, const std::string& file_name);
 // Every key with its value, as YAML that ParseDeployment reads back to an equal struct.
 std::string DumpDeployment(const Deployment& deployment);
-// The rules that need only the file: all faults. Never edits.
-std::vector<std::string> ValidateDeployment(const Deployment& deployment);
+// The rules that need only the file: all faults. Never edits. unread: keys that have their defaults because what is
+// said of them could not be read; no rule judges those.
+std::vector<DeploymentFault> ValidateDeployment(const Deployment& deployment, const std::set<std::string>& unread = {});
+// Of these rules, the ones that a plan rests on: ranges of the keys that it is made of, and the list of agents. What
+// ReadDeploymentTarget returns keeps to them, whatever its faults.
+std::vector<DeploymentFault> ValidateLayout(const Deployment& deployment);
 // What is allowed and unwise, one a line, such as a token file that everybody may read. Looks at the files that are
 // named.
 std::vector<std::string> DeploymentWarnings(const Deployment& deployment);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
 #include "configs/keys.h"
@@ -17,6 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+absl::StatusOr<Deployment> LoadDeployment(const std::string& target, const std::vector<std::string>& settings) {
+  const DeploymentResult result = ReadDeploymentTarget(target, settings);
+  if (!result.faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(result.faults, "\n"));
+  return result.deployment;
+}
 std::string Error(const absl::StatusOr<Deployment>& result) {
   return result.ok() ? "" : std::string(result.status().message());
 }
@@ -108,8 +114,8 @@ TEST(Parse, AllFaultsAtOnceEachWithItsPlace) {
                        "f.yaml:5:17: cache.memory: expected bytes, such as 268435456, 256MiB or 1GB",
                        "f.yaml:6:16: rest.listen: the port must be 0 to 65535",
                        "f.yaml:7:18: agents.device: \"cuda\" is none of cpu, sim (this build has no such agents)",
-                       "f.yaml: model: must be given: a checkpoint folder or a .gguf file",
                        "f.yaml:5:37: cache.block_tokens: must be a multiple of 16",
+                       "f.yaml: model: must be given: a checkpoint folder or a .gguf file",
                    }))
       << error;
 }
@@ -165,7 +171,7 @@ TEST(Table, EveryKeyIsSettableAndComesBackFromADump) {
   all.parallel.transport = "gloo";
   all.limits.header_bytes = 2000, all.limits.body = 9999999, all.limits.bodies = 99999999;
   all.context = 1000;
-  ASSERT_EQ(ValidateDeployment(all), std::vector<std::string>());
+  for (const DeploymentFault& fault : ValidateDeployment(all)) FAIL() << fault.Text();
   const std::string dump = DumpDeployment(all);
   const auto back = ParseDeployment(dump, "dump");
   ASSERT_TRUE(back.ok()) << back.status() << dump;
@@ -364,24 +370,6 @@ TEST_F(LoadTest, SettingsThatAreRefused) {
       << "all of them at once";
 }
 
-TEST_F(LoadTest, FaultyKeysHaveTheirDefaultsAndTheRestIsKept) {
-  const std::string file = Write("d.yaml",
-                                 "model: m\nparallel: {pipeline: 2, tensor: 0}\ncache: {memory: 1, block_tokens: 32}\n"
-                                 "agents: [{threads: 2, device: x}, {threads: 3}]\nqueue: 1\n");
-  const DeploymentResult result = ReadDeploymentTarget(file, {});
-  EXPECT_TRUE(result.readable);
-  EXPECT_EQ(result.faults.size(), 5u);  // the last: two agents of unlike devices
-  EXPECT_EQ(result.deployment.parallel.pipeline, 2);
-  EXPECT_EQ(result.deployment.parallel.tensor, 1);
-  EXPECT_EQ(result.deployment.cache.memory, Deployment().cache.memory);
-  EXPECT_EQ(result.deployment.cache.block_tokens, 32);
-  EXPECT_EQ(result.deployment.agent(0).device, "cpu");
-  EXPECT_EQ(result.deployment.agent(0).threads, 2);
-  EXPECT_EQ(result.deployment.agent(1).threads, 3);
-  EXPECT_FALSE(ReadDeploymentTarget((path_ / "none.yaml").string(), {}).readable);
-  EXPECT_FALSE(ReadDeploymentTarget(Write("e.yaml", "name: x\n"), {}).readable);
-}
-
 TEST_F(LoadTest, EnvironmentIsExpandedInFilesOnly) {
   setenv("PANGEA_TEST_DIR", "/srv/m", 1);
   setenv("PANGEA_TEST_N", "2", 1);
@@ -409,36 +397,6 @@ TEST_F(LoadTest, WorldReadableTokenIsAWarning) {
   EXPECT_TRUE(DeploymentWarnings(d).empty());
 }
 
-TEST(Validate, RulesOfTheFileAlone) {
-  const struct {
-    std::string yaml, error;
-  } kCases[] = {
-      {"parallel: {pipeline: 2}\nagents: [{threads: 1}]",
-       "f.yaml:3:1: agents: the list has 1 entry, but parallel asks for 2 stages of 1 ranks: 2"},
-      {"parallel: {pipeline: 1024, tensor: 1024}",
-       "f.yaml:2:22: parallel.pipeline: 1024 stages of 1024 ranks are more than 4096 agents"},
-      {"agents: {launch: remote}",
-       "f.yaml: control.token_file: must be given when an agent is remote: it has no other way to know the token"},
-      {"agents: {launch: remote}\nparallel: {transport: shm}\ncontrol: {token_file: t}",
-       "f.yaml:3:23: parallel.transport: shm needs every agent on the master's host; use gloo or auto"},
-      {"schedule: {prefill_slowdown: 0.9}",
-       "f.yaml:2:30: schedule.prefill_slowdown: must be above 1, or 0 for no bound"},
-      {"kernels: {activations: 12}", "f.yaml:2:24: kernels.activations: must be 8 or 16"},
-      {"context: 100\nlimits: {max_tokens: 101}", "f.yaml:3:22: limits.max_tokens: must not exceed context (100)"},
-      {"limits: {max_tokens: 10}\nsampling: {max_tokens: 11}",
-       "f.yaml:3:24: sampling.max_tokens: must not exceed limits.max_tokens (10)"},
-      {"rest: {listen: \"0.0.0.0:80\"}\ngrpc: {listen: \"0.0.0.0:80\"}",
-       "f.yaml:3:16: grpc.listen: 0.0.0.0:80 is taken by rest.listen"},
-      {"name: ../../etc/passwd",
-       "f.yaml:2:7: name: \"../../etc/passwd\" must not start with \"/\" nor have \"..\" in it"},
-      {"parallel: {tensor: 2}\nagents: [{device: cpu}, {device: sim}]",
-       "f.yaml:3:34: agents[1].device: all agents must have the same kind of device"},
-      {"agents: [{threads: 0}]", "f.yaml:2:20: agents[0].threads: must be 1 to 1024"},
-      {"name: \"a\\nb\"", "f.yaml:2:7: name: has a control character in it"},
-  };
-  for (const auto& c : kCases) EXPECT_EQ(ParseError("model: m\n" + c.yaml + "\n"), c.error);
-}
-
 TEST_F(LoadTest, TextThatIsNotUtf8IsRefusedWhereverItComesFrom) {
   const std::string file = Write("d.yaml", "model: m\n");
   EXPECT_EQ(Error(LoadDeployment(file, {"name=caf\xe9"})), "--set name=caf\\xe9: not UTF-8");
@@ -456,17 +414,6 @@ TEST_F(LoadTest, TextThatIsNotUtf8IsRefusedWhereverItComesFrom) {
   // Nobody is told the path of a deployment file, so that may be anything.
   EXPECT_TRUE(LoadDeployment(Write("caf\xe9.yaml", "model: m\n"), {}).ok());
   EXPECT_EQ(LoadDeployment(Write("caf\xc3\xa9.gguf", "x"), {})->name, "caf\xc3\xa9");
-}
-
-TEST_F(LoadTest, AFaultThatIsFoundLaterHasItsPlaceAndIsNotToldTwice) {
-  const std::string file = Write("d.yaml", "model: m\nparallel: {pipeline: 2}\nagents: [{threads: 1}]\n");
-  const DeploymentResult read = ReadDeploymentTarget(file, {"context=7"});
-  ASSERT_EQ(read.faults.size(), 1u);
-  EXPECT_EQ(read.Placed("agents: the same in other words"), "");
-  EXPECT_EQ(read.Placed("parallel.pipeline: the model has 1 layer"),
-            Cat(file, ":2:22: parallel.pipeline: the model has 1 layer"));
-  EXPECT_EQ(read.Placed("context: is 7"), "--set context=7: context: is 7");
-  EXPECT_EQ(read.Placed("no key: at all"), "no key: at all");
 }
 
 TEST(Examples, EveryOneLoads) {

@@ -1,4 +1,4 @@
-// The kinds of device that an agent may have: the one place that knows their names.
+// The kinds of device that an agent may have, and what its CPU may be: the one place that knows their names.
 #pragma once
 #include <optional>
 #include <string_view>
@@ -24,6 +24,10 @@ inline constexpr DeviceInfo kDevices[] = {
     {DeviceKind::kCuda, "cuda", "cuda", false},
 };
 inline constexpr char kBuiltInDevices[] = "cpu, sim";
+
+// Classes of instruction sets, from the least to the best; kernels/isa.h orders them alike, which a test compares.
+inline constexpr std::string_view kIsaClasses[] = {"reference", "avx2", "avx512"};
+inline constexpr char kIsaChoices[] = "auto, avx512, avx2, reference";
 
 constexpr const DeviceInfo* FindDevice(std::string_view name) {  // nullptr: there is none
   for (const DeviceInfo& device : kDevices) {

@@ -1,14 +1,15 @@
 #include "configs/join_token.h"
 
 #include <algorithm>
-#include <fstream>
+#include <utility>
 
 #include "configs/cat.h"
+#include "configs/read_file.h"
 
 namespace pangea {
 namespace {
 
-constexpr size_t kLeastBytes = 8, kMostBytes = 4096;
+constexpr size_t kLeastBytes = 8, kMostBytes = 4096, kMostFileBytes = 1 << 16;  // of the file: white space too
 
 }  // namespace
 
@@ -23,12 +24,9 @@ absl::StatusOr<std::string> CheckJoinToken(std::string text) {
 }
 
 absl::StatusOr<std::string> ReadJoinToken(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMostBytes + 2, '\0');  // with its line's end
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file.is_open() || file.bad()) return absl::NotFoundError(Cat("cannot read ", path));
-  text.resize(static_cast<size_t>(file.gcount()));
-  auto token = CheckJoinToken(std::move(text));
+  auto text = ReadFile(path, kMostFileBytes);
+  if (!text.ok()) return text;
+  auto token = CheckJoinToken(*std::move(text));
   if (!token.ok()) return absl::InvalidArgumentError(Cat(path, ": ", token.status().message()));
   return token;
 }

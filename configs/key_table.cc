@@ -1,6 +1,7 @@
 // The table itself; what is done with it is in keys.cc.
 #include "configs/device.h"
 #include "configs/keys.h"
+#include "configs/log.h"
 
 namespace pangea {
 namespace {
@@ -48,8 +49,7 @@ const ConfigKey kKeys[] = {
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.device; },
      .choices = kBuiltInDevices,
-     .doc = "What an agent computes on. sim: a real process that does no arithmetic, for tests of the control "
-            "plane."},
+     .doc = "What an agent computes on. sim: a real process that does no arithmetic, for tests of the control plane."},
     {.name = "agents.threads",
      .kind = KeyKind::kInteger,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.threads; },
@@ -121,7 +121,7 @@ const ConfigKey kKeys[] = {
     {.name = "kernels.isa",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.isa; },
-     .choices = "auto, avx512, avx2, reference",
+     .choices = kIsaChoices,
      .doc = "Instruction set class. auto: the best that all agents have."},
     {.name = "schedule.max_batch_tokens",
      .kind = KeyKind::kInteger,
@@ -485,7 +485,7 @@ const ConfigKey kKeys[] = {
     {.name = "log.level",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.log.level; },
-     .choices = "debug, info, warning, error",
+     .choices = kLogLevels,
      .doc = "Least level that is logged, to standard error. `log: debug` is short for `log: {level: debug}`."},
     {.name = "log.requests",
      .kind = KeyKind::kBoolean,

@@ -10,7 +10,8 @@ namespace pangea {
 
 enum class LogLevel : int { kDebug, kInfo, kWarning, kError };
 
-// debug, info, warning or error; anything else leaves the level as it is. Default info.
+inline constexpr char kLogLevels[] = "debug, info, warning, error";
+// One of kLogLevels; anything else leaves the level as it is. Default info.
 void SetLogLevel(std::string_view level);
 // What this process calls itself in its lines: "master", "agent 3 (stage 1, rank 1)".
 void SetLogProcess(std::string name);

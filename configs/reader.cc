@@ -49,7 +49,7 @@ class Reader {
 
  private:
   void Fault(const YamlPlace& place, const std::string& shown, std::string_view what) {
-    result_.faulty[shown] = true;
+    result_.faulty.insert(shown);
     if (result_.faults.size() < kMaxYamlFaults)
       result_.faults.push_back(Cat(place.Text(), ": ", Shown(shown), ": ", what));
   }
@@ -132,7 +132,6 @@ class Reader {
     if (!status.ok()) Fault(value.place, shown, std::string(status.message()));
   }
 
-  static constexpr size_t kMaxAgents = 4096;
   bool expand_;
   ReadResult result_;
 };

@@ -1,6 +1,7 @@
 // YAML tree -> Deployment, by the table of keys.
 #pragma once
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@ struct ReadResult {
   Deployment deployment;
   std::vector<std::string> faults;          // "PLACE: key: what"
   std::map<std::string, YamlPlace> places;  // of every key that was set: "cache.memory", "agents[1].threads"
-  std::map<std::string, bool> faulty;       // keys (or sections) that have a fault already
+  std::set<std::string> faulty;             // keys (or sections) that have a fault already
 };
 
 ReadResult ReadDeployment(const YamlNode& root, bool expand_environment);

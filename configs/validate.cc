@@ -1,10 +1,11 @@
 // The rules of a deployment that need only the file. What needs the model is in pipeline/parallel_plan.
 #include <sys/stat.h>
 
-#include <map>
+#include <algorithm>
 #include <set>
+#include <string_view>
+#include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "configs/cat.h"
 #include "configs/deployment.h"
@@ -24,133 +25,174 @@ bool IsOrigin(const std::string& text) {
 
 class Rules {
  public:
-  explicit Rules(const Deployment& deployment) : d_(deployment) {}
+  explicit Rules(const Deployment& deployment, std::set<std::string> unread = {})
+      : d_(deployment), unread_(std::move(unread)), faulty_(unread_) {}
 
-  std::vector<std::string> Run() {
-    Keys();
+  std::vector<DeploymentFault> All() {
+    Keys(/*of_layout=*/false);
     Model();
     Agents();
+    Layout();
     Sizes();
-    Doors();
+    Origins();
+    return std::move(faults_);
+  }
+  std::vector<DeploymentFault> OfLayout() {
+    Keys(/*of_layout=*/true);
+    Layout();
     return std::move(faults_);
   }
 
  private:
-  template <typename... Parts>
-  void Fault(const Parts&... parts) {
-    faults_.push_back(Cat(parts...));
+  void Fault(std::string key, std::string what, std::string other = {}) {
+    if (!Known(key, unread_)) return;
+    faulty_.insert(key);
+    faults_.push_back({std::move(key), std::move(what), std::move(other)});
   }
 
-  void Keys() {
-    for (const ConfigKey& key : ConfigKeys()) {
-      if (key.per_agent()) continue;
-      Check(key, std::string(key.name), d_.agents);
+  // Whether a value is what somebody meant: neither the key, nor the section or list entry that it lies in, is in the
+  // set. Rules that compare keys judge no others, as what they said would mislead.
+  static bool Known(std::string_view key, const std::set<std::string>& faulty) {
+    for (size_t end = key.size(); end != key.npos; end = key.find_last_of(".[", end - 1)) {
+      if (faulty.contains(std::string(key.substr(0, end)))) return false;
     }
-    for (size_t i = 0; i < std::max<size_t>(d_.agent_list.size(), 1); ++i) {
-      const bool list = !d_.agent_list.empty();
+    return true;
+  }
+  bool Sound(std::string_view key) const { return Known(key, faulty_); }
+
+  bool list() const { return !d_.agent_list.empty(); }
+  size_t entries() const { return list() ? d_.agent_list.size() : 1; }
+  AgentConfig& entry(size_t i) { return list() ? d_.agent_list[i] : d_.agents; }
+  std::string AgentKey(size_t i, std::string_view last) const {
+    return list() ? Cat("agents[", i, "].", last) : Cat("agents.", last);
+  }
+
+  // What a plan is made of; the other keys matter to it no more than a door's address does.
+  static bool IsOfLayout(const ConfigKey& key) {
+    const std::string_view section = key.section();
+    return key.name == "context" || section == "parallel" || section == "cache" || section == "kernels" ||
+           section == "schedule";
+  }
+
+  void Keys(bool of_layout) {
+    for (const ConfigKey& key : ConfigKeys()) {
+      if (!key.per_agent() && (!of_layout || IsOfLayout(key))) Check(key, std::string(key.name), d_.agents);
+    }
+    for (size_t i = 0; i < entries(); ++i) {
       for (const ConfigKey& key : ConfigKeys()) {
-        if (!key.per_agent()) continue;
-        Check(key, list ? Cat("agents[", i, "].", key.last()) : std::string(key.name),
-              list ? d_.agent_list[i] : d_.agents);
+        if (key.per_agent()) Check(key, AgentKey(i, key.last()), entry(i));
       }
     }
+    if (d_.cache.block_tokens % 16 != 0 && Sound("cache.block_tokens"))
+      Fault("cache.block_tokens", "must be a multiple of 16");
+    if (d_.schedule.prefill_slowdown != 0 && d_.schedule.prefill_slowdown <= 1 && Sound("schedule.prefill_slowdown"))
+      Fault("schedule.prefill_slowdown", "must be above 1, or 0 for no bound");
+    if (d_.kernels.activations != 8 && d_.kernels.activations != 16 && Sound("kernels.activations"))
+      Fault("kernels.activations", "must be 8 or 16");
   }
   void Check(const ConfigKey& key, const std::string& shown, AgentConfig& agent) {
-    const std::string what = CheckKey(key, key.field(d_, agent));
-    if (!what.empty()) Fault(shown, ": ", what);
+    std::string what = CheckKey(key, key.field(d_, agent));
+    if (!what.empty()) Fault(shown, std::move(what));
   }
 
   void Model() {
-    if (d_.model.empty()) Fault("model: must be given: a checkpoint folder or a .gguf file");
+    if (d_.model.empty()) Fault("model", "must be given: a checkpoint folder or a .gguf file");
     Name("name", d_.name);
-    if (d_.names.size() > 64) Fault("names: has ", d_.names.size(), " names, at most 64");
-    std::set<std::string> taken{d_.name};
+    if (d_.names.size() > 64) Fault("names", Cat("has ", d_.names.size(), " names, at most 64"));
+    std::set<std::string> taken;
+    if (Sound("name")) taken.insert(d_.name);
     for (const std::string& name : d_.names) {
       Name("names", name);
-      if (name.empty()) Fault("names: must not be empty");
-      if (!taken.insert(name).second) Fault("names: \"", Printable(name), "\" is given twice");
-    }
-  }
-  void Name(const char* key, const std::string& name) {
-    if (name.size() > 256) Fault(key, ": is longer than 256 bytes");
-    // Clients put the name into a URL path (/v1/models/NAME).
-    if ((name.find("..") != std::string::npos) || name.starts_with("/"))
-      Fault(key, ": \"", Printable(name), "\" must not start with \"/\" nor have \"..\" in it");
-  }
-
-  void Agents() {
-    const int64_t wanted = static_cast<int64_t>(d_.parallel.pipeline) * d_.parallel.tensor;
-    if (wanted > kMaxAgents) {
-      return Fault("parallel.pipeline: ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor,
-                   " ranks are more than ", kMaxAgents, " agents");
-    }
-    const bool list = !d_.agent_list.empty();
-    if (list && static_cast<int64_t>(d_.agent_list.size()) != wanted) {
-      Fault("agents: the list has ", d_.agent_list.size(), d_.agent_list.size() == 1 ? " entry" : " entries",
-            ", but parallel asks for ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor, " ranks: ", wanted);
-    }
-    bool remote = false, local_without_host = false;
-    for (size_t i = 0; i < std::max<size_t>(d_.agent_list.size(), 1); ++i) {
-      const AgentConfig& agent = list ? d_.agent_list[i] : d_.agents;
-      const std::string shown = list ? Cat("agents[", i, "]") : "agents";
-      if (agent.launch == "remote") remote = true;
-      if (agent.launch == "local" && agent.host.empty()) local_without_host = true;
-      if (agent.device != (list ? d_.agent_list[0] : d_.agents).device)
-        Fault(shown, ".device: all agents must have the same kind of device");
-    }
-    if (remote && d_.parallel.transport == "shm")
-      Fault("parallel.transport: shm needs every agent on the master's host; use gloo or auto");
-    const auto control = ParseHostPort(d_.control.listen);
-    if (remote && local_without_host && control.ok() && (control->host == "0.0.0.0" || control->host == "::")) {
-      Fault("agents: local agents next to remote ones need a host: control.listen is ", d_.control.listen,
-            ", which tells no address");
-    }
-    if (remote && d_.control.token_file.empty())
-      Fault("control.token_file: must be given when an agent is remote: it has no other way to know the token");
-  }
-
-  void Sizes() {
-    if (d_.cache.block_tokens % 16 != 0) Fault("cache.block_tokens: must be a multiple of 16");
-    if (d_.schedule.prefill_slowdown != 0 && d_.schedule.prefill_slowdown <= 1)
-      Fault("schedule.prefill_slowdown: must be above 1, or 0 for no bound");
-    if (d_.kernels.activations != 8 && d_.kernels.activations != 16) Fault("kernels.activations: must be 8 or 16");
-    for (auto [name, value] : {std::pair{"limits.max_prompt_tokens", d_.limits.max_prompt_tokens},
-                               {"limits.max_tokens", d_.limits.max_tokens}}) {
-      if (d_.context > 0 && value > d_.context) Fault(name, ": must not exceed context (", d_.context, ")");
-    }
-    if (d_.limits.max_tokens > 0 && d_.sampling.max_tokens.value_or(0) > d_.limits.max_tokens)
-      Fault("sampling.max_tokens: must not exceed limits.max_tokens (", d_.limits.max_tokens, ")");
-    if (d_.limits.body > d_.limits.bodies) Fault("limits.body: must not exceed limits.bodies (", d_.limits.bodies, ")");
-    if (d_.limits.header_bytes > d_.limits.body)
-      Fault("limits.header_bytes: must not exceed limits.body (", d_.limits.body, ")");
-  }
-
-  void Doors() {
-    std::map<std::pair<std::string, int>, std::string> taken;
-    for (const auto& [name, text] : {std::pair{"rest.listen", d_.rest.listen},
-                                     {"grpc.listen", d_.grpc.listen},
-                                     {"control.listen", d_.control.listen}}) {
-      const auto address = ParseHostPort(text);
-      if (!address.ok() || address->port == 0) continue;
-      const auto [at, added] = taken.try_emplace({address->host, address->port}, name);
-      if (!added) Fault(name, ": ", text, " is taken by ", at->second);
-    }
-    for (const std::string& origin : d_.rest.allowed_origins) {
-      if (origin != "*" && origin != "null" && !IsOrigin(origin)) {
-        Fault("rest.allowed_origins: ", QuoteYaml(origin),
-              " is no origin: expected \"*\" or SCHEME://HOST[:PORT] without a path, such as https://chat.example.com");
+      if (name.empty()) {
+        Fault("names", "must not be empty");
+      } else if (!taken.insert(name).second) {
+        Fault("names", Cat("\"", Printable(name), "\" is given twice"));
       }
     }
   }
+  void Name(const char* key, const std::string& name) {
+    if (name.size() > 256) Fault(key, "is longer than 256 bytes");
+    // Clients put the name into a URL path (/v1/models/NAME).
+    if ((name.find("..") != std::string::npos) || name.starts_with("/"))
+      Fault(key, Cat("\"", Printable(name), "\" must not start with \"/\" nor have \"..\" in it"));
+  }
 
-  static constexpr int64_t kMaxAgents = 4096;
+  // Each agent has an entry, if they are listed.
+  void Layout() {
+    const int pipeline = d_.parallel.pipeline, tensor = d_.parallel.tensor;
+    if (!Sound("parallel.pipeline") || !Sound("parallel.tensor")) return;
+    const int64_t wanted = int64_t{pipeline} * tensor, listed = static_cast<int64_t>(d_.agent_list.size());
+    if (wanted > kMaxAgents) {
+      Fault("parallel.pipeline", Cat(pipeline, " stages of ", tensor, " ranks are more than ", kMaxAgents, " agents"),
+            "parallel.tensor");
+    } else if (list() && listed != wanted) {
+      Fault("agents", Cat("the list has ", listed, listed == 1 ? " entry" : " entries", ", but parallel asks for ",
+                          pipeline, " stages of ", tensor, " ranks: ", wanted));
+    }
+  }
+
+  void Agents() {
+    std::string remote;  // key that makes the first remote agent one
+    bool local_without_host = false;
+    for (size_t i = 0; i < entries(); ++i) {
+      const AgentConfig& agent = entry(i);
+      if (agent.launch == "remote" && remote.empty()) remote = AgentKey(i, "launch");
+      if (agent.launch == "local" && agent.host.empty()) local_without_host = true;
+      const std::string device = AgentKey(i, "device"), first = AgentKey(0, "device");
+      if (agent.device != entry(0).device && Sound(device) && Sound(first))
+        Fault(device, "all agents must have the same kind of device", first);
+    }
+    if (remote.empty()) return;
+    if (d_.parallel.transport == "shm")
+      Fault("parallel.transport", "shm needs every agent on the master's host; use gloo or auto", remote);
+    const auto control = ParseHostPort(d_.control.listen);
+    if (local_without_host && control.ok() && (control->host == "0.0.0.0" || control->host == "::")) {
+      Fault("agents", Cat("local agents next to remote ones need a host: control.listen is ", d_.control.listen,
+                          ", which tells no address"));
+    }
+    if (d_.control.token_file.empty())
+      Fault("control.token_file", "must be given when an agent is remote: it has no other way to know the token",
+            remote);
+  }
+
+  void AtMost(const char* key, double value, const char* limit, double most) {
+    if (value > most && Sound(key) && Sound(limit))
+      Fault(key, Cat("must not exceed ", limit, " (", static_cast<int64_t>(most), ")"), limit);
+  }
+  void Sizes() {
+    if (d_.context > 0) {
+      AtMost("limits.max_prompt_tokens", d_.limits.max_prompt_tokens, "context", d_.context);
+      AtMost("limits.max_tokens", d_.limits.max_tokens, "context", d_.context);
+    }
+    if (d_.limits.max_tokens > 0)
+      AtMost("sampling.max_tokens", d_.sampling.max_tokens.value_or(0), "limits.max_tokens", d_.limits.max_tokens);
+    const auto bytes = [](uint64_t number) { return static_cast<double>(number); };
+    AtMost("limits.body", bytes(d_.limits.body), "limits.bodies", bytes(d_.limits.bodies));
+    AtMost("limits.header_bytes", bytes(d_.limits.header_bytes), "limits.body", bytes(d_.limits.body));
+  }
+
+  void Origins() {
+    if (!Sound("rest.allowed_origins")) return;
+    for (const std::string& origin : d_.rest.allowed_origins) {
+      if (origin == "*" || origin == "null" || IsOrigin(origin)) continue;
+      Fault("rest.allowed_origins", Cat(QuoteYaml(origin),
+                                        " is no origin: expected \"*\" or SCHEME://HOST[:PORT] without a path, such as "
+                                        "https://chat.example.com"));
+    }
+  }
+
   Deployment d_;
-  std::vector<std::string> faults_;
+  const std::set<std::string> unread_;
+  std::set<std::string> faulty_;  // unread_, and what has a fault by now
+  std::vector<DeploymentFault> faults_;
 };
 
 }  // namespace
 
-std::vector<std::string> ValidateDeployment(const Deployment& deployment) { return Rules(deployment).Run(); }
+std::vector<DeploymentFault> ValidateDeployment(const Deployment& deployment, const std::set<std::string>& unread) {
+  return Rules(deployment, unread).All();
+}
+std::vector<DeploymentFault> ValidateLayout(const Deployment& deployment) { return Rules(deployment).OfLayout(); }
 
 std::vector<std::string> DeploymentWarnings(const Deployment& deployment) {
   std::vector<std::string> warnings;

@@ -85,6 +85,44 @@ def test_a_wrong_command_line_is_64_everywhere(words, hint):
     assert r.returncode == USAGE and hint in r.stderr and not r.stdout, r
 
 
+# Subcommand, words that are right, an option that takes a value, a value that it does not take, a switch.
+LINES = [
+    (["serve"], [STORIES], "--port", "x", "--help-all"),
+    (["check"], [STORIES], "--port", "65536", "--help-all"),
+    (["simulate"], [STORIES, "--streams", "1"], "--seed", "-1", "--json"),
+    (["agent"], ["--master", "127.0.0.1:1", "--token-file", "x"], "--agent", "-1", "--launched"),
+    (["key"], ["alice"], "--weight", "0", None),
+    (["chat"], [], "--timeout", "0", "--no-history"),
+    (["generate"], ["hello"], "--max-tokens", "1.5", "--json"),
+    (["bench", "serve"], [], "--rate", "fast", "--ignore-eos"),
+    (["version"], [], None, None, None),
+]
+
+
+@pytest.mark.parametrize("command,words,option,bad,switch", LINES, ids=[" ".join(line[0]) for line in LINES])
+def test_every_subcommand_takes_words_alike(command, words, option, bad, switch):
+    def refused(*more):
+        r = run(*command, *words, *more, timeout=20)
+        assert r.returncode == USAGE and not r.stdout and r.stderr.count("\n") == 1, (more, r)
+        assert r.stderr.startswith(f"pangea {' '.join(command)}: "), r
+        return r.stderr.removeprefix(f"pangea {' '.join(command)}: ").strip()
+
+    assert refused("--wobble-wobble") == refused("--wobble-wobble=1") == "unknown option --wobble-wobble; see --help"
+    assert refused("--hlp") == "unknown option --hlp; did you mean --help?"
+    if option:
+        assert refused(option) == refused(option, "") == refused(f"{option}=") == f"{option} needs a value; see --help"
+        assert refused(option[:-1], "1").endswith(f"; did you mean {option}?")
+        for form in ([option, bad], [f"{option}={bad}"]):
+            assert refused(*form).startswith(f"{option}: "), form
+        assert refused(option, "1", f"{option}=1") == f"{option} is given twice"
+    if switch:
+        assert refused(f"{switch}=1") == f"{switch} takes no value; see --help"
+        assert refused(switch, switch) == f"{switch} is given twice"
+    if command[0] not in ("serve", "check", "simulate"):  # these expect one target
+        assert refused("--", "one", "--two").startswith(("unexpected", "one prompt is expected"))
+    assert run(*command, *words, "--help", "--wobble-wobble").returncode == 0
+
+
 @pytest.mark.parametrize("script", ["quickstart.sh", "test.sh", "build.sh"])
 def test_the_scripts_explain_themselves(script):
     for word in ("--help", "-h"):
@@ -194,6 +232,37 @@ def test_a_fault_is_told_once_and_with_its_place(tmp_path):
     ), r.stderr
 
 
+def test_no_key_is_told_twice(tmp_path):
+    """whoever finds it out: the file's rules, the plan, the addresses, or the files that are named"""
+    path = tmp_path / "d.yaml"
+    head = f"model: {STORIES}\n"
+    files = {
+        "cache: {memory: lots, block_tokens: 2000, type: fp8}\nparallel: {pipeline: 9, transport: nccl}\nagents: {device: cuda}": {
+            "cache.memory": 2, "cache.block_tokens": 2, "cache.type": 2, "parallel.pipeline": 3, "parallel.transport": 3, "agents.device": 4
+        },
+        "context: 100000\nparallel: {tensor: 99}\nkeys: {file: /none}\ncontrol: {token_file: /none}\nchat: {template_file: /none}": {
+            "context": 2, "parallel.tensor": 3, "keys.file": 4, "control.token_file": 5, "chat.template_file": 6
+        },
+        # Only one of two that clash is set.
+        "rest: {listen: localhost:8001}": {"grpc.listen": 2},
+        "context: 512\ncache: {memory: 64KiB}": {"cache.memory": 3},
+        "limits: {bodies: 1MiB}": {"limits.body": 2},
+        "agents: {launch: remote}\ncontrol: {listen: '127.0.0.1:7000'}": {"control.token_file": 2},
+        # The default in the place of what cannot be read clashes, and is nobody's fault.
+        "grpc: {listen: x}\nrest: {listen: localhost:8001}": {"grpc.listen": 2},
+        "cache: {memory: lots, block_tokens: 1024}\ncontext: 512\nparallel: {tensor: no}\nagents: [{}, {}]": {
+            "cache.memory": 2, "parallel.tensor": 4
+        },
+    }  # fmt: skip
+    for text, places in files.items():
+        path.write_text(head + text + "\n")
+        r = run("check", path)
+        assert r.returncode == CONFIG_ERROR and not r.stdout, r
+        told = [re.match(rf"{re.escape(str(path))}:(\d+):\d+: ([^ ]+): ", line) for line in r.stderr.splitlines()]
+        assert all(told), r.stderr
+        assert sorted((m[2], int(m[1])) for m in told) == sorted(places.items()), r.stderr
+
+
 def test_a_token_is_refused_alike_by_master_and_agent(tmp_path):
     for content in ("short", "two words in it", "x" * 5000):
         token = tmp_path / "token"
@@ -207,7 +276,7 @@ def test_a_token_is_refused_alike_by_master_and_agent(tmp_path):
         environment = run("agent", "--master", f"127.0.0.1:{free_port()}", env={"PANGEA_AGENT_TOKEN": content})
         assert environment.returncode == CONFIG_ERROR and reason.split(": ")[-1] in environment.stderr
     r = run("check", STORIES, "--set", "control.token_file=/nonexistent")
-    assert r.stderr.startswith("--set control.token_file=/nonexistent: control.token_file: cannot read"), r.stderr
+    assert r.stderr.startswith("--set control.token_file=/nonexistent: control.token_file: /nonexistent: No such file"), r.stderr
 
 
 # --- Addresses.

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <utility>
 
-#include "configs/cat.h"
+#include "absl/strings/match.h"
 #include "configs/model_path.h"
 #include "master/api/generation/sampling_defaults.h"
 #include "master/fleet/fleet.h"
@@ -34,6 +34,17 @@ void AddTokenizerFault(const Deployment& deployment, std::vector<std::string>* f
   if (!text.ok()) faults->emplace_back(text.status().message());
 }
 
+// Of "key: what", which rooms write that also log it.
+DeploymentFault FaultOf(absl::string_view text) {
+  const size_t colon = std::min(text.find(": "), text.size());
+  return {std::string(text.substr(0, colon)), std::string(text.substr(std::min(colon + 2, text.size())))};
+}
+// Of tokenizer or template, whose messages begin with the file's path.
+DeploymentFault TextFault(absl::string_view text, const std::string& template_file) {
+  const bool of_template = !template_file.empty() && absl::StartsWith(text, template_file);
+  return {of_template ? "chat.template_file" : "", std::string(text)};
+}
+
 }  // namespace
 
 PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
@@ -42,21 +53,22 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   planned.deployment = std::move(read.deployment);
   planned.faults = std::move(read.faults);
   if (!read.readable) return planned;
-  // What the rules of the file have refused already is not told again in other words.
-  const auto refuse = [&](absl::string_view fault) {
-    if (std::string placed = read.Placed(std::string(fault)); !placed.empty()) planned.faults.push_back(placed);
+  // A faulty key has a default that nobody asked for: what is wrong with that is no fault of the file.
+  const auto refuse = [&](const DeploymentFault& fault) {
+    if (!read.faulty.contains(fault.key) && !read.faulty.contains(fault.other))
+      planned.faults.push_back(read.Placed(fault));
   };
   const bool serves = purpose == PlanFor::kServe;
   planned.warnings = DeploymentWarnings(planned.deployment);
-  if (auto token = ControlToken(planned.deployment); !token.ok()) refuse(token.status().message());
+  if (auto token = ControlToken(planned.deployment); !token.ok()) refuse(FaultOf(token.status().message()));
   if (serves) {
-    for (const std::string& fault : ListenCollisions(planned.deployment)) refuse(fault);
+    for (const DeploymentFault& fault : ListenCollisions(planned.deployment)) refuse(fault);
   }
   std::vector<std::string> key_faults;
   if (!planned.deployment.keys.file.empty()) planned.keys = KeyRing::Read(planned.deployment.keys.file, &key_faults);
-  for (const std::string& fault : key_faults) refuse(fault);
+  for (const std::string& fault : key_faults) refuse(FaultOf(fault));
   if (const auto found = FindModel(planned.deployment.model); !found.ok()) {
-    refuse(Cat("model: ", found.status().message()));
+    refuse({"model", std::string(found.status().message())});
     return planned;
   }
   auto header = serves ? ReadCheckpointHeader(planned.deployment.model) : DescribeCheckpoint(planned.deployment.model);
@@ -74,27 +86,27 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
       const auto& warnings = planned.text->warnings();
       planned.warnings.insert(planned.warnings.end(), warnings.begin(), warnings.end());
     } else {
-      refuse(text.status().message());
+      refuse(TextFault(text.status().message(), planned.deployment.chat.template_file));
     }
   }
   PlanResult made = MakePlan(planned.header, planned.deployment);
   planned.plan = std::move(made.plan);
-  for (const std::string& fault : made.faults) refuse(fault);
+  for (const DeploymentFault& fault : made.faults) refuse(fault);
   if (!planned.faults.empty()) return planned;
   if (serves) {
     const std::string fault = HostFault(planned.deployment, planned.plan, AvailableMemory());
-    if (!fault.empty()) refuse(fault);
+    if (!fault.empty()) refuse(FaultOf(fault));
     return planned;
   }
-  if (const std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty()) refuse(fault);
+  if (const std::string fault = MemoryFault(planned.deployment, planned.plan); !fault.empty()) refuse(FaultOf(fault));
   return planned;
 }
 
 int CheckMain(int argc, char** argv) {
-  const auto args = ParseServeArgs(argc, argv);
-  if (!args.ok()) return std::cerr << "pangea check: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("check", args->every_key), 0;
-  const PlannedDeployment planned = PlanDeployment(*args);
+  ServeArgs args;
+  CommandLine line = ServeCommandLine("check", &args);
+  if (const auto code = ServeExit(line, ParseTarget(line, argc, argv, &args), args)) return *code;
+  const PlannedDeployment planned = PlanDeployment(args);
   for (const std::string& warning : planned.warnings) std::cerr << "warning: " << warning << "\n";
   if (!planned.faults.empty()) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";

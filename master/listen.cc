@@ -55,7 +55,7 @@ std::vector<Endpoint> Endpoints(const HostPort& at) {
 
 }  // namespace
 
-std::vector<std::string> ListenCollisions(const Deployment& deployment) {
+std::vector<DeploymentFault> ListenCollisions(const Deployment& deployment) {
   struct Door {
     const char* key;
     const std::string* listen;
@@ -69,7 +69,7 @@ std::vector<std::string> ListenCollisions(const Deployment& deployment) {
     if (at.ok()) door.at = *at;
     if (door.at.port != 0) doors.push_back(door);
   }
-  std::vector<std::string> faults;
+  std::vector<DeploymentFault> faults;
   for (size_t i = 0; i < doors.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (doors[i].at.port != doors[j].at.port) continue;
@@ -77,9 +77,10 @@ std::vector<std::string> ListenCollisions(const Deployment& deployment) {
       const bool same = std::any_of(mine.begin(), mine.end(), [&](const Endpoint& a) {
         return std::any_of(others.begin(), others.end(), [&](const Endpoint& b) { return a.Collides(b); });
       });
-      if (!same) continue;
-      faults.push_back(Cat(doors[i].key, ": ", *doors[i].listen, " is taken by ", doors[j].key, ", which listens on ",
-                           *doors[j].listen));
+      if (!same && doors[i].at.host != doors[j].at.host) continue;
+      faults.push_back({doors[i].key,
+                        Cat(*doors[i].listen, " is taken by ", doors[j].key, ", which listens on ", *doors[j].listen),
+                        doors[j].key});
       break;
     }
   }

@@ -14,7 +14,9 @@ std::vector<std::string> Collisions(const std::string& rest, const std::string& 
                                     const std::string& control = "127.0.0.1:0") {
   Deployment d;
   d.rest.listen = rest, d.grpc.listen = grpc, d.control.listen = control;
-  return ListenCollisions(d);
+  std::vector<std::string> texts;
+  for (const DeploymentFault& fault : ListenCollisions(d)) texts.push_back(fault.Text());
+  return texts;
 }
 
 TEST(ListenCollisions, OneAddressUnderTwoNames) {
@@ -57,6 +59,7 @@ TEST(ListenCollisions, TheAgentsPortIsLookedAtTooAndBothAreNamed) {
             std::vector<std::string>{
                 "control.listen: 127.0.0.1:8000 is taken by rest.listen, which listens on localhost:8000"});
   EXPECT_TRUE(Collisions("no-such-host.invalid:8000", "127.0.0.1:8000").empty());
+  EXPECT_EQ(Collisions("no-such-host.invalid:8000", "no-such-host.invalid:8000").size(), 1u);
 }
 
 TEST(WhyNotListen, TellsTheSystemsReason) {

@@ -42,6 +42,19 @@ uint64_t Fnv(const std::string& text) {
   return h;
 }
 
+// FORMAT-PLAN-HASH: equal hashes promise equal bytes. The hash covers build, definition of the arithmetic, weights (by
+// samples, checkpoint/content_hash.h), activation bits, ISA class, KV type, and the context where RoPE scaling depends
+// on it; on CPU bytes do not depend on the plan, so the plan is told but not hashed.
+std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
+                              const std::string& content_hash, int context, const std::string& isa) {
+  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|",
+                                     deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
+  if (header.config.rope.scaling == RopeScaling::kDynamic)
+    absl::StrAppend(&covered, "|", context);  // it shapes the tables
+  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline,
+                         deployment.parallel.tensor, static_cast<uint32_t>(Fnv(covered) >> 32));
+}
+
 // Wakes the main thread, which waits for signals too.
 class Wake {
  public:
@@ -264,21 +277,11 @@ int Server::Fail(const absl::Status& why) {
 
 }  // namespace
 
-std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
-                              const std::string& content_hash, int context, const std::string& isa) {
-  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|",
-                                     deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
-  if (header.config.rope.scaling == RopeScaling::kDynamic)
-    absl::StrAppend(&covered, "|", context);  // it shapes the tables
-  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline,
-                         deployment.parallel.tensor, static_cast<uint32_t>(Fnv(covered) >> 32));
-}
-
 int ServeMain(int argc, char** argv) {
-  const auto args = ParseServeArgs(argc, argv);
-  if (!args.ok()) return std::cerr << "pangea serve: " << args.status().message() << "\n", kUsageExitCode;
-  if (args->help) return std::cout << ServeHelp("serve", args->every_key), 0;
-  PlannedDeployment planned = PlanDeployment(*args);
+  ServeArgs args;
+  CommandLine line = ServeCommandLine("serve", &args);
+  if (const auto code = ServeExit(line, ParseTarget(line, argc, argv, &args), args)) return *code;
+  PlannedDeployment planned = PlanDeployment(args);
   for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
   if (!planned.faults.empty()) return kConfigExitCode;
 

@@ -17,10 +17,12 @@ struct SimulateArgs {
   int streams = 0;         // clients that each send their next request when one ends; 0: by arrival
   bool ends_known = true;  // --ends length, id
   std::vector<Outage> outages;
-  bool json = false, help = false;
+  bool json = false;
   std::string timeline;  // file to write; empty: none
 };
-absl::StatusOr<SimulateArgs> ParseSimulateArgs(int argc, const char* const* argv);
+// args must outlive Parse, which ParseSimulateArgs does; InvalidArgument: of the words, or of how they go together.
+CommandLine SimulateCommandLine(SimulateArgs* args);
+absl::Status ParseSimulateArgs(CommandLine& line, int argc, const char* const* argv, SimulateArgs* args);
 
 // The engine and the cost model over the plan. planned.faults must be empty. timeline may be null.
 SimulationReport RunSimulation(const PlannedDeployment& planned, const SimulateArgs& args,

@@ -83,8 +83,12 @@ TEST(Workload, IsOfItsSeedAndItsShape) {
 }
 
 absl::StatusOr<SimulateArgs> Args(std::vector<const char*> words) {
+  SimulateArgs args;
   words.insert(words.begin(), "simulate");
-  return ParseSimulateArgs(static_cast<int>(words.size()), words.data());
+  CommandLine line = SimulateCommandLine(&args);
+  const absl::Status parsed = ParseSimulateArgs(line, static_cast<int>(words.size()), words.data(), &args);
+  if (!parsed.ok()) return parsed;
+  return args;
 }
 
 TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
@@ -102,7 +106,7 @@ TEST(SimulateArgs, TakesItsOwnOptionsAndThoseOfCheck) {
   ASSERT_EQ(args->outages.size(), 2u);
   EXPECT_TRUE(args->outages[1].at == 3 && args->outages[1].seconds == 0.5);
   EXPECT_TRUE(args->json && !args->ends_known && args->timeline == "t.json");
-  EXPECT_TRUE(Args({"--help"})->help);
+  EXPECT_TRUE(Args({"--help"}).ok());
   for (const std::vector<const char*>& wrong :
        std::vector<std::vector<const char*>>{{"m"},
                                              {"m", "--rate", "1", "--streams", "1"},
@@ -134,8 +138,7 @@ class SimulateTest : public ::testing::Test {
   ~SimulateTest() override { fs::remove_all(folder_); }
   PlannedDeployment Plan(std::vector<std::string> settings) {
     settings.push_back("cache.memory=1GiB");
-    return PlanDeployment({.target = folder_.string(), .settings = std::move(settings), .help = false},
-                          PlanFor::kSimulate);
+    return PlanDeployment({.target = folder_.string(), .settings = std::move(settings)}, PlanFor::kSimulate);
   }
   fs::path folder_;
 };
@@ -147,7 +150,7 @@ TEST_F(SimulateTest, AConfigAloneIsPlannedToTheByte) {
   for (const auto& [name, info] : planned.header.tensors) parameters += info.bytes / 2;
   EXPECT_EQ(parameters, 2'625'295'360);  // of the published PanGu-alpha 2.6B (reference: 32 layers, 2560 wide)
   // Serving needs what is not there.
-  const PlannedDeployment served = PlanDeployment({.target = folder_.string(), .settings = {}, .help = false});
+  const PlannedDeployment served = PlanDeployment({.target = folder_.string(), .settings = {}});
   EXPECT_FALSE(served.faults.empty());
 }
 
@@ -155,8 +158,7 @@ TEST_F(SimulateTest, AConfigAloneIsPlannedToTheByte) {
 TEST(Study, Pangu200bIsPlannedOn16And64Devices) {
   for (const int devices : {16, 64}) {
     const std::string file = "docs/studies/pangu-alpha-200b/" + std::to_string(devices) + ".yaml";
-    const PlannedDeployment planned =
-        PlanDeployment({.target = file, .settings = {}, .help = false}, PlanFor::kSimulate);
+    const PlannedDeployment planned = PlanDeployment({.target = file, .settings = {}}, PlanFor::kSimulate);
     ASSERT_EQ(planned.faults, std::vector<std::string>()) << file;
     double parameters = 0;
     for (const auto& [name, info] : planned.header.tensors) parameters += info.bytes / 2;
@@ -172,8 +174,7 @@ TEST(Study, Pangu200bIsPlannedOn16And64Devices) {
     args.shape = {.requests = 16, .rate = 0, .prompt = {128, 128}, .output = {16, 16}, .seed = 1};
     EXPECT_EQ(RunSimulation(planned, args, DrawWorkload(args.shape), nullptr).finished, 16u);
   }
-  const ServeArgs greedy = {
-      .target = "docs/studies/pangu-alpha-200b/16.yaml", .settings = {"cache.memory=8GiB"}, .help = false};
+  const ServeArgs greedy = {.target = "docs/studies/pangu-alpha-200b/16.yaml", .settings = {"cache.memory=8GiB"}};
   const auto faults = PlanDeployment(greedy, PlanFor::kSimulate).faults;
   ASSERT_EQ(faults.size(), 1u);
   EXPECT_NE(faults[0].find("16.yaml:11:11: simulate.memory: rank "), std::string::npos) << faults[0];

@@ -2,19 +2,18 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <random>
 #include <string_view>
 
 #include "absl/strings/str_join.h"
 #include "configs/cat.h"
+#include "configs/read_file.h"
 
 namespace pangea {
 namespace {
 
-constexpr uintmax_t kMostBytes = 256 << 20;
+constexpr uint64_t kMostBytes = 256 << 20;
 constexpr size_t kMostRequests = 10'000'000, kMostFaults = 10;
 constexpr int kMostTokens = 1 << 24;
 constexpr double kMostSeconds = 1e9;
@@ -146,14 +145,9 @@ absl::StatusOr<std::vector<SimulatedRequest>> ParseTrace(const std::string& text
 }
 
 absl::StatusOr<std::vector<SimulatedRequest>> ReadTrace(const std::string& path) {
-  std::error_code error;
-  const uintmax_t size = std::filesystem::file_size(path, error);  // an error for what is no file
-  if (error) return absl::NotFoundError(Cat(path, ": ", error.message()));
-  if (size > kMostBytes) return absl::InvalidArgumentError(Cat(path, ": has ", size, " bytes, at most ", kMostBytes));
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) return absl::NotFoundError(Cat(path, ": cannot be read"));
-  return ParseTrace(text, path);
+  const auto text = ReadFile(path, kMostBytes);
+  if (!text.ok()) return text.status();
+  return ParseTrace(*text, path);
 }
 
 absl::StatusOr<TokenRange> ParseTokenRange(const std::string& text) {

@@ -155,13 +155,6 @@ WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent) {
   return sizes;
 }
 
-std::optional<DType> CacheType(const std::string& name) {
-  if (name == "f16") return DType::kF16;
-  if (name == "bf16") return DType::kBF16;
-  if (name == "int8") return DType::kI8;
-  return std::nullopt;
-}
-
 int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent) {
   return agent.layers.size() * agent.kv_heads.size() * 2 * KvExtentBytes(dtype, block_tokens, model.head_dim);
 }

@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,8 +63,6 @@ struct WeightSizes {
 };
 WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent);
 
-// f16, bf16, int8 of cache.type; nullopt: unknown.
-std::optional<DType> CacheType(const std::string& name);
 // One block of all this agent's layers and KV heads.
 int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent);
 // What the batches of an agent have in common. agent: index in the plan.

@@ -44,12 +44,10 @@ CostModel::CostModel(const TensorIndex& index, const Deployment& deployment, con
   std::sort(windows_.begin(), windows_.end());
   windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
   hand_over_bytes_ = model.hidden * kFloatBytes;
-  const DType cache = CacheType(deployment.cache.type).value_or(DType::kF16);
-  for (const RankPlan& agent : plan.agents) shares_.push_back(ShareOf(index, plan, agent, cache));
+  for (const RankPlan& agent : plan.agents) shares_.push_back(ShareOf(index, plan, agent));
 }
 
-CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent,
-                                    DType cache) const {
+CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent) const {
   const ModelConfig& model = index.header().config;
   Share share;
   const double d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
@@ -70,7 +68,7 @@ CostModel::Share CostModel::ShareOf(const TensorIndex& index, const ParallelPlan
   if (plan.ranks > 1) share.gather_bytes = layers * (gathered - own) * d * kFloatBytes;
 
   share.block_bytes = static_cast<double>(agent.kv_block_bytes);
-  const double token = 2.0 * agent.kv_heads.size() * KvExtentBytes(cache, plan.block_tokens, model.head_dim) /
+  const double token = 2.0 * agent.kv_heads.size() * KvExtentBytes(plan.cache_type, plan.block_tokens, model.head_dim) /
                        plan.block_tokens;  // of one layer
   share.context_bytes.assign(windows_.size(), 0);
   share.pair_macs.assign(windows_.size(), 0);

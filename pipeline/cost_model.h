@@ -47,7 +47,7 @@ class CostModel {
     int layers = 0;
   };
 
-  Share ShareOf(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent, DType cache) const;
+  Share ShareOf(const TensorIndex& index, const ParallelPlan& plan, const RankPlan& agent) const;
   Load LoadOf(const Step& step) const;
   StageCost CostOf(const Share& share, const Load& load) const;
 

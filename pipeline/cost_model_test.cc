@@ -23,7 +23,7 @@ struct Bed {
   std::vector<StageCost> Of(const Step& step) {
     const CheckpointHeader header = Header();
     const PlanResult made = MakePlan(header, deployment);
-    EXPECT_EQ(made.faults, std::vector<std::string>());
+    EXPECT_TRUE(made.faults.empty());
     return CostModel(TensorIndex(header), deployment, made.plan).Stages(step);
   }
   CheckpointHeader Header() const {

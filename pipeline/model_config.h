@@ -44,10 +44,8 @@ struct ModelConfig {
   bool query_layer = false;             // PanGu: the last layer's query is the row of a table
   bool final_norm_before_query = true;  // PanGu: final norm before the query layer (else before the head)
   RopeConfig rope;
-  std::vector<int> window;  // per layer; 0: full attention
-  std::optional<int> bos;
-  std::vector<int> eos;  // ids that end a generation
-  std::optional<int> pad;
+  std::vector<int> window;    // per layer; 0: full attention
+  std::vector<int> eos;       // ids that end a generation
   DType dtype = DType::kF32;  // of most weights
 
   int heads_per_kv() const { return heads / kv_heads; }

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "configs/device.h"
 #include "configs/host.h"
 #include "pipeline/balance.h"
 #include "pipeline/capacity.h"
@@ -14,9 +15,16 @@
 namespace pangea {
 namespace {
 
-constexpr int64_t kMaxAgents = 4096;
 constexpr int kVocabChunk = 256;           // docs/exactness.md, section 5
 constexpr int64_t kMaxKvBlocks = 1 << 28;  // block numbers are 32-bit, and so are the tokens they hold
+
+// Of cache.type; nullopt for what is none of its choices in configs/key_table.cc.
+std::optional<DType> CacheType(std::string_view name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "int8") return DType::kI8;
+  return std::nullopt;
+}
 
 int CeilCut(int64_t count, int part, int parts) { return static_cast<int>((count * part + parts - 1) / parts); }
 
@@ -27,12 +35,10 @@ class Planner {
 
   PlanResult Run() {
     std::vector<std::string> tensor_faults = CheckTensors(header_, TensorTable(header_));
-    Agents();
+    for (std::string& fault : tensor_faults) faults_.push_back({"", std::move(fault)});
     Transport();
     Context();
-    Cache();
     if (tensor_faults.empty()) Layout();
-    faults_.insert(faults_.begin(), tensor_faults.begin(), tensor_faults.end());
     if (faults_.empty()) {
       Stages();
       Ranks();
@@ -43,74 +49,30 @@ class Planner {
 
  private:
   template <typename... Parts>
-  void Fault(const Parts&... parts) {
-    faults_.push_back(absl::StrCat(parts...));
-  }
-
-  void Agents() {
-    const int64_t wanted = int64_t{d_.parallel.pipeline} * d_.parallel.tensor;
-    if (d_.parallel.pipeline < 1) Fault("parallel.pipeline: is ", d_.parallel.pipeline, ", at least 1");
-    if (d_.parallel.tensor < 1) Fault("parallel.tensor: is ", d_.parallel.tensor, ", at least 1");
-    counted_ = d_.parallel.pipeline >= 1 && d_.parallel.tensor >= 1 && wanted <= kMaxAgents;
-    if (d_.parallel.pipeline >= 1 && d_.parallel.tensor >= 1 && !counted_) {
-      Fault("parallel: ", d_.parallel.pipeline, " stages of ", d_.parallel.tensor, " ranks are ", wanted,
-            " agents, at most ", kMaxAgents);
-    }
-    if (!d_.agent_list.empty() && counted_ && static_cast<int64_t>(d_.agent_list.size()) != wanted) {
-      Fault("agents: the list has ", d_.agent_list.size(), " entries, parallel.pipeline x parallel.tensor asks for ",
-            wanted);
-      counted_ = false;
-    }
-    const size_t entries = std::max<size_t>(d_.agent_list.size(), 1);
-    for (size_t i = 0; i < entries; ++i) {
-      const AgentConfig& agent = d_.agent_list.empty() ? d_.agents : d_.agent_list[i];
-      const std::string at = d_.agent_list.empty() ? "agents" : absl::StrCat("agents[", i, "]");
-      const DeviceInfo* device = FindDevice(agent.device);
-      if (device == nullptr) {
-        Fault(at, ".device: \"", agent.device, "\" is not known; supported: ", kBuiltInDevices);
-      } else if (!device->built_in) {
-        Fault(at, ".device: ", std::string(device->name), " is not built into this executable; use cpu");
-      }
-    }
+  void Fault(std::string key, const Parts&... parts) {
+    faults_.push_back({std::move(key), absl::StrCat(parts...)});
   }
 
   void Transport() {
-    bool remote = false;
     int threads = 0;
-    const int count = counted_ ? d_.agent_count() : 0;
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < d_.agent_count(); ++i) {
       if (d_.agent(i).launch == "local") {
         threads += d_.agent(i).threads;
       } else {
-        remote = true;
+        plan_.remote = true;
       }
     }
     const std::string& asked = d_.parallel.transport;
-    if (asked != "auto" && asked != "shm" && asked != "gloo")
-      Fault("parallel.transport: \"", asked, "\" is not known; supported: auto, shm, gloo");
-    if (asked == "shm" && remote)
-      Fault("parallel.transport: shm needs all agents on one host, but there are remote ones; use auto or gloo");
-    plan_.transport = asked == "auto" ? (remote ? "gloo" : "shm") : asked;
-    plan_.remote = remote;
+    plan_.transport = asked == "auto" ? (plan_.remote ? "gloo" : "shm") : asked;
     plan_.spin = AvailableCores() >= threads;
   }
 
   void Context() {
     const int most = model_.max_positions;
-    if (d_.context < 0)
-      Fault("context: is ", d_.context, ", at least 1, or 0 for what the checkpoint declares (", most, ")");
-    if (d_.context > most) Fault("context: is ", d_.context, ", the checkpoint declares ", most, "; at most ", most);
+    if (d_.context > most) Fault("context", "is ", d_.context, ", the checkpoint declares ", most, "; at most ", most);
     plan_.context = d_.context == 0 ? most : d_.context;
-  }
-
-  void Cache() {
-    const auto type = CacheType(d_.cache.type);
-    if (!type) Fault("cache.type: \"", d_.cache.type, "\" is not known; supported: f16, bf16, int8");
-    cache_type_ = type.value_or(DType::kF16);
     plan_.block_tokens = d_.cache.block_tokens;
-    if (d_.cache.block_tokens < 16 || d_.cache.block_tokens % 16 != 0 || d_.cache.block_tokens > 4096) {
-      Fault("cache.block_tokens: is ", d_.cache.block_tokens, ", must be a multiple of 16 from 16 to 4096");
-    }
+    plan_.cache_type = CacheType(d_.cache.type).value();
   }
 
   // The split definitions, and whether the model has enough to share out.
@@ -122,10 +84,10 @@ class Planner {
     plan_.ranks = d_.parallel.tensor;
     const int leaves = plan_.attention.tree.leaves();
     if (plan_.stages > model_.layers)
-      Fault("parallel.pipeline: ", plan_.stages, " stages, but the model has ", model_.layers, " layers; at most ",
+      Fault("parallel.pipeline", plan_.stages, " stages, but the model has ", model_.layers, " layers; at most ",
             model_.layers);
     if (plan_.ranks > leaves) {
-      Fault("parallel.tensor: ", plan_.ranks, " ranks, but attention (", model_.heads, " heads, ", model_.kv_heads,
+      Fault("parallel.tensor", plan_.ranks, " ranks, but attention (", model_.heads, " heads, ", model_.kv_heads,
             " KV heads of ", model_.head_dim,
             IsQuantised(output) ? absl::StrCat("; its output weight is of ", std::string(Info(output).name),
                                                ", cut at multiples of ", SplitUnit(output))
@@ -216,7 +178,7 @@ class Planner {
   void Sizes() {
     int64_t fullest = 0;
     for (RankPlan& agent : plan_.agents) {
-      agent.kv_block_bytes = KvBlockBytes(model_, cache_type_, plan_.block_tokens, agent);
+      agent.kv_block_bytes = KvBlockBytes(model_, plan_.cache_type, plan_.block_tokens, agent);
       fullest = std::max(fullest, agent.kv_block_bytes);
     }
     const uint64_t blocks = d_.cache.memory / static_cast<uint64_t>(fullest);
@@ -225,7 +187,7 @@ class Planner {
         std::min<uint64_t>(d_.cache.swap / static_cast<uint64_t>(fullest), kMaxKvBlocks / plan_.block_tokens));
     const int64_t tokens = int64_t{plan_.kv_blocks} * plan_.block_tokens;
     if (plan_.kv_blocks < 1) {
-      Fault("cache.memory: ", d_.cache.memory, " bytes hold no block of ", plan_.block_tokens,
+      Fault("cache.memory", d_.cache.memory, " bytes hold no block of ", plan_.block_tokens,
             " tokens on the fullest agent; at least ", fullest);
     } else if (tokens < plan_.context) {
       Shrink(tokens, fullest);
@@ -243,8 +205,9 @@ class Planner {
       return;
     }
     const int64_t needed = (int64_t{plan_.context} + plan_.block_tokens - 1) / plan_.block_tokens * fullest;
-    Fault("cache.memory: ", d_.cache.memory, " bytes hold ", tokens, " tokens, fewer than the context of ",
-          plan_.context, "; at least ", needed, ", or context: ", tokens);
+    Fault("cache.memory", d_.cache.memory, " bytes hold ", tokens, " tokens, fewer than the context of ", plan_.context,
+          "; at least ", needed, ", or context: ", tokens);
+    faults_.back().other = "context";
   }
 
   const CheckpointHeader& header_;
@@ -252,15 +215,14 @@ class Planner {
   const Deployment& d_;
   const TensorIndex index_;
   ParallelPlan plan_;
-  std::vector<std::string> faults_;
-  bool counted_ = false;
-  DType cache_type_ = DType::kF16;
+  std::vector<DeploymentFault> faults_;
   std::vector<int> stage_cuts_;
 };
 
 }  // namespace
 
 PlanResult MakePlan(const CheckpointHeader& checkpoint, const Deployment& deployment) {
+  if (auto faults = ValidateLayout(deployment); !faults.empty()) return {{}, std::move(faults)};
   return Planner(checkpoint, deployment).Run();
 }
 

@@ -39,6 +39,7 @@ struct ParallelPlan {
   SplitDefinition attention, ffn;  // of the model
   int context = 0;                 // tokens a sequence may have
   int block_tokens = 16;
+  DType cache_type = DType::kF16;
   int kv_blocks = 0;    // the smallest that any agent can hold
   int swap_blocks = 0;  // beyond them, for preempted sequences (cache.swap)
   // What the scheduler and the agents hold blocks in. All layers are in one group, which keeps all blocks: layers whose
@@ -56,9 +57,11 @@ struct ParallelPlan {
 };
 
 struct PlanResult {
-  ParallelPlan plan;                // meaningful when faults is empty
-  std::vector<std::string> faults;  // every one, each naming the key and the limit, with the nearest change that fits
+  ParallelPlan plan;                    // meaningful when faults is empty
+  std::vector<DeploymentFault> faults;  // every one, each with the limit and the nearest change that fits
 };
+// Knows the rules that need the model; where the deployment breaks one of the file's that a plan rests on
+// (ValidateLayout), it is told those alone.
 PlanResult MakePlan(const CheckpointHeader& checkpoint, const Deployment& deployment);
 
 }  // namespace pangea

@@ -92,7 +92,7 @@ inline Plan MakeTestPlan(int stages, int ranks, const std::string& transport, co
   EXPECT_TRUE(header.ok()) << header.status();
   p.header = *header;
   auto plan = MakePlan(p.header, p.deployment);
-  EXPECT_TRUE(plan.faults.empty()) << plan.faults.front();
+  EXPECT_TRUE(plan.faults.empty()) << plan.faults.front().Text();
   p.plan = plan.plan;
   return p;
 }

@@ -1,6 +1,7 @@
 #include "master/fleet/join_rules.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -10,14 +11,9 @@
 namespace pangea {
 namespace {
 
-// From the least to the best, as kernels/isa.h names and orders them.
-const std::vector<std::string>& IsaOrder() {
-  static const auto* order = new std::vector<std::string>{"reference", "avx2", "avx512"};
-  return *order;
-}
-int IsaRank(const std::string& name) {
-  const auto found = std::find(IsaOrder().begin(), IsaOrder().end(), name);
-  return found == IsaOrder().end() ? -1 : static_cast<int>(found - IsaOrder().begin());
+int IsaRank(const std::string& name) {  // -1: not known
+  const auto* found = std::find(std::begin(kIsaClasses), std::end(kIsaClasses), name);
+  return found == std::end(kIsaClasses) ? -1 : static_cast<int>(found - kIsaClasses);
 }
 
 // The place whose host the agent comes from; else one that names no host; else any (an agent may dial from another

@@ -1,21 +1,21 @@
 #include "master/keys/keys.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <optional>
-#include <sstream>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "configs/cat.h"
+#include "configs/command_line.h"
+#include "configs/read_file.h"
+#include "pipeline/checkpoint/hash.h"
 
 namespace pangea {
 namespace {
@@ -23,7 +23,6 @@ namespace {
 constexpr std::string_view kHash = "sha256:", kSecret = "sk-pangea-";
 constexpr size_t kSecretBytes = 32, kMostFileBytes = 1 << 20, kMostNameBytes = 64;
 constexpr double kLeastWeight = 0.001, kMostWeight = 1000;
-constexpr int kUsageExit = 64;  // EX_USAGE
 
 // Debian's Abseil has a string_view of its own.
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
@@ -59,13 +58,6 @@ constexpr char kNameRule[] = "a name has 1 to 64 letters, digits, '.', '_' or '-
 constexpr char kWeightRule[] = "a weight is a number from 0.001 to 1000";
 
 }  // namespace
-
-std::array<uint8_t, 32> Sha256(std::string_view text) {
-  std::array<uint8_t, 32> digest{};
-  // Fails only for want of memory; all zeros are then no key's digest.
-  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
-  return digest;
-}
 
 void KeyRing::ParseLine(std::string_view line, const std::string& place, std::vector<std::string>* faults) {
   const std::vector<std::string> words = absl::StrSplit(Absl(line), absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
@@ -108,17 +100,13 @@ KeyRing KeyRing::Parse(std::string_view text, const std::string& file_name, std:
 }
 
 KeyRing KeyRing::Read(const std::string& path, std::vector<std::string>* faults) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMostFileBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(file.gcount() > 0 ? file.gcount() : 0);
-  if (!file.is_open() || file.bad()) return faults->push_back("keys.file: cannot read " + path), KeyRing();
-  if (text.size() > kMostFileBytes) return faults->push_back("keys.file: more than 1 MiB: " + path), KeyRing();
-  return Parse(text, path, faults);
+  const auto text = ReadFile(path, kMostFileBytes);
+  if (!text.ok()) return faults->push_back(Cat("keys.file: ", text.status().message())), KeyRing();
+  return Parse(*text, path, faults);
 }
 
 const ApiKey* KeyRing::Find(std::string_view secret) const {
-  const Digest shown = Sha256(secret);
+  const Digest shown = Sha256().AddRaw(secret.data(), secret.size()).Digest();
   const ApiKey* found = nullptr;
   for (size_t i = 0; i < keys_.size(); ++i) {
     if (CRYPTO_memcmp(shown.data(), digests_[i].data(), shown.size()) == 0) found = &keys_[i];
@@ -127,30 +115,21 @@ const ApiKey* KeyRing::Find(std::string_view secret) const {
 }
 
 int KeyMain(int argc, char** argv) {
-  constexpr char kUsage[] =
-      "Usage: pangea key NAME [--weight W]\n\n"
-      "Makes an API key and prints two lines: the key, which is shown only now, and its line for the file that "
-      "keys.file names.\n\n"
-      "  NAME           whose key it is, for logs\n"
-      "  --weight W     share of the machine against the other keys, default 1 (0.001 to 1000)\n"
-      "  --help         this text\n";
-  std::string name, weight = "1", fault;
-  for (int i = 1; i < argc && fault.empty(); ++i) {
-    const std::string_view word = argv[i];
-    if (word == "--help" || word == "-h") return std::cout << kUsage, 0;
-    if (word.starts_with("--weight=")) {
-      weight = std::string(word.substr(9));
-    } else if (word == "--weight" && i + 1 < argc) {
-      weight = argv[++i];
-    } else if (word.starts_with("-") || !name.empty()) {
-      fault = Cat("unexpected \"", word, "\"; see --help");
-    } else {
-      name = std::string(word);
-    }
-  }
-  if (fault.empty() && !ValidName(name)) fault = Cat("a NAME is expected; ", kNameRule);
-  if (fault.empty() && !ToWeight(weight)) fault = kWeightRule;
-  if (!fault.empty()) return std::cerr << "pangea key: " << fault << "\n", kUsageExit;
+  std::string weight = "1";
+  CommandLine line("key", "NAME [--weight W]",
+                   "Makes an API key and prints two lines: the key, which is shown only now, and its\n"
+                   "line for the file that keys.file names.");
+  line.Word("NAME", "whose key it is, for logs");
+  line.Value("--weight", "W", "share of the machine against the other keys, default 1 (0.001 to 1000)",
+             [&](const std::string& text) {
+               weight = text;
+               return ToWeight(text) ? absl::OkStatus() : absl::InvalidArgumentError(kWeightRule);
+             });
+  const auto words = line.Parse(argc, argv, /*most_words=*/1);
+  absl::Status parsed = words.status();
+  if (parsed.ok() && !line.help() && (words->empty() || !ValidName(words->front())))
+    parsed = absl::InvalidArgumentError(Cat("a NAME is expected; ", kNameRule));
+  if (const auto code = line.Exit(parsed)) return *code;
   std::array<uint8_t, kSecretBytes> random;
   if (RAND_bytes(random.data(), random.size()) != 1) return std::cerr << "pangea key: no randomness\n", 1;
   std::string text;
@@ -158,7 +137,8 @@ int KeyMain(int argc, char** argv) {
   while (text.ends_with("=")) text.pop_back();
   const std::string secret = Cat(kSecret, text);
   std::cout << secret << "\n"
-            << kHash << absl::BytesToHexString(Bytes(Sha256(secret))) << " " << name << " " << weight << "\n";
+            << kHash << absl::BytesToHexString(Bytes(Sha256().AddRaw(secret.data(), secret.size()).Digest())) << " "
+            << words->front() << " " << weight << "\n";
   return 0;
 }
 

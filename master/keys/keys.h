@@ -37,8 +37,6 @@ class KeyRing {
   std::vector<Digest> digests_;  // of keys_, in their order
 };
 
-std::array<uint8_t, 32> Sha256(std::string_view text);
-
 // `pangea key NAME [--weight W]`: makes a key; prints the secret, then the line for the file.
 int KeyMain(int argc, char** argv);
 

@@ -2,11 +2,11 @@
 // special_tokens_map.json, added_tokens.json, chat_template.jinja beside them.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "configs/read_file.h"
 #include "master/text/folder_tokens.h"
 #include "master/text/text_files.h"
 #include "pipeline/checkpoint/fields.h"
@@ -33,7 +33,7 @@ bool Has(const CheckpointHeader& header, std::string_view name) {
 // An absent file is an empty object.
 absl::StatusOr<json> ReadConfig(const CheckpointHeader& header, std::string_view name) {
   if (!Has(header, name)) return json::object();
-  const auto text = ReadTextFile(In(header, name), kMaxConfigBytes);
+  const auto text = ReadFile(In(header, name), kMaxConfigBytes);
   if (!text.ok()) return text.status();
   if (const auto shallow = CheckDepth(*text, In(header, name), kMaxDepth); !shallow.ok()) return shallow;
   auto out = json::parse(QuoteNonNumbers(*text), nullptr, /*allow_exceptions=*/false);
@@ -83,7 +83,7 @@ struct Read {
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadJsonFile(const Read& read) {
-  const auto text = ReadTextFile(In(read.header, "tokenizer.json"), kMaxVocabularyBytes);
+  const auto text = ReadFile(In(read.header, "tokenizer.json"), kMaxVocabularyBytes);
   if (!text.ok()) return text.status();
   if (const auto shallow = CheckDepth(*text, "tokenizer.json", kMaxDepth); !shallow.ok()) return shallow;
   auto file = json::parse(*text, nullptr, /*allow_exceptions=*/false);
@@ -101,7 +101,7 @@ bool IsTiktoken(const std::string& text) {
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadModelFile(const Read& read, const std::string& name) {
-  auto model = ReadTextFile(In(read.header, name), kMaxVocabularyBytes);
+  auto model = ReadFile(In(read.header, name), kMaxVocabularyBytes);
   if (!model.ok()) return model.status();
   const auto proto = ParseSentencePiece(*model);
   if (!proto.ok() && IsTiktoken(*model))
@@ -137,8 +137,8 @@ absl::StatusOr<std::string> PreName(const Read& read) {
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadVocabularyAndMerges(const Read& read) {
   const auto pre = PreName(read);
   if (!pre.ok()) return pre.status();
-  const auto vocab_text = ReadTextFile(In(read.header, "vocab.json"), kMaxVocabularyBytes);
-  const auto merges_text = ReadTextFile(In(read.header, "merges.txt"), kMaxVocabularyBytes);
+  const auto vocab_text = ReadFile(In(read.header, "vocab.json"), kMaxVocabularyBytes);
+  const auto merges_text = ReadFile(In(read.header, "merges.txt"), kMaxVocabularyBytes);
   if (!vocab_text.ok()) return vocab_text.status();
   if (!merges_text.ok()) return merges_text.status();
   const auto vocab = json::parse(*vocab_text, nullptr, /*allow_exceptions=*/false);
@@ -179,7 +179,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Read& read) {
   const CheckpointHeader& header = read.header;
   if (header.config.architecture == Architecture::kPangu) {
     const std::string_view name = Has(header, "vocab.model") ? "vocab.model" : "tokenizer.model";
-    auto model = ReadTextFile(In(header, name), kMaxVocabularyBytes);
+    auto model = ReadFile(In(header, name), kMaxVocabularyBytes);
     if (!model.ok()) return model.status();
     auto tokenizer = Tokenizer::FromPangu(std::move(*model));
     if (!tokenizer.ok()) return InFile(name, tokenizer.status());
@@ -225,19 +225,6 @@ std::string TemplateOf(const json& config) {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t limit) {
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
-  if (size > limit)
-    return absl::InvalidArgumentError(absl::StrCat(path, " has ", size, " bytes; the limit is ", limit));
-  std::ifstream in(path, std::ios::binary);
-  std::string out(size, '\0');
-  if (!in.read(out.data(), static_cast<std::streamsize>(size)))
-    return absl::UnavailableError(absl::StrCat(path, ": can not be read"));
-  return out;
-}
-
 absl::StatusOr<TextFiles> ReadFolder(const CheckpointHeader& header) {
   const auto config = ReadConfig(header, "tokenizer_config.json");
   if (!config.ok()) return config.status();
@@ -257,7 +244,7 @@ absl::StatusOr<TextFiles> ReadFolder(const CheckpointHeader& header) {
   const std::string end = pangu ? "<eot>" : out.names.contains("eos_token") ? out.names["eos_token"] : "";
   if (const auto id = out.tokenizer->Find(end)) out.ends.push_back(*id);
   if (Has(header, "chat_template.jinja")) {
-    const auto text = ReadTextFile(In(header, "chat_template.jinja"), kMaxTemplateBytes);
+    const auto text = ReadFile(In(header, "chat_template.jinja"), kMaxTemplateBytes);
     if (!text.ok()) return text.status();
     out.chat_template = *text;
   } else {

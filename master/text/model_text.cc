@@ -1,6 +1,7 @@
 #include "master/text/model_text.h"
 
 #include "absl/strings/str_cat.h"
+#include "configs/read_file.h"
 #include "master/text/chat.h"
 #include "master/text/text_files.h"
 #include "master/text/utf8.h"
@@ -66,7 +67,7 @@ absl::StatusOr<std::unique_ptr<ModelText>> ModelText::Load(const CheckpointHeade
   if (out->max_positions_ > 0) out->max_bytes_ = out->tokenizer_->MaxBytes(out->max_positions_);
   std::string source = std::move(files->chat_template);
   if (!template_file.empty()) {
-    auto text = ReadTextFile(template_file, kMaxTemplateBytes);
+    auto text = ReadFile(template_file, kMaxTemplateBytes);
     if (!text.ok()) return text.status();
     source = std::move(*text);
   }

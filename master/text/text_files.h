@@ -26,8 +26,6 @@ absl::StatusOr<TextFiles> ReadFolder(const CheckpointHeader& header);
 absl::StatusOr<TextFiles> ReadGguf(const CheckpointHeader& header);
 
 inline constexpr size_t kMaxTemplateBytes = size_t{1} << 20;  // of a chat template
-// A whole file. InvalidArgument when it is larger than `limit` bytes; NotFound when it is not there.
-absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t limit);
 
 // A tokenizer.json text for a GPT-2 style vocabulary. tokens by id (empty: a hole); merges as "left right"; added
 // tokens keep the ids that they name. InvalidArgument when they can not.

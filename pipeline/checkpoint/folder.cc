@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "configs/read_file.h"
 #include "pipeline/checkpoint/hash.h"
 #include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
@@ -145,11 +146,11 @@ absl::StatusOr<CheckpointHeader> ReadFolderHeader(const std::string& path, bool 
   header.format = CheckpointFormat::kSafetensors;
   header.path = path;
   const fs::path folder(path);
-  const auto config_text = ReadSmallFile((folder / "config.json").string(), kMaxConfigBytes);
+  const auto config_text = ReadFile((folder / "config.json").string(), kMaxConfigBytes);
   if (absl::IsNotFound(config_text.status()))
     return absl::NotFoundError(absl::StrCat(path, ": has no config.json", OtherWeights(path)));
   if (!config_text.ok()) return config_text.status();
-  const auto generation = ReadSmallFile((folder / "generation_config.json").string(), kMaxConfigBytes);
+  const auto generation = ReadFile((folder / "generation_config.json").string(), kMaxConfigBytes);
   if (!generation.ok() && !absl::IsNotFound(generation.status())) return generation.status();
   const std::string generation_text = generation.ok() ? *generation : "";
   auto config = ConfigFromJson(*config_text, generation_text, &header.warnings);

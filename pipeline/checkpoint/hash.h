@@ -3,9 +3,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+
+struct evp_md_ctx_st;  // OpenSSL's
 
 namespace pangea {
 
@@ -18,14 +21,12 @@ class Sha256 {
   Sha256& Add(uint64_t number);
   // Plain bytes, without a length.
   Sha256& AddRaw(const void* data, size_t size);
-  std::string Hex();  // 64 digits; ends the hash
+  // Each ends the hash.
+  std::array<uint8_t, 32> Digest();
+  std::string Hex();  // 64 digits
 
  private:
-  void Block(const uint8_t* data);
-  std::array<uint32_t, 8> state_;
-  std::array<uint8_t, 64> buffer_{};
-  size_t used_ = 0;
-  uint64_t total_ = 0;
+  std::unique_ptr<evp_md_ctx_st, void (*)(evp_md_ctx_st*)> context_;
 };
 
 }  // namespace pangea

@@ -130,11 +130,6 @@ std::vector<int> Ids(Fields& fields, const char* name, int vocab, std::vector<st
   return ids;
 }
 
-std::optional<int> OneId(Fields& fields, const char* name, int vocab, std::vector<std::string>* warnings) {
-  const std::vector<int> ids = Ids(fields, name, vocab, warnings);
-  return ids.empty() ? std::nullopt : std::optional(ids[0]);
-}
-
 // Where the RoPE keys stand: rope_parameters (newer), rope_scaling (older), or the top level.
 void ReadRope(Fields& top, ModelConfig* config, std::vector<std::string>* faults) {
   RopeConfig& rope = config->rope;
@@ -309,14 +304,15 @@ void ReadGptLike(Fields& fields, ModelConfig* config) {
   }
 }
 
-// bos, eos and pad of config.json, and the ends that generation_config.json adds.
+// The ends of config.json, and those that generation_config.json adds. bos and pad are checked alone: a tokenizer's own
+// files say what it uses.
 absl::Status ReadSpecialIds(Fields& fields, std::string_view generation_text, ModelConfig* config,
                             std::vector<std::string>* faults, std::vector<std::string>* warnings) {
-  config->bos = OneId(fields, "bos_token_id", config->vocab, warnings);
+  Ids(fields, "bos_token_id", config->vocab, warnings);
   config->eos = Ids(fields, "eos_token_id", config->vocab, warnings);
   const json* pad = fields.Find({"pad_token_id"});
-  if (pad != nullptr && *pad != -1)
-    config->pad = OneId(fields, "pad_token_id", config->vocab, warnings);  // -1: none, as older Llama files write it
+  if (pad != nullptr && *pad != -1)  // -1: none, as older Llama files write it
+    Ids(fields, "pad_token_id", config->vocab, warnings);
   if (!generation_text.empty()) {
     auto generation = ParseJson(generation_text, "generation_config.json", 32);
     if (!generation.ok()) return generation.status();

@@ -67,8 +67,6 @@ TEST(HfConfig, EndIds) {
   EXPECT_EQ(Good(With(Llama(), "eos_token_id", {7, 8, 7})).eos, (std::vector<int>{7, 8}));
   EXPECT_EQ(Good(Llama(), R"({"eos_token_id":[2,5]})").eos, (std::vector<int>{2, 5}));
   EXPECT_TRUE(Good(With(Llama(), "eos_token_id", nullptr)).eos.empty());
-  EXPECT_FALSE(Good(With(Llama(), "pad_token_id", -1)).pad.has_value());
-  EXPECT_EQ(Good(With(Llama(), "pad_token_id", 3)).pad, 3);
   ExpectFault(With(Llama(), "eos_token_id", {2, "x"}), "eos_token_id");
   ExpectFault(With(Llama(), "bos_token_id", 1.5), "bos_token_id");
   EXPECT_FALSE(Read(Llama(), R"({"eos_token_id":"x"})").ok());
@@ -107,7 +105,6 @@ TEST(HfConfig, SpecialIdsThatTheVocabularyLacksAreLeftOutWithAWarning) {
     EXPECT_EQ(read->eos, c.eos);
     EXPECT_EQ(warnings, std::vector<std::string>{c.warning});
   }
-  EXPECT_FALSE(Good(With(Llama(), "bos_token_id", 512)).bos.has_value());
   json gpt2 = With(With(Gpt2(), "bos_token_id", 50256), "eos_token_id", 50256);  // as GPT2Config writes by default
   EXPECT_TRUE(Good(gpt2).eos.empty());
   std::vector<std::string> none;

@@ -27,7 +27,4 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// A small file whole. Larger than `limit` bytes: InvalidArgument naming both; absent: NotFound.
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path, uint64_t limit);
-
 }  // namespace pangea

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "configs/read_file.h"
 #include "pipeline/checkpoint/fields.h"
 #include "pipeline/checkpoint/folder.h"
 #include "pipeline/checkpoint/mapped_file.h"
@@ -165,7 +166,7 @@ absl::Status ReadSafetensorsFolder(const std::string& folder, CheckpointHeader* 
   std::vector<std::string> names = {kFile};
   std::map<std::string, std::string> holder;
   if (!std::filesystem::exists(root / kFile, ignored)) {
-    const auto text = ReadSmallFile((root / kIndex).string(), kMaxHeader);
+    const auto text = ReadFile((root / kIndex).string(), kMaxHeader);
     if (absl::IsNotFound(text.status())) {
       return absl::NotFoundError(absl::StrCat(folder, ": has neither ", kFile, " nor ", kIndex, OtherWeights(folder)));
     }

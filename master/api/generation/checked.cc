@@ -12,7 +12,7 @@
 #include "master/api/generation/context.h"
 #include "master/api/generation/random_bits.h"
 #include "master/api/openai/api_error.h"
-#include "master/keys/keys.h"
+#include "pipeline/checkpoint/hash.h"
 
 namespace pangea {
 namespace {
@@ -194,7 +194,7 @@ absl::Status CheckCommon(const M& m, const ApiContext& context, Sampling* sampli
     const size_t bytes = m.cache_salt().size();
     if (bytes < 1 || bytes > kSaltBytes)
       return BadParam("cache_salt", absl::StrCat("'cache_salt' must have 1 to ", kSaltBytes, " bytes, not ", bytes));
-    const auto digest = Sha256(m.cache_salt());
+    const auto digest = Sha256().AddRaw(m.cache_salt().data(), bytes).Digest();
     std::memcpy(out->cache_salt.data(), digest.data(), digest.size());
   }
   out->stream = m.stream();
