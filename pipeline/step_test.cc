@@ -50,7 +50,7 @@ TEST(Step, GoodStepsPass) {
   Step resumed = Good();
   resumed.sequences[0].whole_tables = true;
   resumed.sequences[0].sampling->generated_ids = {1, 2};
-  resumed.sequences[0].sampling->logit_bias = {{3, -100.0f}, {9, 4.0f}};
+  resumed.sequences[0].sampling->params = std::make_shared<Sampling>(Sampling{.logit_bias = {{3, -100.0f}, {9, 4.0f}}});
   resumed.ended = {7};
   EXPECT_EQ(Validate(resumed, kLimits), absl::OkStatus()) << "forgotten, then begun anew";
 }
