@@ -16,7 +16,7 @@ Offsets OffsetsOf(const Text& text, const std::string& sent, bool add_special = 
   return EchoOffsets(text, sent, Ids(text, sent, add_special, true), add_special);
 }
 
-const Text& Stories() {
+const ModelText& Stories() {
   static const auto text =
       MustLoad(Folder(std::string(PANGEA_SOURCE_DIR) + "/models/stories260k", Architecture::kLlama));
   return *text;
