@@ -140,6 +140,10 @@ absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
     const auto slot = SlotOf(s.id);
     if (!slot.ok()) return slot.status();
     if (s.sampling) slots_[*slot].sampling.Set(*s.sampling);
+    if (slots_[*slot].sampling.params == nullptr) {
+      return absl::InternalError(
+          absl::StrCat("step ", step.number, ": sequence ", s.id, " begins without saying how it is sampled"));
+    }
     if (auto added = AddRows(s, *slot); !added.ok())
       return absl::Status(added.code(), absl::StrCat("step ", step.number, ": sequence ", s.id, added.message()));
   }

@@ -195,7 +195,7 @@ TEST(Executor, RanksShareTheWork) {
   for (int i = 0; i < 4; ++i) EXPECT_NEAR(double(four.multiply_adds(i)) / one.multiply_adds(0), 0.25, 0.05) << i;
 }
 
-TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
+TEST(Executor, ASequenceWithoutItsBlocksOrItsSamplingIsAnError) {
   const auto header = *ReadCheckpointHeader((kGolden / "cases/llama2").string());
   Deployment deployment;
   deployment.model = header.path;
@@ -203,10 +203,18 @@ TEST(Executor, AMissingBlockIsAnErrorAndIsNotRead) {
   auto group = MakeThreadGroups(1, 1, absl::Seconds(10));
   auto executor = MakeStageExecutor(header, deployment, plan, 0);
   ASSERT_TRUE(executor->Load().ok());
-  Step step{.epoch = 1, .number = 1};
-  step.sequences.push_back(
-      {.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .blocks = {{0}}, .whole_tables = true});
-  EXPECT_EQ(executor->Run(step, *group[0]).status().code(), absl::StatusCode::kInternal);
+  StepSequence sequence{.id = 1, .start = 16, .ids = {3}, .logits = LogitRows::kLast, .whole_tables = true};
+  const auto said = [&](uint64_t epoch) {
+    return executor->Run({.epoch = epoch, .number = 1, .sequences = {sequence}}, *group[0]).status().ToString();
+  };
+  sequence.blocks = {{0, 1}};
+  EXPECT_NE(said(1).find("begins without saying how it is sampled"), std::string::npos);
+  sequence.sampling = SequenceSampling{};
+  EXPECT_EQ(said(2), "OK");
+  sequence.blocks = {{0}};
+  const std::string missing = said(3);
+  EXPECT_TRUE(missing.starts_with("INTERNAL")) << "and the block is not read";
+  EXPECT_EQ(missing.find("sampled"), std::string::npos) << missing;
 }
 
 // The kernels have their own list: they include nothing of ours.

@@ -111,8 +111,11 @@ DeploymentResult Finish(ReadResult read, const std::string& file, bool from_here
     RestoreDefault(fault.key, deployment);
     result.faulty.insert(fault.key);
   }
-  // What no rule has judged, and a list of agents whose number depends on keys that have their defaults now.
-  for (const DeploymentFault& fault : ValidateLayout(deployment)) RestoreDefault(fault.key, deployment);
+  // What no rule has judged, and a list of agents whose number depends on keys that have their defaults now; a default
+  // may not go with another key in its turn, but at last all have theirs.
+  for (int pass = 0; pass < 4; ++pass) {
+    for (const DeploymentFault& fault : ValidateLayout(deployment)) RestoreDefault(fault.key, deployment);
+  }
   if (faults.size() > kMaxYamlFaults) {
     const size_t more = faults.size() - kMaxYamlFaults;
     faults.resize(kMaxYamlFaults);

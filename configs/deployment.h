@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -135,19 +136,25 @@ struct DeploymentFault {
 };
 
 // What was read, with all its faults, one a line: "FILE:LINE:COLUMN: key: what, and the nearest". With faults,
-// `deployment` holds what could be read and the default of every key that is faulty, so that the plan's faults can be
-// told in the same breath; readable is false when there is nothing to plan (no such file, no YAML, no model).
+// `deployment` holds what could be read and the default of every key that is faulty (of one given twice: its first
+// value), so that the plan's faults can be told in the same breath; readable is false when there is nothing to plan (no
+// such file, no YAML, no model).
 struct DeploymentResult {
   Deployment deployment;
   std::vector<std::string> faults;
   bool readable = false;
   std::map<std::string, std::string> places;  // of the keys that were set: "FILE:LINE:COLUMN", "--set context=7"
-  std::set<std::string> faulty;               // keys that `faults` speaks of; their values are nobody's
+  std::set<std::string> faulty;               // keys and sections that `faults` speaks of; their values are nobody's
 
   // The text of a fault that was found later, with a place before it: the key's or, where the file does not set that,
   // the other's.
   std::string Placed(const DeploymentFault& fault) const;
 };
+
+// Whether a key's value is what somebody meant: neither it, nor a section or list entry that it lies in, is among the
+// faulty. That of "", no key, is.
+bool KeyIsSound(std::string_view key, const std::set<std::string>& faulty);
+
 // --host and --port: over rest.listen and, where nothing sets grpc.listen, over that too (the port after REST's).
 struct RestAddress {
   std::string host;  // empty: as the file says

@@ -231,6 +231,22 @@ TEST_F(Rules, AFaultThatIsFoundLaterHasItsPlaceToo) {
   EXPECT_EQ(read.Placed({"", "no key: at all"}), "no key: at all");
 }
 
+TEST(Deployment, AKeyIsSoundWhenItAndWhatItLiesInAre) {
+  const std::set<std::string> faulty = {"cache", "agents[1]", "parallel.tensor", ""};
+  for (const char* key : {"cache", "cache.memory", "agents[1].device", "parallel.tensor"})
+    EXPECT_FALSE(KeyIsSound(key, faulty)) << key;
+  for (const char* key : {"", "context", "agents[0].device", "parallel.pipeline", "cacheable"})
+    EXPECT_TRUE(KeyIsSound(key, faulty)) << key;
+}
+
+// One default that does not go with the rest may break another in its turn.
+TEST_F(Rules, TheLayoutThatIsLeftCanBePlanned) {
+  std::ofstream(file_) << "model: m\nparallel: {pipeline: 100, pipeline: 1, tensor: 100}\nagents: [{}, {}]\n";
+  const DeploymentResult read = ReadDeploymentTarget(file_, {});
+  EXPECT_FALSE(read.faults.empty());
+  EXPECT_TRUE(ValidateLayout(read.deployment).empty());
+}
+
 TEST(Devices, TheKeysNameThoseThatThereAre) {
   std::vector<std::string> built;
   for (const DeviceInfo& device : kDevices) {

@@ -13,6 +13,16 @@
 #include "configs/values.h"
 
 namespace pangea {
+
+bool KeyIsSound(std::string_view key, const std::set<std::string>& faulty) {
+  while (!key.empty()) {
+    if (faulty.contains(std::string(key))) return false;
+    const size_t end = key.find_last_of(".[");
+    key = key.substr(0, end == key.npos ? 0 : end);
+  }
+  return true;
+}
+
 namespace {
 
 // As a browser writes the origin of a page (RFC 6454, 6.2).
@@ -45,20 +55,13 @@ class Rules {
 
  private:
   void Fault(std::string key, std::string what, std::string other = {}) {
-    if (!Known(key, unread_)) return;
+    if (!KeyIsSound(key, unread_)) return;
     faulty_.insert(key);
     faults_.push_back({std::move(key), std::move(what), std::move(other)});
   }
 
-  // Whether a value is what somebody meant: neither the key, nor the section or list entry that it lies in, is in the
-  // set. Rules that compare keys judge no others, as what they said would mislead.
-  static bool Known(std::string_view key, const std::set<std::string>& faulty) {
-    for (size_t end = key.size(); end != key.npos; end = key.find_last_of(".[", end - 1)) {
-      if (faulty.contains(std::string(key.substr(0, end)))) return false;
-    }
-    return true;
-  }
-  bool Sound(std::string_view key) const { return Known(key, faulty_); }
+  // Rules that compare keys judge no others, as what they said would mislead.
+  bool Sound(std::string_view key) const { return KeyIsSound(key, faulty_); }
 
   bool list() const { return !d_.agent_list.empty(); }
   size_t entries() const { return list() ? d_.agent_list.size() : 1; }

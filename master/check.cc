@@ -55,7 +55,7 @@ PlannedDeployment PlanDeployment(const ServeArgs& args, PlanFor purpose) {
   if (!read.readable) return planned;
   // A faulty key has a default that nobody asked for: what is wrong with that is no fault of the file.
   const auto refuse = [&](const DeploymentFault& fault) {
-    if (!read.faulty.contains(fault.key) && !read.faulty.contains(fault.other))
+    if (KeyIsSound(fault.key, read.faulty) && KeyIsSound(fault.other, read.faulty))
       planned.faults.push_back(read.Placed(fault));
   };
   const bool serves = purpose == PlanFor::kServe;

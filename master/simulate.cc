@@ -66,7 +66,7 @@ CommandLine SimulateCommandLine(SimulateArgs* args) {
              [=](const std::string& v) { return ReadRange(v, &shape->prompt); });
   line.Value("--output", "N or A-B", "tokens of an answer (default 128)",
              [=](const std::string& v) { return ReadRange(v, &shape->output); });
-  line.Number("--seed", "of arrivals and lengths (default 1)", {0, 1.8e19}, &shape->seed);
+  line.Number("--seed", "of arrivals and lengths (default 1)", {0, 18446744073709551615.0}, &shape->seed);
   line.Value("--ends", "length|id",
              "whether answers end by max_tokens, which the engine knows, or by an end id, which costs a row that ran "
              "ahead (default length)",

@@ -252,6 +252,15 @@ class ThreadSafety(unittest.TestCase):
         self.assertIn("requires holding mutex", self.breaches("++count_;"))
         self.assertIn("requires holding mutex", self.breaches("pangea::MutexLock lock(mutex_); lock.unlock(); ++count_;"))
 
+    def test_a_source_that_names_no_lock_is_looked_at(self):
+        wrapper = (self.HOUSE / thread_safety.WRAPPER).read_text()
+        header = f'#pragma once\n#include "{thread_safety.WRAPPER}"\nstruct C {{ void F(); pangea::Mutex mutex_; int count_ ABSL_GUARDED_BY(mutex_); }};\n'
+        root, names = tree(
+            {thread_safety.WRAPPER: wrapper, "agent/c.h": header, "agent/d.cc": '#include "agent/c.h"\nvoid C::F() { ++count_; }\n'}
+        )
+        (files,) = thread_safety.rooms(root, names).values()
+        self.assertIn("agent/d.cc:2", thread_safety.analyse(root, root, files))
+
     def test_a_lock_that_the_analysis_cannot_see_is_a_breach(self):
         root, names = tree(
             {"agent/a.cc": "std::mutex m;  // std::mutex\n", "agent/b.cc": "// std::mutex\n", "agent/c_test.cc": "std::mutex m;\n"}

@@ -18,7 +18,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from include_table import is_test, tracked  # noqa: E402
 
 WRAPPER = "configs/mutex.h"
-UNSEEN = re.compile(r"\bstd::(?:recursive_|shared_|timed_)?(mutex|lock_guard|unique_lock|scoped_lock|shared_lock|condition_variable)\b")
+UNSEEN = re.compile(r"\b(std::(\w*mutex|lock_guard|\w+_lock|condition_variable\w*)|absl::(Mutex(Lock)?|CondVar))\b")
+# Its library's header does not go with Abseil's; it takes no lock.
+ALONE = ("master/text/sentencepiece_shim.cc",)
 TAKES = re.compile(r"\bMutex(Lock)?\b")
 
 
@@ -32,15 +34,19 @@ def unseen_locks(root, names):
 
 
 def rooms(root, names):
-    """{folder: files of it that take locks}: as in a unity build, the files of a folder can be one translation unit"""
-    found = collections.defaultdict(list)
+    """{folder: its sources and the headers that have locks}, of folders that have any: a source that names no lock may still touch what
+    one guards. As in a unity build, the files of a folder can be one translation unit."""
+    found, locked = collections.defaultdict(list), set()
     for name in names:
-        if name.endswith(".cc") and not is_test(name):
-            header = root / f"{name[:-3]}.h"
-            texts = [(root / name).read_text(errors="replace"), header.read_text(errors="replace") if header.exists() else ""]
-            if any(map(TAKES.search, texts)):
-                found[str(pathlib.PurePath(name).parent)].append(name)
-    return found
+        folder, suffix = str(pathlib.PurePath(name).parent), pathlib.PurePath(name).suffix
+        if suffix not in {".h", ".cc"} or is_test(name) or name in (WRAPPER, *ALONE):
+            continue
+        takes = TAKES.search((root / name).read_text(errors="replace"))
+        if takes:
+            locked.add(folder)
+        if takes or suffix == ".cc":
+            found[folder].append(name)
+    return {folder: files for folder, files in found.items() if folder in locked}
 
 
 def analyse(root, build, files):

@@ -9,7 +9,7 @@
 
 namespace pangea {
 
-// A place of the plan as the registry holds it.
+// A place of the plan, as Facts knows it.
 struct Place {
   bool local = true;
   bool taken = false;

@@ -32,7 +32,7 @@ struct CheckedRequest {
   std::vector<PromptInput> prompts;  // completion
   bool add_special_tokens = true;
 
-  std::shared_ptr<const Sampling> sampling;  // seed set; top_logprobs -1: none wanted; end_ids set
+  std::shared_ptr<const Sampling> sampling;  // not null; seed set; top_logprobs -1: none wanted; end_ids set
   int n = 1;
   std::optional<int> max_tokens;
   std::string max_tokens_name = "max_tokens";  // as the client spelled it

@@ -1,6 +1,6 @@
 // Where a connection is, apart from its bytes, its socket and the time. Four small machines beside each other; what
-// joins them are the conditions of Listen, BeginWrite and HandOver. An event for which there is no arrow changes
-// nothing and gives false. Pure; one thread.
+// joins them are the conditions of Listen, BeginWrite and HandOver, that kLast drops what comes, and that kClose loses
+// the client. An event for which there is no arrow changes nothing and gives false. Pure; one thread.
 //
 // Phase: a request and its answer. A request has one final status, as kAnswer has no second arrow:
 //
@@ -44,7 +44,7 @@ class Exchange {
   };
   enum class Intake {
     kKept,
-    kDropped  // more was sent ahead than is kept: no other request is read
+    kDropped  // more was sent ahead than is kept: what is held may still be one request, and nothing more is read
   };
   enum class Output {
     kFree,

@@ -1,5 +1,6 @@
 // A JSON text -> its value, in one pass that holds it to what it must be: RFC 8259 to the letter, valid UTF-8, no lone
-// surrogates, bounded depth and number of values. Linear time, no recursion. Thread safe.
+// surrogates, bounded depth and number of values. Linear time but for the order of an object's names, no recursion.
+// Thread safe.
 //
 // A name that occurs twice in an object is accepted (RFC 8259 allows it); the last one counts.
 #pragma once
