@@ -1,5 +1,5 @@
-// std::mutex and its kin with the annotations of clang's thread-safety analysis (integration_tests/layering_test has it look):
-// what a mutex guards is said where it is declared, with ABSL_GUARDED_BY, and what a function needs held with
+// std::mutex and its kin with the annotations of clang's thread-safety analysis (integration_tests/layering_test has it
+// look): what a mutex guards is said where it is declared, with ABSL_GUARDED_BY, and what a function needs held with
 // ABSL_EXCLUSIVE_LOCKS_REQUIRED. Not absl::Mutex: Debian's library is built without the sanitizers, so TSan would see
 // none of its locks.
 #pragma once

@@ -1,4 +1,5 @@
-// Small files, read whole: configuration, tokens, keys, templates. (Weights are mapped: pipeline/checkpoint/mapped_file.)
+// Small files, read whole: configuration, tokens, keys, templates. (Weights are mapped:
+// pipeline/checkpoint/mapped_file.)
 #pragma once
 #include <cstdint>
 #include <string>

@@ -27,8 +27,8 @@ namespace pangea {
 
 enum class LogitRows : uint8_t { kNone = 0, kLast = 1, kAll = 2 };
 
-// How the ids of a request are drawn (order of filters: bias, penalties, temperature, min_p, top_k, top_p). Made once, by
-// the door that checked it, and the same object from there to the step, whatever is drawn again.
+// How the ids of a request are drawn (order of filters: bias, penalties, temperature, min_p, top_k, top_p). Made once,
+// by the door that checked it, and the same object from there to the step, whatever is drawn again.
 struct Sampling {
   float temperature = 1;  // 0: greedy
   float top_p = 1;        // 1: off

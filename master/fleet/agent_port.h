@@ -1,5 +1,5 @@
-// The engine's way to the agents of the present epoch. It has a lock of its own, under which nothing but a step is sent:
-// no step waits for a join, a report or a look at the metrics.
+// The engine's way to the agents of the present epoch. It has a lock of its own, under which nothing but a step is
+// sent: no step waits for a join, a report or a look at the metrics.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -21,7 +21,8 @@ class AgentPort : public StepPort {
   AgentPort(FleetWatch* watch, std::function<void(StepResult)> on_result)
       : watch_(watch), on_result_(std::move(on_result)) {}
 
-  // An epoch has begun: its steps go to all sessions, its masks to those of the last stage. server is there until Close.
+  // An epoch has begun: its steps go to all sessions, its masks to those of the last stage. server is there until
+  // Close.
   void Open(uint64_t epoch, ControlServer* server, std::vector<ControlServer::SessionId> all,
             std::vector<ControlServer::SessionId> last_stage);
   // It is over: from now on no step of it is sent and no result taken. One that was taken before may still be on its

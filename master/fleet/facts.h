@@ -1,5 +1,5 @@
-// What the fleet knows of its agents and of itself: facts go in, what follows from them comes out. No thread, no lock, no
-// clock, no socket, no process: FleetImpl has those. So every order of events can be tried in microseconds.
+// What the fleet knows of its agents and of itself: facts go in, what follows from them comes out. No thread, no lock,
+// no clock, no socket, no process: FleetImpl has those. So every order of events can be tried in microseconds.
 #pragma once
 #include <cstdint>
 #include <string>

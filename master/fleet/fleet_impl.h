@@ -1,5 +1,5 @@
-// The fleet's wiring: what it knows is in Facts, what it sends for the engine in AgentPort; this has the lock around the
-// facts, and the three kinds of threads that bring and ask them: gRPC's (messages), the supervisor (deaths, time,
+// The fleet's wiring: what it knows is in Facts, what it sends for the engine in AgentPort; this has the lock around
+// the facts, and the three kinds of threads that bring and ask them: gRPC's (messages), the supervisor (deaths, time,
 // decisions) and the callers'. One may take the port's lock while it holds this one, never the other way round.
 #pragma once
 #include <memory>
