@@ -4,6 +4,7 @@
 #include <random>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "agent/control_stream.h"
 #include "agent/service.h"
 #include "configs/version.h"
@@ -193,12 +194,16 @@ TEST_P(OneFleetTest, SilentAgentIsFoundByItsStep) {
   p.plan = MakePlan(p.header, p.deployment).plan;
   auto fleet = StartFleet(p);
   ASSERT_TRUE(fleet->WaitReady().ok());
-  kill(ChildOf(0), SIGSTOP);
+  const pid_t silent = ChildOf(0);
+  kill(silent, SIGSTOP);
   fleet->Send(TestStep(1));
   ASSERT_TRUE(witness_.WaitFailure());
-  // The peer's own limit speaks first, and says who was silent.
+  // The peer's own limit speaks first, and says who was silent; where the machine is so busy that its word comes late,
+  // the master's says where everybody is.
   const std::string why(witness_.failures()[0].message());
-  EXPECT_NE(why.find("stage 0 sends no data"), std::string::npos) << why;
+  EXPECT_TRUE(absl::StrContains(why, "stage 0 sends no data") ||
+              absl::StrContains(why, absl::StrCat("pid ", silent, ") at no step")))
+      << why;
 }
 
 TEST_P(OneFleetTest, MissingRemoteAgentIsNamed) {
