@@ -245,7 +245,7 @@ void Scheduler::SwapOut(Sequence* sequence) {
 
 // Behind the blocks that it has already.
 void Scheduler::SwapIn(Sequence* sequence) {
-  const int blocks = sequence->BlocksFor(sequence->swapped, options_.block_tokens);
+  const int begin = sequence->blocks(), blocks = sequence->BlocksFor(sequence->swapped, options_.block_tokens);
   for (int group = 0; group < cache_.groups(); ++group) {
     std::vector<int32_t>& table = sequence->tables[group];
     const int first = cache_.First(group, sequence->swapped);
@@ -255,9 +255,9 @@ void Scheduler::SwapIn(Sequence* sequence) {
       step_.copies.push_back({.group = group, .from = sequence->slots[group][i - first], .to = table[i]});
     }
   }
-  // Not for the prefix index: had a sequence that shared these rows failed while they were swapped out, nobody would
-  // have marked them.
-  sequence->indexable = false;
+  // Not for the prefix index, whoever comes to have them: had a sequence that shared these rows failed while they were
+  // swapped out, nobody would have marked them.
+  for (int i = begin; i < blocks; ++i) cache_.Distrust(ColumnAt(*sequence, i));
 }
 
 void Scheduler::CancelSwapOut(const Sequence& sequence) {

@@ -79,6 +79,10 @@ TEST(RandomLife, EveryRequestEndsOnceWithWhatItGivesAlone) { RunMany(RunLife, Li
 
 TEST(RandomLife, TheSameInVirtualTimeWithSlowStages) { RunMany(RunTimedLife, Lives(5000)); }
 
+// What one life in some hundred thousand meets. 369464435: the blocks of a failed sequence that another shared went to
+// swap and back with that one, and a choice that forked from it offered them to everybody.
+TEST(RandomLife, SeedsThatHaveFoundFaults) { EXPECT_EQ(RunTimedLife(369464435, nullptr), ""); }
+
 TEST(RandomLife, AccountsThatWaitAreServedByWeight) {
   if (const char* seed = std::getenv("PANGEA_LIFE_SEED")) {
     EXPECT_EQ(RunFairLife(std::strtoull(seed, nullptr, 10), nullptr), "") << "seed " << seed;

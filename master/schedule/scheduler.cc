@@ -339,15 +339,14 @@ void Scheduler::Index(Sequence* sequence, uint64_t step) {
     uint64_t before =
         sequence->indexed == 0 ? cache_.index().Root(body.adapter, body.cache_salt) : sequence->index_serial;
     const std::vector<int32_t> ids = IdsOf(*sequence, sequence->indexed);
+    const Column column = ColumnAt(*sequence, sequence->indexed);
+    // A sequence that has failed had it too, or might have: neither it nor what was computed from it is offered.
+    if (cache_.IsDistrusted(column)) {
+      sequence->indexable = false;
+      return;
+    }
     int32_t name = cache_.index().Find(before, ids);
     if (name < 0) {  // otherwise another sequence was first; this one's column is an ordinary one
-      const Column column = ColumnAt(*sequence, sequence->indexed);
-      if (cache_.IsDistrusted(
-              column)) {  // a sequence that has failed had it too: neither it nor what was computed from
-                          // it is offered again
-        sequence->indexable = false;
-        return;
-      }
       if (cache_.index().Has(column[0])) cache_.Forget(column[0]);  // what it continued has been given up: not findable
       if (sequence->indexed == 0) before = cache_.MakeRoot(body.adapter, body.cache_salt);
       name = cache_.Insert(before, ids, column, step);
