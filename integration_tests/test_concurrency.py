@@ -80,21 +80,27 @@ def test_smoke(alone=None):
 
 
 def test_a_late_request_speaks_before_an_early_one_ends():
-    """continuous batching: a batch of one, or a queue, cannot do this"""
+    """continuous batching: a batch of one, or a queue, cannot do this however often it is tried (a busy machine may miss once)"""
     with serve(STORIES, *layout("2x1")) as s:
-        marks, begun = {}, threading.Event()
+        assert any(late_is_within_early(s) for _ in range(20))
 
-        def ask(name, tokens):
-            for e in s.events("/v1/completions", dict(model="stories260k", prompt=[1], max_tokens=tokens, temperature=0, ignore_eos=True)):
-                marks.setdefault(name, []).append(time.monotonic())
-                begun.set()
 
-        early = threading.Thread(target=ask, args=("early", 500))
-        early.start()
-        assert begun.wait(30)
-        ask("late", 3)
-        early.join()
-        assert marks["late"][0] < marks["early"][-1] and len(marks["early"]) > 20
+def late_is_within_early(s):
+    """whether a request that was sent while another spoke got its first text before that one's last"""
+    marks, begun = {}, threading.Event()
+
+    def ask(name, tokens):
+        for e in s.events("/v1/completions", dict(model="stories260k", prompt=[1], max_tokens=tokens, temperature=0, ignore_eos=True)):
+            marks.setdefault(name, []).append(time.monotonic())
+            begun.set()
+
+    early = threading.Thread(target=ask, args=("early", 500))
+    early.start()
+    assert begun.wait(30)
+    ask("late", 3)
+    early.join()
+    assert len(marks["early"]) > 20
+    return marks["late"][0] < marks["early"][-1]
 
 
 def test_more_than_the_queue_is_told_so_at_once():
