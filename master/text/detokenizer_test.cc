@@ -120,8 +120,6 @@ TEST(Detokenizer, LeadingSpaceOfSentencePiece) {
   const auto ids = Ids(Mistral(), "Hello world");
   EXPECT_EQ(Mistral().Bytes(ids[0]), " Hello");
   EXPECT_EQ(Mistral().Decode(ids, true), "Hello world");
-  Detokenizer continued(Mistral(), true, /*continues=*/true);
-  EXPECT_EQ(continued.Push(ids[0]), " Hello");
   // Special tokens that are skipped do not end the start of the text; one that is written does.
   Detokenizer skipping(Mistral(), true), writing(Mistral(), false);
   EXPECT_EQ(skipping.Push(1), "");

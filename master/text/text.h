@@ -62,18 +62,15 @@ class Text {
 // ids). Constant time per id.
 class Detokenizer {
  public:
-  // continues: the ids go on from a text before them, so that a SentencePiece tokenizer's leading space is a real one
-  // (it is dropped from the start of a whole text).
-  Detokenizer(const Text& text, bool skip_special, bool continues = false)
-      : pieces_(&text.pieces()), skip_special_(skip_special), at_start_(!continues) {}
+  Detokenizer(const Text& text, bool skip_special) : pieces_(&text.pieces()), skip_special_(skip_special) {}
   std::string Push(int32_t id);
   std::string Flush();
 
  private:
   const PieceTable* pieces_;
   bool skip_special_;
-  bool at_start_;        // the leading space has not been met yet
-  std::string pending_;  // the beginning of a character, at most 3 bytes between calls
+  bool at_start_ = true;  // the leading space of a SentencePiece tokenizer, which is dropped, has not been met yet
+  std::string pending_;   // the beginning of a character, at most 3 bytes between calls
 };
 
 // Finds the earliest end of any stop string in a text that comes in pieces (of those that end there, the longest; empty

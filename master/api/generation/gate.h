@@ -38,7 +38,6 @@ class ByteBudget {
  public:
   explicit ByteBudget(uint64_t bytes) : limit_(bytes) {}
   bool Fits(uint64_t more) const { return used_ + more <= limit_; }
-  uint64_t used() const { return used_; }
 
  private:
   friend class ByteShare;
