@@ -1,4 +1,4 @@
-// The engine's one way to the agents. Implemented by fleet/agent_client and by the simulator.
+// The engine's one way to the agents. Implemented by fleet/agent_port and by the simulator.
 #pragma once
 #include "absl/status/status.h"
 #include "pipeline/step.h"
