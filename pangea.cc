@@ -13,6 +13,7 @@
 #include "configs/version.h"
 #include "kernels/isa.h"
 #include "master/check.h"
+#include "master/fleet/admin.h"
 #include "master/keys/keys.h"
 #include "master/server.h"
 #include "master/simulate.h"
@@ -37,6 +38,7 @@ constexpr Subcommand kSubcommands[] = {
     {"simulate", pangea::SimulateMain,
      "predict a deployment's speed in virtual time, without its hardware or its weights"},
     {"agent", pangea::AgentMain, "join a master as one of its agents, usually from another host"},
+    {"admin", pangea::AdminMain, "look at the agents of a running master, replace them, pause its requests"},
     {"key", pangea::KeyMain, "make an API key for the file that keys.file names"},
     {"chat", pangea::clients::ChatMain, "talk with a served model"},
     {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},

@@ -45,7 +45,9 @@ class StageExecutor : public Executor {
         own_queue_(options.queue != nullptr ? nullptr
                                             : MakeCpuQueue(deployment.agent(agent).threads, options.isa, plan.spin,
                                                            deployment.kernels.fusion)),
-        queue_(options.queue != nullptr ? options.queue : own_queue_.get()) {}
+        queue_(options.queue != nullptr ? options.queue : own_queue_.get()) {
+    if (queue_->host_memory()) queue_->set_weight_store(options.weights);
+  }
 
   ~StageExecutor() override { queue_->Finish(); }  // what is under way uses what is given back now
 
@@ -78,7 +80,6 @@ class StageExecutor : public Executor {
   }
 
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override;
-  const Progress& progress() const override { return progress_; }
   AgentMemory memory() const override;
 
  private:
@@ -103,7 +104,6 @@ class StageExecutor : public Executor {
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Sampler> sampler_;
-  Progress progress_;
   uint64_t epoch_ = 0;
   std::unique_ptr<BatchBuilder> batch_;
   std::vector<Slot> slots_;
@@ -238,7 +238,7 @@ absl::Status StageExecutor::SendSamples(const Step& step, Group& group) {
 }
 
 absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, Group& group) {
-  progress_.step.store(step.number, std::memory_order_relaxed);
+  progress_.EnterStep(step.number, step.rows());
   if (auto s = Prepare(step, group); !s.ok()) return s;
   if (self_.first && plan_.stages > 1) {
     if (auto ids = Sampled(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
@@ -293,6 +293,7 @@ absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& g
       row.mask = &masks.emplace_back(*std::move(mask));
     }
     if (auto s = sampler_->Run(logits, rows, group, &judged); !s.ok()) return s;
+    progress_.LeaveLayer();  // as long as a layer, or longer
     Collect(step, std::span(wanted).subspan(at, n), judged, result);
   }
   return absl::OkStatus();

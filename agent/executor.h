@@ -26,19 +26,23 @@ class Executor {
   virtual absl::Status Load() = 0;
   // The result on rank 0 of the last stage, nullopt elsewhere. An error means the group is dead.
   virtual absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) = 0;
-  virtual const Progress& progress() const = 0;
+  const Progress& progress() const { return progress_; }
   virtual AgentMemory memory() const = 0;  // what it holds; after Load what the plan says
   // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before
   // the first Run; outlives it.
   void set_masks(MaskBox* masks) { masks_ = masks; }
+  // By which it times its layers; as for the masks. None: it does not.
+  void set_clock(const ActivityClock* clock) { progress_.clock = clock; }
 
  protected:
   MaskBox* masks_ = nullptr;
+  Progress progress_;
 };
 
 struct StageOptions {
-  Isa isa = BestIsa();     // REQUIRES isa <= BestIsa()
-  Tap* tap = nullptr;      // sees every buffer of every layer; null: none
+  Isa isa = BestIsa();             // REQUIRES isa <= BestIsa()
+  Tap* tap = nullptr;              // sees every buffer of every layer; null: none
+  WeightStore* weights = nullptr;  // where they are packed, or lie packed; outlives the executor. Null: in own memory
   Queue* queue = nullptr;  // of the agent's device, one agent's alone; null: a CPU queue as deployment and plan say
 };
 // agent: index in the plan. The references must outlive the executor.

@@ -1,18 +1,18 @@
 #include "agent/session.h"
 
-#include <netdb.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/assignment.h"
 #include "agent/group/make_group.h"
+#include "agent/own_address.h"
+#include "agent/packed_weights.h"
 #include "configs/device.h"
 #include "configs/host.h"
 #include "configs/log.h"
-#include "configs/model_path.h"
 #include "configs/process_use.h"
 #include "configs/version.h"
 #include "kernels/isa.h"
@@ -29,51 +29,14 @@ constexpr double kGroupPatience = 10;  // times control.step_seconds, for one wa
 constexpr std::chrono::seconds kConnectLimit(60);
 constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to notice an abort
 constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
-constexpr std::chrono::seconds kProgressPeriod(1);
+// Where the executor is, is told as often as this: often enough for a silence to be one, and once a second at least.
+constexpr double kReportsPerSilence = 4, kLongestReportPeriod = 1, kShortestReportPeriod = 0.01;
 constexpr int kTraces = 16;  // that an agent without results keeps
-
-// This host's address as the way to the master shows it: where peers reach this agent. Connecting a datagram socket
-// sends nothing.
-std::string OwnAddressToward(const std::string& master) {
-  const auto target = ParseHostPort(master);
-  if (!target.ok()) return "";
-  addrinfo hints{}, *found = nullptr;
-  hints.ai_socktype = SOCK_DGRAM;
-  if (getaddrinfo(target->host.c_str(), std::to_string(target->port).c_str(), &hints, &found) != 0) return "";
-  std::string address;
-  for (const addrinfo* a = found; a != nullptr && address.empty(); a = a->ai_next) {
-    const int fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) continue;
-    sockaddr_storage own{};
-    socklen_t length = sizeof(own);
-    char text[NI_MAXHOST];
-    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
-        getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
-        getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0) {
-      address = text;
-    }
-    close(fd);
-  }
-  freeaddrinfo(found);
-  return address;
-}
-
-StepLimits LimitsOf(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan) {
-  return {.vocab = header.config.vocab,
-          .block_tokens = plan.block_tokens,
-          .max_rows = deployment.schedule.max_batch_tokens,
-          .max_sequences = deployment.schedule.max_sequences,
-          .max_position = plan.context,
-          .groups = plan.cache_groups()};
-}
 
 }  // namespace
 
-struct AgentSession::Loaded {
-  Deployment deployment;
-  CheckpointHeader header;
-  ParallelPlan plan;
-  int agent = 0;
+struct AgentSession::Loaded : Assignment {
+  std::unique_ptr<PackedWeights> weights;  // before the executor, which uses them
   std::unique_ptr<Executor> executor;
 };
 
@@ -89,6 +52,8 @@ absl::Status AgentSession::Run() {
   wire::FromAgent first;
   wire::Join& join = *first.mutable_join();
   join.set_build(kBuild);
+  join.set_protocol(kProtocol);
+  join.set_exactness(kExactness);
   join.set_pid(getpid());
   join.set_host(OwnAddressToward(options_.master));
   join.set_device(std::string(FindDevice("cpu")->hardware));
@@ -116,6 +81,9 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
     case wire::FromMaster::kForm:
       OnForm(message.form());
       return After::kRead;
+    case wire::FromMaster::kEpochOver:
+      OnEpochOver(message.epoch_over().epoch());
+      return After::kRead;
     case wire::FromMaster::kRendezvous: {
       MutexLock lock(mutex_);
       if (board_ && message.rendezvous().epoch() == epoch_) {
@@ -142,45 +110,22 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
 absl::Status AgentSession::Load(const wire::Assign& assign) {
   const auto start = Clock::now();
   auto loaded = std::make_unique<Loaded>();
-  auto deployment = ParseDeployment(assign.deployment(), "the master's deployment");
-  if (!deployment.ok()) return deployment.status();
-  loaded->deployment = *std::move(deployment);
-  auto model = FindModel(options_.model.empty() ? assign.model() : options_.model);
-  if (!model.ok()) return model.status();
-  loaded->deployment.model = *std::move(model);
-  SetLogLevel(loaded->deployment.log.level);
-  auto header = ReadCheckpointHeader(loaded->deployment.model);
-  if (!header.ok()) return header.status();
-  loaded->header = *std::move(header);
-  if (loaded->header.hash != assign.header_hash()) {
-    return absl::FailedPreconditionError(absl::StrCat(loaded->deployment.model,
-                                                      " is another checkpoint than the master's: hash ",
-                                                      loaded->header.hash, ", not ", assign.header_hash()));
-  }
-  PlanResult plan = MakePlan(loaded->header, loaded->deployment);
-  if (!plan.faults.empty()) return absl::FailedPreconditionError(plan.faults.front().Text());
-  if (plan.plan.Hash() != assign.plan_hash() || plan.plan.kv_blocks != assign.kv_blocks()) {
-    return absl::FailedPreconditionError("this agent makes another plan of the deployment than its master");
-  }
-  loaded->plan = std::move(plan.plan);
-  loaded->plan.spin = assign.spin();
-  loaded->agent = assign.agent();
-  if (loaded->agent < 0 || loaded->agent >= static_cast<int>(loaded->plan.agents.size())) {
-    return absl::InvalidArgumentError(absl::StrCat("agent ", loaded->agent, " is not in the plan"));
-  }
-  const RankPlan& place = loaded->plan.agents[loaded->agent];
-  SetLogProcess(absl::StrCat("agent ", loaded->agent, " (stage ", place.stage, ", rank ", place.rank, ")"));
-  const auto isa = IsaFromName(assign.isa());
-  if (!isa || *isa > BestIsa()) {
-    return absl::FailedPreconditionError(absl::StrCat("this CPU lacks ISA class \"", assign.isa(), "\""));
+  if (const absl::Status status = ReadAssignment(assign, options_.model, loaded.get()); !status.ok()) return status;
+  const RankPlan& place = loaded->place();
+  if (assign.keep_weights()) {
+    const TensorIndex index(loaded->header);
+    const int64_t planned = MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent).packed;
+    loaded->weights = KeptOrNewWeights(assign.weights_path(), assign.packed_bytes(), planned);
   }
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
-  loaded->executor = device->kind == DeviceKind::kSim ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-                                                      : MakeStageExecutor(loaded->header, loaded->deployment,
-                                                                          loaded->plan, loaded->agent, {.isa = *isa});
+  loaded->executor = device->kind == DeviceKind::kSim
+                         ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
+                         : MakeStageExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent,
+                                             {.isa = loaded->isa, .weights = loaded->weights.get()});
   // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
   masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
   loaded->executor->set_masks(&masks_);
+  loaded->executor->set_clock(&activity_);
   if (const absl::Status status = loaded->executor->Load(); !status.ok()) return status;
 
   wire::FromAgent message;
@@ -188,13 +133,19 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   const AgentMemory memory = loaded->executor->memory();
   ready.set_weight_bytes(memory.weights());
   ready.set_kv_bytes(memory.pages + memory.swap);
+  const bool before = loaded->weights && loaded->weights->filled();
+  if (loaded->weights && loaded->weights->Seal()) {
+    ready.set_weights_fd(loaded->weights->fd());
+    ready.set_packed_bytes(loaded->weights->bytes());
+  }
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
-  LogInfo("loaded layers %d to %d: %s of weights, %s of KV pages, in %.2f s", place.layers.begin, place.layers.end - 1,
-          BytesText(ready.weight_bytes()), BytesText(ready.kv_bytes()), ready.load_seconds());
+  LogInfo("loaded layers %d to %d: %s of weights%s, %s of KV pages, in %.2f s", place.layers.begin,
+          place.layers.end - 1, BytesText(ready.weight_bytes()), before ? " (packed before)" : "",
+          BytesText(ready.kv_bytes()), ready.load_seconds());
   activity_.Begin();
   {
     MutexLock lock(mutex_);
-    limits_ = LimitsOf(loaded->header, loaded->deployment, loaded->plan);
+    limits_ = loaded->limits();
     answers_ = place.last && place.rank == 0;
     loaded_ = std::move(loaded);
   }
@@ -221,6 +172,16 @@ void AgentSession::OnForm(const wire::Form& form) {
   worker_->Post([this, form, board] {
     if (const absl::Status status = Form(form, board); !status.ok()) Fail(form.epoch(), status, /*fatal=*/false);
   });
+}
+
+// What its steps and its forming come to is of no interest from now on.
+void AgentSession::OnEpochOver(uint64_t epoch) {
+  {
+    MutexLock lock(mutex_);
+    if (epoch != epoch_) return;
+    epoch_ = 0;
+  }
+  AbortGroup(absl::AbortedError(absl::StrCat("epoch ", epoch, " is over")));
 }
 
 absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvous> board) {
@@ -419,10 +380,16 @@ void AgentSession::AbortGroup(const absl::Status& why) {
   if (group) group->Abort(why);
 }
 
-// One report a second. Also ends the streams when the agent should have left by now.
+Clock::duration AgentSession::ReportPeriod() const {
+  const double silence = loaded_ ? loaded_->deployment.control.silence_seconds : kLongestReportPeriod;
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+      std::clamp(silence / kReportsPerSilence, kShortestReportPeriod, kLongestReportPeriod)));
+}
+
+// Reports, period by period. Also ends the streams when the agent should have left by now.
 void AgentSession::Housekeep() {
   MutexLock lock(mutex_);
-  auto next_report = Clock::now() + kProgressPeriod;
+  auto next_report = Clock::now() + ReportPeriod();
   while (!left_) {
     const auto now = Clock::now();
     if (leave_by_ && now >= *leave_by_) {
@@ -432,7 +399,7 @@ void AgentSession::Housekeep() {
       continue;
     }
     if (now >= next_report) {
-      next_report = now + kProgressPeriod;
+      next_report = now + ReportPeriod();
       if (loaded_) {
         const int agent = loaded_->agent;
         lock.unlock();
@@ -455,7 +422,9 @@ void AgentSession::Report(int agent) {
     report.set_layer(progress.layer.load(std::memory_order_relaxed));
     report.set_rows(progress.rows.load(std::memory_order_relaxed));
     if (group_) report.set_collective(group_->collectives());
+    report.set_layer_seconds(static_cast<double>(progress.layer_limit.load(std::memory_order_relaxed)) * 1e-9);
   }
+  report.set_doing(static_cast<int>(DoingOf(activity_.activity(), masks_.Waiting())));
   EncodeActivity(activity_.totals(), report.mutable_activity());
   const ProcessUse use = ReadProcessUse();
   report.set_cpu_seconds(use.cpu_seconds);

@@ -36,6 +36,7 @@ class AgentSession {
   using After = ControlStream::After;
   After Handle(const agent::v1::FromMaster& message);
   void OnForm(const agent::v1::Form& form);
+  void OnEpochOver(uint64_t epoch);
   After OnStep(const agent::v1::Step& message);
   void OnMask(const agent::v1::Mask& message);
   // On the executor thread.
@@ -50,6 +51,7 @@ class AgentSession {
   void AbortGroup(const absl::Status& why);
   void Housekeep();  // progress reports, and the last deadline
   void Report(int agent);
+  std::chrono::steady_clock::duration ReportPeriod() const;
   absl::Status Leave(const absl::Status& ended);
 
   const AgentOptions options_;

@@ -27,7 +27,7 @@ class SimExecutor : public Executor {
 
   // A token travels the pipeline as a real hidden state would, so that a missing agent stalls the stream.
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override {
-    progress_.step.store(step.number, std::memory_order_relaxed);
+    progress_.EnterStep(step.number, step.rows());
     if (auto s = Prepare(step); !s.ok()) return s;
     std::vector<std::byte> token(64), all(64 * plan_.ranks);
     if (!self_.first)
@@ -58,7 +58,6 @@ class SimExecutor : public Executor {
     }
     return std::optional<StepResult>{std::move(result)};
   }
-  const Progress& progress() const override { return progress_; }
   AgentMemory memory() const override { return {}; }
 
  private:
@@ -88,7 +87,6 @@ class SimExecutor : public Executor {
   const CheckpointHeader& header_;
   const ParallelPlan& plan_;
   const RankPlan& self_;
-  Progress progress_;
   uint64_t epoch_ = 0;
   std::unordered_map<uint64_t, uint64_t> draws_;  // of each sequence: what its ids depend on, beside the position
 };

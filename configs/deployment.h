@@ -91,7 +91,13 @@ struct Deployment {
     std::string listen = "127.0.0.1:0";  // where agents dial
     std::string token_file;              // remote agents' token; empty: one made for this run
     double join_seconds = 120, step_seconds = 60;
+    double silence_seconds = 1;  // of an agent, while a step is under way
+    int recovery_attempts = 10;  // after agents are lost, within recovery_seconds
+    double recovery_seconds = 60;
   } control;
+  struct HealthChecks {
+    bool ready_while_recovering = true;
+  } health;
   struct Keys {
     std::string file;  // API keys, one a line; empty: none are needed
   } keys;

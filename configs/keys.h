@@ -47,7 +47,8 @@ struct ConfigKey {
   std::string_view last() const { return name.substr(name.rfind('.') + 1); }
 };
 
-std::span<const ConfigKey> ConfigKeys();  // in the order of the reference page
+std::span<const ConfigKey> ConfigKeys();
+std::span<const ConfigKey> ServiceKeys();  // the second half of them  // in the order of the reference page
 const ConfigKey* FindKey(std::string_view name);
 bool IsSection(std::string_view name);
 std::vector<std::string> KeyNames();

@@ -11,7 +11,7 @@ import pytest
 from harness import CONFIG_ERROR, HERE, PANGEA, ROOT, STORIES, NotReady, free_port, run, serve, settings, start
 
 USAGE = 64
-SUBCOMMANDS = ["serve", "check", "simulate", "agent", "key", "chat", "generate", "bench", "version", "help"]
+SUBCOMMANDS = ["serve", "check", "simulate", "agent", "admin", "key", "chat", "generate", "bench", "version", "help"]
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

@@ -15,6 +15,8 @@ LONG = dict(model="stories260k", prompt=[1], max_tokens=500, temperature=0, igno
 # Two sequences at a time: not over while a test runs, however late it comes to its next line.
 ENDLESS = {**LONG, "n": 100}
 TWO_AT_A_TIME = ("--set", "schedule.max_batch_tokens=4", "--set", "schedule.max_sequences=2", "--set", "limits.n=100")
+NO_RECOVERY = ("--set", "control.recovery_attempts=0")
+NO_HURRY = ("--set", "control.silence_seconds=3600")  # a stopped agent is waited for
 AS_LONG_AS_IT_TAKES = ("--set", "drain_seconds=3600")  # what runs may finish, however busy the machine is
 
 
@@ -143,8 +145,8 @@ def test_a_second_signal_means_now():
 
 @pytest.mark.parametrize("victim", range(4))
 def test_a_killed_agent_ends_every_stream_with_an_error(victim):
-    """recovery is not there yet; hanging or lying is not allowed"""
-    with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME, clean_exit=False) as s:
+    """where it is not to be replaced: hanging or lying is not allowed"""
+    with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME, *NO_RECOVERY, clean_exit=False) as s:
         streams = [Stream(s, ENDLESS) for _ in range(8)]
         assert have_arrived(s, len(streams)) and until(lambda: any(x.begun.is_set() for x in streams), 30)
         assert not any(x.ended for x in streams)
@@ -167,7 +169,7 @@ def test_unary_and_grpc_requests_are_told_too():
     import grpc
     from test_grpc import Door
 
-    with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, clean_exit=False) as s:
+    with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, *NO_RECOVERY, clean_exit=False) as s:
         got, door = {}, Door(s.grpc)
 
         def rest():
@@ -198,7 +200,7 @@ def test_unary_and_grpc_requests_are_told_too():
 def test_every_rank_is_needed(rank):
     """a stopped rank stalls the stream: nobody computes in its place; let go, the stream ends as if nothing had been"""
     request = {**LONG, "n": 12}
-    with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME) as s:
+    with serve(STORIES, *layout("2x2"), *TWO_AT_A_TIME, *NO_HURRY) as s:
         whole, _ = s.complete(**{k: v for k, v in request.items() if k != "model"})
         pid = s.agents()[rank]
         os.kill(pid, signal.SIGSTOP)  # before it is asked: however slow we are, the stream cannot end before that

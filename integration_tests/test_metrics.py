@@ -333,7 +333,7 @@ def test_the_four_kinds_of_time_are_all_the_time(shape):
 @pytest.mark.parametrize("shape,stopped,kind", [("1x2", 1, "communication"), ("2x1", 0, "bubble"), ("2x1", 1, "bubble")])
 def test_a_rank_that_stops_is_seen_in_the_time_of_the_others(shape, stopped, kind):
     """the negative control: whoever stands still, the others wait for it, and not with nothing to do"""
-    with serve(STORIES, *layout(shape)) as s:
+    with serve(STORIES, *layout(shape), "--set", "control.silence_seconds=3600") as s:
         agents = s.agents()
         assert len(agents) == 2
         hold = 4 * SLOW

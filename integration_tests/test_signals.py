@@ -126,13 +126,14 @@ def test_an_agent_under_nohup_lives_on():
 
 
 def test_an_agent_with_its_token_in_the_environment_leaves_a_running_deployment():
-    """as a service manager stops it: the master is told by whom it lost its agent"""
+    """as a service manager stops it: the master is told why it lost its agent, and ends when none may take its place"""
     port = free_port()
     token = "a-secret-of-the-test"
     path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"token-{os.getpid()}"
     path.write_text(token + "\n")
     path.chmod(0o600)
     words = ["--set", "agents.launch=remote", "--set", f"control.listen=127.0.0.1:{port}", "--set", f"control.token_file={path}"]
+    words += ["--set", "control.recovery_attempts=0"]
     started = []
 
     def join(_folder):

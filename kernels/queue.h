@@ -23,6 +23,15 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
 
 struct DeviceOps;
 
+// Where packed weights lie, when that is not the queue's own memory: a place that may have them already.
+class WeightStore {
+ public:
+  virtual ~WeightStore() = default;
+  // For the next weight, in the order in which a stage packs them; aligned to 64 bytes, and there as long as the store.
+  // *filled: it is that weight's packed form, and must not be written. Null: not here.
+  virtual std::byte* Take(int64_t bytes, bool* filled) = 0;
+};
+
 // One caller at a time: the agent's executor thread, or whoever loads its weights before.
 class Queue {
  public:
@@ -36,6 +45,9 @@ class Queue {
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;
+  // From now on weights are packed there, which outlives them. REQUIRES host_memory().
+  void set_weight_store(WeightStore* store) { weight_store_ = store; }
+  WeightStore* weight_store() const { return weight_store_; }
   // Aligned to 64 bytes, content unspecified. Null when there is none left, though the plan has counted it before.
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
   // Whether the host may read and write such memory itself (after Finish).
@@ -49,6 +61,7 @@ class Queue {
  private:
   const DeviceOps& ops_;
   const Isa host_isa_;
+  WeightStore* weight_store_ = nullptr;
 };
 
 // threads, spin: as ThreadPool's (threads.h). The calling thread takes part, and computes in the float mode of

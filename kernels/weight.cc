@@ -167,12 +167,18 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   w.vectors = w.program.vectors();
   w.depth = MaxDepth(w.program);
   w.bytes = PackedBytes(dtype, w.n, k);
-  w.data = queue.Allocate(w.bytes);
-  PANGEA_CHECK(w.data != nullptr);
-  const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
-  std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
   const int64_t width = PanelColumns(dtype);
   w.panel_bytes = PackedBytes(dtype, width, k);
+  bool filled = false;
+  if (std::byte* kept = queue.weight_store() != nullptr ? queue.weight_store()->Take(w.bytes, &filled) : nullptr) {
+    w.data = DeviceMemory(kept, {[](std::byte*, int64_t) {}, w.bytes});
+  } else {
+    w.data = queue.Allocate(w.bytes);
+  }
+  PANGEA_CHECK(w.data != nullptr);
+  if (filled) return weight;
+  const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
+  std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t count = std::min(width, w.n - p * width);

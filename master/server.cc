@@ -33,7 +33,6 @@
 namespace pangea {
 namespace {
 
-constexpr int kExactnessVersion = 2;   // of docs/exactness.md: raise it when a line of the definition changes
 constexpr double kFailureSeconds = 1;  // for the error events to reach the clients of a fleet that failed
 
 uint64_t Fnv(const std::string& text) {
@@ -47,7 +46,7 @@ uint64_t Fnv(const std::string& text) {
 // on it; on CPU bytes do not depend on the plan, so the plan is told but not hashed.
 std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
                               const std::string& content_hash, int context, const std::string& isa) {
-  std::string covered = absl::StrCat(kBuild, "|", kExactnessVersion, "|", content_hash, "|",
+  std::string covered = absl::StrCat(kBuild, "|", kExactness, "|", content_hash, "|",
                                      deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
   if (header.config.rope.scaling == RopeScaling::kDynamic)
     absl::StrAppend(&covered, "|", context);  // it shapes the tables
@@ -85,6 +84,7 @@ struct Server {
   int signals = -1;
   Mutex mutex;
   absl::Status failure ABSL_GUARDED_BY(mutex);  // of the fleet
+  Mutex looking;                                // at the fleet, for its health
   Mutex delivering;
   bool doors_open ABSL_GUARDED_BY(delivering) = false;  // the engine's thread may outlive the doors
   std::unique_ptr<Doors> doors;
@@ -112,6 +112,13 @@ struct Server {
       if (failure.ok()) failure = absl::UnavailableError(why.message());
     }
     wake.Set();
+  }
+  // Whether it recovers. Two who tell so at once may come in any order: each looks for itself.
+  void LookAtFleet() {
+    MutexLock lock(looking);
+    const bool recovers = !fleet->recovery().empty();
+    Health from = recovers ? Health::kReady : Health::kRecovering;
+    context.health.compare_exchange_strong(from, recovers ? Health::kRecovering : Health::kReady);
   }
   absl::Status Failure() {
     MutexLock lock(mutex);
@@ -163,8 +170,21 @@ absl::Status Server::StartFleet() {
   FleetOptions options;
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
-  options.on_epoch = [this](uint64_t epoch) { engine->EpochChanged(epoch); };
+  options.on_epoch = [this](uint64_t epoch) {
+    engine->EpochChanged(epoch);
+    LookAtFleet();
+  };
+  options.on_interrupted = [this](const absl::Status&) { LookAtFleet(); };
   options.on_failure = [this](const absl::Status& why) { OnFailure(why); };
+  options.take_requests = [this](bool take) {
+    LogInfo("%s", take ? "requests are taken again" : "no new requests are taken, as it was asked for");
+    context.paused = !take;
+    return absl::OkStatus();
+  };
+  options.requests = [this] {
+    const EngineStats stats = context.health != Health::kLoading ? engine->stats() : EngineStats{};
+    return FleetOptions::Requests{.taken = !context.paused, .running = stats.running, .waiting = stats.queued};
+  };
   options.timeline = observation->timeline();
   auto started = Fleet::Start(deployment, header, plan, std::move(options));
   if (!started.ok()) return started.status();
@@ -176,6 +196,7 @@ absl::Status Server::StartFleet() {
       [this](std::vector<Output> outputs) { Deliver(std::move(outputs)); },
       [this](const absl::Status& why) { OnFailure(why); });
   context.engine = engine.get();
+  context.recovery = [this] { return fleet->recovery(); };
   observation->Show(fleet.get(), engine.get());
   return absl::OkStatus();
 }
@@ -212,6 +233,7 @@ int Server::Run() {
   if (!ready.ok()) return Fail(ready);
   context.fingerprint = SystemFingerprint(deployment, header, content_hash, plan.context, fleet->isa());
   context.health = Health::kReady;
+  LookAtFleet();
   std::printf("ready rest=%s grpc=%s\n", doors->rest_url().c_str(), doors->grpc_address().c_str());
   std::fflush(stdout);
   while (!Signalled(-1)) {

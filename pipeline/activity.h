@@ -19,6 +19,15 @@ enum class Activity : uint8_t {
 };
 inline constexpr int kActivities = 4;
 
+// What an agent says of its executor: who waits is not to blame for what does not get on.
+enum class AgentDoing : uint8_t { kNothing, kComputes, kWaitsForPeer, kWaitsForMaster };
+// mask: one that a step needs has not come yet.
+inline AgentDoing DoingOf(Activity activity, bool mask) {
+  if (activity == Activity::kWait) return AgentDoing::kNothing;
+  if (activity != Activity::kBusy) return AgentDoing::kWaitsForPeer;
+  return mask ? AgentDoing::kWaitsForMaster : AgentDoing::kComputes;
+}
+
 // One writer (the executor thread), any number of readers. Switch costs one reading of the monotonic clock.
 class ActivityClock {
  public:
@@ -67,6 +76,13 @@ class ActivityClock {
   // The writer's: when it began what it does now. Stretches are measured from here, so that they end where the next
   // Switch is, however long the thread was off its core in between.
   int64_t since() const { return since_.load(std::memory_order_relaxed); }
+
+  // The writer's: nanoseconds of computing since Begin.
+  int64_t busy() const {
+    const int64_t before = spent_[static_cast<int>(Activity::kBusy)].load(std::memory_order_relaxed);
+    return activity() == Activity::kBusy ? before + Now() - since() : before;
+  }
+  Activity activity() const { return activity_.load(std::memory_order_relaxed); }  // anybody's
 
   // A total may be less than in the reading before, by the few nanoseconds to which the clocks of two cores agree.
   Totals totals() const {

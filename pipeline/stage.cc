@@ -26,7 +26,7 @@ absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, 
   const int end = static_cast<int>(self_.layers.end);
   const auto norm_before = [&](int layer) { return IsQueryLayer(layer) && model_.final_norm_before_query; };
   for (int layer = static_cast<int>(self_.layers.begin); layer < end; ++layer) {
-    progress.layer.store(layer, std::memory_order_relaxed);
+    progress.EnterLayer(layer);
     const int64_t i = layer - self_.layers.begin;
     if (norm_before(layer)) Norm(a_.x, final_norm_, m, a_.x);
     if (i == 0 || norm_before(layer)) Norm(a_.x, layers_[i].attn_norm, m, a_.normed);
@@ -36,6 +36,7 @@ absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, 
     FeedForward(at);
     if (auto s = group.status(); !s.ok()) return s;
   }
+  progress.LeaveLayer();
   progress.rows.fetch_add(m, std::memory_order_relaxed);
   progress.multiply_adds.fetch_add(m * multiply_adds_per_row_, std::memory_order_relaxed);
   return absl::OkStatus();

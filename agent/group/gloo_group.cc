@@ -30,6 +30,8 @@ enum Tag : uint64_t { kGatherTag = 0, kSendTag = 1 };
 // Sent and not yet received, at most, per destination, whatever their size: more than there are steps on the way.
 constexpr size_t kMostUnreceived = 64;
 
+constexpr std::chrono::milliseconds kConnectTry(2000);
+
 class BoardStore : public gloo::rendezvous::Store {
  public:
   BoardStore(Rendezvous& rendezvous, absl::Duration limit) : rendezvous_(rendezvous), limit_(limit) {}
@@ -237,8 +239,9 @@ absl::StatusOr<std::unique_ptr<Group>> FormGlooGroup(const GroupSpec& spec, Rend
     gloo::transport::tcp::attr attr(address->c_str());
     std::shared_ptr<gloo::transport::Device> device = gloo::transport::tcp::CreateDevice(attr);
     auto context = std::make_shared<gloo::rendezvous::Context>(spec.agent, spec.stages * spec.ranks);
-    // Gloo waits five times this long for each connection.
-    const auto fifth = absl::ToChronoMilliseconds(spec.limit) / 5;
+    // Gloo waits five times this long for each connection, and nothing can end that wait: a peer that dies while it
+    // connects must not hold the others up for long.
+    const auto fifth = std::min(absl::ToChronoMilliseconds(spec.limit) / 5, kConnectTry);
     context->setTimeout(std::max(fifth, std::chrono::milliseconds(1)));
     BoardStore store(rendezvous, spec.limit);
     context->connectFullMesh(store, device);

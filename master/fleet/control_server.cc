@@ -14,6 +14,7 @@
 #include "configs/deployment.h"
 #include "configs/log.h"
 #include "configs/mutex.h"
+#include "master/fleet/authorize.h"
 #include "master/listen.h"
 #include "protos/agent.grpc.pb.h"
 
@@ -29,10 +30,6 @@ constexpr size_t kResultArenaBytes = 16 << 10;  // a result of some hundred sequ
 constexpr size_t kMostQueued = 65536;
 constexpr std::chrono::milliseconds kShutdownLimit(500);
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
-}
-
 // Takes the same time wherever the texts differ first, so that a guess cannot be improved letter by letter.
 bool SameSecret(const std::string& expected, absl::string_view given) {
   uint8_t differ = expected.size() == given.size() ? 0 : 1;
@@ -41,6 +38,8 @@ bool SameSecret(const std::string& expected, absl::string_view given) {
   }
   return differ == 0;
 }
+
+}  // namespace
 
 absl::Status Authorize(const grpc::CallbackServerContext& context, const std::string& token) {
   constexpr absl::string_view kBearer = "Bearer ";
@@ -54,8 +53,6 @@ absl::Status Authorize(const grpc::CallbackServerContext& context, const std::st
   return absl::OkStatus();
 }
 
-}  // namespace
-
 class Session;
 
 struct ControlServer::State {
@@ -64,7 +61,7 @@ struct ControlServer::State {
   Mutex mutex;
   SessionId next_session ABSL_GUARDED_BY(mutex) = 1;
   std::map<SessionId, Session*> sessions ABSL_GUARDED_BY(mutex);  // until OnDone
-  std::unique_ptr<grpc::Service> service;
+  std::unique_ptr<grpc::Service> service, admin;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -218,10 +215,12 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::s
   auto state = std::make_unique<State>();
   state->token = token;
   state->callbacks = std::move(callbacks);
+  state->admin = MakeAdminService(token, state->callbacks.admin);
   state->service = std::make_unique<Service>(state.get());
   grpc::ServerBuilder builder;
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &state->port);
   builder.RegisterService(state->service.get());
+  builder.RegisterService(state->admin.get());
   builder.SetMaxReceiveMessageSize(kMostMessageBytes);
   // Messages are small and many: a window that is never short needs no frame of its own after each of them.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);

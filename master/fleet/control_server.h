@@ -1,5 +1,5 @@
-// The master's side of protos/agent.proto: sessions of agents, their token checked before anything is read. gRPC stays
-// in the .cc.
+// The master's side of protos/agent.proto: sessions of agents, their token checked before anything is read; and of
+// protos/admin.proto. gRPC stays in the .cc.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "master/fleet/admin_service.h"
 #include "protos/agent.pb.h"
 
 namespace pangea {
@@ -21,6 +22,7 @@ class ControlServer {
     std::function<void(SessionId, const agent::v1::FromAgent&)> on_message;
     std::function<void(SessionId)> on_end;  // once a session, after its last message
     std::function<void(int agent, const agent::v1::ProgressReport&)> on_progress;
+    AdminCalls admin;
   };
 
   // listen: HOST:PORT, port 0 picks one.

@@ -1,13 +1,16 @@
 #include "master/fleet/facts.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace pangea {
 
 Facts::Facts(const Deployment& deployment, const ParallelPlan& plan, double now)
-    : introductions_(plan.agents.size()), launches_(plan.agents.size()) {
+    : introductions_(plan.agents.size()), launches_(plan.agents.size()), window_(deployment.control.recovery_seconds) {
+  state_.attempts = deployment.control.recovery_attempts;
   state_.join_seconds = deployment.control.join_seconds;
+  state_.silence_seconds = deployment.control.silence_seconds;
   state_.step_seconds = deployment.control.step_seconds;
   state_.phase_since = now;
   for (size_t i = 0; i < plan.agents.size(); ++i) {
@@ -44,17 +47,27 @@ bool Facts::Advance(int agent, AgentPhase phase, double now) {
   return all;
 }
 
-bool Facts::OnLaunched(int agent, int pid) {
-  state_.agents[agent].ended.reset();
-  state_.agents[agent].pid = pid;
+bool Facts::OnLaunched(int agent, int pid, double now) {
+  AgentState& state = state_.agents[agent];
+  state.ended.reset();
+  state.running = true;
+  state.lost = false;
+  state.pid = pid;
+  state_.phase_since = now;  // its time begins
   return launches_[agent]++ > 0;
+}
+
+void Facts::OnNotLaunched(int agent, AgentState::End why) {
+  state_.agents[agent].lost = false;
+  state_.agents[agent].ended = std::move(why);
 }
 
 bool Facts::OnJoined(int agent, Introduction introduction, double now) {
   AgentState& state = state_.agents[agent];
+  state.lost = false;
   state.disconnected.reset();  // of a process before this one, as are these
   state.failure.reset();
-  state.progress.clear();
+  state.report.reset();
   state.pid = introduction.pid;
   introductions_[agent] = std::move(introduction);
   return Advance(agent, AgentPhase::kJoined, now);
@@ -66,42 +79,98 @@ bool Facts::OnLoaded(int agent, double now) {
 
 void Facts::Form(double now) {
   ++epoch_;
-  if (mode_ == Mode::kRunning) mode_ = Mode::kForming;
-  forming_since_ = state_.phase_since = state_.last_progress = now;
+  state_.over = false;
+  if (mode_ == Mode::kRunning) {
+    mode_ = Mode::kForming;
+    forming_since_ = now;
+  }
+  state_.phase_since = state_.last_progress = now;
   for (AgentState& agent : state_.agents) {
     agent.phase = AgentPhase::kLoaded;
-    agent.progress.clear();
+    agent.report.reset();
     if (agent.failure && !agent.failure->fatal) agent.failure.reset();
   }
 }
 
+bool Facts::IsOf(uint64_t epoch, int agent) const {
+  return epoch == epoch_ && !state_.over && !state_.agents[agent].lost;
+}
+
 bool Facts::OnFormed(int agent, uint64_t epoch, double now) {
-  if (epoch != epoch_ || state_.agents[agent].phase != AgentPhase::kLoaded) return false;
+  if (!IsOf(epoch, agent) || state_.agents[agent].phase != AgentPhase::kLoaded) return false;
   if (!Advance(agent, AgentPhase::kFormed, now) || !IsAlive()) return false;
   mode_ = Mode::kRunning;
+  state_.served = true;
+  running_since_ = now;
   return true;
+}
+
+void Facts::CountRecovery(double now) {
+  const bool lasted = mode_ == Mode::kRunning && now - running_since_ >= kLastingEpochSeconds;
+  if (lasted) std::erase_if(recoveries_, [&](double began) { return began <= now - window_; });
+  recoveries_.push_back(now);
+  state_.recoveries = static_cast<int>(recoveries_.size());
+  short_epochs_ = lasted ? 0 : short_epochs_ + 1;
+  state_.restart_at = now + RestartWait(short_epochs_);
+}
+
+std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Status& why, bool planned, double now) {
+  if (!planned) CountRecovery(now);
+  if (mode_ == Mode::kRunning) forming_since_ = now;
+  mode_ = Mode::kForming;
+  state_.over = true;
+  interruption_ = why;
+  state_.phase_since = now;
+  for (const int i : lost) {
+    AgentState& agent = state_.agents[i];
+    agent.lost = true;
+    agent.phase = AgentPhase::kAwaited;
+    agent.ended.reset();
+    agent.disconnected.reset();
+    agent.failure.reset();
+    agent.report.reset();
+  }
+  std::vector<int> others;
+  for (int i = 0; i < agents(); ++i) {
+    AgentState& agent = state_.agents[i];
+    if (agent.phase < AgentPhase::kLoaded) continue;
+    agent.phase = AgentPhase::kLoaded;
+    agent.failure.reset();
+    others.push_back(i);
+  }
+  return others;
 }
 
 bool Facts::OnFailure(int agent, uint64_t epoch, AgentState::Failure failure) {
   // What an agent suffered in an epoch that is over (its group was aborted for the new one, say) is no news. After a
   // fault of its own its process leaves, whichever the epoch.
-  if (!failure.fatal && epoch != epoch_) return false;
+  if (!failure.fatal && !IsOf(epoch, agent)) return false;
   std::optional<AgentState::Failure>& known = state_.agents[agent].failure;
   if (known && (!failure.fatal || known->fatal)) return false;  // a fault of its own outweighs what it suffered before
   known = std::move(failure);
   return true;
 }
 
-bool Facts::OnProgress(int agent, uint64_t epoch, std::string progress, double now) {
-  if (epoch != epoch_ || progress == state_.agents[agent].progress) return false;
-  state_.agents[agent].progress = std::move(progress);
-  state_.last_progress = now;
-  return true;
+bool Facts::OnReport(int agent, uint64_t epoch, AgentState::Report report, double now) {
+  if (!IsOf(epoch, agent)) return false;
+  std::optional<AgentState::Report>& last = state_.agents[agent].report;
+  const auto place = [](const AgentState::Report& r) { return std::tuple(r.step, r.layer, r.collective, r.doing); };
+  const bool news = !last || place(*last) != place(report);
+  report.at = now;
+  report.changed = news ? now : last->changed;
+  if (last) report.longest_gap = std::max(last->longest_gap, now - last->at);
+  last = report;
+  if (news) state_.last_progress = now;
+  return news;
 }
 
 void Facts::OnDisconnected(int agent, double now) { state_.agents[agent].disconnected = now; }
 
-void Facts::OnEnded(int agent, AgentState::End end) { state_.agents[agent].ended = std::move(end); }
+void Facts::OnEnded(int agent, AgentState::End end) {
+  AgentState& state = state_.agents[agent];
+  state.running = false;
+  if (!state.lost) state.ended = std::move(end);
+}
 
 bool Facts::Fail(const absl::Status& reason) {
   if (!IsAlive()) return false;
@@ -112,10 +181,13 @@ bool Facts::Fail(const absl::Status& reason) {
 
 Action Facts::Decide(std::optional<double> oldest_step, uint64_t number, double last_result, double now) {
   if (!IsAlive()) return {};
+  if (next_look_ && now > *next_look_ + state_.silence_seconds / 2) state_.looking_since = now;
   state_.oldest_step = oldest_step;
   state_.oldest_step_number = number;
   state_.last_progress = std::max(state_.last_progress, last_result);
-  return Reconcile(state_, now);
+  const Action action = Reconcile(state_, now);
+  next_look_ = action.look_again;
+  return action;
 }
 
 }  // namespace pangea

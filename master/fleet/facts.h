@@ -23,7 +23,8 @@ struct Introduction {
 // Not thread safe. agent: as in the plan. now: seconds of a monotonic clock.
 class Facts {
  public:
-  // kStarting: no epoch has begun yet. kForming: the groups are formed anew. kFailed, kStopping: for good.
+  // kStarting: no epoch has begun yet. kForming: the groups are formed anew, once every place is filled. kFailed,
+  // kStopping: for good.
   enum class Mode { kStarting, kForming, kRunning, kFailed, kStopping };
 
   Facts(const Deployment& deployment, const ParallelPlan& plan, double now);
@@ -41,7 +42,8 @@ class Facts {
   std::vector<Place> Places() const;  // for PlaceFor
 
   // True: the master has started an agent in this place before.
-  bool OnLaunched(int agent, int pid);
+  bool OnLaunched(int agent, int pid, double now);
+  void OnNotLaunched(int agent, AgentState::End why);  // no process could be started in a lost place
   // These three return whether the slowest agent has got on with it: all are joined, loaded, formed.
   bool OnJoined(int agent, Introduction introduction, double now);  // the place is free (PlaceFor)
   bool OnLoaded(int agent, double now);
@@ -50,11 +52,14 @@ class Facts {
   // this one. That an agent's process has ended, that its stream broke or that it has a fault of its own stays true
   // until another process takes its place.
   void Form(double now);
+  // The epoch is over, for this reason; these agents are lost, and what their processes say from now on is not to be
+  // told. The others are as if they had just loaded. planned: it is no recovery that counts. -> those that have to be told so, and to let go of their groups.
+  std::vector<int> EndEpoch(const std::vector<int>& lost, const absl::Status& why, bool planned, double now);
   // These return whether it is news, upon which Decide may decide otherwise.
   bool OnFailure(int agent, uint64_t epoch, AgentState::Failure failure);
-  bool OnProgress(int agent, uint64_t epoch, std::string progress, double now);
+  bool OnReport(int agent, uint64_t epoch, AgentState::Report report, double now);
   void OnDisconnected(int agent, double now);
-  void OnEnded(int agent, AgentState::End end);
+  void OnEnded(int agent, AgentState::End end);  // a process of its place, maybe the one that was lost
 
   // The fleet cannot go on. False: it has failed or stops already.
   bool Fail(const absl::Status& reason);
@@ -62,10 +67,16 @@ class Facts {
 
   // What to do: Reconcile, of these facts and of the oldest step without a result (sent at; none: there is none).
   Action Decide(std::optional<double> oldest_step, uint64_t number, double last_result, double now);
-  // How long the groups have been forming; OnFormed tells when they were formed anew.
+  // kForming: since when no epoch has served, and why.
   double forming_since() const { return forming_since_; }
+  const absl::Status& interruption() const { return interruption_; }
+  int recoveries() const { return state_.recoveries; }
+  double running_since() const { return running_since_; }
+  double restart_at() const { return state_.restart_at; }
 
  private:
+  bool IsOf(uint64_t epoch, int agent) const;  // a message of the epoch that forms or runs
+  void CountRecovery(double now);
   bool Advance(int agent, AgentPhase phase, double now);
 
   FleetState state_;
@@ -73,8 +84,12 @@ class Facts {
   std::vector<int> launches_;
   Mode mode_ = Mode::kStarting;
   uint64_t epoch_ = 0;
-  double forming_since_ = 0;
-  absl::Status failure_;
+  std::optional<double> next_look_;
+  double forming_since_ = 0, running_since_ = 0;
+  const double window_;
+  std::vector<double> recoveries_;  // when they began
+  int short_epochs_ = 0;            // in a row, up to the present one
+  absl::Status failure_, interruption_;
 };
 
 }  // namespace pangea

@@ -11,19 +11,21 @@ namespace {
 using Mode = Facts::Mode;
 
 struct Fleet2x2 {
-  Fleet2x2() {
+  explicit Fleet2x2(int attempts = 0) {
     deployment.control.join_seconds = 10;
     deployment.control.step_seconds = 5;
+    deployment.control.silence_seconds = 1000;
+    deployment.control.recovery_attempts = attempts;
     for (int i = 0; i < 4; ++i) plan.agents.push_back({.stage = i / 2, .rank = i % 2, .last = i >= 2});
   }
   Deployment deployment;
   ParallelPlan plan;
 };
 
-Facts Running(uint64_t epochs = 1) {
-  const Fleet2x2 fleet;
+Facts Running(uint64_t epochs = 1, int attempts = 0) {
+  const Fleet2x2 fleet(attempts);
   Facts facts(fleet.deployment, fleet.plan, 0);
-  for (int i = 0; i < 4; ++i) facts.OnLaunched(i, 100 + i);
+  for (int i = 0; i < 4; ++i) facts.OnLaunched(i, 100 + i, 0);
   for (int i = 0; i < 4; ++i) facts.OnJoined(i, {.pid = 100 + i}, 1);
   for (int i = 0; i < 4; ++i) facts.OnLoaded(i, 2);
   for (uint64_t epoch = 1; epoch <= epochs; ++epoch) {
@@ -38,7 +40,7 @@ AgentState::Failure Own(const char* text) { return {.at = 4, .status = absl::Int
 TEST(FactsTest, TheSlowestAgentDecidesThePhase) {
   const Fleet2x2 fleet;
   Facts facts(fleet.deployment, fleet.plan, 0);
-  EXPECT_FALSE(facts.OnLaunched(0, 100));
+  EXPECT_FALSE(facts.OnLaunched(0, 100, 0));
   EXPECT_EQ(facts.Places()[0].launched_pid, 100);
   EXPECT_EQ(facts.Places()[1].launched_pid, 0);
   for (int i = 0; i < 4; ++i) {
@@ -59,22 +61,22 @@ TEST(FactsTest, TheSlowestAgentDecidesThePhase) {
     EXPECT_EQ(facts.Up(), i + 1);
   }
   EXPECT_EQ(facts.mode(), Mode::kRunning);
-  EXPECT_TRUE(facts.OnLaunched(0, 200)) << "started again";
+  EXPECT_TRUE(facts.OnLaunched(0, 200, 4)) << "started again";
 }
 
 TEST(FactsTest, AnEpochForgetsWhatWasSufferedInTheOneBefore) {
   Facts facts = Running();
   EXPECT_TRUE(facts.OnFailure(1, 1, Suffered("a peer is gone")));
   EXPECT_TRUE(facts.OnFailure(2, 1, Own("out of memory")));
-  EXPECT_TRUE(facts.OnProgress(0, 1, "step 3", 4));
+  EXPECT_TRUE(facts.OnReport(0, 1, {.step = 3}, 4));
   facts.Form(5);
   EXPECT_EQ(facts.mode(), Mode::kForming);
   EXPECT_EQ(facts.Up(), 0);
   EXPECT_FALSE(facts.agent(1).failure);
   ASSERT_TRUE(facts.agent(2).failure) << "its process leaves, whichever the epoch";
-  EXPECT_EQ(facts.agent(0).progress, "");
+  EXPECT_FALSE(facts.agent(0).report);
   EXPECT_FALSE(facts.OnFailure(1, 1, Suffered("its group was aborted"))) << "of an epoch that is over";
-  EXPECT_FALSE(facts.OnProgress(0, 1, "step 4", 5));
+  EXPECT_FALSE(facts.OnReport(0, 1, {.step = 4}, 5));
   EXPECT_FALSE(facts.OnFormed(3, 1, 5)) << "of an epoch that is over";
   EXPECT_TRUE(facts.OnFailure(1, 1, Own("a fault of its own counts in every epoch")));
   for (int i = 0; i < 4; ++i) EXPECT_EQ(facts.OnFormed(i, 2, 6), i == 3);
@@ -98,11 +100,99 @@ TEST(FactsTest, ANewProcessHasNothingOfTheOneBefore) {
   facts.OnFailure(0, 1, Own("out of memory"));
   facts.OnDisconnected(0, 5);
   facts.OnEnded(0, {.at = 5, .by_signal = true, .text = "was killed"});
-  facts.OnLaunched(0, 300);
+  facts.OnLaunched(0, 300, 6);
   EXPECT_FALSE(facts.agent(0).ended);
   facts.OnJoined(0, {.pid = 300}, 6);
   EXPECT_FALSE(facts.agent(0).failure || facts.agent(0).disconnected);
   EXPECT_EQ(facts.Name(0), "agent 0 (stage 0, rank 0, pid 300)");
+}
+
+// Joined and loaded, as the places of `agents` were when the fleet began.
+void Fill(Facts& facts, const std::vector<int>& agents, int pid, double now) {
+  for (const int i : agents) facts.OnLaunched(i, pid + i, now);
+  for (const int i : agents) facts.OnJoined(i, {.pid = pid + i}, now);
+  for (const int i : agents) facts.OnLoaded(i, now);
+}
+
+TEST(FactsTest, ALossEndsTheEpochAndKeepsTheOthersWeights) {
+  Facts facts = Running(1, 10);
+  facts.OnEnded(2, {.at = 5, .by_signal = true, .text = "was killed"});
+  facts.OnFailure(3, 1, Suffered("agent 2 is gone"));
+  Action action = facts.Decide(4.5, 7, 0, 5);
+  ASSERT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_EQ(facts.EndEpoch(action.agents, action.reason, /*planned=*/false, 5), (std::vector<int>{0, 1, 3}));
+  EXPECT_EQ(facts.mode(), Mode::kForming);
+  EXPECT_EQ(facts.interruption().message(), "agent 2 (stage 1, rank 0, pid 102) was killed");
+  EXPECT_FALSE(facts.agent(3).failure);
+  EXPECT_FALSE(facts.Places()[2].taken);
+  // What is still on its way from the epoch that is over, and from the process that is lost.
+  EXPECT_FALSE(facts.OnFailure(0, 1, Suffered("aborted")));
+  EXPECT_FALSE(facts.OnFormed(0, 1, 5));
+  EXPECT_FALSE(facts.OnReport(0, 1, {.step = 7}, 5));
+  action = facts.Decide(std::nullopt, 0, 0, 5);
+  ASSERT_EQ(action.kind, Action::kRestart) << "the epoch had lasted: at once";
+  EXPECT_EQ(action.agents, std::vector<int>{2});
+  Fill(facts, action.agents, 200, 6);
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, 6).kind, Action::kRegroup);
+  facts.Form(6);
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, 6).kind, Action::kNone);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(facts.OnFormed(i, 2, 7), i == 3);
+  EXPECT_EQ(facts.mode(), Mode::kRunning);
+  EXPECT_EQ(facts.forming_since(), 5) << "since when nobody was served";
+  EXPECT_EQ(facts.Up(), 4);
+}
+
+TEST(FactsTest, WhatIsPlannedIsNoRecovery) {
+  Facts facts = Running(1, 1);
+  for (int i = 0; i < 10; ++i) {
+    facts.EndEpoch({3}, absl::UnavailableError("as asked"), /*planned=*/true, 5);
+    facts.OnEnded(3, {.at = 5});
+    ASSERT_EQ(facts.Decide(std::nullopt, 0, 0, 5).kind, Action::kRestart) << "at once";
+    Fill(facts, {3}, 200 + i, 5);
+    facts.Form(5);
+    for (int a = 0; a < 4; ++a) facts.OnFormed(a, facts.epoch(), 5);
+  }
+  facts.OnEnded(0, {.at = 5, .by_signal = true, .text = "was killed"});
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, 5).kind, Action::kInterrupt) << "the first that counts";
+}
+
+TEST(FactsTest, AProcessThatIsKilledForItsLossIsNoLossAgain) {
+  Facts facts = Running(1, 10);
+  facts.OnDisconnected(1, 5);
+  Action action = facts.Decide(std::nullopt, 0, 0, 5.1);
+  ASSERT_EQ(action.kind, Action::kInterrupt);
+  facts.EndEpoch(action.agents, action.reason, /*planned=*/false, 5.1);
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, 5.1).kind, Action::kNone) << "its process runs yet";
+  facts.OnEnded(1, {.at = 5.2, .by_signal = true, .text = "was killed by its master"});
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, 5.2).kind, Action::kRestart);
+  facts.OnNotLaunched(1, {.at = 5.3, .text = "cannot be started: no memory"});
+  action = facts.Decide(std::nullopt, 0, 0, 5.3);
+  EXPECT_EQ(action.kind, Action::kInterrupt) << "tried again, as often as is allowed";
+  EXPECT_NE(action.reason.message().find("no memory"), std::string::npos);
+}
+
+TEST(FactsTest, LossesWhileItRecoversCountUntilAnEpochLasts) {
+  for (const bool lasts : {false, true}) {
+    Facts facts = Running(1, 3);
+    double now = 100;
+    int recoveries = 0;
+    for (; recoveries < 20; ++recoveries) {
+      facts.OnEnded(0, {.at = now, .by_signal = true, .text = "was killed"});
+      Action action = facts.Decide(std::nullopt, 0, 0, now);
+      if (action.kind == Action::kGiveUp) break;
+      ASSERT_EQ(action.kind, Action::kInterrupt);
+      facts.EndEpoch(action.agents, action.reason, /*planned=*/false, now);
+      EXPECT_TRUE(lasts || facts.restart_at() <= now + RestartWait(recoveries)) << recoveries;
+      now = std::max(now, facts.restart_at());
+      ASSERT_EQ(facts.Decide(std::nullopt, 0, 0, now).kind, Action::kRestart);
+      Fill(facts, {0}, 200 + 10 * recoveries, now);
+      if (!lasts) continue;  // killed before the groups were formed
+      facts.Form(now);
+      for (int i = 0; i < 4; ++i) facts.OnFormed(i, facts.epoch(), now);
+      now += 61;  // longer than control.recovery_seconds
+    }
+    EXPECT_EQ(recoveries, lasts ? 20 : 3);
+  }
 }
 
 TEST(FactsTest, AResultIsProgress) {
@@ -138,7 +228,7 @@ TEST(FactsTest, RandomLives) {
           if (facts.IsAlive() && facts.All(AgentPhase::kLoaded)) facts.Form(event);
           break;
         case 1:
-          facts.OnProgress(agent, epoch, std::to_string(event), event);
+          facts.OnReport(agent, epoch, {.step = static_cast<uint64_t>(event)}, event);
           break;
         case 2:
           facts.OnFailure(agent, epoch, any(2) ? Own("own") : Suffered("suffered"));

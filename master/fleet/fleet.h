@@ -21,8 +21,17 @@ struct FleetOptions {
   // The first is told by WaitReady before it returns, later ones on a gRPC thread; of two that are told at once, the
   // older may come last. May be empty.
   std::function<void(uint64_t epoch)> on_epoch;
+  // An epoch that was told has ended, and why; the next one is on its way. On the fleet's own thread. May be empty.
+  std::function<void(const absl::Status&)> on_interrupted;
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
   std::function<void(const absl::Status&)> on_failure;
+  // For administrators; any thread. Empty: requests are none of the caller's affair.
+  std::function<absl::Status(bool take)> take_requests;
+  struct Requests {
+    bool taken = true;
+    int running = 0, waiting = 0;
+  };
+  std::function<Requests()> requests;
   TimelineFile* timeline = nullptr;  // where the agents' steps are drawn; null: nowhere
 };
 
@@ -43,8 +52,12 @@ class Fleet : public StepPort {
   // Has all agents form their groups anew, in a new epoch, whatever they are at: what is under way is void. They keep
   // their weights. Any thread. Nothing happens before the agents are loaded, or when the fleet has failed or stops.
   virtual void Regroup() = 0;
+  // Has the process of an agent that this master has started replaced: as if it had died, but that it counts for no
+  // recovery. -> the epoch that has ended. FailedPrecondition: no epoch serves now.
+  virtual absl::StatusOr<uint64_t> RestartAgent(int agent) = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;
+  virtual std::string recovery() const = 0;                // between two epochs: why, and for how long; else empty
   virtual void WriteMetrics(MetricsPage& page) const = 0;  // any thread
   // Tells all agents to stop, waits (bounded), kills what is left. No process, shared memory or socket remains.
   virtual void Stop() = 0;

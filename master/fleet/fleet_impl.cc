@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "configs/log.h"
 #include "configs/values.h"
+#include "configs/version.h"
 #include "master/fleet/clock.h"
 #include "master/fleet/join_rules.h"
 #include "pipeline/capacity.h"
@@ -48,13 +49,21 @@ absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& to
       deployment_.control.listen, token,
       {.on_message = [this](SessionId session, const wire::FromAgent& message) { OnMessage(session, message); },
        .on_end = [this](SessionId session) { OnEnd(session); },
-       .on_progress = [this](int agent, const wire::ProgressReport& report) { OnProgress(agent, report); }});
+       .on_progress = [this](int agent, const wire::ProgressReport& report) { OnProgress(agent, report); },
+       .admin = {.status = [this] { return Status(); },
+                 .restart_agent = [this](int agent) { return RestartAgent(agent); },
+                 .take_requests =
+                     [this](bool take) {
+                       return options_.take_requests ? options_.take_requests(take)
+                                                     : absl::UnimplementedError("this master takes no requests");
+                     }}});
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
   lock.unlock();
-  const std::string address = absl::StrCat(dial_host, ":", server_->port());
-  LogInfo("agents join at %s", address);
-  supervisor_ = std::thread([this, address, token] { Supervise(address, token); });
+  address_ = absl::StrCat(dial_host, ":", server_->port());
+  token_ = token;
+  LogInfo("agents join at %s", address_);
+  supervisor_ = std::thread([this] { Supervise(); });
   return absl::OkStatus();
 }
 
@@ -79,6 +88,54 @@ std::string FleetImpl::isa() const {
 int FleetImpl::agents_up() const {
   MutexLock lock(mutex_);
   return facts_.Up();
+}
+
+std::string FleetImpl::recovery() const {
+  MutexLock lock(mutex_);
+  if (facts_.mode() != Mode::kForming) return "";
+  return absl::StrFormat("for %.1f s, since %s", MonotonicSeconds() - facts_.forming_since(),
+                         facts_.interruption().message());
+}
+
+admin::v1::FleetStatus FleetImpl::Status() const {
+  constexpr const char* kStates[] = {"starting", "recovering", "serving", "failed", "stopping"};
+  constexpr const char* kPhases[] = {"awaited", "joined", "loaded", "formed"};
+  constexpr const char* kDoing[] = {"nothing", "computes", "waits for a peer", "waits for the master"};
+  const double now = MonotonicSeconds();
+  admin::v1::FleetStatus status;
+  const FleetOptions::Requests requests = options_.requests ? options_.requests() : FleetOptions::Requests{};
+  status.set_takes_requests(requests.taken);
+  status.set_requests_running(requests.running);
+  status.set_requests_waiting(requests.waiting);
+  MutexLock lock(mutex_);
+  status.set_state(kStates[static_cast<int>(facts_.mode())]);
+  status.set_epoch(facts_.epoch());
+  status.set_recoveries(facts_.recoveries());
+  if (facts_.mode() == Mode::kRunning) status.set_seconds(now - facts_.running_since());
+  if (facts_.mode() == Mode::kForming) {
+    status.set_seconds(now - facts_.forming_since());
+    status.set_reason(std::string(facts_.interruption().message()));
+  }
+  if (facts_.mode() == Mode::kFailed) status.set_reason(std::string(facts_.failure().message()));
+  for (int i = 0; i < facts_.agents(); ++i) {
+    const AgentState& agent = facts_.agent(i);
+    admin::v1::AgentStatus& told = *status.add_agents();
+    told.set_agent(i);
+    told.set_stage(agent.stage);
+    told.set_rank(agent.rank);
+    told.set_pid(agent.pid);
+    told.set_host(facts_.introduction(i).host);
+    told.set_launched(agent.local);
+    told.set_phase(agent.lost ? "lost" : kPhases[static_cast<int>(agent.phase)]);
+    if (!agent.report) continue;
+    told.set_doing(kDoing[static_cast<int>(agent.report->doing)]);
+    told.set_step(agent.report->step);
+    told.set_layer(agent.report->layer);
+    told.set_collective(agent.report->collective);
+    told.set_since(now - agent.report->changed);
+    told.set_told(now - agent.report->at);
+  }
+  return status;
 }
 
 void FleetImpl::WriteMetrics(MetricsPage& page) const {
@@ -207,10 +264,17 @@ void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
   if (agent < 0 || agent >= static_cast<int>(plan_.agents.size())) return;
   const double now = MonotonicSeconds();
   watch_.OnProgress(agent, report, now);
-  std::string progress =
-      absl::StrFormat("step %d, layer %d, collective %d", report.step(), report.layer(), report.collective());
+  const AgentDoing doing = report.doing() > 0 && report.doing() <= static_cast<int>(AgentDoing::kWaitsForMaster)
+                               ? static_cast<AgentDoing>(report.doing())
+                               : AgentDoing::kNothing;
   MutexLock lock(mutex_);
-  facts_.OnProgress(agent, report.epoch(), std::move(progress), now);
+  facts_.OnReport(agent, report.epoch(),
+                  {.step = report.step(),
+                   .layer = report.layer(),
+                   .collective = report.collective(),
+                   .doing = doing,
+                   .layer_seconds = report.layer_seconds()},
+                  now);
 }
 
 void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
@@ -231,7 +295,7 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
   if (!facts_.IsAlive()) {
     return server_->Close(session, absl::UnavailableError("join refused: the master stops"));
   }
-  const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), deployment_);
+  const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), deployment_, isa_);
   if (!agent.ok()) {
     LogWarning("%s", agent.status().message());
     return server_->Close(session, agent.status());
@@ -249,54 +313,90 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
                                    MonotonicSeconds());
   const Introduction& introduction = facts_.introduction(*agent);
   LogInfo("%s joined from %s with ISA class %s", facts_.Name(*agent), introduction.host, introduction.isa);
+  if (join.build() != kBuild) LogInfo("%s is of another build: %s", facts_.Name(*agent), Printable(join.build()));
   Wake();
-  if (all) Assign();
+  if (!isa_.empty()) {
+    Assign(*agent, MaySpin(Shares())[*agent]);  // the others know all this
+  } else if (all) {
+    AssignAll();
+  }
 }
 
-void FleetImpl::Assign() {
-  std::vector<std::string> isas;
+std::vector<HostShare> FleetImpl::Shares() const {
   std::vector<HostShare> shares;
-  for (int i = 0; i < facts_.agents(); ++i) {
-    isas.push_back(facts_.introduction(i).isa);
-    shares.push_back(facts_.introduction(i).share);
-  }
+  for (int i = 0; i < facts_.agents(); ++i) shares.push_back(facts_.introduction(i).share);
+  return shares;
+}
+
+void FleetImpl::AssignAll() {
+  std::vector<std::string> isas;
+  for (int i = 0; i < facts_.agents(); ++i) isas.push_back(facts_.introduction(i).isa);
   isa_ = deployment_.kernels.isa == "auto" ? CommonIsa(isas) : deployment_.kernels.isa;
   LogInfo("all %d agents have joined; ISA class %s", members_.size(), isa_);
-  const std::vector<bool> spin = MaySpin(shares);
-  for (size_t i = 0; i < members_.size(); ++i) {
-    wire::FromMaster message;
-    wire::Assign& assign = *message.mutable_assign();
-    const std::string& model = deployment_.agent(i).model.empty() ? deployment_.model : deployment_.agent(i).model;
-    std::error_code error;
-    const auto absolute = std::filesystem::absolute(model, error);  // an agent may run in another folder
-    assign.set_agent(i);
-    assign.set_deployment(DumpDeployment(deployment_));
-    assign.set_model(error ? model : absolute.string());
-    assign.set_header_hash(header_hash_);
-    assign.set_plan_hash(plan_.Hash());
-    assign.set_isa(isa_);
-    assign.set_kv_blocks(plan_.kv_blocks);
-    assign.set_spin(spin[i]);
-    server_->Send({members_[i].session}, message);
-  }
+  const std::vector<bool> spin = MaySpin(Shares());
+  for (int i = 0; i < facts_.agents(); ++i) Assign(i, spin[i]);
+}
+
+void FleetImpl::Assign(int agent, bool spin) {
+  wire::FromMaster message;
+  wire::Assign& assign = *message.mutable_assign();
+  const std::string& own = deployment_.agent(agent).model;
+  const std::string& model = own.empty() ? deployment_.model : own;
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(model, error);  // an agent may run in another folder
+  assign.set_agent(agent);
+  assign.set_deployment(DumpDeployment(deployment_));
+  assign.set_model(error ? model : absolute.string());
+  assign.set_header_hash(header_hash_);
+  assign.set_plan_hash(plan_.Hash());
+  assign.set_isa(isa_);
+  assign.set_kv_blocks(plan_.kv_blocks);
+  assign.set_spin(spin);
+  assign.set_keep_weights(facts_.agent(agent).local);
+  assign.set_weights_path(members_[agent].weights.path());
+  assign.set_packed_bytes(members_[agent].weights.bytes());
+  server_->Send({members_[agent].session}, message);
 }
 
 void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
   if (facts_.agent(agent).phase != AgentPhase::kJoined) return;
   LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
           BytesText(ready.kv_bytes()), ready.load_seconds());
-  if (facts_.OnLoaded(agent, MonotonicSeconds())) Form();
+  if (facts_.agent(agent).local && ready.weights_fd() > 0 &&
+      !members_[agent].weights.Take(facts_.agent(agent).pid, ready.weights_fd(), ready.packed_bytes()))
+    LogWarning("%s: its packed weights cannot be kept for a successor", facts_.Name(agent));
+  if (facts_.OnLoaded(agent, MonotonicSeconds())) Wake();
 }
 
 void FleetImpl::Regroup() {
   MutexLock lock(mutex_);
-  if (facts_.IsAlive() && facts_.All(AgentPhase::kLoaded)) Form();
+  if (!facts_.IsAlive() || !facts_.All(AgentPhase::kLoaded)) return;
+  Form();
+  Wake();
+}
+
+absl::StatusOr<uint64_t> FleetImpl::RestartAgent(int agent) {
+  MutexLock lock(mutex_);
+  if (agent < 0 || agent >= facts_.agents())
+    return absl::OutOfRangeError(absl::StrCat("agent ", agent, " is not one of the ", facts_.agents()));
+  if (!facts_.agent(agent).local)
+    return absl::FailedPreconditionError(absl::StrCat(
+        facts_.Name(agent), " was not started by its master: end it where it runs, and start it there again"));
+  if (facts_.mode() != Mode::kRunning || !ready_told_)
+    return absl::FailedPreconditionError("no epoch serves now; see the status");
+  const uint64_t epoch = facts_.epoch();
+  const absl::Status why =
+      absl::UnavailableError(absl::StrCat(facts_.Name(agent), " is replaced, as it was asked for"));
+  Interrupt({agent}, why, /*planned=*/true);
+  Wake();
+  lock.unlock();
+  if (options_.on_interrupted) options_.on_interrupted(why);
+  return epoch;
 }
 
 void FleetImpl::Form() {
   port_.Close();
   facts_.Form(MonotonicSeconds());
-  Wake();
   wire::FromMaster message;
   wire::Form& form = *message.mutable_form();
   form.set_epoch(facts_.epoch());

@@ -16,6 +16,7 @@
 #include "master/fleet/fleet.h"
 #include "master/fleet/fleet_watch.h"
 #include "master/fleet/launcher.h"
+#include "master/fleet/packed_file.h"
 
 namespace pangea {
 
@@ -30,11 +31,13 @@ class FleetImpl : public Fleet {
   absl::Status WaitReady() override;
   std::string isa() const override;
   int agents_up() const override;
+  std::string recovery() const override;
   void WriteMetrics(MetricsPage& page) const override;
   void Stop() override;
   void Send(const Step& step) override { port_.Send(step); }
   void SendMask(const Mask& mask) override { port_.SendMask(mask); }
   void Regroup() override;
+  absl::StatusOr<uint64_t> RestartAgent(int agent) override;
 
  private:
   using Mode = Facts::Mode;
@@ -43,9 +46,11 @@ class FleetImpl : public Fleet {
   struct Member {
     Child child;            // local ones
     SessionId session = 0;  // 0: none
+    PackedFile weights;     // local: of its stage, as a process of this place has packed them
   };
 
   // gRPC's threads.
+  admin::v1::FleetStatus Status() const;
   void OnMessage(SessionId session, const agent::v1::FromAgent& message);
   void OnEnd(SessionId session);
   void OnProgress(int agent, const agent::v1::ProgressReport& report);
@@ -56,8 +61,10 @@ class FleetImpl : public Fleet {
   bool OnFormed(int agent, uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: the epoch has begun
   void OnFailure(int agent, const agent::v1::Failure& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnRendezvous(SessionId session, const agent::v1::Rendezvous& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Assign() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AssignAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Assign(int agent, bool spin) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Form() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<HostShare> Shares() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<SessionId> Sessions(bool last_stage = false) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int AgentOf(SessionId session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // -1: none
   void TellStop(const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -65,9 +72,12 @@ class FleetImpl : public Fleet {
   void Wake() const;                                        // the supervisor
 
   // The supervisor's thread.
-  void Supervise(const std::string& master_address, const std::string& token);
-  absl::Status LaunchAll(const std::string& master_address, const std::string& token);
-  void Decide();
+  void Supervise();
+  absl::Status LaunchAll();
+  absl::Status LaunchOne(int agent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Decide();  // true: something was done, so that there may be more to do
+  void Interrupt(const std::vector<int>& lost, const absl::Status& why, bool planned)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitForNews();
   void ReapEnded(int agent);
   bool GiveUp(const absl::Status& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: on_failure is to be told
@@ -82,6 +92,7 @@ class FleetImpl : public Fleet {
   AgentPort port_;
   std::unique_ptr<ControlServer> server_;
   std::thread supervisor_;
+  std::string address_, token_;       // of the control port, what its callers must show: set before supervisor_ starts
   int wake_ = -1;                     // eventfd
   std::optional<double> look_again_;  // the supervisor's
 

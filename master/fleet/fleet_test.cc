@@ -287,6 +287,8 @@ class RemoteTest : public OneFleetTest {
     wire::FromAgent message;
     wire::Join* join = message.mutable_join();
     join->set_build(kBuild);
+    join->set_protocol(kProtocol);
+    join->set_exactness(kExactness);
     join->set_pid(getpid());
     join->set_host("127.0.0.1");
     join->set_device("cpu");
@@ -339,7 +341,7 @@ TEST_P(RemoteTest, JoinsAreCheckedBeforeAnythingElse) {
     EXPECT_FALSE(status.ok());
     EXPECT_NE(status.message().find(what), std::string::npos) << status;
   };
-  refused("build", [](auto* m) { m->mutable_join()->set_build("other"); });
+  refused("protocol", [](auto* m) { m->mutable_join()->set_protocol(1); });
   refused("device", [](auto* m) { m->mutable_join()->set_device("cuda"); });
   refused("ISA class", [](auto* m) { m->mutable_join()->set_isa("sse9"); });
   refused("agent 2 is not one", [](auto* m) { m->mutable_join()->set_agent(2); });

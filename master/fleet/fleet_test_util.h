@@ -87,6 +87,8 @@ inline Plan MakeTestPlan(int stages, int ranks, const std::string& transport, co
   p.deployment.cache.memory = 4 << 20;
   p.deployment.control.join_seconds = 30;
   p.deployment.control.step_seconds = 20;
+  p.deployment.control.recovery_attempts = 0;  // a loss is told as a failure
+  p.deployment.control.silence_seconds = 100;  // tests of the machine's load are none of ours
   p.deployment.log.level = "error";
   auto header = ReadCheckpointHeader(p.deployment.model);
   EXPECT_TRUE(header.ok()) << header.status();

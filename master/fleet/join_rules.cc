@@ -36,10 +36,11 @@ absl::StatusOr<int> FreePlace(const std::vector<Place>& places, const Deployment
 }  // namespace
 
 absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
-                             const Deployment& deployment) {
-  if (join.build() != kBuild) {
+                             const Deployment& deployment, const std::string& isa) {
+  if (join.protocol() != kProtocol || join.exactness() != kExactness) {
     return absl::FailedPreconditionError(
-        absl::StrCat("join refused: the agent's build is \"", join.build(), "\", the master's \"", kBuild, "\""));
+        absl::StrCat("join refused: the agent's build \"", join.build(), "\" has protocol ", join.protocol(),
+                     " and exactness version ", join.exactness(), ", the master ", kProtocol, " and ", kExactness));
   }
   int index = join.agent();
   if (index < 0) {
@@ -69,6 +70,11 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   if (asked != "auto" && IsaRank(join.isa()) < IsaRank(asked)) {
     return absl::FailedPreconditionError(absl::StrCat("join refused: kernels.isa is ", asked, ", but the CPU of agent ",
                                                       index, " has ", join.isa(), " at best"));
+  }
+  if (IsaRank(join.isa()) < IsaRank(isa)) {
+    return absl::FailedPreconditionError(absl::StrCat("join refused: the agents compute in ISA class ", isa,
+                                                      ", but the CPU of agent ", index, " has ", join.isa(),
+                                                      " at best"));
   }
   return index;
 }

@@ -10,7 +10,9 @@ namespace {
 
 agent::v1::Join GoodJoin() {
   agent::v1::Join join;
-  join.set_build(kBuild);
+  join.set_build("of another day, and as good");
+  join.set_protocol(kProtocol);
+  join.set_exactness(kExactness);
   join.set_pid(77);
   join.set_device("cpu");
   join.set_isa("avx2");
@@ -22,22 +24,22 @@ std::vector<Place> Places() { return {{.local = true, .launched_pid = 50}, {.loc
 
 TEST(JoinRulesTest, FreePlacesGoInOrder) {
   std::vector<Place> places = Places();
-  EXPECT_EQ(*PlaceFor(GoodJoin(), places, {}), 1);
+  EXPECT_EQ(*PlaceFor(GoodJoin(), places, {}, ""), 1);
   places[1].taken = true;
-  EXPECT_EQ(*PlaceFor(GoodJoin(), places, {}), 2);
+  EXPECT_EQ(*PlaceFor(GoodJoin(), places, {}, ""), 2);
   places[2].taken = true;
-  EXPECT_EQ(PlaceFor(GoodJoin(), places, {}).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(PlaceFor(GoodJoin(), places, {}, "").status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(JoinRulesTest, NamedPlaces) {
   agent::v1::Join join = GoodJoin();
   join.set_agent(2);
-  EXPECT_EQ(*PlaceFor(join, Places(), {}), 2);
+  EXPECT_EQ(*PlaceFor(join, Places(), {}, ""), 2);
   join.set_agent(0);
-  EXPECT_EQ(PlaceFor(join, Places(), {}).status().code(), absl::StatusCode::kPermissionDenied)
+  EXPECT_EQ(PlaceFor(join, Places(), {}, "").status().code(), absl::StatusCode::kPermissionDenied)
       << "not the launched process";
   join.set_pid(50);
-  EXPECT_EQ(*PlaceFor(join, Places(), {}), 0);
+  EXPECT_EQ(*PlaceFor(join, Places(), {}, ""), 0);
 }
 
 TEST(JoinRulesTest, RefusalsNameTheirReason) {
@@ -46,8 +48,9 @@ TEST(JoinRulesTest, RefusalsNameTheirReason) {
     const char* text;
   };
   const Row rows[] = {
-      {[](auto* j, auto*) { j->set_build("pangea 0.0.9"); }, "build is \"pangea 0.0.9\""},
-      {[](auto* j, auto*) { j->set_build(""); }, "build is \"\""},
+      {[](auto* j, auto*) { j->set_protocol(kProtocol - 1); }, "of another day, and as good\" has protocol 1"},
+      {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, "exactness version 3, the master 2 and 2"},
+      {[](auto* j, auto*) { j->clear_protocol(); }, "has protocol 0"},
       {[](auto* j, auto*) { j->set_agent(3); }, "agent 3 is not one of the 3"},
       {[](auto* j, auto*) { j->set_device("cuda"); }, "must have device cpu"},
       {[](auto* j, auto*) { j->set_device(""); }, "must have device cpu"},
@@ -58,13 +61,13 @@ TEST(JoinRulesTest, RefusalsNameTheirReason) {
     agent::v1::Join join = GoodJoin();
     Deployment deployment;
     row.edit(&join, &deployment);
-    const auto place = PlaceFor(join, Places(), deployment);
+    const auto place = PlaceFor(join, Places(), deployment, "");
     ASSERT_FALSE(place.ok()) << row.text;
     EXPECT_NE(place.status().message().find(row.text), std::string::npos) << place.status();
   }
   Deployment lower;
   lower.kernels.isa = "reference";
-  EXPECT_TRUE(PlaceFor(GoodJoin(), Places(), lower).ok()) << "more than asked for is fine";
+  EXPECT_TRUE(PlaceFor(GoodJoin(), Places(), lower, "").ok()) << "more than asked for is fine";
 }
 
 TEST(JoinRulesTest, TakenPlaceIsNotShared) {
@@ -72,7 +75,7 @@ TEST(JoinRulesTest, TakenPlaceIsNotShared) {
   join.set_agent(1);
   std::vector<Place> places = Places();
   places[1].taken = true;
-  EXPECT_EQ(PlaceFor(join, places, {}).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(PlaceFor(join, places, {}, "").status().code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST(JoinRulesTest, CommonIsaIsTheLeast) {

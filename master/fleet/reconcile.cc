@@ -1,6 +1,7 @@
 #include "master/fleet/reconcile.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,32 +15,53 @@ namespace {
 constexpr double kGrace = 0.05;
 // Beyond the agents' own limit for a collective, whose error says more.
 constexpr double kStepSlack = 2;
+// Times the longest gap between two reports so far, and times what a layer has taken for as many rows.
+constexpr double kGapFactor = 4, kLayerFactor = 8;
+// Times control.silence_seconds that all may wait for one another: a report may be older than what it tells.
+constexpr double kDeadlockFactor = 2;
+// Seconds before a lost place is filled again, after two epochs in a row that did not last, and after many.
+constexpr double kFirstWait = 0.1, kLongestWait = 5;
+
+// Why an epoch cannot go on, and which agents are to be replaced.
+struct Cause {
+  absl::Status reason;
+  std::vector<int> agents;
+};
+struct Verdict {
+  std::optional<Cause> cause;
+  std::optional<double> look_again;
+  void Wait(double until) { look_again = look_again ? std::min(*look_again, until) : until; }
+  void Blame(absl::StatusCode code, const std::string& text, std::vector<int> agents = {}) {
+    cause = Cause{absl::Status(code, text), std::move(agents)};
+  }
+};
+
+// Those who will not come back: of several that die together all are replaced at once, whoever is named.
+std::vector<int> Gone(const FleetState& state) {
+  std::vector<int> gone;
+  for (size_t i = 0; i < state.agents.size(); ++i) {
+    const AgentState& agent = state.agents[i];
+    if (agent.ended || agent.disconnected || (agent.failure && agent.failure->fatal)) gone.push_back(i);
+  }
+  return gone;
+}
 
 // Facts are judged in the order of what they say about the cause: a fatal failure that the agent reports itself, a
 // signal that killed it, an exit code, a broken stream, what an agent suffered from its peers.
-struct Verdict {
-  std::optional<Action> give_up;
-  std::optional<double> look_again;
-  void Wait(double until) { look_again = look_again ? std::min(*look_again, until) : until; }
-};
-
-void GiveUp(Verdict* verdict, absl::StatusCode code, const std::string& text) {
-  if (!verdict->give_up) verdict->give_up = Action{.kind = Action::kGiveUp, .reason = absl::Status(code, text)};
-}
-
 void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
   const int n = static_cast<int>(state.agents.size());
   for (int i = 0; i < n; ++i) {
     const auto& failure = state.agents[i].failure;
     if (failure && failure->fatal) {
-      return GiveUp(verdict, failure->status.code(),
-                    absl::StrCat(AgentName(state, i), ": ", failure->status.message()));
+      return verdict->Blame(failure->status.code(), absl::StrCat(AgentName(state, i), ": ", failure->status.message()),
+                            Gone(state));
     }
   }
   for (int i = 0; i < n; ++i) {
     const auto& ended = state.agents[i].ended;
     if (ended && ended->by_signal) {
-      return GiveUp(verdict, absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " ", ended->text));
+      return verdict->Blame(absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " ", ended->text),
+                            Gone(state));
     }
   }
   for (int i = 0; i < n; ++i) {
@@ -48,7 +70,8 @@ void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
     // What it sent before its end may still be on its way.
     const bool heard = agent.phase == AgentPhase::kAwaited || agent.disconnected;
     if (heard || now >= agent.ended->at + kGrace) {
-      return GiveUp(verdict, absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " ", agent.ended->text));
+      return verdict->Blame(absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " ", agent.ended->text),
+                            Gone(state));
     }
     verdict->Wait(agent.ended->at + kGrace);
   }
@@ -57,7 +80,8 @@ void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
     if (!agent.disconnected) continue;
     const double until = *agent.disconnected + (agent.local ? kGrace : 0);
     if (now >= until) {
-      return GiveUp(verdict, absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " lost its connection"));
+      return verdict->Blame(absl::StatusCode::kUnavailable, absl::StrCat(AgentName(state, i), " lost its connection"),
+                            Gone(state));
     }
     verdict->Wait(until);
   }
@@ -73,9 +97,70 @@ void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
   }
   if (first == nullptr) return;
   if (now >= first->at + kGrace) {
-    return GiveUp(verdict, first->status.code(), absl::StrCat(AgentName(state, who), ": ", first->status.message()));
+    return verdict->Blame(first->status.code(), absl::StrCat(AgentName(state, who), ": ", first->status.message()));
   }
   verdict->Wait(first->at + kGrace);
+}
+
+std::string PlaceText(const AgentState& agent) {
+  if (!agent.report || agent.report->step == 0) return "no step";
+  const AgentState::Report& r = *agent.report;
+  return absl::StrFormat("step %d, layer %d, collective %d", r.step, r.layer, r.collective);
+}
+
+// Until when this agent may stay as it is while a step is under way, and what it is to be blamed for then. An agent
+// whose process stands still, or is cut off, tells nothing. One that tells may wait for a peer, however long, or for
+// the master; but not stay in one layer for many times what such a layer has taken, nor leave a step unread.
+std::pair<double, std::string> Patience(const FleetState& state, const AgentState& agent) {
+  const double since = std::max(*state.oldest_step, state.looking_since);
+  const AgentState::Report none, &report = agent.report ? *agent.report : none;
+  const double heard = std::max(since, report.at);
+  const double most = std::max(state.silence_seconds, kGapFactor * report.longest_gap);
+  std::pair<double, std::string> quiet = {heard + most, "has told nothing"};
+  if (!agent.report) return quiet;
+  const double stays = std::max(since, report.changed);
+  const bool behind = report.doing == AgentDoing::kNothing && report.step < state.oldest_step_number;
+  const bool computes = report.doing == AgentDoing::kComputes && report.layer_seconds > 0;
+  if (!behind && !computes) return quiet;
+  const std::pair<double, std::string> still = {
+      stays + std::max(most, computes ? kLayerFactor * report.layer_seconds : 0),
+      behind ? "has not begun with it" : absl::StrCat("does not get on at ", PlaceText(agent))};
+  return std::min(quiet, still);
+}
+
+// Links that lose what they carry leave nobody to blame: every agent tells that it waits for another.
+std::optional<double> DeadlockedFrom(const FleetState& state) {
+  double from = std::max(*state.oldest_step, state.looking_since);
+  for (const AgentState& agent : state.agents) {
+    if (!agent.report || agent.report->step < state.oldest_step_number) return std::nullopt;
+    if (agent.report->doing == AgentDoing::kComputes || agent.report->doing == AgentDoing::kWaitsForMaster)
+      return std::nullopt;
+    from = std::max(from, agent.report->changed + kGapFactor * agent.report->longest_gap);
+  }
+  return from + kDeadlockFactor * state.silence_seconds;
+}
+
+void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
+  std::vector<int> silent;
+  std::string first;
+  for (size_t i = 0; i < state.agents.size(); ++i) {
+    const auto [until, what] = Patience(state, state.agents[i]);
+    if (now < until) {
+      verdict->Wait(until);
+      continue;
+    }
+    if (silent.empty()) first = absl::StrCat(AgentName(state, i), " ", what);
+    silent.push_back(i);
+  }
+  if (const auto from = DeadlockedFrom(state); silent.empty() && from) {
+    if (now < *from) return verdict->Wait(*from);
+    first = "all agents wait for one another";
+  }
+  if (first.empty()) return;
+  verdict->Blame(absl::StatusCode::kDeadlineExceeded,
+                 absl::StrFormat("%s while step %d was under way (control.silence_seconds: %g)", first,
+                                 state.oldest_step_number, state.silence_seconds),
+                 silent);
 }
 
 void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
@@ -85,26 +170,35 @@ void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
     const double until = state.phase_since + state.join_seconds;
     if (now < until) return verdict->Wait(until);
     constexpr const char* kWhat[] = {"did not join", "did not load its weights", "did not form its group"};
-    std::vector<std::string> late;
+    std::vector<std::string> names;
+    std::vector<int> late;
     for (size_t i = 0; i < state.agents.size(); ++i) {
-      if (state.agents[i].phase == slowest) late.push_back(AgentName(state, i));
+      if (state.agents[i].phase != slowest) continue;
+      names.push_back(AgentName(state, i));
+      late.push_back(i);
     }
-    return GiveUp(verdict, absl::StatusCode::kDeadlineExceeded,
-                  absl::StrFormat("%s %s within %g s (control.join_seconds)", absl::StrJoin(late, ", "),
-                                  kWhat[static_cast<int>(slowest)], state.join_seconds));
+    return verdict->Blame(absl::StatusCode::kDeadlineExceeded,
+                          absl::StrFormat("%s %s within %g s (control.join_seconds)", absl::StrJoin(names, ", "),
+                                          kWhat[static_cast<int>(slowest)], state.join_seconds),
+                          late);
   }
   // A step that is sent after this look cannot be overdue before the next one.
-  if (!state.oldest_step) return verdict->Wait(now + state.step_seconds);
+  if (!state.oldest_step) return verdict->Wait(now + std::min(state.silence_seconds, state.step_seconds));
+  JudgeSilence(state, now, verdict);
+  if (verdict->cause) return;
   const double until = std::max(*state.oldest_step, state.last_progress) + state.step_seconds + kStepSlack;
   if (now < until) return verdict->Wait(until);
   std::vector<std::string> places;
+  std::vector<int> all;
   for (size_t i = 0; i < state.agents.size(); ++i) {
-    const std::string& progress = state.agents[i].progress;
-    places.push_back(absl::StrCat(AgentName(state, i), " at ", progress.empty() ? "no step" : progress));
+    places.push_back(absl::StrCat(AgentName(state, i), " at ", PlaceText(state.agents[i])));
+    all.push_back(i);
   }
-  GiveUp(verdict, absl::StatusCode::kDeadlineExceeded,
-         absl::StrFormat("step %d made no progress for %g s (control.step_seconds): %s", state.oldest_step_number,
-                         state.step_seconds, absl::StrJoin(places, "; ")));
+  // Who of them hangs is not known.
+  verdict->Blame(absl::StatusCode::kDeadlineExceeded,
+                 absl::StrFormat("step %d made no progress for %g s (control.step_seconds): %s",
+                                 state.oldest_step_number, state.step_seconds, absl::StrJoin(places, "; ")),
+                 all);
 }
 
 }  // namespace
@@ -116,11 +210,49 @@ std::string AgentName(const FleetState& state, int agent) {
   return name + ")";
 }
 
+double RestartWait(int short_epochs) {
+  return short_epochs < 2 ? 0 : std::min(kLongestWait, kFirstWait * std::exp2(short_epochs - 2));
+}
+
 Action Reconcile(const FleetState& state, double now) {
   Verdict verdict;
   JudgeAgents(state, now, &verdict);
-  if (!verdict.give_up) JudgeTime(state, now, &verdict);
-  if (verdict.give_up) return *verdict.give_up;
+  if (!verdict.cause) JudgeTime(state, now, &verdict);
+  if (verdict.cause) {
+    Action action{.kind = Action::kGiveUp, .reason = verdict.cause->reason};
+    if (!state.served) return action;
+    if (state.recoveries >= state.attempts) {
+      if (state.recoveries > 0) {
+        action.reason = absl::Status(action.reason.code(),
+                                     absl::StrCat(action.reason.message(), "; it is the end of ", state.recoveries,
+                                                  " recoveries (control.recovery_attempts)"));
+      }
+      return action;
+    }
+    for (const int i : verdict.cause->agents) {
+      // Whoever starts agents on other hosts has had its time.
+      if (state.agents[i].lost && !state.agents[i].local) return action;
+    }
+    action.kind = Action::kInterrupt;
+    action.agents = verdict.cause->agents;
+    return action;
+  }
+  Action restart{.kind = Action::kRestart};
+  for (size_t i = 0; i < state.agents.size(); ++i) {
+    const AgentState& agent = state.agents[i];
+    if (agent.lost && agent.local && !agent.running) restart.agents.push_back(i);
+  }
+  const bool loaded = std::all_of(state.agents.begin(), state.agents.end(),
+                                  [](const AgentState& agent) { return agent.phase >= AgentPhase::kLoaded; });
+  if (!restart.agents.empty() || (loaded && state.over)) {
+    if (now < state.restart_at) {
+      verdict.Wait(state.restart_at);
+    } else if (loaded) {
+      return Action{.kind = Action::kRegroup};
+    } else {
+      return restart;
+    }
+  }
   return Action{.kind = Action::kNone, .look_again = verdict.look_again};
 }
 

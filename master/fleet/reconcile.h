@@ -1,11 +1,16 @@
-// What to do, from what was observed: a pure function. Today the only remedy is to give up, so all that matters is to
-// name the cause and not a symptom: when one agent dies, its peers fail too, and some of them are heard first.
+// What to do, from what was observed: a pure function. It names the cause and not a symptom: when one agent dies, its
+// peers fail too, and some of them are heard first.
+//
+// Before the first epoch a fault ends the fleet: nobody is served yet, and whoever started it looks on. From then on
+// what befalls an agent ends the epoch only: the agents that are lost are replaced, the others keep their weights, and
+// all form the groups of the next one.
 #pragma once
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "pipeline/activity.h"
 
 namespace pangea {
 
@@ -16,6 +21,9 @@ struct AgentState {
   int stage = 0, rank = 0, pid = 0;
   bool local = true;
   AgentPhase phase = AgentPhase::kAwaited;
+  bool running = false;  // local: a process of this place has not been reaped; another starts only when it is gone
+  // The place waits for another process. What the one before it still says or does is none of its facts.
+  bool lost = false;
   struct End {
     double at = 0;
     bool by_signal = false;
@@ -29,26 +37,58 @@ struct AgentState {
     bool fatal = false;  // its own fault, as against what it suffered from its peers
   };
   std::optional<Failure> failure;
-  std::string progress;  // "step 12, layer 3"; empty: none reported
+  // Its last report in this epoch.
+  struct Report {
+    uint64_t step = 0;  // 0: of none yet
+    int layer = -1;
+    uint64_t collective = 0;
+    AgentDoing doing = AgentDoing::kNothing;
+    double layer_seconds = 0;  // that computing the present layer may take; 0: not known
+    double at = 0;             // it came
+    double changed = 0;        // the first one came that told this very place
+    double longest_gap = 0;    // between two reports so far
+  };
+  std::optional<Report> report;
 };
 
 struct FleetState {
   std::vector<AgentState> agents;
   double phase_since = 0;             // when the phase began that the slowest agent is in
   double join_seconds = 0;            // for all to join; then for all to load and form
+  double silence_seconds = 0;         // without a report, or without getting on while others wait
   double step_seconds = 0;            // that a step may be under way without any agent getting on
   std::optional<double> oldest_step;  // sent at, no result yet
   double last_progress = 0;           // when an agent last told of another step, layer or collective, or a result came
   uint64_t oldest_step_number = 0;
+  double looking_since = 0;  // before which this master did not look: it stood still itself
+
+  bool served = false;    // an epoch has begun, this one or one before
+  bool over = true;       // there is no epoch that forms or runs
+  int recoveries = 0;     // that began within control.recovery_seconds, or since the last epoch that lasted
+  int attempts = 0;       // as many of them are made
+  double restart_at = 0;  // before which no process is started in a lost place
 };
 
 struct Action {
-  enum Kind { kNone, kGiveUp } kind = kNone;
-  absl::Status reason;               // kGiveUp
+  enum Kind {
+    kNone,
+    kInterrupt,  // the epoch is over, and `agents` (there may be none) are lost
+    kRestart,    // a process is to be started in each of the places `agents`
+    kRegroup,    // every place is filled: a new epoch is to be formed
+    kGiveUp,
+  } kind = kNone;
+  absl::Status reason;               // kInterrupt, kGiveUp
+  std::vector<int> agents;           // kInterrupt, kRestart
   std::optional<double> look_again;  // kNone: when time alone may change the answer
 };
 
 Action Reconcile(const FleetState& state, double now);
+
+// Seconds that lost places wait for new processes: none after an epoch that lasted, nor after the first that did not;
+// then twice as many every time. short_epochs: how many in a row ended before they had lasted.
+double RestartWait(int short_epochs);
+// An epoch shorter than this has not lasted.
+inline constexpr double kLastingEpochSeconds = 0.25;
 
 // "agent 3 (stage 1, rank 1, pid 1234)"
 std::string AgentName(const FleetState& state, int agent);

@@ -8,7 +8,7 @@ namespace pangea {
 namespace {
 
 FleetState Running(int agents = 4) {
-  FleetState state{.join_seconds = 10, .step_seconds = 5};
+  FleetState state{.join_seconds = 10, .silence_seconds = 1000, .step_seconds = 5, .over = false};
   for (int i = 0; i < agents; ++i) {
     state.agents.push_back({.stage = i / 2, .rank = i % 2, .pid = 100 + i, .phase = AgentPhase::kFormed});
   }
@@ -118,7 +118,7 @@ TEST(ReconcileTest, AStepThatTakesTooLongTellsWhereEveryAgentIs) {
   FleetState state = Running(2);
   state.oldest_step = 200;
   state.oldest_step_number = 17;
-  state.agents[0].progress = "step 17, layer 3, collective 90";
+  state.agents[0].report = AgentState::Report{.step = 17, .layer = 3, .collective = 90, .doing = AgentDoing::kComputes};
   EXPECT_EQ(Reconcile(state, 204).kind, Action::kNone);
   const Action waiting = Reconcile(state, 205);
   EXPECT_EQ(waiting.kind, Action::kNone) << "the agents' own limit speaks first";
@@ -128,6 +128,180 @@ TEST(ReconcileTest, AStepThatTakesTooLongTellsWhereEveryAgentIs) {
   const std::string reason = Reason(Reconcile(state, *waiting.look_again));
   EXPECT_NE(reason.find("step 17 made no progress for 5 s"), std::string::npos) << reason;
   EXPECT_NE(reason.find("pid 100) at step 17, layer 3"), std::string::npos) << reason;
+}
+
+// --- After an epoch has served.
+
+FleetState Serving() {
+  FleetState state = Running();
+  state.served = true;
+  state.attempts = 3;
+  return state;
+}
+
+TEST(ReconcileTest, ALossEndsTheEpochAndNotTheFleet) {
+  FleetState state = Serving();
+  state.agents[2].ended = Killed(50);
+  const Action action = Reconcile(state, 50);
+  EXPECT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_EQ(action.agents, std::vector<int>{2});
+  EXPECT_EQ(action.reason.message(), "agent 2 (stage 1, rank 0, pid 102) was killed by signal 9 (Killed)");
+  state.served = false;
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kGiveUp) << "nobody is served yet";
+}
+
+TEST(ReconcileTest, AllWhoAreGoneAreReplacedAtOnce) {
+  FleetState state = Serving();
+  state.agents[0].disconnected = 50;
+  state.agents[1].failure = Suffered(50, "rank 0 closed the connection");
+  state.agents[2].ended = Killed(50);
+  state.agents[3].failure = Own(50, "cannot map the weights");
+  EXPECT_EQ(Reconcile(state, 50).agents, (std::vector<int>{0, 2, 3})) << "who only suffered keeps its weights";
+}
+
+TEST(ReconcileTest, WhatNobodyIsToBlameForCostsNobodyItsProcess) {
+  FleetState state = Serving();
+  state.agents[1].failure = Suffered(50, "rank 0 closed the connection");
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kNone) << "the cause may still show";
+  const Action action = Reconcile(state, 50.06);
+  EXPECT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_TRUE(action.agents.empty());
+}
+
+TEST(ReconcileTest, LostPlacesAreFilledAndThenTheGroupsFormed) {
+  FleetState state = Serving();
+  state.over = true;
+  state.restart_at = 55;
+  for (AgentState& agent : state.agents) agent.phase = AgentPhase::kLoaded;
+  state.agents[1].phase = AgentPhase::kAwaited;
+  state.agents[1].lost = state.agents[1].running = true;  // killed, and not yet reaped
+  state.phase_since = 50;
+  EXPECT_EQ(Reconcile(state, 56).kind, Action::kNone) << "two processes of one place would be two truths";
+  state.agents[1].running = false;
+  Action action = Reconcile(state, 54);
+  EXPECT_EQ(action.kind, Action::kNone);
+  EXPECT_EQ(action.look_again, 55) << "not before it is time";
+  action = Reconcile(state, 55);
+  EXPECT_EQ(action.kind, Action::kRestart);
+  EXPECT_EQ(action.agents, std::vector<int>{1});
+  state.agents[1].lost = false;
+  state.agents[1].running = true;
+  EXPECT_EQ(Reconcile(state, 55).kind, Action::kNone) << "it has been started";
+  state.agents[1].phase = AgentPhase::kLoaded;
+  EXPECT_EQ(Reconcile(state, 55).kind, Action::kRegroup);
+  state.over = false;
+  EXPECT_EQ(Reconcile(state, 55).kind, Action::kNone) << "they are forming";
+}
+
+TEST(ReconcileTest, ARemotePlaceIsFilledFromOutsideOrNotAtAll) {
+  FleetState state = Serving();
+  state.over = true;
+  state.agents[1] = {.local = false, .lost = true};
+  state.phase_since = 50;
+  EXPECT_EQ(Reconcile(state, 59).kind, Action::kNone) << "nothing that the master could start";
+  const Action action = Reconcile(state, 60);
+  EXPECT_EQ(action.kind, Action::kGiveUp);
+  EXPECT_NE(Reason(action).find("did not join within 10 s"), std::string::npos) << Reason(action);
+}
+
+TEST(ReconcileTest, RecoveriesEnd) {
+  FleetState state = Serving();
+  state.agents[0].ended = Killed(50);
+  state.recoveries = 2;
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kInterrupt);
+  state.recoveries = 3;
+  const Action action = Reconcile(state, 50);
+  EXPECT_EQ(action.kind, Action::kGiveUp);
+  EXPECT_EQ(Reason(action),
+            "agent 0 (stage 0, rank 0, pid 100) was killed by signal 9 (Killed); it is the end of 3 "
+            "recoveries (control.recovery_attempts)");
+  double waited = 0;
+  EXPECT_EQ(RestartWait(0) + RestartWait(1), 0);
+  for (int i = 2; i < 60; ++i) {
+    EXPECT_GE(RestartWait(i), RestartWait(i - 1));
+    EXPECT_LE(RestartWait(i), 5);
+    waited += RestartWait(i);
+  }
+  EXPECT_GT(waited, 200);
+}
+
+// --- Silence while a step is under way: a table of what an agent tells, and until when that is good enough.
+
+TEST(ReconcileTest, SilenceIsJudgedByWhatIsTold) {
+  using Doing = AgentDoing;
+  struct Row {
+    const char* what;
+    std::optional<AgentState::Report> report;
+    double until;      // the step was sent at 100 and is number 9; silence_seconds is 1
+    const char* said;  // "": nothing, ever
+  };
+  const auto told = [](Doing doing, uint64_t step, double layer_seconds, double changed, double gap = 0.25) {
+    // At 1000: it goes on to tell, so that only what it tells can be wrong.
+    return AgentState::Report{.step = step,
+                              .layer = 3,
+                              .collective = 40,
+                              .doing = doing,
+                              .layer_seconds = layer_seconds,
+                              .at = 1000,
+                              .changed = changed,
+                              .longest_gap = gap};
+  };
+  auto frozen = told(Doing::kWaitsForPeer, 9, 0.1, 99);
+  frozen.at = 100.5;
+  auto slow_to_tell = frozen;
+  slow_to_tell.longest_gap = 0.75;
+  const Row rows[] = {
+      {"never told anything", std::nullopt, 101, "has told nothing"},
+      {"tells no more", frozen, 101.5, "has told nothing"},
+      {"was slow to tell before", slow_to_tell, 103.5, "has told nothing"},
+      {"waits for a peer", told(Doing::kWaitsForPeer, 9, 0.1, 99), 0, ""},
+      {"waits for the master", told(Doing::kWaitsForMaster, 9, 0.1, 99), 0, ""},
+      {"has not begun with the step", told(Doing::kNothing, 8, 0.1, 99), 101, "has not begun with it"},
+      {"is done with the step", told(Doing::kNothing, 9, 0.1, 99), 0, ""},
+      {"computes for long", told(Doing::kComputes, 9, 0.1, 102), 103, "does not get on at step 9, layer 3"},
+      {"computes a long layer", told(Doing::kComputes, 9, 2, 102), 118, "does not get on at step 9, layer 3"},
+      {"computes its first layer", told(Doing::kComputes, 9, 0, 99), 0, ""},
+  };
+  for (const Row& row : rows) {
+    FleetState state = Serving();
+    state.silence_seconds = 1;
+    state.step_seconds = 500;
+    state.oldest_step = 100;
+    state.oldest_step_number = 9;
+    for (AgentState& agent : state.agents) agent.report = told(Doing::kWaitsForMaster, 9, 0.1, 99);
+    state.agents[2].report = row.report;
+    if (*row.said == 0) {
+      EXPECT_EQ(Reconcile(state, 400).kind, Action::kNone) << row.what;
+      continue;
+    }
+    const Action before = Reconcile(state, row.until - 0.01);
+    EXPECT_EQ(before.kind, Action::kNone) << row.what << ": " << before.reason;
+    EXPECT_LE(*before.look_again, row.until) << row.what;
+    const Action action = Reconcile(state, row.until);
+    ASSERT_EQ(action.kind, Action::kInterrupt) << row.what;
+    EXPECT_EQ(action.agents, std::vector<int>{2}) << row.what;
+    EXPECT_NE(action.reason.message().find(row.said), std::string::npos) << action.reason;
+    EXPECT_NE(action.reason.message().find("agent 2 (stage 1, rank 0, pid 102)"), std::string::npos) << action.reason;
+    state.looking_since = row.until;
+    EXPECT_EQ(Reconcile(state, row.until).kind, Action::kNone) << row.what << ": the master itself stood still";
+    state.oldest_step.reset();
+    EXPECT_EQ(Reconcile(state, row.until + 100).kind, Action::kNone) << row.what << ": nothing is under way";
+  }
+}
+
+TEST(ReconcileTest, WhenAllWaitForOneAnotherTheirGroupsAreFormedAnew) {
+  FleetState state = Serving();
+  state.silence_seconds = 1;
+  state.oldest_step = 100;
+  state.oldest_step_number = 9;
+  for (AgentState& agent : state.agents)
+    agent.report = AgentState::Report{.step = 9, .doing = AgentDoing::kWaitsForPeer, .at = 1000, .changed = 101};
+  EXPECT_EQ(Reconcile(state, 102.9).kind, Action::kNone);
+  const Action action = Reconcile(state, 103);
+  EXPECT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_TRUE(action.agents.empty());
+  state.agents[3].report->doing = AgentDoing::kComputes;
+  EXPECT_EQ(Reconcile(state, 104).kind, Action::kNone) << "somebody gets on";
 }
 
 }  // namespace

@@ -131,6 +131,35 @@ TEST_P(RegroupTest, TheSameRequestGivesTheSameBytesInEveryEpoch) {
   EXPECT_EQ(served.WaitEpochs(3), (std::vector<uint64_t>{1, 2, 3}));
 }
 
+// Agents that die while requests are open are replaced; every answer has the bytes of the undisturbed one.
+TEST_P(RegroupTest, KilledAgentsAreReplacedAndNoByteChanges) {
+  Plan p = MakeTestPlan(GetParam().stages, GetParam().ranks, GetParam().transport);
+  p.deployment.agents.device = GetParam().device;
+  p.deployment.control.recovery_attempts = 10;
+  p.plan = MakePlan(p.header, p.deployment).plan;
+  const int agents = GetParam().stages * GetParam().ranks;
+  Served served(std::move(p));
+  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> alone;
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    served.Submit(seed, seed);
+    alone[seed] = served.Wait(seed);
+    ASSERT_EQ(alone[seed].size(), 60u);
+  }
+  uint64_t number = 100;
+  for (int round = 0; round < agents + 1; ++round, number += 100) {
+    for (uint64_t seed = 1; seed <= 4; ++seed) served.Submit(number + seed, seed);
+    served.WaitTokens(number + 2, 5);  // in the middle of all of them
+    const pid_t victim = ChildOf(round % agents);
+    const pid_t second = round < agents ? -1 : ChildOf(0);  // in the last round two at once
+    ASSERT_EQ(kill(victim, SIGKILL), 0);
+    if (second > 0) kill(second, SIGKILL);
+    for (uint64_t seed = 1; seed <= 4; ++seed) EXPECT_EQ(served.Wait(number + seed), alone[seed]) << "round " << round;
+    EXPECT_NE(ChildOf(round % agents), victim);
+  }
+  EXPECT_GE(served.stats().preemptions, static_cast<uint64_t>(agents)) << "nothing was in flight";
+  EXPECT_EQ(served.WaitEpochs(agents + 2).size(), static_cast<size_t>(agents + 2));
+}
+
 // --- An agent made by hand: the only one, so that every epoch is as it wants.
 
 class HandMadeAgent {
@@ -139,6 +168,8 @@ class HandMadeAgent {
     wire::FromAgent message;
     wire::Join& join = *message.mutable_join();
     join.set_build(kBuild);
+    join.set_protocol(kProtocol);
+    join.set_exactness(kExactness);
     join.set_pid(getpid());
     join.set_host("127.0.0.1");
     join.set_device("cpu");

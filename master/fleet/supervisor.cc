@@ -14,8 +14,10 @@
 
 namespace pangea {
 
-void FleetImpl::Supervise(const std::string& master_address, const std::string& token) {
-  if (const absl::Status status = LaunchAll(master_address, token); !status.ok()) {
+namespace wire = agent::v1;
+
+void FleetImpl::Supervise() {
+  if (const absl::Status status = LaunchAll(); !status.ok()) {
     bool tell;
     {
       MutexLock lock(mutex_);
@@ -28,39 +30,87 @@ void FleetImpl::Supervise(const std::string& master_address, const std::string& 
       MutexLock lock(mutex_);
       if (end_supervisor_) return;
     }
-    Decide();
+    while (Decide()) {
+    }
     WaitForNews();
   }
 }
 
-absl::Status FleetImpl::LaunchAll(const std::string& master_address, const std::string& token) {
+absl::Status FleetImpl::LaunchAll() {
   for (int i = 0; i < static_cast<int>(plan_.agents.size()); ++i) {
     // Under the lock: the agent may join before this thread goes on, and is known by its number.
     MutexLock lock(mutex_);
     if (!facts_.agent(i).local) continue;
     if (facts_.mode() != Mode::kStarting) return absl::OkStatus();
-    auto child = Launch({options_.executable, "agent", "--launched", "--master", master_address, "--agent",
-                         absl::StrCat(i), "--log", deployment_.log.level},
-                        token);
-    if (!child.ok()) return child.status();
-    members_[i].child = *child;
-    if (facts_.OnLaunched(i, child->pid)) watch_.restarts.Add();
+    if (const absl::Status status = LaunchOne(i); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-void FleetImpl::Decide() {
+absl::Status FleetImpl::LaunchOne(int agent) {
+  auto child = Launch({options_.executable, "agent", "--launched", "--master", address_, "--agent", absl::StrCat(agent),
+                       "--log", deployment_.log.level},
+                      token_);
+  if (!child.ok()) return child.status();
+  members_[agent].child = *child;
+  if (facts_.OnLaunched(agent, child->pid, MonotonicSeconds())) watch_.restarts.Add();
+  return absl::OkStatus();
+}
+
+bool FleetImpl::Decide() {
   const std::optional<AgentPort::Outstanding> oldest = port_.oldest();
   const auto sent = oldest ? std::optional(oldest->sent) : std::nullopt;
   Action action;
-  bool tell;
+  bool tell = false;
   {
     MutexLock lock(mutex_);
+    const bool was_told = ready_told_ && facts_.mode() == Mode::kRunning;
     action = facts_.Decide(sent, oldest ? oldest->number : 0, port_.last_result(), MonotonicSeconds());
-    tell = action.kind == Action::kGiveUp && GiveUp(action.reason);
+    switch (action.kind) {
+      case Action::kNone:
+        break;
+      case Action::kInterrupt:
+        Interrupt(action.agents, action.reason, /*planned=*/false);
+        tell = was_told && options_.on_interrupted;
+        break;
+      case Action::kRestart:
+        for (const int agent : action.agents) {
+          LogInfo("agent %d is started again", agent);
+          if (const absl::Status status = LaunchOne(agent); !status.ok()) {
+            facts_.OnNotLaunched(agent, {.at = MonotonicSeconds(), .text = std::string(status.message())});
+          }
+        }
+        break;
+      case Action::kRegroup:
+        Form();
+        break;
+      case Action::kGiveUp:
+        tell = GiveUp(action.reason);
+        break;
+    }
   }
   look_again_ = action.look_again;
-  if (tell) options_.on_failure(action.reason);
+  if (tell) (action.kind == Action::kGiveUp ? options_.on_failure : options_.on_interrupted)(action.reason);
+  return action.kind != Action::kNone;
+}
+
+// Survivors are told to let go of their groups; those who are lost are rid of, so that their places can be filled.
+void FleetImpl::Interrupt(const std::vector<int>& lost, const absl::Status& why, bool planned) {
+  LogWarning("epoch %d is over: %s", facts_.epoch(), why.message());
+  port_.Close();
+  for (const int agent : lost) {
+    Member& member = members_[agent];
+    if (member.session != 0) server_->Close(member.session, absl::UnavailableError("this agent is replaced"));
+    member.session = 0;
+    if (member.child.pidfd >= 0) kill(member.child.pid, SIGKILL);  // not reaped yet: still that process
+  }
+  wire::FromMaster message;
+  message.mutable_epoch_over()->set_epoch(facts_.epoch());
+  std::vector<SessionId> others;
+  for (const int agent : facts_.EndEpoch(lost, why, planned, MonotonicSeconds())) {
+    others.push_back(members_[agent].session);
+  }
+  server_->Send(others, message);
 }
 
 bool FleetImpl::GiveUp(const absl::Status& reason) {

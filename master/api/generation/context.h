@@ -16,7 +16,8 @@
 
 namespace pangea {
 
-enum class Health : int { kLoading, kReady, kDraining, kFailed };
+// kRecovering: agents are being replaced; requests are taken, and wait.
+enum class Health : int { kLoading, kReady, kRecovering, kDraining, kFailed };
 
 // Owned by the server, outlives the doors.
 struct ApiContext {
@@ -31,10 +32,17 @@ struct ApiContext {
   int64_t created = 0;
   std::string fingerprint;  // FORMAT-PLAN-HASH
   std::atomic<Health> health{Health::kLoading};
-  std::string failure;  // why, when kFailed (set before health)
+  std::atomic<bool> paused{false};  // an administrator wants no new requests taken
+  std::string failure;              // why, when kFailed (set before health)
+  std::function<std::string()>
+      recovery;  // kRecovering: from what, since when; thread safe. Empty: nothing more is known
   mutable ApiMetrics metrics;
   std::function<void(MetricsPage&)> more_metrics;  // what the rest of the server shows; from any thread, at any time
   TimelineFile* timeline = nullptr;                // where requests are drawn; null: nowhere
 };
+
+inline constexpr char kPausedText[] = "no new requests are taken (pangea admin resume ends it)";
+// What clients are told of a recovery that goes on.
+std::string RecoveryText(const ApiContext& context);
 
 }  // namespace pangea

@@ -17,6 +17,10 @@ double Now() { return std::chrono::duration<double>(Caller::Clock::now().time_si
 
 }  // namespace
 
+std::string RecoveryText(const ApiContext& context) {
+  return absl::StrCat("agents are being replaced", context.recovery ? ": " + context.recovery() : "");
+}
+
 Service::Service(ApiContext* context, Post post)
     : context_(context),
       post_(std::move(post)),
@@ -36,9 +40,18 @@ absl::Status Service::Serving() const {
     case Health::kFailed:
       return absl::UnavailableError("the server has failed: " + context_->failure);
     case Health::kReady:
+    case Health::kRecovering:
       break;
   }
+  if (context_->paused) return absl::UnavailableError(kPausedText);
   return draining_ ? absl::UnavailableError("the server is shutting down") : absl::OkStatus();
+}
+
+absl::Status Service::Ready() const {
+  if (context_->health == Health::kRecovering && !context_->deployment->health.ready_while_recovering) {
+    return absl::UnavailableError(RecoveryText(*context_));
+  }
+  return Serving();
 }
 
 int Service::Waiting() const { return encoding_ + context_->engine->stats().queued; }

@@ -41,7 +41,8 @@ class Service {
   // ResourceExhausted, with the seconds to wait: the caller has its requests open, or (generates) the queue is full.
   absl::Status Room(const Caller& caller, bool generates) const;
   absl::StatusOr<Ticket> Enter(const Caller& caller, bool generates);  // of one open request, when there is room
-  absl::Status Serving() const;
+  absl::Status Serving() const;                                        // whether requests are taken
+  absl::Status Ready() const;                                          // whether they should be sent here
   ByteBudget& bodies() { return bodies_; }
   // ResourceExhausted, to be tried again when `ahead` more requests have ended.
   absl::Status Busy(const char* limit, const std::string& why, int ahead) const;

@@ -118,9 +118,9 @@ class HealthWatch : public grpc::ServerWriteReactor<health::HealthCheckResponse>
     });
   }
   void Tick() override {
-    const auto now = !known_                            ? health::HealthCheckResponse::SERVICE_UNKNOWN
-                     : shared_->service->Serving().ok() ? health::HealthCheckResponse::SERVING
-                                                        : health::HealthCheckResponse::NOT_SERVING;
+    const auto now = !known_                          ? health::HealthCheckResponse::SERVICE_UNKNOWN
+                     : shared_->service->Ready().ok() ? health::HealthCheckResponse::SERVING
+                                                      : health::HealthCheckResponse::NOT_SERVING;
     if (writing_ || finished_ || (told_ && now == response_.status())) return;
     response_.set_status(now);
     told_ = writing_ = true;
@@ -160,8 +160,8 @@ class HealthService : public health::Health::CallbackService {
   ServerUnaryReactor* Check(CallbackServerContext* c, const health::HealthCheckRequest* q,
                             health::HealthCheckResponse* a) override {
     auto* reactor = c->DefaultReactor();
-    a->set_status(shared_->service->Serving().ok() ? health::HealthCheckResponse::SERVING
-                                                   : health::HealthCheckResponse::NOT_SERVING);
+    a->set_status(shared_->service->Ready().ok() ? health::HealthCheckResponse::SERVING
+                                                 : health::HealthCheckResponse::NOT_SERVING);
     GrpcRecord record(*c, "Health/Check");
     record->routine = true;
     const auto status = Known(*q) ? absl::OkStatus() : absl::NotFoundError("unknown service");

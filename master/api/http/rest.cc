@@ -10,6 +10,7 @@
 #include "master/api/openai/api_error.h"
 #include "master/api/openai/request.h"
 #include "master/api/openai/response.h"
+#include "nlohmann/json.hpp"
 
 namespace pangea {
 namespace {
@@ -61,6 +62,8 @@ const char* HealthName(Health health) {
       return "loading";
     case Health::kReady:
       return "ready";
+    case Health::kRecovering:
+      return "recovering";
     case Health::kDraining:
       return "draining";
     case Health::kFailed:
@@ -71,16 +74,23 @@ const char* HealthName(Health health) {
 
 HttpReply HealthReply(const ApiContext& context) {
   const Health health = context.health;
+  const bool recovering = health == Health::kRecovering, paused = health == Health::kReady && context.paused;
   HttpReply reply;
-  if (health == Health::kReady) {
+  if (health == Health::kReady && !paused) {
     reply.body = R"({"status":"ready"})";
+    return reply;
+  }
+  if (recovering && context.deployment->health.ready_while_recovering) {
+    reply.body = nlohmann::ordered_json{{"status", "recovering"}, {"message", RecoveryText(context)}}.dump();
     return reply;
   }
   ErrorAnswer error = ToErrorAnswer(
       absl::UnavailableError(health == Health::kFailed    ? absl::StrCat("the server has failed: ", context.failure)
                              : health == Health::kLoading ? "the model is loading"
+                             : recovering                 ? RecoveryText(context)
+                             : paused                     ? kPausedText
                                                           : "the server is shutting down"));
-  error.code = HealthName(health);
+  error.code = paused ? "paused" : HealthName(health);
   reply.status = error.http;
   reply.body = ErrorJson(error);
   reply.headers = {{"Retry-After", absl::StrCat(error.retry_after)}};

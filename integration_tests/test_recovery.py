@@ -1,0 +1,176 @@
+"""Agents die, stop and are replaced under load; a client sees a pause and nothing else."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import chaos
+import pytest
+from harness import PANGEA, SLOW, STORIES, Refused, alive, free_port, layout, serve, settings, until
+from test_lifecycle import ENDLESS, LONG, TWO_AT_A_TIME, Stream, have_arrived
+
+ANY_NUMBER = ("--set", "control.recovery_attempts=1000000")
+
+
+def number(server, name):
+    """the value of a metric without labels"""
+    return float(re.search(rf"^{name} (\S+)$", server.call("GET", "/metrics")[1].decode(), re.MULTILINE)[1])
+
+
+def replaced(server, victim, n):
+    """the agents, once there are n without this one"""
+    return until(lambda: len(found := server.agents()) == n and victim not in found and found, 60)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("transport", ["shm", "gloo"])
+def test_killed_agents_lose_and_change_nothing(transport):
+    with serve(STORIES, *layout("2x2"), "--set", f"parallel.transport={transport}", *ANY_NUMBER) as s:
+        before = number(s, "pangea_agent_restarts_total")
+        r = chaos.run(s, faults=20, tokens=200, double=0.3, rest=(0.3, 0.6))
+        assert r["faults"] == 20, s.log[-3000:]
+        assert not r["lost"] and not r["different"] and not r["unnamed"], r
+        assert r["requests"] > 0
+        assert number(s, "pangea_agent_restarts_total") - before >= 20
+        assert number(s, "pangea_recovery_seconds_count") > 0
+        assert "(packed before)" in s.log, "a successor packs nothing"
+        assert s.call("GET", "/health/ready") == (200, {"status": "ready"})
+
+
+def test_a_frozen_agent_is_replaced():
+    """SIGSTOP: its process lives and its connections stand; that it tells nothing while a step is under way gives it away"""
+    with serve(STORIES, *layout("2x2"), *settings(control__silence_seconds=0.5), *ANY_NUMBER) as s:
+        r = chaos.run(s, faults=4, kind="STOP", rest=(0.3, 0.6))
+        assert r["faults"] == 4, s.log[-3000:]
+        assert not r["lost"] and not r["different"] and not r["unnamed"], r
+        assert re.search(r"epoch \d+ is over: agent \d \(stage \d, rank \d, pid \d+\) has told nothing while step \d+", s.log), s.log[
+            -3000:
+        ]
+
+
+def test_everything_that_a_request_may_ask_for_survives():
+    """several choices, stop strings, echo, log-probabilities, penalties, usage; unary, streamed and over gRPC"""
+    import grpc
+    from test_grpc import Door
+
+    bodies = [
+        dict(prompt="One day", max_tokens=300, n=3, temperature=1.1, seed=5, logprobs=2),
+        dict(prompt="Lily saw", max_tokens=300, temperature=0, stop=["xyzzy", " the end of it all"], presence_penalty=0.7),
+        dict(prompt="Tom had a ball", max_tokens=300, temperature=0.9, seed=8, echo=True, logprobs=1, frequency_penalty=0.4),
+        dict(prompt=[1], max_tokens=300, temperature=0.8, seed=9, min_tokens=250, ignore_eos=True),
+    ]
+    with serve(STORIES, *layout("2x1"), *settings(cache__memory="1MiB", schedule__max_batch_tokens=16), *ANY_NUMBER) as s:
+        door = Door(s.grpc)
+
+        def ask(i, how):
+            if how == "grpc":
+                return door.call("Completion", {"model": "stories260k", **bodies[i]})
+            choices, usage = s.complete(stream=how == "stream", **bodies[i])
+            return choices, usage["prompt_tokens"], usage["completion_tokens"]
+
+        ways = [(i, how) for i in range(len(bodies)) for how in ("unary", "stream", "grpc")]
+        whole = {way: ask(*way) for way in ways}
+        got = {}
+
+        def note(way):
+            try:
+                got[way] = ask(*way)
+            except (AssertionError, Refused, OSError, grpc.RpcError) as error:
+                got[way] = repr(error)
+
+        restarts = number(s, "pangea_agent_restarts_total")
+        threads = [threading.Thread(target=note, args=(way,)) for way in ways]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            victim = s.agents()[-1]
+            os.kill(victim, signal.SIGKILL)
+            assert replaced(s, victim, 2), s.log[-2000:]
+            for thread in threads:
+                thread.join(0.05)
+        assert number(s, "pangea_agent_restarts_total") > restarts
+        for way in ways:
+            mine, undisturbed = got[way], whole[way]
+            if way[1] == "grpc":
+                assert not isinstance(mine, str), mine
+                for answer in (mine, undisturbed):
+                    for field in ("id", "created"):
+                        answer.pop(field, None)
+            assert mine == undisturbed, way
+
+
+def test_a_server_that_cannot_recover_says_so_and_ends():
+    with serve(STORIES, *layout("2x1"), *TWO_AT_A_TIME, *settings(control__recovery_attempts=3), clean_exit=False) as s:
+        streams = [Stream(s, ENDLESS) for _ in range(4)]
+        assert have_arrived(s, len(streams)) and until(lambda: any(x.begun.is_set() for x in streams), 30)
+        end = time.monotonic() + 60 * SLOW
+        while s.proc.poll() is None and time.monotonic() < end:
+            for pid in s.agents():  # whoever is there, as fast as it goes
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        assert s.wait(10) > 0
+        for stream in streams:
+            stream.join(30)
+            assert not stream.done and isinstance(stream.error, dict) and stream.error["message"], stream.error
+        assert "it is the end of 3 recoveries (control.recovery_attempts)" in s.log
+        assert s.leftovers() == []
+
+
+def agent_of(port, token, index):
+    return subprocess.Popen(
+        [PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(token), "--agent", str(index)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_remote_place_waits_for_its_next_agent(tmp_path, ready):
+    """meanwhile requests queue, and health tells what is missing"""
+    token, port = tmp_path / "token", free_port()
+    token.write_text("a-token-of-this-test")
+    token.chmod(0o600)
+    agents = []
+    keys = dict(control__listen=f"127.0.0.1:{port}", control__token_file=token, parallel__transport="gloo")
+    keys |= dict(agents__launch="remote", health__ready_while_recovering=str(ready).lower())
+    try:
+        with serve(
+            STORIES, *layout("1x2"), *settings(**keys), on_started=lambda _: agents.extend(agent_of(port, token, i) for i in range(2))
+        ) as s:
+            whole, _ = s.complete(**{k: v for k, v in LONG.items() if k != "model"})
+            stream = Stream(s, LONG)
+            assert stream.begun.wait(30 * SLOW)
+            agents[1].kill()
+            agents[1].wait()
+
+            def told():
+                status, answer = s.call("GET", "/health/ready")
+                return (status, answer) if answer != {"status": "ready"} else None
+
+            status, answer = until(told, 30)
+            if ready:
+                assert status == 200 and answer["status"] == "recovering", answer
+                message = answer["message"]
+            else:
+                assert status == 503 and answer["error"]["code"] == "recovering", answer
+                message = answer["error"]["message"]
+            assert re.search(r"for \d+\.\d s, since agent 1 \(stage 0, rank 1, pid \d+\)", message), message
+            assert s.call("GET", "/health/live")[0] == 200
+            late = Stream(s, LONG)
+            assert until(lambda: number(s, "pangea_requests_waiting") + number(s, "pangea_requests_running") >= 2, 30), "it is taken"
+            assert stream.ended is None and late.ended is None
+            agents.append(agent_of(port, token, 1))
+            for x in (stream, late):
+                x.join(60 * SLOW)
+                assert x.done and x.text == whole[0]["text"], (x.error, x.text)
+            assert s.call("GET", "/health/ready") == (200, {"status": "ready"})
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
+    assert not any(alive(agent.pid) for agent in agents)

@@ -1,0 +1,191 @@
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "configs/command_line.h"
+#include "configs/deployment.h"
+#include "configs/join_token.h"
+#include "configs/values.h"
+#include "master/fleet/admin.h"
+#include "protos/admin.grpc.pb.h"
+
+namespace pangea {
+namespace {
+
+namespace wire = admin::v1;
+
+constexpr char kIntro[] =
+    R"(Asks a running master, on the port at which its agents join (control.listen of
+the deployment file, which must name a fixed one) and with their token.
+
+  status                  which state it is in, and where every agent is
+  restart-agent N         replace agent N's process: streams pause and go on
+  restart-agents          the same for all of them, one after the other
+  drain                   take no new requests; those that are open go on
+  resume                  take requests again
+
+Exit status: 0, 1 when the master refuses or does not answer, 64 for a wrong
+command line.)";
+constexpr std::chrono::milliseconds kPoll(50);
+
+struct Options {
+  std::string master, token_file;
+  bool watch = false;
+  double seconds = 60;
+};
+
+class Master {
+ public:
+  Master(const Options& options, std::string token)
+      : token_(std::move(token)),
+        stub_(
+            wire::Admin::NewStub(grpc::CreateChannel("dns:///" + options.master, grpc::InsecureChannelCredentials()))) {
+  }
+  template <typename Method, typename Request, typename Reply>
+  absl::Status Call(Method method, const Request& request, Reply* reply) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer " + token_);
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    const grpc::Status status = ((*stub_).*method)(&context, request, reply);
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  }
+  absl::Status Status(wire::FleetStatus* status) {
+    return Call(&wire::Admin::Stub::Status, wire::StatusRequest(), status);
+  }
+
+ private:
+  const std::string token_;
+  const std::unique_ptr<wire::Admin::Stub> stub_;
+};
+
+void Print(const wire::FleetStatus& status) {
+  absl::PrintF("%s, epoch %d, for %.1f s%s%s\n", status.state(), status.epoch(), status.seconds(),
+               status.reason().empty() ? "" : ": ", Printable(status.reason()));
+  absl::PrintF("requests: %d running, %d waiting%s; recoveries that count: %d\n", status.requests_running(),
+               status.requests_waiting(), status.takes_requests() ? "" : ", no new ones are taken",
+               status.recoveries());
+  absl::PrintF("%5s %5s %4s %7s  %-20s %-7s  %s\n", "agent", "stage", "rank", "pid", "host", "phase", "at");
+  for (const wire::AgentStatus& agent : status.agents()) {
+    std::string at = agent.doing().empty() ? "has told nothing in this epoch" : agent.doing();
+    if (agent.step() > 0) {
+      absl::StrAppend(&at,
+                      absl::StrFormat(": step %d, layer %d, collective %d for %.1f s, told %.1f s ago", agent.step(),
+                                      agent.layer(), agent.collective(), agent.since(), agent.told()));
+    }
+    absl::PrintF("%5d %5d %4d %7d  %-20s %-7s  %s\n", agent.agent(), agent.stage(), agent.rank(), agent.pid(),
+                 Printable(agent.host()), agent.phase(), at);
+  }
+  std::fflush(stdout);
+}
+
+// Until an epoch after this one serves.
+absl::Status WaitServing(Master& master, uint64_t after, double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  wire::FleetStatus status;
+  do {
+    if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
+    if (status.epoch() > after && status.state() == "serving") return absl::OkStatus();
+    std::this_thread::sleep_for(kPoll);
+  } while (std::chrono::steady_clock::now() < end);
+  return absl::DeadlineExceededError(
+      absl::StrFormat("it is %s after %g s (--seconds): %s", status.state(), seconds, Printable(status.reason())));
+}
+
+absl::Status Restart(Master& master, int agent, double seconds) {
+  wire::RestartAgentRequest request;
+  request.set_agent(agent);
+  wire::RestartAgentReply reply;
+  const auto begin = std::chrono::steady_clock::now();
+  if (const absl::Status asked = master.Call(&wire::Admin::Stub::RestartAgent, request, &reply); !asked.ok())
+    return asked;
+  if (const absl::Status served = WaitServing(master, reply.epoch(), seconds); !served.ok()) return served;
+  absl::PrintF("agent %d is replaced, after %.2f s\n", agent,
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+absl::Status RestartAll(Master& master, double seconds) {
+  wire::FleetStatus status;
+  if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
+  for (const wire::AgentStatus& agent : status.agents()) {
+    if (const absl::Status done = Restart(master, agent.agent(), seconds); !done.ok()) return done;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeRequests(Master& master, bool take) {
+  wire::TakeRequestsRequest request;
+  request.set_take(take);
+  wire::TakeRequestsReply reply;
+  return master.Call(&wire::Admin::Stub::TakeRequests, request, &reply);
+}
+
+absl::Status ShowStatus(Master& master, bool watch) {
+  while (true) {
+    wire::FleetStatus status;
+    if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
+    Print(status);
+    if (!watch) return absl::OkStatus();
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::printf("\n");
+  }
+}
+
+absl::Status Check(const Options& options, const std::vector<std::string>& words, int* agent) {
+  if (options.master.empty()) return absl::InvalidArgumentError("--master HOST:PORT is missing; see --help");
+  if (const auto master = ParseHostPort(options.master); !master.ok())
+    return absl::InvalidArgumentError(absl::StrCat("--master: ", master.status().message()));
+  if (options.token_file.empty()) return absl::InvalidArgumentError("--token-file FILE is missing; see --help");
+  if (words.empty()) return absl::InvalidArgumentError("what is to be done? see --help");
+  const std::string& what = words[0];
+  const bool one = what == "restart-agent";
+  if (!one && what != "status" && what != "restart-agents" && what != "drain" && what != "resume")
+    return absl::InvalidArgumentError(absl::StrCat("cannot do ", Printable(what), "; see --help"));
+  if (one != (words.size() == 2))
+    return absl::InvalidArgumentError(one ? "restart-agent N: which one?" : absl::StrCat(what, " takes no more words"));
+  if (one && !absl::SimpleAtoi(words[1], agent))
+    return absl::InvalidArgumentError(absl::StrCat("restart-agent N: ", Printable(words[1]), " is no number"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int AdminMain(int argc, char** argv) {
+  Options options;
+  CommandLine line("admin", "status|restart-agent N|restart-agents|drain|resume --master HOST:PORT --token-file FILE",
+                   kIntro);
+  line.Text("--master", "HOST:PORT", "where the master waits for agents (control.listen)", &options.master);
+  line.Text("--token-file", "FILE", "holds the join token (control.token_file)", &options.token_file);
+  line.Switch("--watch", "status: again every second", &options.watch);
+  line.Number("--seconds", "that a restart may take (default 60)", {1, 86400}, &options.seconds);
+  int agent = -1;
+  const auto words = line.Parse(argc, argv, /*most_words=*/2);
+  absl::Status parsed = words.status();
+  if (parsed.ok() && !line.help()) parsed = Check(options, *words, &agent);
+  if (const auto code = line.Exit(parsed)) return *code;
+  const auto token = ReadJoinToken(options.token_file);
+  if (!token.ok()) {
+    absl::FPrintF(stderr, "pangea admin: --token-file: %s\n", token.status().message());
+    return 1;
+  }
+  Master master(options, *token);
+  const std::string& what = words->front();
+  const absl::Status done = what == "status"           ? ShowStatus(master, options.watch)
+                            : what == "restart-agent"  ? Restart(master, agent, options.seconds)
+                            : what == "restart-agents" ? RestartAll(master, options.seconds)
+                                                       : TakeRequests(master, what == "resume");
+  if (done.ok()) return 0;
+  absl::FPrintF(stderr, "pangea admin: %s\n", Printable(std::string(done.message())));
+  return 1;
+}
+
+}  // namespace pangea

@@ -1,0 +1,26 @@
+// An agent's packed weights, held open by its master, so that they are there for the process that takes its place
+// (agent/packed_weights.h).
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+namespace pangea {
+
+class PackedFile {
+ public:
+  PackedFile() = default;
+  ~PackedFile();
+  PackedFile(const PackedFile&) = delete;
+  // Takes over what the process holds as this descriptor. False: it cannot be opened.
+  bool Take(pid_t pid, int fd, uint64_t bytes);
+  std::string path() const;  // to open it by; empty: there is none
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  int fd_ = -1;
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace pangea
