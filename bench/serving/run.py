@@ -28,9 +28,11 @@ EXPERIMENTS = {
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--model", type=common.pathlib.Path, help="for versus and former (default: SmolLM2)")
+parser.add_argument("--layouts", help="of versus, such as 1x1 (default: all)")
 parser.add_argument("--only", default=",".join(EXPERIMENTS), help="of " + ", ".join(EXPERIMENTS))
 options = parser.parse_args()
 versus.MODEL = options.model or versus.MODEL
+versus.LAYOUTS = options.layouts and options.layouts.split(",")
 chosen = options.only.split(",")
 if unknown := [name for name in chosen if name not in EXPERIMENTS]:
     parser.error(f"unknown: {', '.join(unknown)}")

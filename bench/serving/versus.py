@@ -16,6 +16,7 @@ PROMPTS = [
     "A list of the planets:",
     "In 1969, the first",
 ]
+LAYOUTS = None  # of versus; None: all
 PEER = ROOT / "build/peer/llama.cpp/build/bin/llama-server"
 
 
@@ -101,6 +102,7 @@ def versus(rounds, binary=PEER, tokens=64):
         f"pangea 1x{CORES}": ("--tensor", CORES, *same),
         f"pangea {CORES}x1": ("--pipeline", CORES, *same),
     }
+    layouts = {name: args for name, args in layouts.items() if LAYOUTS is None or name.split()[1] in LAYOUTS}
     for _ in range(rounds):
         for streams in (1, 8, 32):
             contexts = {"llama.cpp": peer_server(binary, streams), **{name: harness.serve(MODEL, *args) for name, args in layouts.items()}}
