@@ -46,8 +46,8 @@ uint64_t Fnv(const std::string& text) {
 // on it; on CPU bytes do not depend on the plan, so the plan is told but not hashed.
 std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
                               const std::string& content_hash, int context, const std::string& isa) {
-  std::string covered = absl::StrCat(kBuild, "|", kExactness, "|", content_hash, "|",
-                                     deployment.kernels.activations, "|", isa, "|", deployment.cache.type);
+  std::string covered = absl::StrCat(kBuild, "|", kExactness, "|", content_hash, "|", deployment.kernels.activations,
+                                     "|", isa, "|", deployment.cache.type);
   if (header.config.rope.scaling == RopeScaling::kDynamic)
     absl::StrAppend(&covered, "|", context);  // it shapes the tables
   return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline,

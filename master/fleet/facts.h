@@ -53,7 +53,8 @@ class Facts {
   // until another process takes its place.
   void Form(double now);
   // The epoch is over, for this reason; these agents are lost, and what their processes say from now on is not to be
-  // told. The others are as if they had just loaded. planned: it is no recovery that counts. -> those that have to be told so, and to let go of their groups.
+  // told. The others are as if they had just loaded. planned: it is no recovery that counts. -> those that have to be
+  // told so, and to let go of their groups.
   std::vector<int> EndEpoch(const std::vector<int>& lost, const absl::Status& why, bool planned, double now);
   // These return whether it is news, upon which Decide may decide otherwise.
   bool OnFailure(int agent, uint64_t epoch, AgentState::Failure failure);

@@ -16,8 +16,8 @@ struct Place {
   int launched_pid = 0;  // local: what the launcher started there; 0: nothing yet
 };
 
-// The place that this join gets, or why it is refused: another protocol or exactness version, an index that is taken, foreign or not in the
-// plan, a device or an ISA class that the plan needs and the agent lacks.
+// The place that this join gets, or why it is refused: another protocol or exactness version, an index that is taken,
+// foreign or not in the plan, a device or an ISA class that the plan needs and the agent lacks.
 // isa: the class in which the agents compute already; empty: not decided yet.
 absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
                              const Deployment& deployment, const std::string& isa);
