@@ -30,7 +30,8 @@ struct Assignment {
   }
 };
 
-// own_model: where the checkpoint is on this host; empty: where the master says. Sets this process's log level and name.
+// own_model: where the checkpoint is on this host; empty: where the master says. Sets this process's log level and
+// name.
 // FailedPrecondition: another checkpoint than the master's, another plan, or an ISA class that this CPU lacks.
 absl::Status ReadAssignment(const agent::v1::Assign& assign, const std::string& own_model, Assignment* out);
 

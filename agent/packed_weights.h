@@ -1,6 +1,6 @@
 // Packed weights in memory that outlives its process, so that the process which takes an agent's place packs nothing:
-// an anonymous file, sealed once it is whole, which the master holds open. It has no name, so nothing is left of it when
-// master and agents have ended, however they ended.
+// an anonymous file, sealed once it is whole, which the master holds open. It has no name, so nothing is left of it
+// when master and agents have ended, however they ended.
 #pragma once
 #include <memory>
 #include <string>
