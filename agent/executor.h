@@ -31,6 +31,7 @@ class Executor {
   // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before
   // the first Run; outlives it.
   void set_masks(MaskBox* masks) { masks_ = masks; }
+  void BeginEpoch() { progress_.BeginEpoch(); }
   // By which it times its layers; as for the masks. None: it does not.
   void set_clock(const ActivityClock* clock) { progress_.clock = clock; }
 

@@ -148,6 +148,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
     limits_ = loaded->limits();
     answers_ = place.last && place.rank == 0;
     loaded_ = std::move(loaded);
+    changed_.notify_all();  // reports come more often now
   }
   stream_.Send(std::move(message));
   return absl::OkStatus();
@@ -186,6 +187,7 @@ void AgentSession::OnEpochOver(uint64_t epoch) {
 
 absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvous> board) {
   if (!loaded_) return absl::FailedPreconditionError("a group cannot be formed before the agent is loaded");
+  loaded_->executor->BeginEpoch();
   const ParallelPlan& plan = loaded_->plan;
   if (form.hosts_size() != static_cast<int>(plan.agents.size())) {
     return absl::InvalidArgumentError(absl::StrCat(form.hosts_size(), " hosts for ", plan.agents.size(), " agents"));
@@ -392,6 +394,7 @@ void AgentSession::Housekeep() {
   auto next_report = Clock::now() + ReportPeriod();
   while (!left_) {
     const auto now = Clock::now();
+    next_report = std::min(next_report, now + ReportPeriod());
     if (leave_by_ && now >= *leave_by_) {
       if (failure_.ok()) failure_ = absl::DeadlineExceededError(absl::StrCat("no master at ", options_.master));
       leave_by_.reset();

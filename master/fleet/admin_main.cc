@@ -20,7 +20,7 @@
 namespace pangea {
 namespace {
 
-namespace wire = admin::v1;
+namespace asked = admin::v1;
 
 constexpr char kIntro[] =
     R"(Asks a running master, on the port at which its agents join (control.listen of
@@ -46,9 +46,8 @@ class Master {
  public:
   Master(const Options& options, std::string token)
       : token_(std::move(token)),
-        stub_(
-            wire::Admin::NewStub(grpc::CreateChannel("dns:///" + options.master, grpc::InsecureChannelCredentials()))) {
-  }
+        stub_(asked::Admin::NewStub(
+            grpc::CreateChannel("dns:///" + options.master, grpc::InsecureChannelCredentials()))) {}
   template <typename Method, typename Request, typename Reply>
   absl::Status Call(Method method, const Request& request, Reply* reply) {
     grpc::ClientContext context;
@@ -57,23 +56,23 @@ class Master {
     const grpc::Status status = ((*stub_).*method)(&context, request, reply);
     return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   }
-  absl::Status Status(wire::FleetStatus* status) {
-    return Call(&wire::Admin::Stub::Status, wire::StatusRequest(), status);
+  absl::Status Status(asked::FleetStatus* status) {
+    return Call(&asked::Admin::Stub::Status, asked::StatusRequest(), status);
   }
 
  private:
   const std::string token_;
-  const std::unique_ptr<wire::Admin::Stub> stub_;
+  const std::unique_ptr<asked::Admin::Stub> stub_;
 };
 
-void Print(const wire::FleetStatus& status) {
+void Print(const asked::FleetStatus& status) {
   absl::PrintF("%s, epoch %d, for %.1f s%s%s\n", status.state(), status.epoch(), status.seconds(),
                status.reason().empty() ? "" : ": ", Printable(status.reason()));
   absl::PrintF("requests: %d running, %d waiting%s; recoveries that count: %d\n", status.requests_running(),
                status.requests_waiting(), status.takes_requests() ? "" : ", no new ones are taken",
                status.recoveries());
   absl::PrintF("%5s %5s %4s %7s  %-20s %-7s  %s\n", "agent", "stage", "rank", "pid", "host", "phase", "at");
-  for (const wire::AgentStatus& agent : status.agents()) {
+  for (const asked::AgentStatus& agent : status.agents()) {
     std::string at = agent.doing().empty() ? "has told nothing in this epoch" : agent.doing();
     if (agent.step() > 0) {
       absl::StrAppend(&at,
@@ -89,9 +88,9 @@ void Print(const wire::FleetStatus& status) {
 // Until an epoch after this one serves.
 absl::Status WaitServing(Master& master, uint64_t after, double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  wire::FleetStatus status;
+  asked::FleetStatus status;
   do {
-    if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
+    if (const absl::Status called = master.Status(&status); !called.ok()) return called;
     if (status.epoch() > after && status.state() == "serving") return absl::OkStatus();
     std::this_thread::sleep_for(kPoll);
   } while (std::chrono::steady_clock::now() < end);
@@ -100,12 +99,12 @@ absl::Status WaitServing(Master& master, uint64_t after, double seconds) {
 }
 
 absl::Status Restart(Master& master, int agent, double seconds) {
-  wire::RestartAgentRequest request;
+  asked::RestartAgentRequest request;
   request.set_agent(agent);
-  wire::RestartAgentReply reply;
+  asked::RestartAgentReply reply;
   const auto begin = std::chrono::steady_clock::now();
-  if (const absl::Status asked = master.Call(&wire::Admin::Stub::RestartAgent, request, &reply); !asked.ok())
-    return asked;
+  if (const absl::Status called = master.Call(&asked::Admin::Stub::RestartAgent, request, &reply); !called.ok())
+    return called;
   if (const absl::Status served = WaitServing(master, reply.epoch(), seconds); !served.ok()) return served;
   absl::PrintF("agent %d is replaced, after %.2f s\n", agent,
                std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
@@ -114,25 +113,30 @@ absl::Status Restart(Master& master, int agent, double seconds) {
 }
 
 absl::Status RestartAll(Master& master, double seconds) {
-  wire::FleetStatus status;
-  if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
-  for (const wire::AgentStatus& agent : status.agents()) {
+  asked::FleetStatus status;
+  if (const absl::Status called = master.Status(&status); !called.ok()) return called;
+  for (const asked::AgentStatus& agent : status.agents()) {
+    if (!agent.launched()) {
+      absl::PrintF("agent %d was not started by its master: end it where it runs, and start it there again\n",
+                   agent.agent());
+      continue;
+    }
     if (const absl::Status done = Restart(master, agent.agent(), seconds); !done.ok()) return done;
   }
   return absl::OkStatus();
 }
 
 absl::Status TakeRequests(Master& master, bool take) {
-  wire::TakeRequestsRequest request;
+  asked::TakeRequestsRequest request;
   request.set_take(take);
-  wire::TakeRequestsReply reply;
-  return master.Call(&wire::Admin::Stub::TakeRequests, request, &reply);
+  asked::TakeRequestsReply reply;
+  return master.Call(&asked::Admin::Stub::TakeRequests, request, &reply);
 }
 
 absl::Status ShowStatus(Master& master, bool watch) {
   while (true) {
-    wire::FleetStatus status;
-    if (const absl::Status asked = master.Status(&status); !asked.ok()) return asked;
+    asked::FleetStatus status;
+    if (const absl::Status called = master.Status(&status); !called.ok()) return called;
     Print(status);
     if (!watch) return absl::OkStatus();
     std::this_thread::sleep_for(std::chrono::seconds(1));

@@ -5,9 +5,15 @@
 #include <utility>
 
 namespace pangea {
+namespace {
+constexpr double kLongestGap = 4;  // times control.silence_seconds
+}  // namespace
 
 Facts::Facts(const Deployment& deployment, const ParallelPlan& plan, double now)
-    : introductions_(plan.agents.size()), launches_(plan.agents.size()), window_(deployment.control.recovery_seconds) {
+    : introductions_(plan.agents.size()),
+      launches_(plan.agents.size()),
+      fresh_(plan.agents.size()),
+      window_(deployment.control.recovery_seconds) {
   state_.attempts = deployment.control.recovery_attempts;
   state_.join_seconds = deployment.control.join_seconds;
   state_.silence_seconds = deployment.control.silence_seconds;
@@ -35,7 +41,7 @@ std::vector<Place> Facts::Places() const {
   for (const AgentState& agent : state_.agents) {
     places.push_back({.local = agent.local,
                       .taken = agent.phase != AgentPhase::kAwaited,
-                      .launched_pid = agent.local ? agent.pid : 0});
+                      .launched_pid = agent.local && !agent.lost ? agent.pid : 0});
   }
   return places;
 }
@@ -52,6 +58,7 @@ bool Facts::OnLaunched(int agent, int pid, double now) {
   state.ended.reset();
   state.running = true;
   state.lost = false;
+  fresh_[agent] = true;
   state.pid = pid;
   state_.phase_since = now;  // its time begins
   return launches_[agent]++ > 0;
@@ -60,11 +67,13 @@ bool Facts::OnLaunched(int agent, int pid, double now) {
 void Facts::OnNotLaunched(int agent, AgentState::End why) {
   state_.agents[agent].lost = false;
   state_.agents[agent].ended = std::move(why);
+  fresh_[agent] = true;
 }
 
 bool Facts::OnJoined(int agent, Introduction introduction, double now) {
   AgentState& state = state_.agents[agent];
   state.lost = false;
+  fresh_[agent] = true;
   state.disconnected.reset();  // of a process before this one, as are these
   state.failure.reset();
   state.report.reset();
@@ -106,16 +115,19 @@ bool Facts::OnFormed(int agent, uint64_t epoch, double now) {
 }
 
 void Facts::CountRecovery(double now) {
-  const bool lasted = mode_ == Mode::kRunning && now - running_since_ >= kLastingEpochSeconds;
-  if (lasted) std::erase_if(recoveries_, [&](double began) { return began <= now - window_; });
   recoveries_.push_back(now);
   state_.recoveries = static_cast<int>(recoveries_.size());
-  short_epochs_ = lasted ? 0 : short_epochs_ + 1;
+  short_epochs_ = lasted_ ? 0 : short_epochs_ + 1;
+  lasted_ = false;
   state_.restart_at = now + RestartWait(short_epochs_);
 }
 
 std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Status& why, bool planned, double now) {
-  if (!planned) CountRecovery(now);
+  // Those who went together are seen to go one after the other: they are one recovery.
+  const bool new_loss = !state_.over || lost.empty() ||
+                        std::any_of(lost.begin(), lost.end(), [this](int agent) { return fresh_[agent]; });
+  if (!planned && new_loss) CountRecovery(now);
+  fresh_.assign(fresh_.size(), false);
   if (mode_ == Mode::kRunning) forming_since_ = now;
   mode_ = Mode::kForming;
   state_.over = true;
@@ -135,7 +147,7 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
     AgentState& agent = state_.agents[i];
     if (agent.phase < AgentPhase::kLoaded) continue;
     agent.phase = AgentPhase::kLoaded;
-    agent.failure.reset();
+    if (agent.failure && !agent.failure->fatal) agent.failure.reset();
     others.push_back(i);
   }
   return others;
@@ -158,7 +170,11 @@ bool Facts::OnReport(int agent, uint64_t epoch, AgentState::Report report, doubl
   const bool news = !last || place(*last) != place(report);
   report.at = now;
   report.changed = news ? now : last->changed;
-  if (last) report.longest_gap = std::max(last->longest_gap, now - last->at);
+  if (last) {
+    // What this master did not look at was no silence; and no gap may make it patient for ever.
+    const double gap = now - std::max(last->at, state_.looking_since);
+    report.longest_gap = std::max(last->longest_gap, std::min(gap, kLongestGap * state_.silence_seconds));
+  }
   last = report;
   if (news) state_.last_progress = now;
   return news;
@@ -185,6 +201,13 @@ Action Facts::Decide(std::optional<double> oldest_step, uint64_t number, double 
   state_.oldest_step = oldest_step;
   state_.oldest_step_number = number;
   state_.last_progress = std::max(state_.last_progress, last_result);
+  // It has served, or could have: what hangs with its first step has not.
+  lasted_ = mode_ == Mode::kRunning && now - running_since_ >= kLastingEpochSeconds &&
+            (!oldest_step || last_result >= running_since_);
+  if (lasted_) {
+    std::erase_if(recoveries_, [&](double began) { return began <= now - window_; });
+    state_.recoveries = static_cast<int>(recoveries_.size());
+  }
   const Action action = Reconcile(state_, now);
   next_look_ = action.look_again;
   return action;

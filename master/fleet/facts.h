@@ -83,12 +83,14 @@ class Facts {
   FleetState state_;
   std::vector<Introduction> introductions_;
   std::vector<int> launches_;
+  std::vector<bool> fresh_;  // by agent: its place was filled, or tried to be, since the last epoch ended
   Mode mode_ = Mode::kStarting;
   uint64_t epoch_ = 0;
   std::optional<double> next_look_;
   double forming_since_ = 0, running_since_ = 0;
   const double window_;
   std::vector<double> recoveries_;  // when they began
+  bool lasted_ = false;             // the present epoch
   int short_epochs_ = 0;            // in a row, up to the present one
   absl::Status failure_, interruption_;
 };

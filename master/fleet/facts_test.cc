@@ -195,6 +195,46 @@ TEST(FactsTest, LossesWhileItRecoversCountUntilAnEpochLasts) {
   }
 }
 
+// `losses` of agent 0 in a row, each before the groups are formed again; then they are.
+double Burst(Facts& facts, int losses, double now) {
+  for (int i = 0; i < losses; ++i) {
+    facts.OnEnded(0, {.at = now, .by_signal = true, .text = "was killed"});
+    const Action action = facts.Decide(std::nullopt, 0, 0, now);
+    EXPECT_EQ(action.kind, Action::kInterrupt) << i;
+    facts.EndEpoch(action.agents, action.reason, /*planned=*/false, now);
+    now = std::max(now, facts.restart_at());
+    Fill(facts, {0}, 1000 + i, now);
+  }
+  facts.Form(now);
+  for (int i = 0; i < 4; ++i) facts.OnFormed(i, facts.epoch(), now);
+  return now;
+}
+
+TEST(FactsTest, WhatWasSpentIsGivenBackOnceItServes) {
+  Facts facts = Running(1, 3);
+  const double now = Burst(facts, 3, 100) + 61;  // longer than control.recovery_seconds
+  facts.OnEnded(0, {.at = now, .by_signal = true, .text = "was killed"});
+  EXPECT_EQ(facts.Decide(std::nullopt, 0, 0, now).kind, Action::kInterrupt);
+}
+
+TEST(FactsTest, AnEpochThatHangsWithItsFirstStepHasNotServed) {
+  Facts facts = Running(1, 3);
+  const double now = Burst(facts, 3, 100) + 61;
+  facts.OnEnded(0, {.at = now, .by_signal = true, .text = "was killed"});
+  EXPECT_EQ(facts.Decide(/*oldest_step=*/now - 60, 1, /*last_result=*/50, now).kind, Action::kGiveUp);
+}
+
+TEST(FactsTest, ThoseWhoGoTogetherAreOneRecovery) {
+  Facts facts = Running(1, 2);
+  for (int i = 0; i < 4; ++i) {
+    facts.OnEnded(i, {.at = 100, .by_signal = true, .text = "was killed"});
+    const Action action = facts.Decide(std::nullopt, 0, 0, 100 + 0.01 * i);
+    ASSERT_EQ(action.kind, Action::kInterrupt) << i;
+    facts.EndEpoch(action.agents, action.reason, /*planned=*/false, 100);
+  }
+  EXPECT_EQ(facts.recoveries(), 1);
+}
+
 TEST(FactsTest, AResultIsProgress) {
   Facts facts = Running();
   EXPECT_EQ(facts.Decide(10, 7, 0, 20).kind, Action::kGiveUp);

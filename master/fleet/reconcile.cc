@@ -17,8 +17,9 @@ constexpr double kGrace = 0.05;
 constexpr double kStepSlack = 2;
 // Times the longest gap between two reports so far, and times what a layer has taken for as many rows.
 constexpr double kGapFactor = 4, kLayerFactor = 8;
-// Times control.silence_seconds that all may wait for one another: a report may be older than what it tells.
-constexpr double kDeadlockFactor = 2;
+// Times control.silence_seconds that all may wait for one another: a hidden state may travel for long. And that a
+// survivor may tell nothing while the groups of an epoch are formed.
+constexpr double kDeadlockFactor = 10, kFormingFactor = 4;
 // Seconds before a lost place is filled again, after two epochs in a row that did not last, and after many.
 constexpr double kFirstWait = 0.1, kLongestWait = 5;
 
@@ -108,24 +109,30 @@ std::string PlaceText(const AgentState& agent) {
   return absl::StrFormat("step %d, layer %d, collective %d", r.step, r.layer, r.collective);
 }
 
-// Until when this agent may stay as it is while a step is under way, and what it is to be blamed for then. An agent
-// whose process stands still, or is cut off, tells nothing. One that tells may wait for a peer, however long, or for
-// the master; but not stay in one layer for many times what such a layer has taken, nor leave a step unread.
-std::pair<double, std::string> Patience(const FleetState& state, const AgentState& agent) {
+// Until when an agent may stay as it is while a step is under way, what it is to be blamed for then, and when half of
+// that time is over.
+struct Patience {
+  double until, half;
+  std::string what;
+};
+
+// An agent whose process stands still, or is cut off, tells nothing. One that tells may wait for a peer, however long,
+// or for the master; but not stay in one layer for many times what such a layer has taken, nor leave a step unread.
+Patience PatienceFor(const FleetState& state, const AgentState& agent) {
   const double since = std::max(*state.oldest_step, state.looking_since);
   const AgentState::Report none, &report = agent.report ? *agent.report : none;
   const double heard = std::max(since, report.at);
   const double most = std::max(state.silence_seconds, kGapFactor * report.longest_gap);
-  std::pair<double, std::string> quiet = {heard + most, "has told nothing"};
+  const Patience quiet = {heard + most, heard + most / 2, "has told nothing"};
   if (!agent.report) return quiet;
   const double stays = std::max(since, report.changed);
   const bool behind = report.doing == AgentDoing::kNothing && report.step < state.oldest_step_number;
   const bool computes = report.doing == AgentDoing::kComputes && report.layer_seconds > 0;
   if (!behind && !computes) return quiet;
-  const std::pair<double, std::string> still = {
-      stays + std::max(most, computes ? kLayerFactor * report.layer_seconds : 0),
-      behind ? "has not begun with it" : absl::StrCat("does not get on at ", PlaceText(agent))};
-  return std::min(quiet, still);
+  const double span = std::max(most, computes ? kLayerFactor * report.layer_seconds : 0);
+  if (quiet.until <= stays + span) return quiet;
+  return {stays + span, stays + span / 2,
+          behind ? "has not begun with it" : absl::StrCat("does not get on at ", PlaceText(agent))};
 }
 
 // Links that lose what they carry leave nobody to blame: every agent tells that it waits for another.
@@ -137,21 +144,19 @@ std::optional<double> DeadlockedFrom(const FleetState& state) {
       return std::nullopt;
     from = std::max(from, agent.report->changed + kGapFactor * agent.report->longest_gap);
   }
-  return from + kDeadlockFactor * state.silence_seconds;
+  return from + std::min(kDeadlockFactor * state.silence_seconds, state.step_seconds);
 }
 
 void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
   std::vector<int> silent;
   std::string first;
   for (size_t i = 0; i < state.agents.size(); ++i) {
-    const auto [until, what] = Patience(state, state.agents[i]);
-    if (now < until) {
-      verdict->Wait(until);
-      continue;
-    }
-    if (silent.empty()) first = absl::StrCat(AgentName(state, i), " ", what);
-    silent.push_back(i);
+    const Patience patience = PatienceFor(state, state.agents[i]);
+    if (now >= patience.until && first.empty()) first = absl::StrCat(AgentName(state, i), " ", patience.what);
+    if (now < patience.until) verdict->Wait(patience.until);
+    if (now >= patience.half) silent.push_back(i);  // they may stand still together, and be found one after the other
   }
+  if (first.empty()) silent.clear();
   if (const auto from = DeadlockedFrom(state); silent.empty() && from) {
     if (now < *from) return verdict->Wait(*from);
     first = "all agents wait for one another";
@@ -163,12 +168,32 @@ void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
                  silent);
 }
 
+// Whoever has read that an epoch is formed tells so, whatever its executor is stuck in.
+void JudgeForming(const FleetState& state, double now, Verdict* verdict) {
+  for (size_t i = 0; i < state.agents.size(); ++i) {
+    const AgentState& agent = state.agents[i];
+    const double heard = std::max({state.phase_since, state.looking_since, agent.report ? agent.report->at : 0});
+    const double until = heard + kFormingFactor * state.silence_seconds;
+    if (now < until) {
+      verdict->Wait(until);
+      continue;
+    }
+    return verdict->Blame(absl::StatusCode::kDeadlineExceeded,
+                          absl::StrFormat("%s has told nothing while the groups were formed", AgentName(state, i)),
+                          {static_cast<int>(i)});
+  }
+}
+
 void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
   AgentPhase slowest = AgentPhase::kFormed;
   for (const AgentState& agent : state.agents) slowest = std::min(slowest, agent.phase);
   if (slowest < AgentPhase::kFormed) {
     const double until = state.phase_since + state.join_seconds;
-    if (now < until) return verdict->Wait(until);
+    if (now < until) {
+      verdict->Wait(until);
+      if (state.served && !state.over) JudgeForming(state, now, verdict);
+      return;
+    }
     constexpr const char* kWhat[] = {"did not join", "did not load its weights", "did not form its group"};
     std::vector<std::string> names;
     std::vector<int> late;

@@ -296,12 +296,45 @@ TEST(ReconcileTest, WhenAllWaitForOneAnotherTheirGroupsAreFormedAnew) {
   state.oldest_step_number = 9;
   for (AgentState& agent : state.agents)
     agent.report = AgentState::Report{.step = 9, .doing = AgentDoing::kWaitsForPeer, .at = 1000, .changed = 101};
-  EXPECT_EQ(Reconcile(state, 102.9).kind, Action::kNone);
-  const Action action = Reconcile(state, 103);
+  EXPECT_EQ(Reconcile(state, 105.9).kind, Action::kNone);
+  const Action action = Reconcile(state, 106);
   EXPECT_EQ(action.kind, Action::kInterrupt);
   EXPECT_TRUE(action.agents.empty());
   state.agents[3].report->doing = AgentDoing::kComputes;
-  EXPECT_EQ(Reconcile(state, 104).kind, Action::kNone) << "somebody gets on";
+  EXPECT_EQ(Reconcile(state, 105.9).kind, Action::kNone) << "somebody gets on";
+}
+
+TEST(ReconcileTest, WhoStandsStillTogetherIsReplacedTogether) {
+  FleetState state = Serving();
+  state.silence_seconds = 1;
+  state.oldest_step = 100;
+  state.oldest_step_number = 9;
+  for (AgentState& agent : state.agents)
+    agent.report = AgentState::Report{.step = 9, .doing = AgentDoing::kWaitsForMaster, .at = 101.4, .changed = 99};
+  state.agents[1].report->at = 100.5;
+  state.agents[3].report->at = 100.7;
+  const Action action = Reconcile(state, 101.5);
+  EXPECT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_EQ(action.agents, (std::vector<int>{1, 3})) << "the others told a moment ago";
+  EXPECT_NE(action.reason.message().find("agent 1"), std::string::npos) << action.reason;
+}
+
+TEST(ReconcileTest, WhoTellsNothingWhileGroupsAreFormedIsReplaced) {
+  FleetState state = Serving();
+  state.silence_seconds = 0.5;
+  state.phase_since = 100;
+  for (AgentState& agent : state.agents) {
+    agent.phase = AgentPhase::kLoaded;
+    agent.report = AgentState::Report{.at = 101.9};
+  }
+  state.agents[2].report.reset();
+  EXPECT_EQ(Reconcile(state, 101.9).kind, Action::kNone);
+  const Action action = Reconcile(state, 102);
+  EXPECT_EQ(action.kind, Action::kInterrupt);
+  EXPECT_EQ(action.agents, std::vector<int>{2});
+  state.over = true;
+  state.restart_at = 1000;
+  EXPECT_EQ(Reconcile(state, 102).kind, Action::kNone) << "nothing is formed yet, so nobody has to tell";
 }
 
 }  // namespace

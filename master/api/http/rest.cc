@@ -74,21 +74,22 @@ const char* HealthName(Health health) {
 
 HttpReply HealthReply(const ApiContext& context) {
   const Health health = context.health;
-  const bool recovering = health == Health::kRecovering, paused = health == Health::kReady && context.paused;
+  const bool recovering = health == Health::kRecovering,
+             paused = (recovering || health == Health::kReady) && context.paused;
   HttpReply reply;
   if (health == Health::kReady && !paused) {
     reply.body = R"({"status":"ready"})";
     return reply;
   }
-  if (recovering && context.deployment->health.ready_while_recovering) {
+  if (recovering && !paused && context.deployment->health.ready_while_recovering) {
     reply.body = nlohmann::ordered_json{{"status", "recovering"}, {"message", RecoveryText(context)}}.dump();
     return reply;
   }
   ErrorAnswer error = ToErrorAnswer(
       absl::UnavailableError(health == Health::kFailed    ? absl::StrCat("the server has failed: ", context.failure)
                              : health == Health::kLoading ? "the model is loading"
-                             : recovering                 ? RecoveryText(context)
                              : paused                     ? kPausedText
+                             : recovering                 ? RecoveryText(context)
                                                           : "the server is shutting down"));
   error.code = paused ? "paused" : HealthName(health);
   reply.status = error.http;
