@@ -54,6 +54,7 @@ absl::Status AgentSession::Run() {
   join.set_build(kBuild);
   join.set_protocol(kProtocol);
   join.set_exactness(kExactness);
+  join.set_executable(ExecutableIdentity());
   join.set_pid(getpid());
   join.set_host(OwnAddressToward(options_.master));
   join.set_device(std::string(FindDevice("cpu")->hardware));

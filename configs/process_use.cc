@@ -2,9 +2,12 @@
 
 #include <dirent.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
+
+#include "configs/cat.h"
 
 namespace pangea {
 namespace {
@@ -35,6 +38,12 @@ ProcessUse ReadProcessUse() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return {Seconds(usage.ru_utime) + Seconds(usage.ru_stime), ResidentBytes(), OpenDescriptors()};
+}
+
+std::string ExecutableIdentity() {
+  struct stat info{};
+  if (stat("/proc/self/exe", &info) != 0) return "";
+  return Cat(info.st_dev, ":", info.st_ino, ":", info.st_size, ":", info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec);
 }
 
 }  // namespace pangea

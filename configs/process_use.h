@@ -1,6 +1,7 @@
 // What this process has used so far. Thread safe.
 #pragma once
 #include <cstdint>
+#include <string>
 
 namespace pangea {
 
@@ -10,5 +11,8 @@ struct ProcessUse {
   int open_descriptors = 0;
 };
 ProcessUse ReadProcessUse();
+
+// Tells the file that this process runs from every other one, newer ones of the same name too. Empty: not known.
+std::string ExecutableIdentity();
 
 }  // namespace pangea

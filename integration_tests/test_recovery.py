@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
 import chaos
+import harness
 import pytest
 from harness import PANGEA, SLOW, STORIES, Refused, alive, free_port, layout, serve, settings, until
 from test_lifecycle import ENDLESS, LONG, TWO_AT_A_TIME, Stream, have_arrived
@@ -38,6 +40,42 @@ def test_killed_agents_lose_and_change_nothing(transport):
         assert number(s, "pangea_recovery_seconds_count") > 0
         assert "(packed before)" in s.log, "a successor packs nothing"
         assert s.call("GET", "/health/ready") == (200, {"status": "ready"})
+
+
+def test_another_answer_would_be_seen():
+    """the control: chaos.py with one expected id changed"""
+    with serve(STORIES, *layout("1x1")) as s:
+        s.name = s.model()
+        asked = chaos.requests(1, 40, chaos.random.Random(1))
+        [(ids, finish)] = chaos.undisturbed(s, asked)
+        for expected, different in (((ids, finish), 0), (([*ids[:-1], ids[-1] + 1], finish), 1)):
+            client = chaos.Client(s, asked, [expected], 1)
+            client.start()
+            assert until(lambda c=client: c.ended > 0, 30)
+            client.stopping = True
+            client.join(30)
+            assert not client.lost and bool(client.different) == bool(different), client.different
+
+
+def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
+    """a newer build that takes over may lay weights out otherwise"""
+    binary = tmp_path / "pangea"
+
+    def install():
+        shutil.copy(PANGEA, tmp_path / "new")
+        (tmp_path / "new").rename(binary)
+
+    install()
+    monkeypatch.setattr(harness, "PANGEA", str(binary))
+    with serve(STORIES, *layout("1x1"), *ANY_NUMBER) as s:
+        for again, loads in ((False, 1), (True, 1)):
+            if again:
+                install()
+            [victim] = s.agents()
+            os.kill(victim, signal.SIGKILL)
+            assert replaced(s, victim, 1)
+            assert until(lambda: s.log.count("(packed before)") == loads and s.log.count("loaded layers") == 2 + again, 30), s.log[-2000:]
+        s.complete(prompt=[1], max_tokens=3)
 
 
 def test_a_frozen_agent_is_replaced():

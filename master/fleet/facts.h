@@ -18,6 +18,7 @@ struct Introduction {
   std::string isa;   // the best class of its CPU
   std::string host;  // where its peers reach it
   HostShare share;
+  std::string executable;  // which file its process runs
 };
 
 // Not thread safe. agent: as in the plan. now: seconds of a monotonic clock.

@@ -309,7 +309,8 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
                                     .host = asked.host.empty() ? join.host() : asked.host,
                                     .share = {.host = join.machine().empty() ? join.host() : join.machine(),
                                               .threads = asked.threads,
-                                              .cores = join.cores()}},
+                                              .cores = join.cores()},
+                                    .executable = join.executable()},
                                    MonotonicSeconds());
   const Introduction& introduction = facts_.introduction(*agent);
   LogInfo("%s joined from %s with ISA class %s", facts_.Name(*agent), introduction.host, introduction.isa);
@@ -353,7 +354,7 @@ void FleetImpl::Assign(int agent, bool spin) {
   assign.set_kv_blocks(plan_.kv_blocks);
   assign.set_spin(spin);
   assign.set_keep_weights(facts_.agent(agent).local);
-  assign.set_weights_path(members_[agent].weights.path());
+  assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
   assign.set_packed_bytes(members_[agent].weights.bytes());
   server_->Send({members_[agent].session}, message);
 }
@@ -363,7 +364,8 @@ void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
   LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
           BytesText(ready.kv_bytes()), ready.load_seconds());
   if (facts_.agent(agent).local && ready.weights_fd() > 0 &&
-      !members_[agent].weights.Take(facts_.agent(agent).pid, ready.weights_fd(), ready.packed_bytes()))
+      !members_[agent].weights.Take(facts_.agent(agent).pid, ready.weights_fd(), ready.packed_bytes(),
+                                    facts_.introduction(agent).executable))
     LogWarning("%s: its packed weights cannot be kept for a successor", facts_.Name(agent));
   if (facts_.OnLoaded(agent, MonotonicSeconds())) Wake();
 }

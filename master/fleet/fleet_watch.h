@@ -33,7 +33,7 @@ class FleetWatch {
   Histogram step_rows{{"pangea_step_rows", "Rows (tokens computed) of a step.", {"vllm:iteration_tokens_total"}},
                       kStepRowsBounds};
   Histogram recovery_seconds{
-      {"pangea_recovery_seconds", "Time from the order to form groups anew to when every agent had."},
+      {"pangea_recovery_seconds", "Time from the end of an epoch to the beginning of the next one: nobody is served."},
       kRecoverySecondsBounds};
   Counter restarts{{"pangea_agent_restarts_total", "Agents that were started again."}};
 

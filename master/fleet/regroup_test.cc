@@ -100,6 +100,17 @@ struct Layout {
   int stages, ranks;
 };
 
+// Each of four requests answered by itself.
+std::map<uint64_t, std::vector<std::pair<int32_t, float>>> Undisturbed(Served& served) {
+  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> alone;
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    served.Submit(seed, seed);
+    alone[seed] = served.Wait(seed);
+    EXPECT_EQ(alone[seed].size(), 60u);
+  }
+  return alone;
+}
+
 class RegroupTest : public ::testing::TestWithParam<Layout> {};
 INSTANTIATE_TEST_SUITE_P(Layouts, RegroupTest,
                          ::testing::Values(Layout{"sim", "shm", 2, 2}, Layout{"sim", "gloo", 3, 1},
@@ -110,12 +121,7 @@ TEST_P(RegroupTest, TheSameRequestGivesTheSameBytesInEveryEpoch) {
   p.deployment.agents.device = GetParam().device;
   p.plan = MakePlan(p.header, p.deployment).plan;
   Served served(std::move(p));
-  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> alone;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
-    served.Submit(seed, seed);
-    alone[seed] = served.Wait(seed);
-    ASSERT_EQ(alone[seed].size(), 60u);
-  }
+  auto alone = Undisturbed(served);
   EXPECT_NE(alone[1], alone[2]);
   EXPECT_EQ(served.stats().preemptions, 0u);
   uint64_t number = 100;
@@ -139,12 +145,7 @@ TEST_P(RegroupTest, KilledAgentsAreReplacedAndNoByteChanges) {
   p.plan = MakePlan(p.header, p.deployment).plan;
   const int agents = GetParam().stages * GetParam().ranks;
   Served served(std::move(p));
-  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> alone;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
-    served.Submit(seed, seed);
-    alone[seed] = served.Wait(seed);
-    ASSERT_EQ(alone[seed].size(), 60u);
-  }
+  auto alone = Undisturbed(served);
   uint64_t number = 100;
   for (int round = 0; round < agents + 1; ++round, number += 100) {
     for (uint64_t seed = 1; seed <= 4; ++seed) served.Submit(number + seed, seed);

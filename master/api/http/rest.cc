@@ -82,7 +82,8 @@ HttpReply HealthReply(const ApiContext& context) {
     return reply;
   }
   if (recovering && !paused && context.deployment->health.ready_while_recovering) {
-    reply.body = nlohmann::ordered_json{{"status", "recovering"}, {"message", RecoveryText(context)}}.dump();
+    reply.body = nlohmann::ordered_json{{"status", "recovering"}, {"message", RecoveryText(context)}}.dump(
+        -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
     return reply;
   }
   ErrorAnswer error = ToErrorAnswer(
