@@ -88,7 +88,7 @@ void Probe(Queue& queue, int threads, int rounds) {
                  [&](int64_t b, int64_t e) { sink = ReadAll(memory.data() + b * chunk, (e - b) * chunk); });
   });
   double vnni = 0;
-  if (BestIsa() == Isa::kAvx512) {
+  if (BestIsa() >= Isa::kAvx512) {
     const int n = 20000, pieces = 8 * threads;
     vnni = pieces * n * 12 * 128.0 / Median(rounds, [&] {
              queue.OnHost(pieces, 1, [&](int64_t b, int64_t e) {
@@ -253,6 +253,8 @@ void Run(const Options& o) {
     // SmolLM2's shapes where blocks of 256 do not forbid it; those of a model of a billion weights for all.
     if (format.block <= kQuantGroup) Products(o, queue, format.dtype, {1536, 576, beyond});
     Products(o, queue, format.dtype, {2048, 2048, beyond});
+    for (const auto& [n, k] : {std::pair{8192, 2048}, {2048, 8192}})  // its feed-forward
+      Product(o, queue, format.dtype, ActivationBits::k16, 512, n, k, k > n, 0);
   }
   for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8}) {
     AttentionBench(o, queue, dtype, 256, 1);

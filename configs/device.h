@@ -26,8 +26,8 @@ inline constexpr DeviceInfo kDevices[] = {
 inline constexpr char kBuiltInDevices[] = "cpu, sim";
 
 // Classes of instruction sets, from the least to the best; kernels/isa.h orders them alike, which a test compares.
-inline constexpr std::string_view kIsaClasses[] = {"reference", "avx2", "avx512"};
-inline constexpr char kIsaChoices[] = "auto, avx512, avx2, reference";
+inline constexpr std::string_view kIsaClasses[] = {"reference", "avx2", "avx512", "amx"};
+inline constexpr char kIsaChoices[] = "auto, amx, avx512, avx2, reference";
 
 constexpr const DeviceInfo* FindDevice(std::string_view name) {  // nullptr: there is none
   for (const DeviceInfo& device : kDevices) {

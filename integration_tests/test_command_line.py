@@ -37,7 +37,7 @@ def test_version():
     r = run("version")
     assert r.returncode == 0 and run("--version").stdout == r.stdout
     lines = dict(line.split(maxsplit=1) for line in r.stdout.splitlines())
-    assert re.fullmatch(r"\d+\.\d+\.\d+", lines["pangea"]) and lines["ISA"].split()[0] in ("reference", "avx2", "avx512")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", lines["pangea"]) and lines["ISA"].split()[0] in ("reference", "avx2", "avx512", "amx")
     assert "compiler" in lines["build"]
     commit = lines["commit"].removesuffix("-dirty")
     if (ROOT / ".git").exists():  # the build may be some commits old

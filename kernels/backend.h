@@ -37,8 +37,9 @@ struct ProductArgs {
   const int* merges;    // leaves
   int leaves;
   int vectors;
-  float* stack;  // aligned to 64; depth * kTileRows * kSuperPanel floats
-  float* y;      // [vectors][m][ldy]
+  float* stack;        // aligned to 64; depth * kTileRows * kSuperPanel floats
+  std::byte* scratch;  // aligned to 64, of product_scratch bytes; null: none
+  float* y;            // [vectors][m][ldy]
   int64_t ldy;
 };
 
@@ -64,6 +65,7 @@ struct Backend {
   int64_t (*activation_row_bytes)(DType dtype, int64_t k, bool wide);
   void (*pack_activations)(const PackArgs& args, int64_t row_begin, int64_t row_end);
   void (*product)(const ProductArgs& args, const Block2D& block);
+  int64_t (*product_scratch)(DType dtype, int64_t k, int64_t m);  // bytes that it wants of each thread; mostly 0
 
   void (*rms_norm)(const float* x, int64_t ldx, const float* w, float eps, int64_t m, int64_t d, float* y, int64_t ldy);
   void (*layer_norm)(const float* x, const float* w, const float* b, float eps, int64_t m, int64_t d, float* y);
@@ -101,7 +103,7 @@ namespace avx2 {
 extern const Backend kBackend;
 }
 namespace avx512 {
-extern const Backend kBackend;
+extern const Backend kBackend, kBackendWithTiles;
 }
 
 }  // namespace pangea

@@ -1,5 +1,8 @@
 // The one file that knows which back ends exist and chooses among them.
+#include <cpuid.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +17,13 @@
 namespace pangea {
 namespace {
 
+// Tile registers are large, so a process asks the kernel for them, once, before any of its threads uses one. A kernel
+// or a sandbox that does not know the call says no.
+bool MayUseTiles() {
+  constexpr long kRequestState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+}
+
 Isa Detect() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -21,7 +31,11 @@ Isa Detect() {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vnni");
-  return avx512 ? Isa::kAvx512 : Isa::kAvx2;
+  if (!avx512) return Isa::kAvx2;
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+  constexpr uint32_t kTiles = 1u << 24, kInt8Tiles = 1u << 25;
+  return (edx & kTiles) != 0 && (edx & kInt8Tiles) != 0 && MayUseTiles() ? Isa::kAmx : Isa::kAvx512;
 }
 
 }  // namespace
@@ -34,12 +48,14 @@ std::string_view IsaName(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "?";
 }
 
 std::optional<Isa> IsaFromName(std::string_view name) {
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (name == IsaName(isa)) return isa;
   }
   return std::nullopt;
@@ -59,6 +75,8 @@ const Backend& BackendOf(Isa isa) {
       return avx2::kBackend;
     case Isa::kAvx512:
       return avx512::kBackend;
+    case Isa::kAmx:
+      return avx512::kBackendWithTiles;
   }
   return reference::kBackend;
 }

@@ -58,7 +58,7 @@ TEST(ExactMath, Edges) {
   SetComputeFloatMode();
   const float infinity = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (isa > BestIsa()) continue;
     ScopedIsa scoped(isa);
     EXPECT_EQ(ExpOfClass(-87.01f), 0.0f);
@@ -98,7 +98,7 @@ TEST(ExactMath, AllClassesGiveTheSameBits) {
     return y;
   };
   const std::vector<float> expected = run(Isa::kReference);
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (isa <= BestIsa()) {
       EXPECT_EQ(Differences(run(isa), expected), 0) << IsaName(isa);
     }

@@ -15,7 +15,7 @@ struct Case {
 
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (isa > BestIsa()) continue;
     for (const int fusion : {0, 1, 2, 3}) {
       for (const int threads : {1, 3}) {

@@ -22,7 +22,7 @@ class Logits : public testing::TestWithParam<Isa> {
   }
   std::optional<ScopedIsa> isa_;
 };
-INSTANTIATE_TEST_SUITE_P(, Logits, testing::Values(Isa::kReference, Isa::kAvx2, Isa::kAvx512), IsaTestName);
+INSTANTIATE_TEST_SUITE_P(, Logits, testing::ValuesIn(kIsas), IsaTestName);
 
 // A second text of Philox4x32-10, written from the paper: 64-bit products and Weyl keys.
 std::array<uint32_t, 4> PlainPhilox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {

@@ -80,6 +80,7 @@ void Multiply(const PackedActivations& a, const Weight& weight, const BiasedOut&
                            .leaves = static_cast<int>(w.program.merges.size()),
                            .vectors = w.vectors,
                            .stack = nullptr,
+                           .scratch = nullptr,
                            .y = out.y,
                            .ldy = out.ldy};
   const int64_t width = PanelColumns(w.dtype);
@@ -90,6 +91,9 @@ void Multiply(const PackedActivations& a, const Weight& weight, const BiasedOut&
     Stack stack(w.depth);
     ProductArgs args = shared;
     args.stack = stack.data();
+    AlignedBytes scratch;
+    if (const int64_t bytes = backend.product_scratch(w.dtype, w.k, a.m); bytes > 0) scratch = AllocateAligned(bytes);
+    args.scratch = scratch.get();
     while (begin < end) {
       const int64_t block = begin / panels;
       const int64_t panel = begin % panels;

@@ -109,7 +109,7 @@ TEST(Products, TheToleranceSeesActivationsRoundedToBf16) {
 }
 
 class ProductsOnIsa : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(, ProductsOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx512), IsaTestName);
+INSTANTIATE_TEST_SUITE_P(, ProductsOnIsa, testing::Values(Isa::kAvx2, Isa::kAvx512, Isa::kAmx), IsaTestName);
 
 TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
   SKIP_WITHOUT(GetParam());
@@ -286,7 +286,7 @@ std::vector<float> ByHand(const StoredWeight& w, const std::vector<float>& x, in
 }
 
 class LeafProgramsOnIsa : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(, LeafProgramsOnIsa, testing::Values(Isa::kReference, Isa::kAvx2, Isa::kAvx512), IsaTestName);
+INSTANTIATE_TEST_SUITE_P(, LeafProgramsOnIsa, testing::ValuesIn(kIsas), IsaTestName);
 
 TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
   SKIP_WITHOUT(GetParam());

@@ -17,6 +17,16 @@ PANGEA_INLINE void WithFormat(DType dtype, const F& f) {
   }
 }
 
+// Scales (`at` = 0, or the run's number) or minima (`at` = runs) of a packed cell. unit: the block's, of a two-level
+// format.
+template <DType dtype>
+PANGEA_INLINE F32 CellNumber(const std::byte* cell, int at, F32 unit) {
+  constexpr QuantFormat kRow = kFormat<dtype>;
+  const std::byte* p = cell + kRow.line_bytes() + at * kPanel * kRow.number_bytes();
+  if constexpr (kRow.two_level) return Mul(LoadI8(p), unit);
+  return LoadF16(p);
+}
+
 // Behind the integers of T rows: T scales, T int32 -offset * sum, and T f32 sum * scale; where two runs of weights have
 // a scale each, the sums are those of the first run, and the last T are int32 -offset * sum of the second.
 inline constexpr int kGroupTail = 12;

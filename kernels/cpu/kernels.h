@@ -8,6 +8,8 @@ namespace pangea::PANGEA_ISA {
 int64_t ActivationRowBytes(DType dtype, int64_t k, bool wide);
 void PackActivations(const PackArgs& args, int64_t row_begin, int64_t row_end);
 void ProductQuantised(const ProductArgs& args, const Block2D& block);
+void ProductOnTiles(const ProductArgs& args, const Block2D& block);  // quantised too, where there is AMX
+int64_t TileScratch(DType dtype, int64_t k, int64_t m);
 void ProductPlain(const ProductArgs& args, const Block2D& block);
 
 void RmsNorm(const float* x, int64_t ldx, const float* w, float eps, int64_t m, int64_t d, float* y, int64_t ldy);

@@ -45,7 +45,7 @@ struct Panel {
     AddRun<0>(cell, lines, x, scale, d, f);
     if constexpr (kRow.runs() == 2) AddRun<1>(cell, lines, x, scale, d, f);
     if constexpr (kRow.minima) {
-      const F32 minimum = Number(cell, kRow.runs(), m);
+      const F32 minimum = CellNumber<dtype>(cell, kRow.runs(), m);
       const float* sum = scale + 2 * tile_rows;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) f[r] = Fma(F32(sum[r]), minimum, f[r]);
@@ -58,16 +58,9 @@ struct Panel {
     I32 isum[R];
     const int32_t* offset = reinterpret_cast<const int32_t*>(scale) + (1 + run) * tile_rows;
     lines.template Dot<run, wide, R>(x + first * kGroupInts<wide>, offset, isum);
-    const F32 ws = Number(cell, run, d);
+    const F32 ws = CellNumber<dtype>(cell, run, d);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) f[r] = Fma(Mul(ToFloat(isum[r]), F32(scale[r])), ws, f[r]);
-  }
-
-  // Scales or minima number `at` of the cell.
-  static PANGEA_INLINE F32 Number(const std::byte* cell, int at, F32 unit) {
-    const std::byte* p = cell + kRow.line_bytes() + at * kPanel * kRow.number_bytes();
-    if constexpr (kRow.two_level) return Mul(LoadI8(p), unit);
-    return LoadF16(p);
   }
 };
 

@@ -6,6 +6,7 @@ const Backend kBackend = {
     .activation_row_bytes = ActivationRowBytes,
     .pack_activations = PackActivations,
     .product = Product,
+    .product_scratch = [](DType, int64_t, int64_t) -> int64_t { return 0; },
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
     .add_rows = AddRows,
