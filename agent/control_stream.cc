@@ -237,12 +237,11 @@ void ControlStream::Send(wire::FromAgent message) {
   Cancel();  // a master that takes nothing has lost this agent
 }
 
-bool ControlStream::WriteProgress(int agent, const wire::ProgressReport& report) {
+bool ControlStream::WriteProgress(const wire::ProgressReport& report) {
   MutexLock lock(state_->mutex);
   if (!state_->open || std::exchange(state_->reporting, true)) return false;
   if (!state_->progress) {
     Prepare(state_->progress_context, state_->token);
-    state_->progress_context.AddMetadata("pangea-agent", std::to_string(agent));
     state_->progress =
         state_->stub->PrepareAsyncProgress(&state_->progress_context, &state_->progress_ack, &state_->queue);
     state_->progress->StartCall(nullptr);  // as that of the session

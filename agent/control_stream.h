@@ -29,9 +29,9 @@ class ControlStream {
   // Any thread; in order; does not block. Run's thread moves off the caller's core, where there are others, so that the
   // caller can go on computing.
   void Send(agent::v1::FromAgent message);
-  // Any thread; does not block. Goes by the second stream, which the first call opens for this agent. False: dropped,
+  // Any thread; does not block. Goes by the second stream, which the first call opens. False: dropped,
   // because the report before has not left yet (the master does not read), or the stream has ended.
-  bool WriteProgress(int agent, const agent::v1::ProgressReport& report);
+  bool WriteProgress(const agent::v1::ProgressReport& report);
   // Any thread: ends both streams.
   void Cancel();
 

@@ -145,7 +145,7 @@ TEST(ControlStream, ProgressReportsDoNotBlockWhenTheMasterDoesNotReadThem) {
   // Far more than any window of the connection: a call that waited for its report to leave would wait for ever.
   std::future<int> dropped = std::async(std::launch::async, [&] {
     int count = 0;
-    for (int i = 0; i < 100; ++i) count += !stream.WriteProgress(0, report);
+    for (int i = 0; i < 100; ++i) count += !stream.WriteProgress(report);
     return count;
   });
   const bool returned = dropped.wait_for(std::chrono::seconds(60)) == std::future_status::ready;
@@ -153,7 +153,7 @@ TEST(ControlStream, ProgressReportsDoNotBlockWhenTheMasterDoesNotReadThem) {
   stream.Cancel();
   EXPECT_EQ(run.get().code(), absl::StatusCode::kCancelled);
   EXPECT_GT(dropped.get(), 0);
-  EXPECT_FALSE(stream.WriteProgress(0, report));  // after the end
+  EXPECT_FALSE(stream.WriteProgress(report));  // after the end
 }
 
 }  // namespace

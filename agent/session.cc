@@ -67,13 +67,12 @@ absl::Status AgentSession::Run() {
 
 ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   switch (message.kind_case()) {
+    case wire::FromMaster::kStandBy:
+      Joined();
+      worker_->Post([this] { LetGo(); });
+      return After::kRead;
     case wire::FromMaster::kAssign: {
-      {
-        MutexLock lock(mutex_);
-        joined_ = true;
-        if (failure_.ok()) leave_by_.reset();
-        changed_.notify_all();
-      }
+      Joined();
       worker_->Post([this, assign = message.assign()] {
         if (const absl::Status status = Load(assign); !status.ok()) Fail(0, status, /*fatal=*/true);
       });
@@ -108,7 +107,25 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   return After::kRead;
 }
 
+void AgentSession::Joined() {
+  MutexLock lock(mutex_);
+  joined_ = true;
+  if (failure_.ok()) leave_by_.reset();
+  changed_.notify_all();
+}
+
+void AgentSession::LetGo() {
+  std::unique_ptr<Loaded> loaded;  // its end may take a while
+  std::shared_ptr<Group> group;
+  MutexLock lock(mutex_);
+  loaded.swap(loaded_);
+  group.swap(group_);
+  limits_.reset();
+  answers_ = false;
+}
+
 absl::Status AgentSession::Load(const wire::Assign& assign) {
+  LetGo();
   const auto start = Clock::now();
   auto loaded = std::make_unique<Loaded>();
   if (const absl::Status status = ReadAssignment(assign, options_.model, loaded.get()); !status.ok()) return status;
@@ -132,6 +149,8 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   wire::FromAgent message;
   wire::Ready& ready = *message.mutable_ready();
   const AgentMemory memory = loaded->executor->memory();
+  ready.set_agent(assign.agent());
+  ready.set_plan_hash(assign.plan_hash());
   ready.set_weight_bytes(memory.weights());
   ready.set_kv_bytes(memory.pages + memory.swap);
   const bool before = loaded->weights && loaded->weights->filled();
@@ -405,9 +424,8 @@ void AgentSession::Housekeep() {
     if (now >= next_report) {
       next_report = now + ReportPeriod();
       if (loaded_) {
-        const int agent = loaded_->agent;
         lock.unlock();
-        Report(agent);
+        Report();
         lock.lock();
         continue;
       }
@@ -416,10 +434,13 @@ void AgentSession::Housekeep() {
   }
 }
 
-void AgentSession::Report(int agent) {
+void AgentSession::Report() {
   wire::ProgressReport report;
+  report.set_pid(getpid());
   {
     MutexLock lock(mutex_);
+    if (!loaded_) return;
+    report.set_agent(loaded_->agent);
     const Progress& progress = loaded_->executor->progress();
     report.set_epoch(epoch_);
     report.set_step(progress.step.load(std::memory_order_relaxed));
@@ -433,7 +454,7 @@ void AgentSession::Report(int agent) {
   const ProcessUse use = ReadProcessUse();
   report.set_cpu_seconds(use.cpu_seconds);
   report.set_resident_bytes(use.resident_bytes);
-  stream_.WriteProgress(agent, report);
+  stream_.WriteProgress(report);
 }
 
 absl::Status AgentSession::Leave(const absl::Status& ended) {

@@ -35,11 +35,13 @@ class AgentSession {
 
   using After = ControlStream::After;
   After Handle(const agent::v1::FromMaster& message);
+  void Joined();
   void OnForm(const agent::v1::Form& form);
   void OnEpochOver(uint64_t epoch);
   After OnStep(const agent::v1::Step& message);
   void OnMask(const agent::v1::Mask& message);
   // On the executor thread.
+  void LetGo();  // of what is loaded
   absl::Status Load(const agent::v1::Assign& assign);
   absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
   std::optional<agent::v1::FromAgent> RunStep(const Step& step);  // -> what the master is told
@@ -50,7 +52,7 @@ class AgentSession {
   void Fail(uint64_t epoch, const absl::Status& why, bool fatal);
   void AbortGroup(const absl::Status& why);
   void Housekeep();  // progress reports, and the last deadline
-  void Report(int agent);
+  void Report();
   std::chrono::steady_clock::duration ReportPeriod() const;
   absl::Status Leave(const absl::Status& ended);
 

@@ -94,6 +94,8 @@ struct Deployment {
     double silence_seconds = 1;  // of an agent, while a step is under way
     int recovery_attempts = 10;  // after agents are lost, within recovery_seconds
     double recovery_seconds = 60;
+    double shrink_seconds = 30;  // after which a lost place is left out of the layout; 0: never
+    int spare_agents = 0;        // processes beyond the plan's
   } control;
   struct HealthChecks {
     bool ready_while_recovering = true;

@@ -251,6 +251,23 @@ const ConfigKey kServiceKeys[] = {
      .min = 0.001,
      .max = 86400,
      .doc = "Older recoveries no longer count, once the agents have served since."},
+    {.name = "control.shrink_seconds",
+     .kind = KeyKind::kSeconds,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.shrink_seconds; },
+     .min = 0,
+     .max = 86400,
+     .doc = "When the place of a lost remote agent has waited so long for another one (at most half of "
+            "`control.join_seconds`), the model is split anew over the agents that are left, if they hold it (`pangea "
+            "check` "
+            "tells); it is split as before when agents come back. 0: never."},
+    {.name = "control.spare_agents",
+     .kind = KeyKind::kInteger,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.spare_agents; },
+     .min = 0,
+     .max = 1024,
+     .doc =
+         "So many agents beyond those of the plan stand by to take the place of a lost one: processes that the master "
+         "starts on its own host, if it starts any, and as many remote ones."},
     {.name = "health.ready_while_recovering",
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.health.ready_while_recovering; },

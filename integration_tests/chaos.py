@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """chaos.py [--faults 1000] [--layout 2x2] [--streams 8] …: harms agents of a server under load, one after the other, and checks the history.
 
+--kind KILL, STOP, SEGV: a signal to a random agent. RESTART: `pangea admin restart-agents`. RELAYOUT: `pangea admin relayout` to a random
+layout of --layouts. GONE: a remote agent is killed for good, so that the layout shrinks; the next time it comes back.
+
 Every stream must end once, whole, and with the bytes of the same request undisturbed. Prints what was lost (nothing may be), and how long
 it took to find each fault and to go on. Exit code 1: something was lost, or differed.
 """
@@ -12,7 +15,9 @@ import random
 import re
 import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -113,6 +118,15 @@ def pause(clients, at, until):
     return longest
 
 
+def epoch_of(server):
+    """which one serves, or did; 0: it does not say"""
+    try:
+        found = re.search(rb"^pangea_epoch (\d+)$", server.call("GET", "/metrics")[1], re.MULTILINE)
+        return int(found[1]) if found else 0
+    except OSError:
+        return 0
+
+
 def found_at(log, after):
     """when the master said that an epoch is over, first after this moment; both by time.time()"""
     midnight = after - (after % 86400)
@@ -123,9 +137,79 @@ def found_at(log, after):
     return None, None
 
 
-def run(server, faults, streams=8, tokens=60, kind="KILL", double=0, rest=(0.2, 1.2), seed=1, say=print, patience=60):
-    """-> dict of what happened. double: the share of faults that are followed by another one while they are recovered from."""
+class Signals:
+    """a signal to a random agent; double: the share of them that are followed by another one while they are recovered from"""
+
+    names_its_victim = True
+
+    def __init__(self, server, kind="KILL", double=0):
+        self.server, self.signal, self.double = server, getattr(signal, f"SIG{kind}"), double
+
+    def __call__(self, rng):
+        """harms -> when it was last done; None: it could not be done"""
+        victim = rng.choice(self.server.agents())
+        os.kill(victim, self.signal)
+        if rng.random() < self.double:
+            time.sleep(rng.uniform(0, 0.15))
+            others = [a for a in self.server.agents() if a != victim]
+            os.kill(rng.choice(others), self.signal)
+        return time.time()
+
+
+class Administrator:
+    """restarts all agents, or changes the layout to a random one of these"""
+
+    names_its_victim = False
+
+    def __init__(self, to, layouts=()):
+        self.to, self.layouts, self.now = to, list(layouts), None
+
+    def __call__(self, rng):
+        words = ["restart-agents"]
+        if self.layouts:
+            self.now = rng.choice([x for x in self.layouts if x != self.now])
+            words = ["relayout", *harness.layout(self.now)]
+        at = time.time()
+        done = harness.run("admin", *words, *self.to, timeout=120)
+        if done.returncode != 0:
+            print(done.stdout + done.stderr)
+        return at if done.returncode == 0 else None
+
+
+class RemoteAgents:
+    """agents that the master has not started: one is killed and does not come back; the next time it does"""
+
+    names_its_victim = False
+
+    def __init__(self, port, token, n):
+        self.command = [harness.PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(token)]
+        self.running = []
+        self.n = n
+
+    def start(self):
+        self.running += [
+            subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(self.n - len(self.running))
+        ]
+
+    def __call__(self, rng):
+        if len(self.running) < self.n:
+            self.start()
+        else:
+            victim = self.running.pop(rng.randrange(len(self.running)))
+            victim.kill()
+            victim.wait()
+        return time.time()
+
+    def stop(self):
+        for agent in self.running:
+            agent.kill()
+            agent.wait()
+
+
+def run(server, faults, streams=8, tokens=60, harm=None, rest=(0.2, 1.2), seed=1, say=print, patience=60):
+    """-> dict of what happened"""
     rng = random.Random(seed)
+    harm = harm or Signals(server)
     server.name = server.model()
     asked = requests(2 * streams, tokens, rng)
     expected = undisturbed(server, asked)
@@ -133,26 +217,24 @@ def run(server, faults, streams=8, tokens=60, kind="KILL", double=0, rest=(0.2, 
     for client in clients:
         client.start()
     found, pauses, unnamed = [], [], []
-    harm = getattr(signal, f"SIG{kind}")
     begun = time.monotonic()
     for n in range(faults):
         time.sleep(rng.uniform(*rest))
-        agents = server.agents()
-        victim = rng.choice(agents)
+        epoch = epoch_of(server)
         at = time.time()
-        os.kill(victim, harm)
-        last = at
-        if rng.random() < double:
-            time.sleep(rng.uniform(0, 0.15))
-            others = [a for a in server.agents() if a != victim]
-            last = time.time()
-            os.kill(rng.choice(others), harm)
+        last = harm(rng)
+        if last is None:
+            say(f"fault {n + 1} could not be done")
+            break
+        harness.until(lambda: server.proc.poll() is not None or epoch_of(server) > epoch, patience)
         whole = harness.until(lambda: server.proc.poll() is not None or all(c.came_after(last + 0.05) for c in clients), patience)
         if server.proc.poll() is not None or not whole:
             say(f"fault {n + 1}: {'the server ended' if server.proc.poll() is not None else 'no client gets on'}")
             break
         told, why = found_at(server.log, at)
-        if told is None:
+        if not harm.names_its_victim:
+            pass
+        elif told is None:
             unnamed.append(n)
         else:
             found.append(told - at)
@@ -187,16 +269,37 @@ def main():
     parser.add_argument("--layout", default="2x2", help="stages x ranks")
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=60, help="of an answer, at most")
-    parser.add_argument("--kind", default="KILL", choices=["KILL", "STOP", "SEGV"])
+    parser.add_argument("--kind", default="KILL", choices=["KILL", "STOP", "SEGV", "RESTART", "RELAYOUT", "GONE"])
+    parser.add_argument("--layouts", default="2x2,1x3,4x1", help="of RELAYOUT")
     parser.add_argument("--double", type=float, default=0, help="share of faults with a second one during their recovery")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=pathlib.Path, default=harness.SMOLLM2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the deployment")
     o = parser.parse_args()
     more = [x for pair in ["control.recovery_attempts=1000000", *o.set] for x in ("--set", pair)]
-    with harness.serve(o.model, *harness.layout(o.layout), *more) as server:
-        r = run(server, o.faults, o.streams, o.tokens, o.kind, o.double, seed=o.seed)
-        log = server.log
+    folder = pathlib.Path(tempfile.mkdtemp())
+    token, port = folder / "token", harness.free_port()
+    token.write_text("a-token-of-chaos\n")
+    token.chmod(0o600)
+    more += harness.settings(control__listen=f"127.0.0.1:{port}", control__token_file=token)
+    to = ("--master", f"127.0.0.1:{port}", "--token-file", token)
+    stages, ranks = map(int, o.layout.split("x"))
+    remote = RemoteAgents(port, token, stages * ranks)
+    if o.kind == "GONE":
+        more += harness.settings(agents__launch="remote", control__shrink_seconds=0.5)
+    try:
+        started = (lambda _: remote.start()) if o.kind == "GONE" else None
+        with harness.serve(o.model, *harness.layout(o.layout), *more, on_started=started) as server:
+            harms = dict(
+                RESTART=lambda: Administrator(to),
+                RELAYOUT=lambda: Administrator(to, o.layouts.split(",")),
+                GONE=lambda: remote,
+            )
+            harm = harms.get(o.kind, lambda: Signals(server, o.kind, o.double))()
+            r = run(server, o.faults, o.streams, o.tokens, harm, seed=o.seed)
+            log = server.log
+    finally:
+        remote.stop()
     print(
         f"{o.kind} of {r['faults']} of {r['wanted']} random agents, {o.layout}, {o.streams} streams, {o.model.name}: {r['seconds']:.0f} s"
     )

@@ -30,8 +30,9 @@ def test_status_tells_where_every_agent_is(control):
         assert r.returncode == 0, r
         lines = r.stdout.splitlines()
         assert re.fullmatch(r"serving, epoch 1, for \d+\.\d s", lines[0]), r.stdout
-        assert lines[1] == "requests: 0 running, 0 waiting; recoveries that count: 0"
-        found = [re.match(r" +(\d) +(\d) +(\d) +(\d+)  127\.0\.0\.1 +formed", line).groups() for line in lines[3:]]
+        assert lines[1] == "2 stages x 2 ranks; agents that stand by: 0"
+        assert lines[2] == "requests: 0 running, 0 waiting; recoveries that count: 0"
+        found = [re.match(r" +(\d) +(\d) +(\d) +(\d+)  127\.0\.0\.1 +formed", line).groups() for line in lines[4:]]
         assert [x[:3] for x in found] == [("0", "0", "0"), ("1", "0", "1"), ("2", "1", "0"), ("3", "1", "1")]
         assert sorted(int(x[3]) for x in found) == s.agents()
         s.complete(prompt=[1], max_tokens=20)
@@ -126,3 +127,47 @@ def test_two_who_ask_at_once(control):
         assert len(answers) == 4 and any(r.returncode == 0 for r in answers), answers
         assert all(r.returncode == 0 or "no epoch serves now" in r.stderr for r in answers), answers
         s.complete(prompt=[1], max_tokens=5)
+
+
+def test_another_layout_under_load_fails_no_request(control):
+    keys, to = control
+    with serve(STORIES, *layout("2x2"), *keys) as s:
+        harm = chaos.Administrator(to, ["1x3", "4x1", "2x2", "1x1"])
+        r = chaos.run(s, faults=6, tokens=200, harm=harm, rest=(0.3, 0.6))
+        assert r["faults"] == 6 and not r["lost"] and not r["different"], (r, s.log[-3000:])
+        stages, ranks = map(int, harm.now.split("x"))
+        assert len(s.agents()) == stages * ranks
+        _, answer = s.post("/v1/completions", dict(model=s.model(), prompt=[1], max_tokens=1))
+        assert answer["system_fingerprint"].split("-")[1] == harm.now
+
+
+def test_an_edited_file_changes_the_layout(control, tmp_path):
+    keys, to = control
+    edited = tmp_path / "edited.yaml"
+    with serve(STORIES, *layout("1x1"), *keys) as s:
+        edited.write_text(f"model: {STORIES}\nparallel: {{pipeline: 2}}\nagents: {{threads: 2}}\n")
+        r = run("admin", "relayout", "--deployment", edited, *to)
+        assert r.returncode == 0 and re.match(r"the layout is 2 stages x 1 rank, after \d+\.\d\d s", r.stdout), r
+        assert len(s.agents()) == 2
+        edited.write_text("parallel: {pipeline: two}\n")
+        r = run("admin", "relayout", "--deployment", edited, *to)
+        assert r.returncode == 1 and "parallel.pipeline" in r.stderr, r
+
+
+@pytest.mark.parametrize(
+    "words, code, told",
+    [
+        (["--pipeline", 99, "--tensor", 1], 1, "parallel.pipeline"),
+        (["--pipeline", 4096, "--tensor", 4096], 1, "at most 4096 agents"),
+        (["--pipeline", 2], 64, "give --pipeline and --tensor, or --deployment"),
+        (["--deployment", "/no/such/file"], 1, "/no/such/file"),
+    ],
+)
+def test_a_layout_that_cannot_be_changes_nothing(control, words, code, told):
+    keys, to = control
+    with serve(STORIES, *layout("1x1"), *keys) as s:
+        before = s.agents()
+        r = run("admin", "relayout", *words, *to)
+        assert r.returncode == code and told in r.stderr, r
+        s.complete(prompt=[1], max_tokens=1)
+        assert s.agents() == before

@@ -32,7 +32,7 @@ def replaced(server, victim, n):
 def test_killed_agents_lose_and_change_nothing(transport):
     with serve(STORIES, *layout("2x2"), "--set", f"parallel.transport={transport}", *ANY_NUMBER) as s:
         before = number(s, "pangea_agent_restarts_total")
-        r = chaos.run(s, faults=20, tokens=200, double=0.3, rest=(0.3, 0.6))
+        r = chaos.run(s, faults=20, tokens=200, harm=chaos.Signals(s, double=0.3), rest=(0.3, 0.6))
         assert r["faults"] == 20, s.log[-3000:]
         assert not r["lost"] and not r["different"] and not r["unnamed"], r
         assert r["requests"] > 0
@@ -81,7 +81,7 @@ def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
 def test_a_frozen_agent_is_replaced():
     """SIGSTOP: its process lives and its connections stand; that it tells nothing while a step is under way gives it away"""
     with serve(STORIES, *layout("2x2"), *settings(control__silence_seconds=0.5), *ANY_NUMBER) as s:
-        r = chaos.run(s, faults=4, kind="STOP", rest=(0.3, 0.6))
+        r = chaos.run(s, faults=4, harm=chaos.Signals(s, "STOP"), rest=(0.3, 0.6))
         assert r["faults"] == 4, s.log[-3000:]
         assert not r["lost"] and not r["different"] and not r["unnamed"], r
         assert re.search(r"epoch \d+ is over: agent \d \(stage \d, rank \d, pid \d+\) has told nothing while step \d+", s.log), s.log[
@@ -212,3 +212,33 @@ def test_a_remote_place_waits_for_its_next_agent(tmp_path, ready):
             agent.kill()
             agent.wait()
     assert not any(alive(agent.pid) for agent in agents)
+
+
+def test_places_gone_for_good_lose_and_change_nothing(tmp_path):
+    """the layout shrinks to the agents that are left, and grows back when one returns"""
+    token, port = tmp_path / "token", free_port()
+    token.write_text("a-token-of-this-test")
+    token.chmod(0o600)
+    remote = chaos.RemoteAgents(port, token, 3)
+    keys = dict(control__listen=f"127.0.0.1:{port}", control__token_file=token, agents__launch="remote", control__shrink_seconds=0.3)
+    try:
+        with serve(STORIES, *layout("3x1"), *settings(**keys), *ANY_NUMBER, on_started=lambda _: remote.start()) as s:
+            r = chaos.run(s, faults=4, tokens=200, harm=remote, rest=(0.3, 0.6))
+            assert r["faults"] == 4 and not r["lost"] and not r["different"], (r, s.log[-3000:])
+            assert s.log.count("the layout is 1 stage x 2 ranks from now on") == 2, s.log[-3000:]
+            assert s.log.count("the layout is 3 stages x 1 rank from now on") == 2
+            assert number(s, "pangea_agents_up") == 3
+    finally:
+        remote.stop()
+
+
+def test_a_spare_takes_over():
+    with serve(STORIES, *layout("2x1"), *settings(control__spare_agents=1), *ANY_NUMBER) as s:
+        for _ in range(3):
+            assert until(lambda: number(s, "pangea_agents_spare") == 1, 30)
+            agents = s.agents()
+            os.kill(agents[0], signal.SIGKILL)
+            assert replaced(s, agents[0], 3), "another one stands by"
+            assert until(lambda: number(s, "pangea_agents_up") == 2, 30)
+            s.complete(prompt=[1], max_tokens=3)
+        assert s.log.count("goes to a spare") >= 2, s.log[-3000:]

@@ -9,6 +9,7 @@
 #include "configs/model_path.h"
 #include "master/api/generation/sampling_defaults.h"
 #include "master/fleet/fleet.h"
+#include "master/fleet/layout.h"
 #include "master/listen.h"
 #include "pipeline/cost_model.h"
 
@@ -112,7 +113,11 @@ int CheckMain(int argc, char** argv) {
     for (const std::string& fault : planned.faults) std::cerr << fault << "\n";
     return kConfigExitCode;
   }
-  std::cout << planned.plan.Text(planned.header.config) << "sampling    "
+  std::cout << planned.plan.Text(planned.header.config);
+  if (planned.plan.agents.size() > 1) {
+    std::cout << "when lost   " << WhatMayBeLost(planned.header, {planned.deployment, planned.plan}) << "\n";
+  }
+  std::cout << "sampling    "
             << Shown(MakeSamplingDefaults(planned.deployment.sampling, planned.header.sampling,
                                           planned.header.config.vocab))
             << std::endl;

@@ -6,19 +6,23 @@
 
 namespace pangea {
 
+inline EngineLayout MakeEngineLayout(const ParallelPlan& plan) {
+  return {.stages = plan.stages, .groups = plan.cache_groups()};
+}
+
 inline EngineOptions MakeEngineOptions(const Deployment& deployment, const ParallelPlan& plan) {
-  return {.block_tokens = plan.block_tokens,
-          .context = plan.context,
-          .stages = plan.stages,
-          .groups = plan.cache_groups(),
-          .max_batch_tokens = deployment.schedule.max_batch_tokens,
-          .max_sequences = deployment.schedule.max_sequences,
-          .queue = deployment.limits.queue,
-          .prefix_cache = deployment.cache.prefix,
-          .prefix_min_tokens = deployment.cache.prefix_min_tokens,
-          .run_ahead = deployment.schedule.run_ahead,
-          .prefill_slowdown = deployment.schedule.prefill_slowdown,
-          .queue_seconds = deployment.limits.queue_seconds};
+  EngineOptions options{MakeEngineLayout(plan)};
+  options.block_tokens = plan.block_tokens;
+  options.context = plan.context;
+  options.max_batch_tokens = deployment.schedule.max_batch_tokens;
+  options.max_sequences = deployment.schedule.max_sequences;
+  options.queue = deployment.limits.queue;
+  options.prefix_cache = deployment.cache.prefix;
+  options.prefix_min_tokens = deployment.cache.prefix_min_tokens;
+  options.run_ahead = deployment.schedule.run_ahead;
+  options.prefill_slowdown = deployment.schedule.prefill_slowdown;
+  options.queue_seconds = deployment.limits.queue_seconds;
+  return options;
 }
 
 }  // namespace pangea

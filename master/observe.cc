@@ -52,6 +52,8 @@ void WriteEngine(MetricsPage& page, const EngineStats& stats) {
   counter({"pangea_preemptions_total", "Sequences that gave up their blocks.", {"vllm:num_preemptions_total"}},
           stats.preemptions);
   counter({"pangea_preemptions_swapped_total", "Those of them whose blocks were copied away."}, stats.swapped);
+  counter({"pangea_rows_lost_total", "Rows whose keys and values were lost with an epoch: they are computed again."},
+          stats.rows_lost);
   counter({"pangea_prefix_cache_queries_total",
            "Tokens that were looked up in the prefix cache.",
            {"vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"}},

@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -45,13 +46,13 @@ uint64_t Fnv(const std::string& text) {
 // samples, checkpoint/content_hash.h), activation bits, ISA class, KV type, and the context where RoPE scaling depends
 // on it; on CPU bytes do not depend on the plan, so the plan is told but not hashed.
 std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
-                              const std::string& content_hash, int context, const std::string& isa) {
+                              const std::string& content_hash, const ParallelPlan& plan, const std::string& isa) {
   std::string covered = absl::StrCat(kBuild, "|", kExactness, "|", content_hash, "|", deployment.kernels.activations,
                                      "|", isa, "|", deployment.cache.type);
   if (header.config.rope.scaling == RopeScaling::kDynamic)
-    absl::StrAppend(&covered, "|", context);  // it shapes the tables
-  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, deployment.parallel.pipeline,
-                         deployment.parallel.tensor, static_cast<uint32_t>(Fnv(covered) >> 32));
+    absl::StrAppend(&covered, "|", plan.context);  // it shapes the tables
+  return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, plan.stages, plan.ranks,
+                         static_cast<uint32_t>(Fnv(covered) >> 32));
 }
 
 // Wakes the main thread, which waits for signals too.
@@ -85,6 +86,7 @@ struct Server {
   Mutex mutex;
   absl::Status failure ABSL_GUARDED_BY(mutex);  // of the fleet
   Mutex looking;                                // at the fleet, for its health
+  uint64_t fingerprint_epoch ABSL_GUARDED_BY(looking) = 0;
   Mutex delivering;
   bool doors_open ABSL_GUARDED_BY(delivering) = false;  // the engine's thread may outlive the doors
   std::unique_ptr<Doors> doors;
@@ -170,8 +172,14 @@ absl::Status Server::StartFleet() {
   FleetOptions options;
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
-  options.on_epoch = [this](uint64_t epoch) {
-    engine->EpochChanged(epoch);
+  options.on_epoch = [this](uint64_t epoch, const ParallelPlan& agents) {
+    {
+      MutexLock lock(looking);
+      if (epoch > fingerprint_epoch)
+        context.fingerprint.Set(SystemFingerprint(deployment, header, content_hash, agents, fleet->isa()));
+      fingerprint_epoch = std::max(fingerprint_epoch, epoch);
+    }
+    engine->EpochChanged(epoch, MakeEngineLayout(agents));
     LookAtFleet();
   };
   options.on_interrupted = [this](const absl::Status&) { LookAtFleet(); };
@@ -231,7 +239,6 @@ int Server::Run() {
   waiter.join();
   if (!Failure().ok()) return Fail(Failure());
   if (!ready.ok()) return Fail(ready);
-  context.fingerprint = SystemFingerprint(deployment, header, content_hash, plan.context, fleet->isa());
   context.health = Health::kReady;
   LookAtFleet();
   std::printf("ready rest=%s grpc=%s\n", doors->rest_url().c_str(), doors->grpc_address().c_str());

@@ -63,6 +63,7 @@ struct CacheGroup {
   int32_t FirstBlock(int32_t position, int32_t block_tokens) const {
     return window == 0 || position < window ? 0 : (position - window + 1) / block_tokens;
   }
+  bool operator==(const CacheGroup&) const = default;
 };
 
 // In a whole table, for the blocks before those that its first row looks into: none.

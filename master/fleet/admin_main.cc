@@ -13,6 +13,7 @@
 #include "configs/command_line.h"
 #include "configs/deployment.h"
 #include "configs/join_token.h"
+#include "configs/read_file.h"
 #include "configs/values.h"
 #include "master/fleet/admin.h"
 #include "protos/admin.grpc.pb.h"
@@ -29,17 +30,23 @@ the deployment file, which must name a fixed one) and with their token.
   status                  which state it is in, and where every agent is
   restart-agent N         replace agent N's process: streams pause and go on
   restart-agents          the same for all of them, one after the other
+  relayout                split the model anew, over --pipeline stages of --tensor
+                          ranks, or as the file --deployment says (its parallel,
+                          agents and cache.memory): streams pause and go on
   drain                   take no new requests; those that are open go on
   resume                  take requests again
 
 Exit status: 0, 1 when the master refuses or does not answer, 64 for a wrong
 command line.)";
 constexpr std::chrono::milliseconds kPoll(50);
+constexpr uint64_t kMostDeploymentBytes = 1 << 20;
 
 struct Options {
   std::string master, token_file;
   bool watch = false;
   double seconds = 60;
+  int pipeline = 0, tensor = 0;
+  std::string deployment;
 };
 
 class Master {
@@ -68,6 +75,8 @@ class Master {
 void Print(const asked::FleetStatus& status) {
   absl::PrintF("%s, epoch %d, for %.1f s%s%s\n", status.state(), status.epoch(), status.seconds(),
                status.reason().empty() ? "" : ": ", Printable(status.reason()));
+  absl::PrintF("%s%s; agents that stand by: %d\n", status.layout(),
+               status.wished_layout().empty() ? "" : absl::StrCat(", to be ", status.wished_layout()), status.spares());
   absl::PrintF("requests: %d running, %d waiting%s; recoveries that count: %d\n", status.requests_running(),
                status.requests_waiting(), status.takes_requests() ? "" : ", no new ones are taken",
                status.recoveries());
@@ -126,6 +135,27 @@ absl::Status RestartAll(Master& master, double seconds) {
   return absl::OkStatus();
 }
 
+absl::Status Relayout(Master& master, const Options& options) {
+  asked::RelayoutRequest request;
+  request.set_pipeline(options.pipeline);
+  request.set_tensor(options.tensor);
+  if (!options.deployment.empty()) {
+    const auto text = ReadFile(options.deployment, kMostDeploymentBytes);
+    if (!text.ok()) return text.status();
+    request.set_deployment(*text);
+  }
+  asked::RelayoutReply reply;
+  const auto begin = std::chrono::steady_clock::now();
+  if (const absl::Status called = master.Call(&asked::Admin::Stub::Relayout, request, &reply); !called.ok())
+    return called;
+  if (const absl::Status served = WaitServing(master, reply.epoch(), options.seconds); !served.ok()) return served;
+  asked::FleetStatus status;
+  if (const absl::Status called = master.Status(&status); !called.ok()) return called;
+  absl::PrintF("the layout is %s, after %.2f s\n", status.layout(),
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  return absl::OkStatus();
+}
+
 absl::Status TakeRequests(Master& master, bool take) {
   asked::TakeRequestsRequest request;
   request.set_take(take);
@@ -152,12 +182,15 @@ absl::Status Check(const Options& options, const std::vector<std::string>& words
   if (words.empty()) return absl::InvalidArgumentError("what is to be done? see --help");
   const std::string& what = words[0];
   const bool one = what == "restart-agent";
-  if (!one && what != "status" && what != "restart-agents" && what != "drain" && what != "resume")
+  if (!one && what != "status" && what != "restart-agents" && what != "relayout" && what != "drain" && what != "resume")
     return absl::InvalidArgumentError(absl::StrCat("cannot do ", Printable(what), "; see --help"));
   if (one != (words.size() == 2))
     return absl::InvalidArgumentError(one ? "restart-agent N: which one?" : absl::StrCat(what, " takes no more words"));
   if (one && !absl::SimpleAtoi(words[1], agent))
     return absl::InvalidArgumentError(absl::StrCat("restart-agent N: ", Printable(words[1]), " is no number"));
+  const bool shape = options.pipeline > 0 && options.tensor > 0, file = !options.deployment.empty();
+  if (what == "relayout" && shape == file)
+    return absl::InvalidArgumentError("relayout: give --pipeline and --tensor, or --deployment");
   return absl::OkStatus();
 }
 
@@ -165,12 +198,16 @@ absl::Status Check(const Options& options, const std::vector<std::string>& words
 
 int AdminMain(int argc, char** argv) {
   Options options;
-  CommandLine line("admin", "status|restart-agent N|restart-agents|drain|resume --master HOST:PORT --token-file FILE",
+  CommandLine line("admin",
+                   "status|restart-agent N|restart-agents|relayout|drain|resume --master HOST:PORT --token-file FILE",
                    kIntro);
   line.Text("--master", "HOST:PORT", "where the master waits for agents (control.listen)", &options.master);
   line.Text("--token-file", "FILE", "holds the join token (control.token_file)", &options.token_file);
   line.Switch("--watch", "status: again every second", &options.watch);
-  line.Number("--seconds", "that a restart may take (default 60)", {1, 86400}, &options.seconds);
+  line.Number("--pipeline", "relayout: stages", {1, kMaxAgents}, &options.pipeline);
+  line.Number("--tensor", "relayout: ranks of a stage", {1, kMaxAgents}, &options.tensor);
+  line.Text("--deployment", "FILE", "relayout: a deployment file that says how", &options.deployment);
+  line.Number("--seconds", "that a restart or another layout may take (default 60)", {1, 86400}, &options.seconds);
   int agent = -1;
   const auto words = line.Parse(argc, argv, /*most_words=*/2);
   absl::Status parsed = words.status();
@@ -186,6 +223,7 @@ int AdminMain(int argc, char** argv) {
   const absl::Status done = what == "status"           ? ShowStatus(master, options.watch)
                             : what == "restart-agent"  ? Restart(master, agent, options.seconds)
                             : what == "restart-agents" ? RestartAll(master, options.seconds)
+                            : what == "relayout"       ? Relayout(master, options)
                                                        : TakeRequests(master, what == "resume");
   if (done.ok()) return 0;
   absl::FPrintF(stderr, "pangea admin: %s\n", Printable(std::string(done.message())));

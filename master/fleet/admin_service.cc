@@ -1,5 +1,6 @@
 #include "master/fleet/admin_service.h"
 
+#include <optional>
 #include <utility>
 
 #include "configs/log.h"
@@ -27,6 +28,22 @@ class AdminService final : public asked::Admin::CallbackService {
                                          asked::RestartAgentReply* answer) override {
     return Answer(context, [&] {
       const auto epoch = calls_.restart_agent(request->agent());
+      if (epoch.ok()) answer->set_epoch(*epoch);
+      return epoch.status();
+    });
+  }
+  grpc::ServerUnaryReactor* Relayout(grpc::CallbackServerContext* context, const asked::RelayoutRequest* request,
+                                     asked::RelayoutReply* answer) override {
+    return Answer(context, [&]() -> absl::Status {
+      std::optional<Deployment> edited;
+      if (!request->deployment().empty()) {
+        auto read = ParseDeployment(request->deployment(), "the edited deployment");
+        if (!read.ok()) return read.status();
+        edited = *std::move(read);
+      }
+      const int pipeline = edited ? edited->parallel.pipeline : request->pipeline();
+      const int tensor = edited ? edited->parallel.tensor : request->tensor();
+      const auto epoch = calls_.relayout(pipeline, tensor, edited ? &*edited : nullptr);
       if (epoch.ok()) answer->set_epoch(*epoch);
       return epoch.status();
     });

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "configs/deployment.h"
 #include "protos/admin.pb.h"
 
 namespace grpc {
@@ -17,6 +18,8 @@ namespace pangea {
 struct AdminCalls {
   std::function<admin::v1::FleetStatus()> status;
   std::function<absl::StatusOr<uint64_t>(int agent)> restart_agent;  // -> the epoch that has ended
+  // edited: what of a deployment is to be otherwise, or null. -> the epoch that has ended.
+  std::function<absl::StatusOr<uint64_t>(int pipeline, int tensor, const Deployment* edited)> relayout;
   std::function<absl::Status(bool take)> take_requests;
 };
 

@@ -153,18 +153,17 @@ class Refusal : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffe
 
 class ProgressReader : public grpc::ServerReadReactor<wire::ProgressReport> {
  public:
-  ProgressReader(ControlServer::State* state, int agent) : state_(state), agent_(agent) { StartRead(&report_); }
+  explicit ProgressReader(ControlServer::State* state) : state_(state) { StartRead(&report_); }
   explicit ProgressReader(const absl::Status& status) { Finish(ToGrpc(status)); }
   void OnReadDone(bool ok) override {
     if (!ok) return Finish(grpc::Status::OK);
-    state_->callbacks.on_progress(agent_, report_);
+    state_->callbacks.on_progress(report_);
     StartRead(&report_);
   }
   void OnDone() override { delete this; }
 
  private:
   ControlServer::State* const state_ = nullptr;
-  const int agent_ = -1;
   wire::ProgressReport report_;
 };
 
@@ -189,13 +188,7 @@ class Service final : public wire::Control::WithRawCallbackMethod_Session<
   grpc::ServerReadReactor<wire::ProgressReport>* Progress(grpc::CallbackServerContext* context,
                                                           wire::ProgressAck*) override {
     if (const absl::Status status = Authorize(*context, state_->token); !status.ok()) return new ProgressReader(status);
-    const auto found = context->client_metadata().find("pangea-agent");
-    int agent = -1;
-    if (found == context->client_metadata().end() ||
-        !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &agent)) {
-      return new ProgressReader(absl::InvalidArgumentError("pangea-agent is missing"));
-    }
-    return new ProgressReader(state_, agent);
+    return new ProgressReader(state_);
   }
 
  private:

@@ -21,7 +21,7 @@ class ControlServer {
   struct Callbacks {
     std::function<void(SessionId, const agent::v1::FromAgent&)> on_message;
     std::function<void(SessionId)> on_end;  // once a session, after its last message
-    std::function<void(int agent, const agent::v1::ProgressReport&)> on_progress;
+    std::function<void(const agent::v1::ProgressReport&)> on_progress;
     AdminCalls admin;
   };
 

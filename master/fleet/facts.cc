@@ -9,11 +9,22 @@ namespace {
 constexpr double kLongestGap = 4;  // times control.silence_seconds
 }  // namespace
 
+Introduction IntroductionOf(const agent::v1::Join& join) {
+  return {.pid = join.pid(),
+          .isa = join.isa(),
+          .host = join.host(),
+          .share = {.host = join.machine().empty() ? join.host() : join.machine(), .cores = join.cores()},
+          .executable = join.executable()};
+}
+
 Facts::Facts(const Deployment& deployment, const ParallelPlan& plan, double now)
     : introductions_(plan.agents.size()),
       launches_(plan.agents.size()),
       fresh_(plan.agents.size()),
-      window_(deployment.control.recovery_seconds) {
+      window_(deployment.control.recovery_seconds),
+      // Before what is waited for joins ends all.
+      shrink_seconds_(std::min(deployment.control.shrink_seconds, deployment.control.join_seconds / 2)) {
+  state_.shrink_seconds = shrink_seconds_;
   state_.attempts = deployment.control.recovery_attempts;
   state_.join_seconds = deployment.control.join_seconds;
   state_.silence_seconds = deployment.control.silence_seconds;
@@ -49,8 +60,11 @@ std::vector<Place> Facts::Places() const {
 bool Facts::Advance(int agent, AgentPhase phase, double now) {
   state_.agents[agent].phase = phase;
   const bool all = All(phase);
-  if (all) state_.phase_since = now;
-  return all;
+  if (!all) return false;
+  state_.phase_since = now;
+  if (phase == AgentPhase::kJoined) filled_at_ = now;
+  if (phase == AgentPhase::kLoaded) loaded_at_ = now;
+  return true;
 }
 
 bool Facts::OnLaunched(int agent, int pid, double now) {
@@ -74,7 +88,8 @@ bool Facts::OnJoined(int agent, Introduction introduction, double now) {
   AgentState& state = state_.agents[agent];
   state.lost = false;
   fresh_[agent] = true;
-  state.disconnected.reset();  // of a process before this one, as are these
+  state_.shrink_seconds = shrink_seconds_;  // with this one, a layout may do
+  state.disconnected.reset();               // of a process before this one, as are these
   state.failure.reset();
   state.report.reset();
   state.pid = introduction.pid;
@@ -91,7 +106,7 @@ void Facts::Form(double now) {
   state_.over = false;
   if (mode_ == Mode::kRunning) {
     mode_ = Mode::kForming;
-    forming_since_ = now;
+    forming_since_ = filled_at_ = loaded_at_ = now;
   }
   state_.phase_since = state_.last_progress = now;
   for (AgentState& agent : state_.agents) {
@@ -130,11 +145,14 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
   fresh_.assign(fresh_.size(), false);
   if (mode_ == Mode::kRunning) forming_since_ = now;
   mode_ = Mode::kForming;
+  filled_at_ = loaded_at_ = now;  // when nobody is lost there is nothing to fill, nor to load
   state_.over = true;
   interruption_ = why;
   state_.phase_since = now;
+  if (!lost.empty()) state_.shrink_seconds = shrink_seconds_;
   for (const int i : lost) {
     AgentState& agent = state_.agents[i];
+    if (!agent.lost) agent.lost_at = now;
     agent.lost = true;
     agent.phase = AgentPhase::kAwaited;
     agent.ended.reset();
@@ -187,6 +205,48 @@ void Facts::OnEnded(int agent, AgentState::End end) {
   state.running = false;
   if (!state.lost) state.ended = std::move(end);
 }
+
+void Facts::Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, double now) {
+  std::vector<AgentState> agents;
+  std::vector<Introduction> introductions(plan.agents.size());
+  std::vector<int> launches(plan.agents.size());
+  for (size_t i = 0; i < plan.agents.size(); ++i) {
+    AgentState agent{.stage = plan.agents[i].stage,
+                     .rank = plan.agents[i].rank,
+                     .local = deployment.agent(i).launch != "remote",
+                     .lost = from[i] < 0,
+                     .lost_at = now};
+    if (from[i] >= 0) {
+      const AgentState& before = state_.agents[from[i]];
+      agent.pid = before.pid;
+      agent.running = before.running;
+      agent.ended = before.ended;
+      agent.disconnected = before.disconnected;
+      agent.failure = before.failure;
+      agent.phase = AgentPhase::kJoined;
+      introductions[i] = introductions_[from[i]];
+      launches[i] = launches_[from[i]];
+    }
+    agents.push_back(std::move(agent));
+  }
+  state_.agents = std::move(agents);
+  introductions_ = std::move(introductions);
+  launches_ = std::move(launches);
+  fresh_.clear();
+  for (const int agent : from) fresh_.push_back(agent >= 0);
+  recoveries_.clear();  // another layout, another beginning
+  state_.recoveries = 0;
+  state_.phase_since = now;
+  state_.shrink_seconds = shrink_seconds_;
+}
+
+void Facts::SetSpares(int local, int remote, bool leaving) {
+  state_.leaving = leaving;
+  state_.local_spares = local;
+  state_.remote_spares = remote;
+}
+
+void Facts::CannotShrink() { state_.shrink_seconds = 0; }
 
 bool Facts::Fail(const absl::Status& reason) {
   if (!IsAlive()) return false;

@@ -20,6 +20,8 @@ struct Introduction {
   HostShare share;
   std::string executable;  // which file its process runs
 };
+// host and threads: as the agent says; the place that it gets may say otherwise.
+Introduction IntroductionOf(const agent::v1::Join& join);
 
 // Not thread safe. agent: as in the plan. now: seconds of a monotonic clock.
 class Facts {
@@ -63,6 +65,13 @@ class Facts {
   void OnDisconnected(int agent, double now);
   void OnEnded(int agent, AgentState::End end);  // a process of its place, maybe the one that was lost
 
+  // Another layout in the place of this one, whose epoch is over. from: for each of its places the agent that takes it,
+  // which has joined and is to load anew; -1: the place is lost, and to be filled.
+  void Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, double now);
+  // Agents that stand by; whether processes of a layout before this one are not gone yet.
+  void SetSpares(int local, int remote, bool leaving);
+  void CannotShrink();  // no layout holds the model on the agents that are left, until others are
+
   // The fleet cannot go on. False: it has failed or stops already.
   bool Fail(const absl::Status& reason);
   void Stop() { mode_ = Mode::kStopping; }
@@ -73,6 +82,10 @@ class Facts {
   double forming_since() const { return forming_since_; }
   const absl::Status& interruption() const { return interruption_; }
   int recoveries() const { return state_.recoveries; }
+  // Of the recovery that the present epoch has ended: when every place had a process that had joined, and when all were
+  // loaded.
+  double filled_at() const { return filled_at_; }
+  double loaded_at() const { return loaded_at_; }
   double running_since() const { return running_since_; }
   double restart_at() const { return state_.restart_at; }
 
@@ -88,8 +101,8 @@ class Facts {
   Mode mode_ = Mode::kStarting;
   uint64_t epoch_ = 0;
   std::optional<double> next_look_;
-  double forming_since_ = 0, running_since_ = 0;
-  const double window_;
+  double forming_since_ = 0, filled_at_ = 0, loaded_at_ = 0, running_since_ = 0;
+  const double window_, shrink_seconds_;
   std::vector<double> recoveries_;  // when they began
   bool lasted_ = false;             // the present epoch
   int short_epochs_ = 0;            // in a row, up to the present one

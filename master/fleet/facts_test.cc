@@ -294,5 +294,26 @@ TEST(FactsTest, RandomLives) {
   }
 }
 
+TEST(FactsTest, AnotherLayoutKeepsWhoHasJoinedAndLosesTheRest) {
+  Facts facts = Running(1, 5);
+  facts.OnFailure(3, 1, Own("out of memory"));
+  facts.EndEpoch({}, absl::UnavailableError("asked for"), /*planned=*/true, 10);
+  Fleet2x2 next;
+  next.plan.agents.resize(3);
+  facts.Lay(next.deployment, next.plan, {3, -1, 0}, 11);
+  ASSERT_EQ(facts.agents(), 3);
+  EXPECT_EQ(facts.agent(0).pid, 103);
+  EXPECT_TRUE(facts.agent(0).failure) << "its process leaves, wherever it sits";
+  EXPECT_EQ(facts.agent(2).pid, 100);
+  EXPECT_EQ(facts.introduction(2).pid, 100);
+  EXPECT_EQ(facts.agent(2).stage, 1);
+  EXPECT_EQ(facts.agent(2).phase, AgentPhase::kJoined) << "it has to load anew";
+  EXPECT_TRUE(facts.agent(1).lost);
+  EXPECT_EQ(facts.Places()[1].launched_pid, 0);
+  EXPECT_EQ(facts.recoveries(), 0) << "it was asked for";
+  EXPECT_EQ(facts.mode(), Mode::kForming);
+  EXPECT_EQ(facts.epoch(), 1u);
+}
+
 }  // namespace
 }  // namespace pangea

@@ -19,8 +19,8 @@ struct FleetOptions {
   std::function<void(StepResult)> on_result;  // on a gRPC thread; of the present epoch
   // All agents have formed their groups for this epoch, and know nothing of an older one: steps carry it from now on.
   // The first is told by WaitReady before it returns, later ones on a gRPC thread; of two that are told at once, the
-  // older may come last. May be empty.
-  std::function<void(uint64_t epoch)> on_epoch;
+  // older may come last. plan: of the layout that they have now. May be empty.
+  std::function<void(uint64_t epoch, const ParallelPlan& plan)> on_epoch;
   // An epoch that was told has ended, and why; the next one is on its way. On the fleet's own thread. May be empty.
   std::function<void(const absl::Status&)> on_interrupted;
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
@@ -40,6 +40,7 @@ absl::StatusOr<std::string> ControlToken(const Deployment& deployment);
 
 class Fleet : public StepPort {
  public:
+  // header: must outlive the fleet.
   static absl::StatusOr<std::unique_ptr<Fleet>> Start(const Deployment& deployment, const CheckpointHeader& header,
                                                       const ParallelPlan& plan, FleetOptions options);
   ~Fleet() override;  // Stop()
@@ -55,6 +56,11 @@ class Fleet : public StepPort {
   // Has the process of an agent that this master has started replaced: as if it had died, but that it counts for no
   // recovery. -> the epoch that has ended. FailedPrecondition: no epoch serves now.
   virtual absl::StatusOr<uint64_t> RestartAgent(int agent) = 0;
+  // Has the model split over other stages and ranks: the epoch ends, agents that have joined take the places of the new
+  // layout and load anew, others are started, and what is left over is ended or stands by. Of the new deployment
+  // `agents`, `agent_list` and cache.memory count. -> the epoch that has ended. InvalidArgument: it cannot be, and why;
+  // FailedPrecondition: no epoch serves now.
+  virtual absl::StatusOr<uint64_t> Relayout(int pipeline, int tensor, const Deployment* edited) = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;
   virtual std::string recovery() const = 0;                // between two epochs: why, and for how long; else empty

@@ -31,14 +31,17 @@ constexpr std::chrono::seconds kKillLimit(10);  // for the kernel to take killed
 
 FleetImpl::FleetImpl(const Deployment& deployment, const CheckpointHeader& header, const ParallelPlan& plan,
                      FleetOptions options)
-    : deployment_(deployment),
-      header_hash_(header.hash),
-      plan_(plan),
+    : header_(header),
       options_(std::move(options)),
+      control_(deployment.control),
+      log_level_(deployment.log.level),
       watch_(plan, options_.timeline),
       port_(&watch_, options_.on_result),
       facts_(deployment, plan, MonotonicSeconds()),
-      members_(plan.agents.size()) {}
+      layout_(std::make_shared<Layout>(Layout{deployment, plan})),
+      wished_(layout_),
+      members_(plan.agents.size()),
+      asked_(deployment) {}
 
 absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& token) {
   wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -46,12 +49,14 @@ absl::Status FleetImpl::Open(const std::string& dial_host, const std::string& to
   // An agent may dial a fixed port before server_ is set: its callbacks wait for the mutex.
   MutexLock lock(mutex_);
   auto server = ControlServer::Start(
-      deployment_.control.listen, token,
+      control_.listen, token,
       {.on_message = [this](SessionId session, const wire::FromAgent& message) { OnMessage(session, message); },
        .on_end = [this](SessionId session) { OnEnd(session); },
-       .on_progress = [this](int agent, const wire::ProgressReport& report) { OnProgress(agent, report); },
+       .on_progress = [this](const wire::ProgressReport& report) { OnProgress(report); },
        .admin = {.status = [this] { return Status(); },
                  .restart_agent = [this](int agent) { return RestartAgent(agent); },
+                 .relayout = [this](int pipeline, int tensor,
+                                    const Deployment* edited) { return Relayout(pipeline, tensor, edited); },
                  .take_requests =
                      [this](bool take) {
                        return options_.take_requests ? options_.take_requests(take)
@@ -75,8 +80,9 @@ absl::Status FleetImpl::WaitReady() {
   if (facts_.mode() == Mode::kFailed) return facts_.failure();
   ready_told_ = true;
   const uint64_t epoch = facts_.epoch();
+  const std::shared_ptr<const Layout> layout = layout_;
   lock.unlock();
-  if (options_.on_epoch) options_.on_epoch(epoch);
+  if (options_.on_epoch) options_.on_epoch(epoch, layout->plan);
   return absl::OkStatus();
 }
 
@@ -111,6 +117,9 @@ admin::v1::FleetStatus FleetImpl::Status() const {
   status.set_state(kStates[static_cast<int>(facts_.mode())]);
   status.set_epoch(facts_.epoch());
   status.set_recoveries(facts_.recoveries());
+  status.set_layout(layout_->Name());
+  if (layout_ != wished_) status.set_wished_layout(wished_->Name());
+  for (const StandingBy& agent : standing_by_) status.set_spares(status.spares() + (agent.session != 0));
   if (facts_.mode() == Mode::kRunning) status.set_seconds(now - facts_.running_since());
   if (facts_.mode() == Mode::kForming) {
     status.set_seconds(now - facts_.forming_since());
@@ -139,14 +148,19 @@ admin::v1::FleetStatus FleetImpl::Status() const {
 }
 
 void FleetImpl::WriteMetrics(MetricsPage& page) const {
-  page.AddGauge({"pangea_agents", "Agents that the plan asks for."}, {{static_cast<double>(plan_.agents.size())}});
-  page.AddGauge({"pangea_agents_up", "Agents that are in their groups and well."},
-                {{static_cast<double>(agents_up())}});
   uint64_t epoch;
+  int agents, up, spares;
   {
     MutexLock lock(mutex_);
     epoch = facts_.epoch();
+    agents = facts_.agents();
+    up = facts_.Up();
+    spares = static_cast<int>(std::count_if(standing_by_.begin(), standing_by_.end(),
+                                            [](const StandingBy& agent) { return agent.session != 0; }));
   }
+  page.AddGauge({"pangea_agents", "Agents that the plan asks for."}, {{static_cast<double>(agents)}});
+  page.AddGauge({"pangea_agents_up", "Agents that are in their groups and well."}, {{static_cast<double>(up)}});
+  page.AddGauge({"pangea_agents_spare", "Agents that stand by."}, {{static_cast<double>(spares)}});
   page.AddGauge({"pangea_epoch", "How often the groups were formed."}, {{static_cast<double>(epoch)}});
   watch_.Write(page);
 }
@@ -169,9 +183,10 @@ void FleetImpl::StopOnce() {
         LogWarning("%s does not stop: killed", facts_.Name(i));
         kill(members_[i].child.pid, SIGKILL);  // not reaped yet: still that process
       }
-      changed_.wait_for(lock, kKillLimit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.child.pidfd < 0; });
-      });
+      for (const StandingBy& agent : standing_by_) {
+        if (agent.child.pidfd >= 0) kill(agent.child.pid, SIGKILL);
+      }
+      changed_.wait_for(lock, kKillLimit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return Pidfds().empty(); });
     }
     end_supervisor_ = true;
     Wake();
@@ -185,22 +200,27 @@ void FleetImpl::StopOnce() {
 void FleetImpl::TellStop(const std::string& reason) {
   wire::FromMaster message;
   message.mutable_stop()->set_reason(reason);
-  server_->Send(Sessions(), message);
-  for (const Member& member : members_) {
-    // It has not joined, so it cannot get the message; and launched agents ignore SIGTERM. It has nothing to lose yet.
-    if (member.session == 0 && member.child.pidfd >= 0) kill(member.child.pid, SIGKILL);
-  }
+  std::vector<SessionId> all = Sessions();
+  for (const StandingBy& agent : standing_by_) all.push_back(agent.session);
+  server_->Send(all, message);
+  // Who has not joined cannot get the message; and launched agents ignore SIGTERM. It has nothing to lose yet.
+  const auto end = [](SessionId session, const Child& child) {
+    if (session == 0 && child.pidfd >= 0) kill(child.pid, SIGKILL);
+  };
+  for (const Member& member : members_) end(member.session, member.child);
+  for (const StandingBy& agent : standing_by_) end(agent.session, agent.child);
 }
 
 bool FleetImpl::Left() const {
-  return std::all_of(members_.begin(), members_.end(),
-                     [](const Member& m) { return m.child.pidfd < 0 && m.session == 0; });
+  return Pidfds().empty() && Sessions().empty() &&
+         std::all_of(standing_by_.begin(), standing_by_.end(), [](const StandingBy& s) { return s.session == 0; });
 }
 
 std::vector<ControlServer::SessionId> FleetImpl::Sessions(bool last_stage) const {
   std::vector<SessionId> sessions;
   for (size_t i = 0; i < members_.size(); ++i) {
-    if (members_[i].session != 0 && (plan_.agents[i].last || !last_stage)) sessions.push_back(members_[i].session);
+    if (members_[i].session != 0 && (layout_->plan.agents[i].last || !last_stage))
+      sessions.push_back(members_[i].session);
   }
   return sessions;
 }
@@ -216,6 +236,11 @@ void FleetImpl::OnMessage(SessionId session, const wire::FromAgent& message) {
   MutexLock lock(mutex_);
   if (message.has_join()) return OnJoin(session, message.join());
   const int agent = AgentOf(session);
+  if (StandsBy(session)) {  // of its place before, unless it says that it ends
+    if (message.has_failure() && message.failure().fatal())
+      server_->Close(session, absl::FailedPreconditionError("it has failed"));
+    return;
+  }
   if (agent < 0) return server_->Close(session, absl::FailedPreconditionError("the first message must be a join"));
   switch (message.kind_case()) {
     case wire::FromAgent::kReady:
@@ -225,13 +250,18 @@ void FleetImpl::OnMessage(SessionId session, const wire::FromAgent& message) {
     case wire::FromAgent::kFormed: {
       if (!OnFormed(agent, message.formed().epoch()) || !ready_told_) return;
       const uint64_t epoch = facts_.epoch();
+      const std::shared_ptr<const Layout> layout = layout_;
       lock.unlock();
-      if (options_.on_epoch) options_.on_epoch(epoch);
+      if (options_.on_epoch) options_.on_epoch(epoch, layout->plan);
       return;
     }
-    case wire::FromAgent::kResult:
+    case wire::FromAgent::kResult: {
+      const RankPlan& place = layout_->plan.agents[agent];
+      const bool answers = place.last && place.rank == 0;
+      if (facts_.agent(agent).phase < AgentPhase::kFormed) return;  // of an epoch that is over
       lock.unlock();
-      return OnResult(agent, message.result());
+      return OnResult(agent, answers, message.result());
+    }
     case wire::FromAgent::kTraces:
       lock.unlock();
       return OnTraces(agent, message.traces());
@@ -252,22 +282,30 @@ void FleetImpl::OnFailure(int agent, const wire::Failure& failure) {
 
 void FleetImpl::OnEnd(SessionId session) {
   MutexLock lock(mutex_);
+  for (StandingBy& agent : standing_by_) {
+    if (agent.session != session) continue;
+    agent.session = 0;
+    if (agent.local()) kill(agent.child.pid, SIGKILL);  // of no use without its stream; not reaped yet
+  }
+  std::erase_if(standing_by_, [](const StandingBy& agent) { return agent.session == 0 && !agent.local(); });
+  TellSpares();
+  changed_.notify_all();
   const int agent = AgentOf(session);
   if (agent < 0) return;
   members_[agent].session = 0;
   facts_.OnDisconnected(agent, MonotonicSeconds());
-  changed_.notify_all();
   Wake();
 }
 
-void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
-  if (agent < 0 || agent >= static_cast<int>(plan_.agents.size())) return;
+void FleetImpl::OnProgress(const wire::ProgressReport& report) {
+  MutexLock lock(mutex_);
+  const int agent = report.agent();
+  if (agent < 0 || agent >= facts_.agents() || report.pid() != facts_.agent(agent).pid) return;
   const double now = MonotonicSeconds();
-  watch_.OnProgress(agent, report, now);
+  if (facts_.agent(agent).phase >= AgentPhase::kLoaded) watch_.OnProgress(agent, report, now);
   const AgentDoing doing = report.doing() > 0 && report.doing() <= static_cast<int>(AgentDoing::kWaitsForMaster)
                                ? static_cast<AgentDoing>(report.doing())
                                : AgentDoing::kNothing;
-  MutexLock lock(mutex_);
   facts_.OnReport(agent, report.epoch(),
                   {.step = report.step(),
                    .layer = report.layer(),
@@ -277,11 +315,10 @@ void FleetImpl::OnProgress(int agent, const wire::ProgressReport& report) {
                   now);
 }
 
-void FleetImpl::OnResult(int agent, const wire::StepResult& message) {
+void FleetImpl::OnResult(int agent, bool answers, const wire::StepResult& message) {
   const double now = MonotonicSeconds();
   watch_.OnActivity(agent, message.activity(), now);
-  const RankPlan& place = plan_.agents[agent];
-  if (!place.last || place.rank != 0 || !port_.OnResult(message, now)) return;
+  if (!answers || !port_.OnResult(message, now)) return;
   OnTraces(agent, message.traces());
 }
 
@@ -290,34 +327,34 @@ void FleetImpl::OnTraces(int agent, const wire::StepTraces& traces) {
 }
 
 void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
-  if (AgentOf(session) >= 0)
+  if (AgentOf(session) >= 0 || StandsBy(session))
     return server_->Close(session, absl::FailedPreconditionError("join refused: this session has joined already"));
   if (!facts_.IsAlive()) {
     return server_->Close(session, absl::UnavailableError("join refused: the master stops"));
   }
-  const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), deployment_, isa_);
+  if (join.build() != kBuild)
+    LogInfo("an agent of another build joins, with pid %d: %s", join.pid(), Printable(join.build()));
+  if (StandBy(session, join)) return;
+  const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), layout_->deployment, isa_);
   if (!agent.ok()) {
     LogWarning("%s", agent.status().message());
     return server_->Close(session, agent.status());
   }
-  const AgentConfig& asked = deployment_.agent(*agent);
-  members_[*agent].session = session;
-  watch_.OnJoin(*agent, facts_.agent(*agent).local);
-  const bool all = facts_.OnJoined(*agent,
-                                   {.pid = join.pid(),
-                                    .isa = join.isa(),
-                                    .host = asked.host.empty() ? join.host() : asked.host,
-                                    .share = {.host = join.machine().empty() ? join.host() : join.machine(),
-                                              .threads = asked.threads,
-                                              .cores = join.cores()},
-                                    .executable = join.executable()},
-                                   MonotonicSeconds());
-  const Introduction& introduction = facts_.introduction(*agent);
-  LogInfo("%s joined from %s with ISA class %s", facts_.Name(*agent), introduction.host, introduction.isa);
-  if (join.build() != kBuild) LogInfo("%s is of another build: %s", facts_.Name(*agent), Printable(join.build()));
+  Admit(*agent, session, IntroductionOf(join), /*from_elsewhere=*/false);
+}
+
+// Its process or its stream is in members_ from here on.
+void FleetImpl::Admit(int agent, SessionId session, Introduction introduction, bool from_elsewhere) {
+  const AgentConfig& asked = layout_->deployment.agent(agent);
+  if (!asked.host.empty() && !from_elsewhere) introduction.host = asked.host;
+  members_[agent].session = session;
+  watch_.OnJoin(agent, facts_.agent(agent).local);
+  const bool all = facts_.OnJoined(agent, std::move(introduction), MonotonicSeconds());
+  const Introduction& joined = facts_.introduction(agent);
+  LogInfo("%s joined from %s with ISA class %s", facts_.Name(agent), joined.host, joined.isa);
   Wake();
   if (!isa_.empty()) {
-    Assign(*agent, MaySpin(Shares())[*agent]);  // the others know all this
+    Assign(agent, MaySpin(Shares())[agent]);  // the others know all this
   } else if (all) {
     AssignAll();
   }
@@ -325,15 +362,30 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
 
 std::vector<HostShare> FleetImpl::Shares() const {
   std::vector<HostShare> shares;
-  for (int i = 0; i < facts_.agents(); ++i) shares.push_back(facts_.introduction(i).share);
+  const HostShare* own = nullptr;  // of this host, as one that it has started says
+  for (int i = 0; i < facts_.agents(); ++i) {
+    shares.push_back(facts_.introduction(i).share);
+    shares.back().threads = layout_->deployment.agent(i).threads;
+    if (facts_.agent(i).local && !shares.back().host.empty()) own = &facts_.introduction(i).share;
+  }
+  for (int i = 0; i < facts_.agents() && own != nullptr; ++i) {
+    if (!facts_.agent(i).local || !shares[i].host.empty()) continue;  // those that come are told in time
+    shares[i].host = own->host;
+    shares[i].cores = own->cores;
+  }
   return shares;
 }
 
 void FleetImpl::AssignAll() {
   std::vector<std::string> isas;
   for (int i = 0; i < facts_.agents(); ++i) isas.push_back(facts_.introduction(i).isa);
-  isa_ = deployment_.kernels.isa == "auto" ? CommonIsa(isas) : deployment_.kernels.isa;
+  const std::string& asked = layout_->deployment.kernels.isa;
+  isa_ = asked == "auto" ? CommonIsa(isas) : asked;
   LogInfo("all %d agents have joined; ISA class %s", members_.size(), isa_);
+  for (const StandingBy& agent : standing_by_) {
+    if (agent.session != 0 && !HasIsa(agent.introduction.isa, isa_))
+      server_->Close(agent.session, absl::FailedPreconditionError("its CPU lacks the ISA class of the others"));
+  }
   const std::vector<bool> spin = MaySpin(Shares());
   for (int i = 0; i < facts_.agents(); ++i) Assign(i, spin[i]);
 }
@@ -341,17 +393,18 @@ void FleetImpl::AssignAll() {
 void FleetImpl::Assign(int agent, bool spin) {
   wire::FromMaster message;
   wire::Assign& assign = *message.mutable_assign();
-  const std::string& own = deployment_.agent(agent).model;
-  const std::string& model = own.empty() ? deployment_.model : own;
+  const auto& [deployment, plan] = *layout_;
+  const std::string& own = deployment.agent(agent).model;
+  const std::string& model = own.empty() ? deployment.model : own;
   std::error_code error;
   const auto absolute = std::filesystem::absolute(model, error);  // an agent may run in another folder
   assign.set_agent(agent);
-  assign.set_deployment(DumpDeployment(deployment_));
+  assign.set_deployment(DumpDeployment(deployment));
   assign.set_model(error ? model : absolute.string());
-  assign.set_header_hash(header_hash_);
-  assign.set_plan_hash(plan_.Hash());
+  assign.set_header_hash(header_.hash);
+  assign.set_plan_hash(plan.Hash());
   assign.set_isa(isa_);
-  assign.set_kv_blocks(plan_.kv_blocks);
+  assign.set_kv_blocks(plan.kv_blocks);
   assign.set_spin(spin);
   assign.set_keep_weights(facts_.agent(agent).local);
   assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
@@ -360,7 +413,10 @@ void FleetImpl::Assign(int agent, bool spin) {
 }
 
 void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
-  if (facts_.agent(agent).phase != AgentPhase::kJoined) return;
+  // One that changes its place may have told of the one before.
+  if (facts_.agent(agent).phase != AgentPhase::kJoined || ready.agent() != agent ||
+      ready.plan_hash() != layout_->plan.Hash())
+    return;
   LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
           BytesText(ready.kv_bytes()), ready.load_seconds());
   if (facts_.agent(agent).local && ready.weights_fd() > 0 &&
@@ -402,7 +458,7 @@ void FleetImpl::Form() {
   wire::FromMaster message;
   wire::Form& form = *message.mutable_form();
   form.set_epoch(facts_.epoch());
-  form.set_transport(plan_.transport);
+  form.set_transport(layout_->plan.transport);
   for (int i = 0; i < facts_.agents(); ++i) form.add_hosts(facts_.introduction(i).host);
   server_->Send(Sessions(), message);
 }
@@ -420,8 +476,11 @@ bool FleetImpl::OnFormed(int agent, uint64_t epoch) {
   const bool again = facts_.mode() == Mode::kForming;
   const double now = MonotonicSeconds();
   if (!facts_.OnFormed(agent, epoch, now)) return false;
-  if (again) watch_.recovery_seconds.Add(now - facts_.forming_since());
-  LogInfo("epoch %d: %d stages x %d ranks over %s are ready", epoch, plan_.stages, plan_.ranks, plan_.transport);
+  if (again) {
+    watch_.OnRecovered(facts_.filled_at() - facts_.forming_since(), facts_.loaded_at() - facts_.filled_at(),
+                       now - facts_.loaded_at());
+  }
+  LogInfo("epoch %d: %s over %s are ready", epoch, layout_->Name(), layout_->plan.transport);
   port_.Open(epoch, server_.get(), Sessions(), Sessions(true));
   changed_.notify_all();
   Wake();

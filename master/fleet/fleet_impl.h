@@ -16,6 +16,7 @@
 #include "master/fleet/fleet.h"
 #include "master/fleet/fleet_watch.h"
 #include "master/fleet/launcher.h"
+#include "master/fleet/layout.h"
 #include "master/fleet/packed_file.h"
 
 namespace pangea {
@@ -38,6 +39,7 @@ class FleetImpl : public Fleet {
   void SendMask(const Mask& mask) override { port_.SendMask(mask); }
   void Regroup() override;
   absl::StatusOr<uint64_t> RestartAgent(int agent) override;
+  absl::StatusOr<uint64_t> Relayout(int pipeline, int tensor, const Deployment* edited) override;
 
  private:
   using Mode = Facts::Mode;
@@ -48,15 +50,27 @@ class FleetImpl : public Fleet {
     SessionId session = 0;  // 0: none
     PackedFile weights;     // local: of its stage, as a process of this place has packed them
   };
+  // An agent without a place: a spare, or one that the layout has no place for now.
+  struct StandingBy {
+    Child child;            // local ones
+    SessionId session = 0;  // 0: a local one that has not joined yet
+    Introduction introduction;
+    bool local() const { return child.pid > 0; }
+  };
 
   // gRPC's threads.
   admin::v1::FleetStatus Status() const;
   void OnMessage(SessionId session, const agent::v1::FromAgent& message);
   void OnEnd(SessionId session);
-  void OnProgress(int agent, const agent::v1::ProgressReport& report);
-  void OnResult(int agent, const agent::v1::StepResult& message);
+  void OnProgress(const agent::v1::ProgressReport& report);
+  void OnResult(int agent, bool answers, const agent::v1::StepResult& message);
   void OnTraces(int agent, const agent::v1::StepTraces& traces);
   void OnJoin(SessionId session, const agent::v1::Join& join) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool StandBy(SessionId session, const agent::v1::Join& join) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool StandsBy(SessionId session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // from_elsewhere: not from the host that the place names, so that its peers reach it where it says.
+  void Admit(int agent, SessionId session, Introduction introduction, bool from_elsewhere)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnReady(int agent, const agent::v1::Ready& ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool OnFormed(int agent, uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: the epoch has begun
   void OnFailure(int agent, const agent::v1::Failure& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -64,6 +78,14 @@ class FleetImpl : public Fleet {
   void AssignAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Assign(int agent, bool spin) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Form() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The layout from now on; the epoch is over. Who has joined takes a place of it, or stands by, or is ended.
+  void Adopt(std::shared_ptr<const Layout> next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int RemotePlaces(const Layout& layout) const;
+  bool IsWelcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // one more remote agent that stands by
+  bool CanFill(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);        // its remote places
+  std::string NoRoom(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // on this host; "": there is
+  void TellSpares() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);                               // the facts
+  void SendStandBy(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<HostShare> Shares() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<SessionId> Sessions(bool last_stage = false) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int AgentOf(SessionId session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // -1: none
@@ -76,18 +98,23 @@ class FleetImpl : public Fleet {
   absl::Status LaunchAll();
   absl::Status LaunchOne(int agent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Decide();  // true: something was done, so that there may be more to do
+  void LaunchSpares() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MoveToSpare(int agent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Shrink(const Action& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool GrowBack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to the layout that is wished for, if it can be filled
   void Interrupt(const std::vector<int>& lost, const absl::Status& why, bool planned)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitForNews();
-  void ReapEnded(int agent);
+  void ReapEnded(int pidfd);
+  std::vector<int> Pidfds() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);          // of processes that are not reaped
   bool GiveUp(const absl::Status& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // true: on_failure is to be told
 
   void StopOnce();
 
-  const Deployment deployment_;
-  const std::string header_hash_;
-  const ParallelPlan plan_;
+  const CheckpointHeader& header_;
   const FleetOptions options_;
+  const Deployment::Control control_;
+  const std::string log_level_;
   FleetWatch watch_;
   AgentPort port_;
   std::unique_ptr<ControlServer> server_;
@@ -99,7 +126,17 @@ class FleetImpl : public Fleet {
   mutable Mutex mutex_;
   CondVar changed_;
   Facts facts_ ABSL_GUARDED_BY(mutex_);
+  // What the agents are, and what people have asked for last: another one while some cannot be had.
+  std::shared_ptr<const Layout> layout_ ABSL_GUARDED_BY(mutex_), wished_ ABSL_GUARDED_BY(mutex_);
   std::vector<Member> members_ ABSL_GUARDED_BY(mutex_);
+  std::vector<StandingBy> standing_by_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Child> leaving_ ABSL_GUARDED_BY(mutex_);  // killed, and not reaped yet
+  double next_spare_ ABSL_GUARDED_BY(mutex_) = 0;       // before which none is started
+  double spare_wait_ ABSL_GUARDED_BY(mutex_) = 0;       // before the next one, as they end without having joined
+  double grow_at_ ABSL_GUARDED_BY(mutex_) = 0;          // before which the layout does not grow back
+  double grow_wait_ ABSL_GUARDED_BY(mutex_) = 0;        // after the next shrink
+  double grown_at_ ABSL_GUARDED_BY(mutex_) = 0;         // when it did last
+  Deployment asked_ ABSL_GUARDED_BY(mutex_);            // what people have asked for, of which wished_ may use a part
   std::string isa_ ABSL_GUARDED_BY(mutex_);
   // WaitReady has returned OK: epochs and failures go to the callbacks from now on.
   bool ready_told_ ABSL_GUARDED_BY(mutex_) = false;

@@ -125,6 +125,14 @@ inline std::vector<pid_t> Children(pid_t parent = getpid()) {
   }
   return children;
 }
+inline bool WaitChildren(size_t n) {
+  for (const auto end = steady_clock::now() + seconds(60); steady_clock::now() < end;) {
+    if (Children().size() == n) return true;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  for (const pid_t pid : Children()) ADD_FAILURE() << "child " << pid;
+  return false;
+}
 // The child that runs `agent --agent index`.
 inline pid_t ChildOf(int index) {
   for (pid_t pid : Children()) {

@@ -16,7 +16,11 @@ double Seconds(int64_t nanoseconds) { return static_cast<double>(nanoseconds) / 
 
 }  // namespace
 
-FleetWatch::FleetWatch(const ParallelPlan& plan, TimelineFile* timeline) : timeline_(timeline) {
+FleetWatch::FleetWatch(const ParallelPlan& plan, TimelineFile* timeline) : timeline_(timeline) { Lay(plan); }
+
+void FleetWatch::Lay(const ParallelPlan& plan) {
+  MutexLock lock(mutex_);
+  agents_.clear();
   for (const RankPlan& place : plan.agents) {
     agents_.push_back({.labels = {{"stage", absl::StrCat(place.stage)}, {"rank", absl::StrCat(place.rank)}},
                        .stage = place.stage,
@@ -44,6 +48,7 @@ void FleetWatch::SetClock(Agent& agent, int64_t agent_now, double now) {
 
 void FleetWatch::OnActivity(int agent, const wire::Activity& activity, double now) {
   MutexLock lock(mutex_);
+  if (agent >= static_cast<int>(agents_.size())) return;
   Agent& seen = agents_[agent];
   if (activity.spent_size() != static_cast<int>(kAgentActivities.size())) return;
   SetClock(seen, activity.now(), now);
@@ -60,6 +65,7 @@ void FleetWatch::OnActivity(int agent, const wire::Activity& activity, double no
 void FleetWatch::OnProgress(int agent, const wire::ProgressReport& report, double now) {
   OnActivity(agent, report.activity(), now);
   MutexLock lock(mutex_);
+  if (agent >= static_cast<int>(agents_.size())) return;
   agents_[agent].cpu_seconds = report.cpu_seconds();
   agents_[agent].resident_bytes = report.resident_bytes();
 }
@@ -69,6 +75,7 @@ void FleetWatch::OnTrace(int agent, const wire::StepTrace& trace, double now) {
   int64_t at = trace.begin();
   for (const uint64_t stretch : trace.stretches()) at += static_cast<int64_t>(stretch >> 2);
   MutexLock lock(mutex_);
+  if (agent >= static_cast<int>(agents_.size())) return;
   Agent& seen = agents_[agent];
   if (!seen.clock_known) SetClock(seen, at, now);
   const int64_t begin = trace.begin() + seen.clock_offset;
@@ -92,6 +99,14 @@ void FleetWatch::OnTrace(int agent, const wire::StepTrace& trace, double now) {
   timeline_->Add(spans);
 }
 
+void FleetWatch::OnRecovered(double fill, double load, double form) {
+  recovery_seconds.Add(fill + load + form);
+  MutexLock lock(mutex_);
+  fill_ += fill;
+  load_ += load;
+  form_ += form;
+}
+
 void FleetWatch::Write(MetricsPage& page) const {
   const MetricName kSpent[] = {
       {"pangea_stage_wait_seconds_total", "Time in which the rank had no step to run."},
@@ -100,9 +115,10 @@ void FleetWatch::Write(MetricsPage& page) const {
        "Time of the rank in collectives and in handing rows from stage to stage, waiting for peers included."},
       {"pangea_stage_bubble_seconds_total",
        "Time in which the rank had a step but not yet what another stage had to send for it."}};
-  std::vector<MetricValue> spent[4], up, cpu, resident;
+  std::vector<MetricValue> spent[4], up, cpu, resident, parts;
   {
     MutexLock lock(mutex_);
+    parts = {{fill_, {{"part", "fill"}}}, {load_, {{"part", "load"}}}, {form_, {{"part", "form"}}}};
     for (const Agent& agent : agents_) {
       for (int i = 0; i < 4; ++i) {
         spent[i].push_back({i < agent.activity.spent_size() ? Seconds(agent.activity.spent(i)) : 0, agent.labels});
@@ -120,6 +136,10 @@ void FleetWatch::Write(MetricsPage& page) const {
   page.AddGauge({"pangea_agent_resident_bytes", "Memory of the agent's process that is in RAM."}, resident);
   page.Add(restarts);
   page.Add(recovery_seconds);
+  page.AddCounter(
+      {"pangea_recovery_part_seconds_total",
+       "The same by part: fill, until every lost place has a process that has joined; load; form, the groups."},
+      parts);
   page.Add(step_seconds);
   page.Add(step_rows);
 }

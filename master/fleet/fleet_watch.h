@@ -35,9 +35,14 @@ class FleetWatch {
   Histogram recovery_seconds{
       {"pangea_recovery_seconds", "Time from the end of an epoch to the beginning of the next one: nobody is served."},
       kRecoverySecondsBounds};
+  // Of those seconds: until every lost place has a process that has joined; until all are loaded; until the groups are
+  // formed.
+  void OnRecovered(double fill, double load, double form);
   Counter restarts{{"pangea_agent_restarts_total", "Agents that were started again."}};
 
-  // agent: as in the plan. now: seconds of the master's monotonic clock.
+  // Another layout of agents, of whom nothing is known yet.
+  void Lay(const ParallelPlan& plan);
+  // agent: as in the plan, or nothing is noted. now: seconds of the master's monotonic clock.
   void OnJoin(int agent, bool same_host);
   void OnActivity(int agent, const agent::v1::Activity& activity, double now);
   void OnProgress(int agent, const agent::v1::ProgressReport& report, double now);
@@ -61,6 +66,7 @@ class FleetWatch {
   TimelineFile* const timeline_;
   mutable Mutex mutex_;
   std::vector<Agent> agents_ ABSL_GUARDED_BY(mutex_);
+  double fill_ ABSL_GUARDED_BY(mutex_) = 0, load_ ABSL_GUARDED_BY(mutex_) = 0, form_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace pangea

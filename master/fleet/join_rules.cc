@@ -33,15 +33,49 @@ absl::StatusOr<int> FreePlace(const std::vector<Place>& places, const Deployment
   return absl::FailedPreconditionError("join refused: no place of this deployment waits for a remote agent");
 }
 
-}  // namespace
-
-absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
-                             const Deployment& deployment, const std::string& isa) {
+// Whether it speaks this protocol.
+absl::Status IsOfThisKind(const agent::v1::Join& join) {
   if (join.protocol() != kProtocol || join.exactness() != kExactness) {
     return absl::FailedPreconditionError(
         absl::StrCat("join refused: the agent's build \"", join.build(), "\" has protocol ", join.protocol(),
                      " and exactness version ", join.exactness(), ", the master ", kProtocol, " and ", kExactness));
   }
+  return absl::OkStatus();
+}
+
+absl::Status IsAble(const agent::v1::Join& join, const std::string& who, const AgentConfig& place,
+                    const Deployment& deployment, const std::string& isa) {
+  const DeviceInfo* device = FindDevice(place.device);
+  const std::string needed(device != nullptr ? device->hardware : "");
+  if (join.device() != needed) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("join refused: ", who, " must have device ", needed, ", not \"", join.device(), "\""));
+  }
+  if (IsaRank(join.isa()) < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("join refused: ISA class \"", join.isa(), "\" is not known"));
+  }
+  const std::string& asked = deployment.kernels.isa;
+  if (asked != "auto" && IsaRank(join.isa()) < IsaRank(asked)) {
+    return absl::FailedPreconditionError(absl::StrCat("join refused: kernels.isa is ", asked, ", but the CPU of ", who,
+                                                      " has ", join.isa(), " at best"));
+  }
+  if (IsaRank(join.isa()) < IsaRank(isa)) {
+    return absl::FailedPreconditionError(absl::StrCat("join refused: the agents compute in ISA class ", isa,
+                                                      ", but the CPU of ", who, " has ", join.isa(), " at best"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status MayStandBy(const agent::v1::Join& join, const Deployment& deployment, const std::string& isa) {
+  if (const absl::Status kind = IsOfThisKind(join); !kind.ok()) return kind;
+  return IsAble(join, "an agent that stands by", deployment.agent(0), deployment, isa);
+}
+
+absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
+                             const Deployment& deployment, const std::string& isa) {
+  if (const absl::Status kind = IsOfThisKind(join); !kind.ok()) return kind;
   int index = join.agent();
   if (index < 0) {
     const auto free = FreePlace(places, deployment, join.host());
@@ -57,27 +91,13 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   if (place.local && (place.launched_pid == 0 || join.pid() != place.launched_pid)) {
     return absl::PermissionDeniedError(absl::StrCat("join refused: agent ", index, " is started by the master itself"));
   }
-  const DeviceInfo* device = FindDevice(deployment.agent(index).device);
-  const std::string needed(device != nullptr ? device->hardware : "");
-  if (join.device() != needed) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("join refused: agent ", index, " must have device ", needed, ", not \"", join.device(), "\""));
-  }
-  if (IsaRank(join.isa()) < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("join refused: ISA class \"", join.isa(), "\" is not known"));
-  }
-  const std::string& asked = deployment.kernels.isa;
-  if (asked != "auto" && IsaRank(join.isa()) < IsaRank(asked)) {
-    return absl::FailedPreconditionError(absl::StrCat("join refused: kernels.isa is ", asked, ", but the CPU of agent ",
-                                                      index, " has ", join.isa(), " at best"));
-  }
-  if (IsaRank(join.isa()) < IsaRank(isa)) {
-    return absl::FailedPreconditionError(absl::StrCat("join refused: the agents compute in ISA class ", isa,
-                                                      ", but the CPU of agent ", index, " has ", join.isa(),
-                                                      " at best"));
-  }
+  if (const absl::Status able = IsAble(join, absl::StrCat("agent ", index), deployment.agent(index), deployment, isa);
+      !able.ok())
+    return able;
   return index;
 }
+
+bool HasIsa(const std::string& best, const std::string& isa) { return IsaRank(best) >= IsaRank(isa); }
 
 std::string CommonIsa(const std::vector<std::string>& isas) {
   return *std::min_element(isas.begin(), isas.end(),

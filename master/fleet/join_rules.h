@@ -22,6 +22,11 @@ struct Place {
 absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
                              const Deployment& deployment, const std::string& isa);
 
+// Why an agent cannot stand by for any place of this deployment; OK: it can.
+absl::Status MayStandBy(const agent::v1::Join& join, const Deployment& deployment, const std::string& isa);
+
+// Whether a CPU whose best class is this one has that class too.
+bool HasIsa(const std::string& best, const std::string& isa);
 // The best class that all have; each name is known (PlaceFor has seen to it).
 std::string CommonIsa(const std::vector<std::string>& isas);
 

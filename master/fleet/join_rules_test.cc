@@ -48,8 +48,8 @@ TEST(JoinRulesTest, RefusalsNameTheirReason) {
     const char* text;
   };
   const Row rows[] = {
-      {[](auto* j, auto*) { j->set_protocol(kProtocol - 1); }, "of another day, and as good\" has protocol 1"},
-      {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, "exactness version 3, the master 2 and 2"},
+      {[](auto* j, auto*) { j->set_protocol(kProtocol - 1); }, "of another day, and as good\" has protocol 2"},
+      {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, "exactness version 3, the master 3 and 2"},
       {[](auto* j, auto*) { j->clear_protocol(); }, "has protocol 0"},
       {[](auto* j, auto*) { j->set_agent(3); }, "agent 3 is not one of the 3"},
       {[](auto* j, auto*) { j->set_device("cuda"); }, "must have device cpu"},
@@ -91,6 +91,19 @@ TEST(JoinRulesTest, ThreadsAreCountedOnEachHostApart) {
   EXPECT_EQ(MaySpin({{"a", 1, 2}, {"a", 1, 2}}), (Spins{true, true}));
   EXPECT_EQ(MaySpin({{"a", 1, 2}, {"a", 1, 1}}), (Spins{false, false})) << "one is held to a single core";
   EXPECT_EQ(MaySpin({{"a", 2, 1}}), (Spins{false}));
+}
+
+TEST(JoinRulesTest, OnlyWhoCouldServeMayStandBy) {
+  EXPECT_TRUE(MayStandBy(GoodJoin(), {}, "").ok());
+  agent::v1::Join join = GoodJoin();
+  join.set_isa("reference");
+  EXPECT_FALSE(MayStandBy(join, {}, "avx2").ok()) << "the others compute in a class that it lacks";
+  join = GoodJoin();
+  join.set_device("cuda");
+  EXPECT_FALSE(MayStandBy(join, {}, "").ok());
+  join = GoodJoin();
+  join.set_protocol(kProtocol - 1);
+  EXPECT_FALSE(MayStandBy(join, {}, "").ok());
 }
 
 }  // namespace

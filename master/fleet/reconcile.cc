@@ -239,6 +239,50 @@ double RestartWait(int short_epochs) {
   return short_epochs < 2 ? 0 : std::min(kLongestWait, kFirstWait * std::exp2(short_epochs - 2));
 }
 
+namespace {
+
+// Places in which process after process has ended before it had loaded: not what befalls one that serves.
+bool ComeToNothing(const FleetState& state, const std::vector<int>& agents) {
+  return state.shrink_seconds > 0 && !agents.empty() &&
+         std::all_of(agents.begin(), agents.end(), [&](int i) { return state.agents[i].phase < AgentPhase::kLoaded; });
+}
+
+// How lost places are filled: by agents that stand by, as far as there are any, else by new processes. Those of other
+// hosts wait for theirs, and are given up some time.
+Action Fill(const FleetState& state, double now, Verdict* verdict) {
+  int local_spares = state.local_spares, remote_spares = state.remote_spares;
+  Action move{.kind = Action::kMoveToSpare}, restart{.kind = Action::kRestart}, shrink{.kind = Action::kShrink};
+  bool local_lost = false;
+  for (size_t i = 0; i < state.agents.size(); ++i) {
+    const AgentState& agent = state.agents[i];
+    if (!agent.lost) continue;
+    local_lost |= agent.local;
+    if (agent.local && (agent.running || state.leaving)) continue;  // the process before is not gone yet
+    if (int& spares = agent.local ? local_spares : remote_spares; spares > 0) {
+      --spares;
+      move.agents.push_back(i);
+    } else if (agent.local) {
+      restart.agents.push_back(i);
+    } else if (state.shrink_seconds > 0) {
+      const double until = agent.lost_at + state.shrink_seconds;
+      if (now >= until) {
+        shrink.agents.push_back(i);
+      } else {
+        verdict->Wait(until);
+      }
+    }
+  }
+  if (!move.agents.empty()) return move;
+  if (!restart.agents.empty()) return restart;
+  if (shrink.agents.empty() || local_lost) return {};
+  shrink.reason =
+      absl::UnavailableError(absl::StrFormat("%s: no agent has come in its place within %g s (control.shrink_seconds)",
+                                             AgentName(state, shrink.agents.front()), state.shrink_seconds));
+  return shrink;
+}
+
+}  // namespace
+
 Action Reconcile(const FleetState& state, double now) {
   Verdict verdict;
   JudgeAgents(state, now, &verdict);
@@ -252,6 +296,10 @@ Action Reconcile(const FleetState& state, double now) {
                                      absl::StrCat(action.reason.message(), "; it is the end of ", state.recoveries,
                                                   " recoveries (control.recovery_attempts)"));
       }
+      if (ComeToNothing(state, verdict.cause->agents)) {
+        action.kind = Action::kShrink;
+        action.agents = verdict.cause->agents;
+      }
       return action;
     }
     for (const int i : verdict.cause->agents) {
@@ -262,20 +310,17 @@ Action Reconcile(const FleetState& state, double now) {
     action.agents = verdict.cause->agents;
     return action;
   }
-  Action restart{.kind = Action::kRestart};
-  for (size_t i = 0; i < state.agents.size(); ++i) {
-    const AgentState& agent = state.agents[i];
-    if (agent.lost && agent.local && !agent.running) restart.agents.push_back(i);
-  }
+  const Action fill = Fill(state, now, &verdict);
+  if (fill.kind == Action::kShrink) return fill;
   const bool loaded = std::all_of(state.agents.begin(), state.agents.end(),
                                   [](const AgentState& agent) { return agent.phase >= AgentPhase::kLoaded; });
-  if (!restart.agents.empty() || (loaded && state.over)) {
+  if (!fill.agents.empty() || (loaded && state.over)) {
     if (now < state.restart_at) {
       verdict.Wait(state.restart_at);
     } else if (loaded) {
       return Action{.kind = Action::kRegroup};
     } else {
-      return restart;
+      return fill;
     }
   }
   return Action{.kind = Action::kNone, .look_again = verdict.look_again};

@@ -24,6 +24,7 @@ struct AgentState {
   bool running = false;  // local: a process of this place has not been reaped; another starts only when it is gone
   // The place waits for another process. What the one before it still says or does is none of its facts.
   bool lost = false;
+  double lost_at = 0;
   struct End {
     double at = 0;
     bool by_signal = false;
@@ -67,18 +68,23 @@ struct FleetState {
   int recoveries = 0;     // that began within control.recovery_seconds, or since the last epoch that lasted
   int attempts = 0;       // as many of them are made
   double restart_at = 0;  // before which no process is started in a lost place
+  int local_spares = 0, remote_spares = 0;  // agents that stand by: for places of this host, and of others
+  bool leaving = false;                     // processes of another layout are not gone yet: none is started beside them
+  double shrink_seconds = 0;  // that a remote agent's lost place waits for another one; 0: as long as join_seconds
 };
 
 struct Action {
   enum Kind {
     kNone,
-    kInterrupt,  // the epoch is over, and `agents` (there may be none) are lost
-    kRestart,    // a process is to be started in each of the places `agents`
-    kRegroup,    // every place is filled: a new epoch is to be formed
+    kInterrupt,    // the epoch is over, and `agents` (there may be none) are lost
+    kRestart,      // a process is to be started in each of the places `agents`
+    kMoveToSpare,  // one that stands by is to take each of the places `agents`
+    kShrink,       // the places `agents` cannot be filled: another layout is to do without them
+    kRegroup,      // every place is filled: a new epoch is to be formed
     kGiveUp,
   } kind = kNone;
-  absl::Status reason;               // kInterrupt, kGiveUp
-  std::vector<int> agents;           // kInterrupt, kRestart
+  absl::Status reason;               // kInterrupt, kShrink, kGiveUp
+  std::vector<int> agents;           // kInterrupt, kRestart, kMoveToSpare, kShrink
   std::optional<double> look_again;  // kNone: when time alone may change the answer
 };
 

@@ -337,5 +337,67 @@ TEST(ReconcileTest, WhoTellsNothingWhileGroupsAreFormedIsReplaced) {
   EXPECT_EQ(Reconcile(state, 102).kind, Action::kNone) << "nothing is formed yet, so nobody has to tell";
 }
 
+// A lost place gets an agent that stands by, if there is one for its kind of host, else a process of its own.
+TEST(ReconcileTest, SparesComeBeforeNewProcesses) {
+  FleetState state = Serving();
+  state.over = true;
+  state.phase_since = 95;
+  state.agents[0].lost = state.agents[1].lost = true;
+  state.agents[0].phase = state.agents[1].phase = AgentPhase::kAwaited;
+  state.remote_spares = 5;
+  Action action = Reconcile(state, 100);
+  EXPECT_EQ(action.kind, Action::kRestart) << "those of other hosts are no help";
+  EXPECT_EQ(action.agents, (std::vector<int>{0, 1}));
+  state.local_spares = 1;
+  action = Reconcile(state, 100);
+  EXPECT_EQ(action.kind, Action::kMoveToSpare);
+  EXPECT_EQ(action.agents, std::vector<int>{0});
+  state.agents[0].running = true;
+  EXPECT_EQ(Reconcile(state, 100).agents, std::vector<int>{1}) << "the process before is not gone yet";
+  state.agents[1].local = false;
+  action = Reconcile(state, 100);
+  EXPECT_EQ(action.kind, Action::kMoveToSpare);
+  EXPECT_EQ(action.agents, std::vector<int>{1});
+  state.restart_at = 101;
+  EXPECT_EQ(Reconcile(state, 100).kind, Action::kNone) << "the wait before it holds for spares too";
+}
+
+TEST(ReconcileTest, APlaceThatNobodyComesForIsLeftOut) {
+  FleetState state = Serving();
+  state.over = true;
+  state.phase_since = 99;
+  state.agents[3] = {.stage = 1, .rank = 1, .local = false, .lost = true, .lost_at = 99};
+  EXPECT_EQ(Reconcile(state, 108).kind, Action::kNone) << "no time is given";
+  state.shrink_seconds = 2;
+  Action action = Reconcile(state, 100.9);
+  EXPECT_EQ(action.kind, Action::kNone);
+  EXPECT_EQ(action.look_again, 101);
+  action = Reconcile(state, 101);
+  EXPECT_EQ(action.kind, Action::kShrink);
+  EXPECT_EQ(action.agents, std::vector<int>{3});
+  EXPECT_NE(action.reason.message().find("agent 3 (stage 1, rank 1)"), std::string::npos) << action.reason;
+  state.agents[0].lost = true;
+  state.agents[0].phase = AgentPhase::kAwaited;
+  EXPECT_EQ(Reconcile(state, 101).kind, Action::kRestart) << "first those that can be had";
+  state.agents[0].running = true;
+  EXPECT_EQ(Reconcile(state, 101).kind, Action::kNone);
+}
+
+// When recovery is spent on places whose processes never get as far as their weights, others may do without them.
+TEST(ReconcileTest, APlaceInWhichEveryProcessEndsIsLeftOut) {
+  FleetState state = Serving();
+  state.over = true;
+  state.recoveries = state.attempts = 3;
+  state.agents[2].phase = AgentPhase::kJoined;
+  state.agents[2].ended = Exited(50);
+  EXPECT_EQ(Reconcile(state, 51).kind, Action::kGiveUp);
+  state.shrink_seconds = 2;
+  const Action action = Reconcile(state, 51);
+  EXPECT_EQ(action.kind, Action::kShrink);
+  EXPECT_EQ(action.agents, std::vector<int>{2});
+  state.agents[2].phase = AgentPhase::kLoaded;
+  EXPECT_EQ(Reconcile(state, 51).kind, Action::kGiveUp) << "this one has come further";
+}
+
 }  // namespace
 }  // namespace pangea

@@ -1,13 +1,9 @@
 // Epoch after epoch: real processes form their groups anew while an engine has requests in flight, and agents made by
 // hand show what of an older epoch still counts. This executable is master and, as `regroup_test agent …`, each agent.
-#include <map>
-#include <set>
-
 #include "agent/control_stream.h"
 #include "agent/service.h"
 #include "configs/version.h"
-#include "master/engine_options.h"
-#include "master/fleet/fleet_test_util.h"
+#include "master/fleet/served_test_util.h"
 
 namespace pangea {
 namespace {
@@ -16,100 +12,11 @@ namespace wire = agent::v1;
 
 // --- Real agents under a real engine.
 
-class Served {
- public:
-  explicit Served(Plan p) : plan_(std::move(p)) {
-    FleetOptions options{.executable = Self(),
-                         .on_result = [this](StepResult result) { engine_->OnResult(std::move(result)); },
-                         .on_epoch =
-                             [this](uint64_t epoch) {
-                               Note([&] { epochs_.push_back(epoch); });
-                               engine_->EpochChanged(epoch);
-                             },
-                         .on_failure = [this](const absl::Status& why) { Note([&] { failure_ = why; }); }};
-    auto fleet = Fleet::Start(plan_.deployment, plan_.header, plan_.plan, std::move(options));
-    EXPECT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = *std::move(fleet);
-    engine_ = std::make_unique<EngineThread>(MakeEngineOptions(plan_.deployment, plan_.plan), fleet_.get(),
-                                             [this](const std::vector<Output>& outputs) { Take(outputs); });
-    EXPECT_EQ(fleet_->WaitReady(), absl::OkStatus());
-  }
-  ~Served() {
-    fleet_->Stop();  // no result comes any more
-    engine_.reset();
-  }
-  void Submit(uint64_t number, uint64_t seed) {
-    SequenceRequest request;
-    request.request = number;
-    for (uint64_t i = 0; i < 20 + seed % 7; ++i)
-      request.prompt.push_back(1 + static_cast<int32_t>((seed * 31 + i) % 300));
-    request.max_tokens = 60;
-    request.sampling = std::make_shared<Sampling>(Sampling{.seed = seed});
-    EXPECT_EQ(engine_->Submit(std::move(request)), absl::OkStatus());
-  }
-  // The choice's ids and log-probabilities, once it has ended.
-  std::vector<std::pair<int32_t, float>> Wait(uint64_t number) {
-    std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, seconds(200), [&] { return ended_.contains(number) || !failure_.ok(); }));
-    EXPECT_EQ(failure_, absl::OkStatus());
-    return samples_[number];
-  }
-  void WaitTokens(uint64_t number, size_t tokens) {
-    std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, seconds(200), [&] { return samples_[number].size() >= tokens; }));
-  }
-  void Regroup() { fleet_->Regroup(); }
-  std::vector<uint64_t> WaitEpochs(size_t n) {
-    std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, seconds(200), [&] { return epochs_.size() >= n; }));
-    return epochs_;
-  }
-  EngineStats stats() const { return engine_->stats(); }
-
- private:
-  template <typename F>
-  void Note(F f) {
-    std::lock_guard lock(mutex_);
-    f();
-    changed_.notify_all();
-  }
-  void Take(const std::vector<Output>& outputs) {
-    Note([&] {
-      for (const Output& output : outputs) {
-        if (!output.error.ok()) failure_ = output.error;
-        for (const Sample& sample : output.samples) samples_[output.request].emplace_back(sample.id, sample.logprob);
-        if (output.finish != FinishReason::kNone) ended_.insert(output.request);
-      }
-    });
-  }
-
-  Plan plan_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> samples_;
-  std::set<uint64_t> ended_;
-  std::vector<uint64_t> epochs_;
-  absl::Status failure_;
-  std::unique_ptr<Fleet> fleet_;
-  std::unique_ptr<EngineThread> engine_;
-};
-
 struct Layout {
   const char* device;
   const char* transport;
   int stages, ranks;
 };
-
-// Each of four requests answered by itself.
-std::map<uint64_t, std::vector<std::pair<int32_t, float>>> Undisturbed(Served& served) {
-  std::map<uint64_t, std::vector<std::pair<int32_t, float>>> alone;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
-    served.Submit(seed, seed);
-    alone[seed] = served.Wait(seed);
-    EXPECT_EQ(alone[seed].size(), 60u);
-  }
-  return alone;
-}
 
 class RegroupTest : public ::testing::TestWithParam<Layout> {};
 INSTANTIATE_TEST_SUITE_P(Layouts, RegroupTest,
@@ -226,6 +133,8 @@ class HandMadeAgent {
     if (message.has_assign()) {
       wire::FromAgent ready;
       ready.mutable_ready()->set_kv_bytes(1);
+      ready.mutable_ready()->set_agent(message.assign().agent());
+      ready.mutable_ready()->set_plan_hash(message.assign().plan_hash());
       stream_.Send(ready);
     }
     std::lock_guard lock(mutex_);
@@ -251,7 +160,7 @@ class OldNewsTest : public ::testing::Test {
     plan_.deployment.control.listen = absl::StrCat("127.0.0.1:", port);
     plan_.deployment.control.token_file = TempFile("token", kToken);
     FleetOptions options = witness_.Options();
-    options.on_epoch = [this](uint64_t epoch) {
+    options.on_epoch = [this](uint64_t epoch, const ParallelPlan&) {
       std::lock_guard lock(mutex_);
       epochs_.push_back(epoch);
       changed_.notify_all();

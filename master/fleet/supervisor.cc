@@ -37,19 +37,19 @@ void FleetImpl::Supervise() {
 }
 
 absl::Status FleetImpl::LaunchAll() {
-  for (int i = 0; i < static_cast<int>(plan_.agents.size()); ++i) {
+  for (int i = 0;; ++i) {
     // Under the lock: the agent may join before this thread goes on, and is known by its number.
     MutexLock lock(mutex_);
+    if (i >= facts_.agents()) return absl::OkStatus();
     if (!facts_.agent(i).local) continue;
     if (facts_.mode() != Mode::kStarting) return absl::OkStatus();
     if (const absl::Status status = LaunchOne(i); !status.ok()) return status;
   }
-  return absl::OkStatus();
 }
 
 absl::Status FleetImpl::LaunchOne(int agent) {
   auto child = Launch({options_.executable, "agent", "--launched", "--master", address_, "--agent", absl::StrCat(agent),
-                       "--log", deployment_.log.level},
+                       "--log", log_level_},
                       token_);
   if (!child.ok()) return child.status();
   members_[agent].child = *child;
@@ -81,15 +81,31 @@ bool FleetImpl::Decide() {
           }
         }
         break;
+      case Action::kMoveToSpare:
+        for (const int agent : action.agents) MoveToSpare(agent);
+        break;
       case Action::kRegroup:
         Form();
         break;
+      case Action::kShrink:
+        if (Shrink(action)) {
+          tell = was_told && options_.on_interrupted;
+          break;
+        }
+        action.kind = Action::kGiveUp;
+        [[fallthrough]];
       case Action::kGiveUp:
         tell = GiveUp(action.reason);
         break;
     }
+    look_again_ = action.look_again;
+    if (action.kind == Action::kNone && GrowBack()) {
+      action.kind = Action::kShrink;
+      action.reason = facts_.interruption();
+      tell = was_told && options_.on_interrupted;
+    }
+    if (action.kind == Action::kNone) LaunchSpares();
   }
-  look_again_ = action.look_again;
   if (tell) (action.kind == Action::kGiveUp ? options_.on_failure : options_.on_interrupted)(action.reason);
   return action.kind != Action::kNone;
 }
@@ -122,17 +138,23 @@ bool FleetImpl::GiveUp(const absl::Status& reason) {
   return ready_told_ && options_.on_failure;
 }
 
+std::vector<int> FleetImpl::Pidfds() const {
+  std::vector<int> pidfds;
+  const auto add = [&](const Child& child) {
+    if (child.pidfd >= 0) pidfds.push_back(child.pidfd);
+  };
+  for (const Member& member : members_) add(member.child);
+  for (const StandingBy& agent : standing_by_) add(agent.child);
+  for (const Child& child : leaving_) add(child);
+  return pidfds;
+}
+
 void FleetImpl::WaitForNews() {
   std::vector<pollfd> fds = {{wake_, POLLIN, 0}};
-  std::vector<int> agents = {-1};
   int timeout = -1;
   {
     MutexLock lock(mutex_);
-    for (size_t i = 0; i < members_.size(); ++i) {
-      if (members_[i].child.pidfd < 0) continue;
-      fds.push_back({members_[i].child.pidfd, POLLIN, 0});
-      agents.push_back(i);
-    }
+    for (const int pidfd : Pidfds()) fds.push_back({pidfd, POLLIN, 0});
     // At least once a minute, so that no configured time overflows the milliseconds.
     if (look_again_) timeout = std::ceil(std::clamp((*look_again_ - MonotonicSeconds()) * 1000, 0.0, 60'000.0));
   }
@@ -142,15 +164,33 @@ void FleetImpl::WaitForNews() {
     [[maybe_unused]] const auto n = read(wake_, &count, sizeof(count));
   }
   for (size_t i = 1; i < fds.size(); ++i) {
-    if (fds[i].revents != 0) ReapEnded(agents[i]);
+    if (fds[i].revents != 0) ReapEnded(fds[i].fd);
   }
 }
 
-void FleetImpl::ReapEnded(int agent) {
+void FleetImpl::ReapEnded(int pidfd) {
   MutexLock lock(mutex_);
-  const ChildEnd end = Reap(members_[agent].child);
-  facts_.OnEnded(agent, {.at = MonotonicSeconds(), .by_signal = end.by_signal, .text = end.text});
-  if (facts_.IsAlive()) LogWarning("%s %s", facts_.Name(agent), end.text);
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i].child.pidfd != pidfd) continue;
+    const ChildEnd end = Reap(members_[i].child);
+    const int agent = static_cast<int>(i);
+    facts_.OnEnded(agent, {.at = MonotonicSeconds(), .by_signal = end.by_signal, .text = end.text});
+    if (facts_.IsAlive()) LogWarning("%s %s", facts_.Name(agent), end.text);
+  }
+  for (StandingBy& agent : standing_by_) {
+    if (agent.child.pidfd != pidfd) continue;
+    const int pid = agent.child.pid;
+    const ChildEnd end = Reap(agent.child);
+    if (facts_.IsAlive()) LogWarning("the spare agent with pid %d %s", pid, end.text);
+    agent.child = {};
+    agent.session = 0;
+  }
+  std::erase_if(standing_by_, [](const StandingBy& agent) { return agent.session == 0 && !agent.local(); });
+  for (Child& child : leaving_) {
+    if (child.pidfd == pidfd) Reap(child);
+  }
+  std::erase_if(leaving_, [](const Child& child) { return child.pidfd < 0; });
+  TellSpares();
   changed_.notify_all();
 }
 

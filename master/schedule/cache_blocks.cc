@@ -21,6 +21,19 @@ CacheBlocks::CacheBlocks(const std::vector<CacheGroup>& groups, int block_tokens
   SCHEDULE_CHECK(groups[0].window == 0);
 }
 
+void CacheBlocks::Lay(const std::vector<CacheGroup>& groups) {
+  SCHEDULE_CHECK(groups.size() == groups_.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    SCHEDULE_CHECK(groups[g].window == groups_[g].shape.window);
+    SCHEDULE_CHECK(groups_[g].free_slots.size() == static_cast<size_t>(groups_[g].shape.swap_blocks));
+  }
+  groups_.clear();  // a pool checks that every block came home
+  for (const CacheGroup& group : groups) groups_.emplace_back(group);
+  index_ = PrefixIndex(groups[0].blocks);
+  columns_.assign(groups[0].blocks, Column());
+  steps_.assign(groups[0].blocks, 0);
+}
+
 int CacheBlocks::available() const {
   int fewest = groups_[0].pool.available();
   for (const Group& group : groups_) fewest = std::min(fewest, group.pool.available());

@@ -22,6 +22,9 @@ class CacheBlocks {
  public:
   // The first group keeps all blocks (its window is 0): its block gives a column in the prefix index its name.
   CacheBlocks(const std::vector<CacheGroup>& groups, int block_tokens);
+  // Other blocks in the place of these, which nobody uses and the prefix index does not know. As many groups, with the
+  // same windows.
+  void Lay(const std::vector<CacheGroup>& groups);
 
   int groups() const { return static_cast<int>(groups_.size()); }
   // The first block that a row at this position, and those after it, look into.

@@ -18,7 +18,7 @@ namespace pangea {
 namespace {
 
 // Blocks of the smallest cache group: as many as a sequence can have.
-int SmallestGroup(const EngineOptions& options) {
+int SmallestGroup(const EngineLayout& options) {
   return std::min_element(options.groups.begin(), options.groups.end(),
                           [](const CacheGroup& a, const CacheGroup& b) { return a.blocks < b.blocks; })
       ->blocks;
@@ -31,6 +31,8 @@ struct Engine::State {
       : options(given), port(to), deliver(std::move(out)), scheduler(given) {}
 
   absl::Status CheckRequest(const SequenceRequest& request) const;
+  int64_t MostTokens() const;
+  void FailOversized();
   void Pump(double now);
   void Started(double now, Request* request);
   void SetAlarm(Request* request, double when);
@@ -46,7 +48,7 @@ struct Engine::State {
   void FailAll(const absl::Status& why);
   void Bury();
 
-  const EngineOptions options;
+  EngineOptions options;
   StepPort* const port;
   const std::function<void(std::vector<Output>)> deliver;
   std::unordered_map<uint64_t, std::unique_ptr<Request>> open;
@@ -59,6 +61,26 @@ struct Engine::State {
   uint64_t next_order = 1, answered = 0;           // requests; steps that were
   EngineStats counts;
 };
+
+// Tokens of a sequence: what its context and the smallest cache group can hold.
+int64_t Engine::State::MostTokens() const {
+  return std::min<int64_t>(options.context, int64_t{SmallestGroup(options)} * options.block_tokens);
+}
+
+// Those that the agents' new layout cannot hold to their ends.
+void Engine::State::FailOversized() {
+  std::vector<Request*> oversized;
+  for (const auto& [number, request] : open) {
+    if (request->prompt_size() + request->limit > MostTokens()) oversized.push_back(request.get());
+  }
+  std::sort(oversized.begin(), oversized.end(), [](const Request* a, const Request* b) { return a->order < b->order; });
+  for (Request* request : oversized) {
+    Fail(request, 0,
+         absl::ResourceExhaustedError(absl::StrCat(
+             "the agents' layout has changed, and its KV cache holds ", MostTokens(), " tokens of a sequence: not the ",
+             request->prompt_size(), " of this prompt and ", request->limit, " more")));
+  }
+}
 
 absl::Status Engine::State::CheckRequest(const SequenceRequest& request) const {
   if (open.contains(request.request)) return absl::InvalidArgumentError("request: this number is in use");
@@ -269,12 +291,18 @@ Engine::~Engine() {
   state_->FailAll(absl::CancelledError("the engine is going away"));  // not delivered
 }
 
-void Engine::EpochChanged(double now, uint64_t epoch) {
+void Engine::EpochChanged(double now, uint64_t epoch, const EngineLayout* layout) {
   State& state = *state_;
   if (!state.failure.ok() || epoch <= state.scheduler.epoch()) return;
-  state.scheduler.BeginEpoch(epoch);
+  if (layout != nullptr && *layout == state.options) layout = nullptr;
+  state.scheduler.BeginEpoch(epoch, layout);
+  if (layout != nullptr) {
+    static_cast<EngineLayout&>(state.options) = *layout;
+    if (planted_bug != PlantedBug::kKeepOversized) state.FailOversized();
+  }
   state.Bury();
   state.Pump(now);
+  state.Flush();
 }
 
 absl::Status Engine::Submit(double now, SequenceRequest body) {
@@ -287,9 +315,7 @@ absl::Status Engine::Submit(double now, SequenceRequest body) {
         absl::StrCat("the queue is full: ", state.options.queue, " requests are waiting (limits.queue)"));
   }
   auto request = std::make_unique<Request>();
-  const int64_t room =
-      std::min<int64_t>(state.options.context, int64_t{SmallestGroup(state.options)} * state.options.block_tokens) -
-      static_cast<int64_t>(body.prompt.size());
+  const int64_t room = state.MostTokens() - static_cast<int64_t>(body.prompt.size());
   request->limit = static_cast<int>(std::min<int64_t>(body.max_tokens, room));
   request->arrival = now;
   request->order = state.next_order++;
@@ -409,6 +435,7 @@ EngineStats Engine::stats() const {
   stats.steps_in_flight = static_cast<int>(scheduler.flights().size());
   stats.preemptions = scheduler.preemptions();
   stats.swapped = scheduler.swapped();
+  stats.rows_lost = scheduler.rows_lost();
   stats.queued = static_cast<int>(state_->queued.size());
   if (!state_->queued.empty()) stats.oldest_arrival = state_->queued.begin()->second->arrival;
   stats.prefix_queries = scheduler.prefix_queries();

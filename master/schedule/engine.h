@@ -56,11 +56,17 @@ struct Output {
   double started = 0;     // on the clock of the events: when the request first ran
 };
 
-struct EngineOptions {
-  int block_tokens = 16, context = 0, stages = 1;
+// What the agents' layout says to the engine. It may change with an epoch: the same bytes come of every layout.
+struct EngineLayout {
+  int stages = 1;
   // At least one. Steps name swap blocks in copies only; a preempted sequence is copied there when that is cheaper than
   // computing it again. The first group has no window: it keeps all blocks of a sequence.
   std::vector<CacheGroup> groups = std::vector<CacheGroup>(1);
+  bool operator==(const EngineLayout&) const = default;
+};
+
+struct EngineOptions : EngineLayout {
+  int block_tokens = 16, context = 0;
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
@@ -82,9 +88,9 @@ struct EngineStats {
   // blocks, blocks_free: of all cache groups; those that nobody uses, cached or not. prefix_queries, prefix_hits: known
   // tokens of sequences that were looked up in the prefix cache when they began to run, and those found there.
   // largest_batch: sequences in one step. prompt: ids of prompts that have been started, each prompt once. swapped:
-  // preemptions that kept their K/V.
+  // preemptions that kept their K/V. rows_lost: whose K/V was lost with an epoch, so that they are computed again.
   uint64_t steps = 0, rows = 0, generated = 0, prompt = 0, preemptions = 0, swapped = 0, largest_batch = 0,
-           prefix_queries = 0, prefix_hits = 0;
+           prefix_queries = 0, prefix_hits = 0, rows_lost = 0;
   int queued = 0;             // requests of which no choice has run yet, but for those that follow another
   double oldest_arrival = 0;  // of those, when the first of them came; 0: none
 };
@@ -97,8 +103,10 @@ class Engine {
   // The agents have formed their groups for this epoch and know nothing: what was sent before is void, and whoever ran
   // is computed again. Steps carry the epoch and are numbered from 1 in each: so every agent, survivor or newcomer, can
   // check that it has missed none. No step is sent before the first epoch. Of several, the highest counts: an epoch
-  // that is not above the present one is old news.
-  void EpochChanged(double now, uint64_t epoch);
+  // that is not above the present one is old news. layout: the agents' from now on, of as many cache groups with the
+  // same windows; null: as before. A request that may grow beyond what the new one can hold of a sequence ends with
+  // ResourceExhausted.
+  void EpochChanged(double now, uint64_t epoch, const EngineLayout* layout = nullptr);
   absl::Status Submit(double now,
                       SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
   void Cancel(double now, uint64_t request);     // no output follows
@@ -142,7 +150,7 @@ class EngineThread final : public RequestPort {
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread() override;
-  void EpochChanged(uint64_t epoch);
+  void EpochChanged(uint64_t epoch, std::optional<EngineLayout> layout = std::nullopt);
   absl::Status Submit(SequenceRequest request) override;
   void Cancel(uint64_t request) override;
   void Finish(uint64_t request, int choice) override;

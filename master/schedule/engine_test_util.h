@@ -18,9 +18,9 @@ class Bench : public StepPort {
         engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {
     BeginEpoch(1);
   }
-  void BeginEpoch(uint64_t epoch) {
-    agents.BeginEpoch(epoch);
-    engine.EpochChanged(now, epoch);
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr) {
+    agents.BeginEpoch(epoch, layout);
+    engine.EpochChanged(now, epoch, layout);
     engine.CheckInvariants();
   }
   void Send(const Step& step) override {

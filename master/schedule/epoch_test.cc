@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "master/schedule/engine_test_util.h"
@@ -67,12 +68,15 @@ TEST(Epoch, WhoRanGoesOnBeforeWhoWaits) {
   for (int i = 1; i <= 4; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 4, 12)).ok());
   for (int i = 0; i < 3; ++i) bench.Next();
   const size_t steps = bench.steps.size();
+  uint64_t rows = 0;
+  for (const Step& step : bench.steps) rows += step.rows();
   bench.BeginEpoch(2);
   std::multiset<int> starts;
   for (const StepSequence& part : bench.steps[steps].sequences) starts.insert(part.rows());
   EXPECT_EQ(starts.size(), 2u);
   EXPECT_GT(*starts.begin(), 4) << "their prompts, and what they have generated";
   EXPECT_EQ(bench.engine.stats().preemptions, 2u);
+  EXPECT_EQ(bench.engine.stats().rows_lost, rows) << "all that was sent of those that ran";
   bench.Drain();
   for (int i = 1; i <= 4; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 4, 12)));
 }
@@ -153,6 +157,53 @@ TEST(Epoch, RequestsThatComeWhileTheAgentsAreGoneAreServedAfterwards) {
   bench.BeginEpoch(2);
   bench.Drain();
   for (int i = 1; i <= 6; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 5, 20)));
+}
+
+// Fewer blocks, or more; other stages; the second of two cache groups likewise.
+TEST(Epoch, EveryRequestGivesWhatItGivesAloneInOtherLayouts) {
+  EngineOptions options = Options();
+  options.groups.resize(2, options.groups[0]);
+  options.groups[1].window = 7;
+  for (const auto& [stages, blocks, windowed] : {std::tuple{3, 20, 18}, {1, 200, 20}, {2, 64, 300}}) {
+    Bench bench(options);
+    for (int i = 1; i <= 4; ++i) ASSERT_TRUE(bench.engine.Submit(0, Ask(i, 5 + i, 20)).ok());
+    for (int i = 0; i < 6; ++i) bench.Next();
+    EngineLayout layout = options;
+    layout.stages = stages;
+    layout.groups[0].blocks = blocks;
+    layout.groups[1].blocks = windowed;
+    bench.BeginEpoch(2, &layout);
+    EXPECT_EQ(bench.engine.stats().blocks, blocks + windowed);
+    bench.Drain();
+    for (int i = 1; i <= 4; ++i) EXPECT_EQ(bench.IdsOf(i), ExpectedIds(Ask(i, 5 + i, 20))) << stages;
+    EXPECT_EQ(bench.engine.stats().blocks_free, blocks + windowed);
+  }
+}
+
+// A sequence may have 6 blocks of 4 tokens from now on: of those that run and those that wait, who fits goes on.
+TEST(Epoch, ARequestThatOutgrowsTheNewLayoutEnds) {
+  EngineOptions options = Options();
+  options.max_sequences = 2;
+  Bench bench(options);
+  const int tokens = 6 * options.block_tokens;
+  const std::vector<std::pair<int, int>> asked = {{4, tokens - 4}, {4, tokens - 3}, {tokens - 1, 1}, {tokens, 1}};
+  for (size_t i = 0; i < asked.size(); ++i)
+    ASSERT_TRUE(bench.engine.Submit(0, Ask(i + 1, asked[i].first, asked[i].second)).ok());
+  bench.Next();
+  EngineLayout layout = options;
+  layout.groups[0].blocks = 6;
+  bench.BeginEpoch(2, &layout);
+  bench.Drain();
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const auto [prompt, more] = asked[i];
+    if (prompt + more <= tokens) {
+      EXPECT_EQ(bench.IdsOf(i + 1), ExpectedIds(Ask(i + 1, prompt, more)));
+      continue;
+    }
+    const std::vector<Output> outputs = bench.OutputsOf(i + 1);
+    ASSERT_FALSE(outputs.empty());
+    EXPECT_EQ(outputs.back().error.code(), absl::StatusCode::kResourceExhausted);
+  }
 }
 
 }  // namespace

@@ -94,9 +94,12 @@ std::vector<Sample> ExpectedPrompt(const SequenceRequest& request) {
   return expected;
 }
 
-FakeAgents::FakeAgents(const EngineOptions& options) : options_(options) {
-  for (const CacheGroup& group : options.groups)
-    pages_.emplace_back(group.blocks + group.swap_blocks, std::vector<Slot>(options.block_tokens));
+FakeAgents::FakeAgents(const EngineOptions& options) : options_(options) { MakePages(); }
+
+void FakeAgents::MakePages() {
+  pages_.clear();
+  for (const CacheGroup& group : options_.groups)
+    pages_.emplace_back(group.blocks + group.swap_blocks, std::vector<Slot>(options_.block_tokens));
 }
 
 void FakeAgents::Fault(const std::string& what) {
@@ -140,7 +143,7 @@ void FakeAgents::Break() {
   results_.clear();
 }
 
-void FakeAgents::BeginEpoch(uint64_t epoch) {
+void FakeAgents::BeginEpoch(uint64_t epoch, const EngineLayout* layout) {
   Break();
   broken_ = false;
   epoch_ = epoch;
@@ -148,9 +151,8 @@ void FakeAgents::BeginEpoch(uint64_t epoch) {
   for (const auto& [id, known] : sequences_) ended_.insert(id);
   sequences_.clear();
   tainted_.clear();
-  for (auto& group : pages_) {
-    for (std::vector<Slot>& page : group) page.assign(page.size(), Slot());
-  }
+  if (layout != nullptr) static_cast<EngineLayout&>(options_) = *layout;
+  MakePages();
 }
 
 bool FakeAgents::Has(const Known& known, Block block) {

@@ -43,8 +43,8 @@ class FakeAgents : public StepPort {
   // Their groups are broken: what is under way, and what is sent from now on, is never answered in time.
   void Break();
   // They have formed their groups for a newer epoch. Nothing is left of the one before: their pages hold what no
-  // sequence can read, and their processes may be others.
-  void BeginEpoch(uint64_t epoch);
+  // sequence can read, and their processes may be others. layout: theirs from now on; null: as before.
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr);
   bool broken() const { return broken_; }
   bool HasResult() const { return !results_.empty() && results_.front().undrawn.empty(); }
   StepResult TakeResult();  // the oldest: its step is committed now
@@ -77,6 +77,7 @@ class FakeAgents : public StepPort {
   };
 
   void Fault(const std::string& what);
+  void MakePages();
   void Copy(const BlockCopy& copy, Pending* pending);
   void Run(const StepSequence& part, Pending* pending);
   void UpdateTable(const StepSequence& part, Known* known);
@@ -92,7 +93,7 @@ class FakeAgents : public StepPort {
     return options_.groups[group].FirstBlock(position, options_.block_tokens);
   }
 
-  const EngineOptions options_;
+  EngineOptions options_;
   std::vector<std::vector<std::vector<Slot>>> pages_;  // [cache group][block][slot]
   std::map<uint64_t, Known> sequences_;
   std::set<uint64_t> ended_;

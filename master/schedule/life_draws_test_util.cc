@@ -1,5 +1,6 @@
 #include "master/schedule/life_draws_test_util.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,23 @@ EngineOptions DrawOptions(Dice* dice) {
     options.run_ahead = true;
   }
   return options;
+}
+
+int CapacityOf(const EngineOptions& options) {
+  int positions = options.context;
+  for (const CacheGroup& group : options.groups) positions = std::min(positions, group.blocks * options.block_tokens);
+  return positions;
+}
+
+EngineLayout DrawLayout(Dice* dice, const EngineLayout& before) {
+  EngineLayout layout = before;
+  layout.stages = dice->Uniform(1, 5);
+  const bool few = dice->OneIn(3);
+  for (CacheGroup& group : layout.groups) {
+    group.blocks = few ? dice->Uniform(2, 12) : dice->Uniform(12, 80);
+    group.swap_blocks = dice->OneIn(2) ? dice->Uniform(1, 40) : 0;
+  }
+  return layout;
 }
 
 SequenceRequest DrawRequest(Dice* dice, uint64_t next, double now) {

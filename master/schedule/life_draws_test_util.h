@@ -19,6 +19,9 @@ class Dice {
 };
 
 EngineOptions DrawOptions(Dice* dice);
+int CapacityOf(const EngineOptions& options);  // positions that one sequence can have
+// Another layout of agents with the same cache groups.
+EngineLayout DrawLayout(Dice* dice, const EngineLayout& before);
 // next: the lowest number that no request had. now: on the clock of the events.
 SequenceRequest DrawRequest(Dice* dice, uint64_t next, double now);
 VirtualCosts DrawCosts(std::mt19937_64 random, int stages);

@@ -44,6 +44,8 @@ enum class PlantedBug {
   kIndexOutlives,    // the prefix index outlives an epoch
   kEndUnknown,       // the agents of a new epoch are told the ends of sequences of the old one
   kNumbersGoOn,      // a new epoch's steps are numbered on from the old one's
+  kLayoutStays,      // the blocks of the old layout are used in the new one
+  kKeepOversized,    // a request goes on that the new layout cannot hold
 };
 
 #ifdef PANGEA_PLANTED_BUGS

@@ -4,6 +4,7 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -23,11 +24,13 @@ class Life : public StepPort {
  public:
   Life(uint64_t seed, LifeCounts* counts)
       : dice_(seed),
+        layout_dice_(seed ^ 0x9e3779b97f4a7c15),
         counts_(counts),
         options_(DrawOptions(&dice_)),
         agents_(options_),
-        pipeline_(options_.stages, DrawCosts(dice_.random(), options_.stages)),
+        pipeline_(std::in_place, options_.stages, DrawCosts(dice_.random(), options_.stages)),
         epochs_come_(OneIn(2)),
+        layouts_change_(layout_dice_.OneIn(2)),
         engine_(options_, this, [this](std::vector<Output> outputs) { Deliver(outputs); }) {
     if (!OneIn(4)) BeginEpoch();  // otherwise the first clients are there before the agents
   }
@@ -50,7 +53,8 @@ class Life : public StepPort {
     SequenceRequest request;
     std::vector<Choice> choices;
     std::vector<Sample> prompt;
-    bool ended = false, cancelled = false, failed = false, expired = false;
+    bool ended = false, cancelled = false, failed = false, expired = false, outgrown = false;
+    int capacity = 0;  // as Capacity() was at its arrival
     double arrival = 0;
     int64_t passes = 0;  // through the pipeline that all requests open at its arrival need, one after the other
     int64_t before = 0;  // passes_ as it was then
@@ -72,7 +76,8 @@ class Life : public StepPort {
   bool MayShare(const SequenceRequest& request, int cached) const;
   void CloseIfDone(Client* client);
   void ClientEvent(int dice);
-  int Capacity() const;  // positions that one sequence can have
+  int Capacity() const { return CapacityOf(options_); }
+  std::optional<EngineLayout> NextLayout();
   int64_t PassesOf(const SequenceRequest& request) const;
   void CheckProgress(const Client& client);
   std::string End();
@@ -83,12 +88,12 @@ class Life : public StepPort {
   }
   Client* RandomOpen();
 
-  Dice dice_;
+  Dice dice_, layout_dice_;
   LifeCounts* counts_;
-  const EngineOptions options_;
+  EngineOptions options_;
   FakeAgents agents_;
-  VirtualPipeline pipeline_;
-  const bool epochs_come_;  // after the first
+  std::optional<VirtualPipeline> pipeline_;
+  const bool epochs_come_, layouts_change_;  // after the first
   bool timed_ = false;
   std::deque<double> due_;   // timed: when the results come that agents_ has
   double slowest_pass_ = 0;  // from a step's sending to its result
@@ -129,6 +134,7 @@ void Life::Submit() {
   if (counts_) ++counts_->requests;
   Client& client = clients_[request.request];
   client.choices.resize(request.n);
+  client.capacity = Capacity();
   next_request_ = std::max(next_request_, request.request + 1);
   client.request = std::move(request);
   ++open_;
@@ -208,8 +214,10 @@ void Life::Break() {
 void Life::BeginEpoch() {
   Break();
   epoch_ += Uniform(1, 3);
-  agents_.BeginEpoch(epoch_);
-  pipeline_.Reset(now_);
+  const std::optional<EngineLayout> next = NextLayout();
+  const EngineLayout* layout = next ? &*next : nullptr;
+  agents_.BeginEpoch(epoch_, layout);
+  pipeline_->Reset(now_);
   // Whoever is open is computed again, and has waited for nothing meanwhile.
   for (auto& [number, client] : clients_) {
     if (client.ended) continue;
@@ -220,10 +228,29 @@ void Life::BeginEpoch() {
   }
   const uint64_t before = engine_.stats().preemptions;
   const int delivered = delivered_calls_;
-  engine_.EpochChanged(now_, epoch_);
-  if (delivered_calls_ != delivered) Fault("a new epoch delivered something");
+  bool outgrown = false;
+  for (const auto& [number, client] : clients_) outgrown |= client.outgrown && !client.ended;
+  engine_.EpochChanged(now_, epoch_, layout);
+  if (delivered_calls_ != delivered + (outgrown ? 1 : 0)) Fault("a new epoch delivered something");
+  for (const auto& [number, client] : clients_) {
+    if (client.outgrown && !client.ended) Fault("a request goes on that the layout cannot hold");
+  }
   if (counts_ && before != engine_.stats().preemptions) ++counts_->epochs;
   if (OneIn(4)) engine_.EpochChanged(now_, Uniform(0, static_cast<int>(epoch_)));  // old news
+}
+
+// Also tells the requests that it cannot hold to their ends.
+std::optional<EngineLayout> Life::NextLayout() {
+  if (!layouts_change_ || epoch_ <= 3 || !layout_dice_.OneIn(2)) return std::nullopt;  // not in the first epoch
+  EngineLayout layout = DrawLayout(&layout_dice_, options_);
+  static_cast<EngineLayout&>(options_) = layout;
+  pipeline_.emplace(layout.stages, DrawCosts(layout_dice_.random(), layout.stages));
+  for (auto& [number, client] : clients_) {
+    const int tokens = static_cast<int>(client.request.prompt.size()) + client.request.max_tokens;
+    client.outgrown |= !client.ended && std::min(tokens, client.capacity) > Capacity();
+  }
+  if (counts_) ++counts_->layouts;
+  return layout;
 }
 
 // The result of a step of an older epoch, as it stands or altered, so that it would be seen.
@@ -281,8 +308,9 @@ void Life::Take(const Output& output) {
     --open_;
     client.expired = absl::IsUnavailable(output.error) || absl::IsDeadlineExceeded(output.error);
     if (absl::IsDeadlineExceeded(output.error) && client.request.deadline > now_) Fault("ended before its deadline");
-    client.failed = !client.expired;
-    if (counts_) ++(client.expired ? counts_->expired : counts_->failed);
+    if (absl::IsResourceExhausted(output.error) != client.outgrown) Fault("ended for its size");
+    client.failed = !client.expired && !client.outgrown;
+    if (counts_) ++(client.expired ? counts_->expired : client.outgrown ? counts_->outgrown : counts_->failed);
     return;
   }
   if (output.choice < 0 || output.choice >= static_cast<int>(client.choices.size())) return Fault("no such choice");
@@ -312,11 +340,10 @@ void Life::Take(const Output& output) {
 
 void Life::CheckClient(const Client& client) {
   const SequenceRequest& request = client.request;
-  const int capacity = Capacity();
   bool may_fail = false;
   for (size_t i = 0; i < client.choices.size(); ++i) {
     const Choice& choice = client.choices[i];
-    const Expected expected = ExpectedOf(request, static_cast<int>(i), capacity);
+    const Expected expected = ExpectedOf(request, static_cast<int>(i), client.capacity);
     may_fail |= expected.fails;
     if (choice.samples.size() > expected.samples.size()) return Fault("more ids than the request gives alone");
     for (size_t k = 0; k < choice.samples.size(); ++k) {
@@ -420,15 +447,9 @@ void Life::ClientEvent(int dice) {
 void Life::Send(const Step& step) {
   agents_.Send(step);
   if (!timed_ || agents_.broken() || !agents_.fault().empty()) return;
-  const double answered = pipeline_.Send(now_, step).answered;
+  const double answered = pipeline_->Send(now_, step).answered;
   slowest_pass_ = std::max(slowest_pass_, answered - now_);
   due_.push_back(answered);
-}
-
-int Life::Capacity() const {
-  int positions = options_.context;
-  for (const CacheGroup& group : options_.groups) positions = std::min(positions, group.blocks * options_.block_tokens);
-  return positions;
 }
 
 // Steps that the request needs when it has the agents for itself.
@@ -474,7 +495,6 @@ std::string Life::End() {
 }  // namespace
 
 std::string RunLife(uint64_t seed, LifeCounts* counts) { return Life(seed, counts).Run(); }
-
 std::string RunTimedLife(uint64_t seed, LifeCounts* counts) { return Life(seed, counts).RunTimed(); }
 
 }  // namespace pangea

@@ -378,10 +378,15 @@ void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
   cost_.LearnCopies(flight.copies, copy_seconds);
 }
 
-void Scheduler::BeginEpoch(uint64_t epoch) {
+void Scheduler::BeginEpoch(uint64_t epoch, const EngineLayout* layout) {
   SCHEDULE_CHECK(epoch > epoch_);
   Void();
   epoch_ = epoch;
+  if (layout != nullptr && planted_bug != PlantedBug::kLayoutStays) {
+    static_cast<EngineLayout&>(options_) = *layout;
+    cache_.Lay(layout->groups);
+    cost_ = StepCost(options_.max_sequences);  // what steps take is to be learned anew
+  }
   if (planted_bug != PlantedBug::kNumbersGoOn) next_number_ = 1;
 }
 
@@ -390,6 +395,7 @@ void Scheduler::Void() {
   std::vector<Sequence*> present = std::exchange(leaving_, {});
   if (planted_bug != PlantedBug::kOutliveEpoch) {
     preemptions_ += running_.size();
+    for (const Sequence* sequence : running_) rows_lost_ += sequence->sent;
     present.insert(present.end(), running_.begin(), running_.end());
     running_.clear();
   }

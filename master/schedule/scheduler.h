@@ -94,8 +94,9 @@ class Scheduler {
   void Settle(const Run& run);
   void Accepted(Sequence* sequence);        // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
-  // The agents have formed their groups and know nothing. No step is planned before the first epoch.
-  void BeginEpoch(uint64_t epoch);
+  // The agents have formed their groups and know nothing. No step is planned before the first epoch. layout: theirs
+  // from now on; null: as before.
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout);
   void Void();  // the steps in flight will never be answered, and what the agents held is lost: whoever runs yields
   void CheckInvariants() const;
 
@@ -106,6 +107,7 @@ class Scheduler {
   const std::vector<Sequence*>& leaving() const { return leaving_; }
   const CacheBlocks& cache() const { return cache_; }
   uint64_t preemptions() const { return preemptions_; }
+  uint64_t rows_lost() const { return rows_lost_; }  // with epochs: they are computed again
   uint64_t swapped() const { return swapped_; }
   uint64_t prefix_queries() const { return prefix_queries_; }
   uint64_t prefix_hits() const { return prefix_hits_; }
@@ -164,7 +166,7 @@ class Scheduler {
   void ReleaseBlocks(Sequence* sequence);
   void GoHome(Sequence* sequence);  // to the queue, or to its end; holding nothing
 
-  const EngineOptions options_;
+  EngineOptions options_;
   CacheBlocks cache_;
   FairQueue waiting_;
   std::vector<Sequence*> running_;  // in rank order
@@ -180,7 +182,7 @@ class Scheduler {
   Flight flight_;
   uint64_t epoch_ = 0, next_number_ = 1;  // agents check that an epoch's steps are numbered from 1, without a gap
   uint64_t next_id_ = 1, ready_clock_ = 0;
-  uint64_t preemptions_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
+  uint64_t preemptions_ = 0, rows_lost_ = 0, swapped_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };
 
 }  // namespace pangea

@@ -48,7 +48,7 @@ void FillHead(const Generation& g, const char* object, M* message) {
   message->set_object(object);
   message->set_created(g.created());
   message->set_model(g.request().model);
-  message->set_system_fingerprint(g.context().fingerprint);
+  message->set_system_fingerprint(g.context().fingerprint.Get());
 }
 
 void FillUsage(const Generation& g, v1::Usage* usage) {

@@ -3,9 +3,11 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "configs/deployment.h"
+#include "configs/mutex.h"
 #include "master/api/generation/api_metrics.h"
 #include "master/api/generation/sampling_defaults.h"
 #include "master/keys/keys.h"
@@ -19,6 +21,23 @@ namespace pangea {
 // kRecovering: agents are being replaced; requests are taken, and wait.
 enum class Health : int { kLoading, kReady, kRecovering, kDraining, kFailed };
 
+// Text that changes while others read it. Thread safe.
+class SharedText {
+ public:
+  void Set(std::string text) {
+    MutexLock lock(mutex_);
+    text_ = std::move(text);
+  }
+  std::string Get() const {
+    MutexLock lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::string text_ ABSL_GUARDED_BY(mutex_);
+};
+
 // Owned by the server, outlives the doors.
 struct ApiContext {
   const Deployment* deployment = nullptr;
@@ -30,7 +49,7 @@ struct ApiContext {
   SamplingDefaults sampling = MakeSamplingDefaults({}, {}, 0);
   int context = 0;  // tokens of prompt + generation
   int64_t created = 0;
-  std::string fingerprint;  // FORMAT-PLAN-HASH
+  SharedText fingerprint;  // FORMAT-PLAN-HASH, of the layout that the agents have
   std::atomic<Health> health{Health::kLoading};
   std::atomic<bool> paused{false};  // an administrator wants no new requests taken
   std::string failure;              // why, when kFailed (set before health)

@@ -21,7 +21,7 @@ struct TestServer {
     context.names = {"fake", "also-fake"};
     context.context = kTestContext;
     context.created = 1700000000;
-    context.fingerprint = "f32-1x1-0";
+    context.fingerprint.Set("f32-1x1-0");
     context.health = Health::kReady;
   }
   Deployment deployment;

@@ -1,0 +1,47 @@
+// Layouts of one deployment: which stages and ranks its model is split over, and who takes which place. Pure functions.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "configs/deployment.h"
+#include "pipeline/checkpoint/header.h"
+#include "pipeline/parallel_plan.h"
+
+namespace pangea {
+
+struct Layout {
+  Deployment deployment;
+  ParallelPlan plan;
+  std::string Name() const;  // "2 stages x 2 ranks"
+};
+
+// The layout of so many stages and ranks. context: tokens that a sequence may have, as in the layout before: requests
+// rely on it. InvalidArgument: it cannot be, with every fault of deployment and plan; or `agents` is a list that is too
+// short.
+absl::StatusOr<Layout> MakeLayout(const CheckpointHeader& header, Deployment deployment, int pipeline, int tensor,
+                                  int context);
+
+// What is left of a layout when only these of its agents are: of all that the plan allows, the one that uses the most
+// of them; then the one with as many stages as before, or else the fewest. Nothing: no layout of them holds the model.
+// fits: says no where the plan alone does not know; may be empty.
+std::optional<Layout> ShrunkLayout(const CheckpointHeader& header, const Layout& before, const std::vector<int>& left,
+                                   const std::function<bool(const Layout&)>& fits = nullptr);
+
+// "1 of 4 agents: 1 stage x 3 ranks; 2: 2 stages x 1 rank; 3: none": what it shrinks to when so many of its agents are
+// lost for good.
+std::string WhatMayBeLost(const CheckpointHeader& header, const Layout& layout);
+
+// An agent that looks for a place, and the place that it may have.
+struct Seeker {
+  bool local = true;
+  std::string host;  // where its peers reach it
+};
+// For every place of the layout the number of the seeker that takes it, -1: none. Agents that the master has started
+// take places of its own host, the others those of others: first those whose `host` names theirs. Earlier seekers come
+// first.
+std::vector<int> Seats(const Layout& layout, const std::vector<Seeker>& seekers);
+
+}  // namespace pangea
