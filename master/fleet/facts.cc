@@ -143,7 +143,10 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
                         std::any_of(lost.begin(), lost.end(), [this](int agent) { return fresh_[agent]; });
   if (!planned && new_loss) CountRecovery(now);
   fresh_.assign(fresh_.size(), false);
-  if (mode_ == Mode::kRunning) forming_since_ = now;
+  if (mode_ == Mode::kRunning) {
+    forming_since_ = now;
+    last_epoch_seconds_ = now - running_since_;
+  }
   mode_ = Mode::kForming;
   filled_at_ = loaded_at_ = now;  // when nobody is lost there is nothing to fill, nor to load
   state_.over = true;

@@ -86,6 +86,7 @@ class Facts {
   // loaded.
   double filled_at() const { return filled_at_; }
   double loaded_at() const { return loaded_at_; }
+  double last_epoch_seconds() const { return last_epoch_seconds_; }  // that the last one to end has run
   double running_since() const { return running_since_; }
   double restart_at() const { return state_.restart_at; }
 
@@ -101,7 +102,7 @@ class Facts {
   Mode mode_ = Mode::kStarting;
   uint64_t epoch_ = 0;
   std::optional<double> next_look_;
-  double forming_since_ = 0, filled_at_ = 0, loaded_at_ = 0, running_since_ = 0;
+  double last_epoch_seconds_ = 0, forming_since_ = 0, filled_at_ = 0, loaded_at_ = 0, running_since_ = 0;
   const double window_, shrink_seconds_;
   std::vector<double> recoveries_;  // when they began
   bool lasted_ = false;             // the present epoch

@@ -20,7 +20,7 @@ namespace {
 // Between two times that spares are started, and that the layout grows back: twice as long every time that it has come
 // to nothing.
 constexpr double kSpareSeconds = 1, kGrowSeconds = 1, kLongestPause = 600;
-constexpr double kLastingSeconds = 60;  // of a layout that has grown back for good
+constexpr double kLastingSeconds = 1;  // of an epoch of a layout that has grown back, not to count as nothing
 }  // namespace
 
 // Spares of this host are known by their pids. An agent of another host stands by when there is no place for it.
@@ -249,7 +249,8 @@ bool FleetImpl::Shrink(const Action& action) {
   if (local) wished_ = next;  // whatever ends its processes would do so again: people have to ask for it
   Adopt(next);
   const double now = MonotonicSeconds();
-  grow_wait_ = now - grown_at_ > kLastingSeconds ? 0 : std::clamp(2 * grow_wait_, kGrowSeconds, kLongestPause);
+  const bool lasted = facts_.running_since() > grown_at_ && facts_.last_epoch_seconds() >= kLastingSeconds;
+  grow_wait_ = lasted ? 0 : std::clamp(2 * grow_wait_, kGrowSeconds, kLongestPause);
   grow_at_ = now + grow_wait_;
   return true;
 }
