@@ -138,16 +138,18 @@ def found_at(log, after):
 
 
 class Signals:
-    """a signal to a random agent; double: the share of them that are followed by another one while they are recovered from"""
+    """a signal to a random agent; double: the share of them that are followed by another one while they are recovered from; spares: so many
+    of the newest processes stand by, and are left alone"""
 
     names_its_victim = True
 
-    def __init__(self, server, kind="KILL", double=0):
-        self.server, self.signal, self.double = server, getattr(signal, f"SIG{kind}"), double
+    def __init__(self, server, kind="KILL", double=0, spares=0):
+        self.server, self.signal, self.double, self.spares = server, getattr(signal, f"SIG{kind}"), double, spares
 
     def __call__(self, rng):
         """harms -> when it was last done; None: it could not be done"""
-        victim = rng.choice(self.server.agents())
+        agents = self.server.agents()
+        victim = rng.choice(agents[: len(agents) - self.spares])
         os.kill(victim, self.signal)
         if rng.random() < self.double:
             time.sleep(rng.uniform(0, 0.15))
@@ -272,6 +274,7 @@ def main():
     parser.add_argument("--kind", default="KILL", choices=["KILL", "STOP", "SEGV", "RESTART", "RELAYOUT", "GONE"])
     parser.add_argument("--layouts", default="2x2,1x3,4x1", help="of RELAYOUT")
     parser.add_argument("--double", type=float, default=0, help="share of faults with a second one during their recovery")
+    parser.add_argument("--spares", type=int, default=0, help="control.spare_agents")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=pathlib.Path, default=harness.SMOLLM2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the deployment")
@@ -281,6 +284,7 @@ def main():
     token, port = folder / "token", harness.free_port()
     token.write_text("a-token-of-chaos\n")
     token.chmod(0o600)
+    more += harness.settings(control__spare_agents=o.spares)
     more += harness.settings(control__listen=f"127.0.0.1:{port}", control__token_file=token)
     to = ("--master", f"127.0.0.1:{port}", "--token-file", token)
     stages, ranks = map(int, o.layout.split("x"))
@@ -295,7 +299,7 @@ def main():
                 RELAYOUT=lambda: Administrator(to, o.layouts.split(",")),
                 GONE=lambda: remote,
             )
-            harm = harms.get(o.kind, lambda: Signals(server, o.kind, o.double))()
+            harm = harms.get(o.kind, lambda: Signals(server, o.kind, o.double, o.spares))()
             r = run(server, o.faults, o.streams, o.tokens, harm, seed=o.seed)
             log = server.log
     finally:
