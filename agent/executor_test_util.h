@@ -46,7 +46,7 @@ class Record : public Tap {
   std::vector<Entry> entries;
 };
 
-struct Layout {
+struct ClusterShape {
   int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
   bool tapped = false;
   bool toy = false;  // each agent on a toy device
@@ -56,8 +56,8 @@ struct Layout {
 class Cluster {
  public:
   Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1)
-      : Cluster(header, Layout{stages, ranks, threads}) {}
-  Cluster(const CheckpointHeader& header, const Layout& layout) : header_(header) {
+      : Cluster(header, ClusterShape{stages, ranks, threads}) {}
+  Cluster(const CheckpointHeader& header, const ClusterShape& layout) : header_(header) {
     const auto& [stages, ranks, threads, fusion, tapped, toy] = layout;
     deployment_.kernels.fusion = fusion;
     deployment_.model = header.path;

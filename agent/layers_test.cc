@@ -35,8 +35,9 @@ TEST(Layers, EveryLayoutHasTheSameResidualAfterEveryHalfLayer) {
     const auto header = *ReadCheckpointHeader((kGolden / name).string());
     const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
     std::vector<Record::Entry> first;
-    for (const Layout layout : {Layout{}, Layout{1, 2, 2}, Layout{2, 1, 1}, Layout{2, 2, 1, 0}}) {
-      Layout tapped = layout;
+    for (const ClusterShape layout :
+         {ClusterShape{}, ClusterShape{1, 2, 2}, ClusterShape{2, 1, 1}, ClusterShape{2, 2, 1, 0}}) {
+      ClusterShape tapped = layout;
       tapped.tapped = true;
       Cluster cluster(header, tapped);
       cluster.Ask(prompt, 1, 512, false);
@@ -75,8 +76,8 @@ TEST(ToyDevice, RunsStories260KWithTheBytesOfTheCpu) {
   const std::vector<int32_t> prompt = {1, 403, 407, 261, 378, 396};
   Cluster cpu(header, {.tapped = true});
   const Answer expected = cpu.Ask(prompt, 40, 4, false);
-  for (const Layout layout : {Layout{}, Layout{2, 2}}) {
-    Layout on_toy = layout;
+  for (const ClusterShape layout : {ClusterShape{}, ClusterShape{2, 2}}) {
+    ClusterShape on_toy = layout;
     on_toy.tapped = on_toy.toy = true;
     Cluster toy(header, on_toy);
     EXPECT_EQ(toy.Ask(prompt, 40, 4, layout.stages > 1), expected) << layout.stages << 'x' << layout.ranks;
@@ -136,7 +137,7 @@ TEST(Executor, AMaskedSequenceDrawsWithinItsMask) {
   Sampling drawn = greedy;
   drawn.temperature = 1.5f;
   std::map<uint64_t, int32_t> drawn_ids;
-  for (const Layout& layout : {Layout{}, Layout{1, 2}, Layout{2, 2}}) {
+  for (const ClusterShape& layout : {ClusterShape{}, ClusterShape{1, 2}, ClusterShape{2, 2}}) {
     Cluster cluster(header, layout);
     const AllowedIds third = Only({id(3), id(7), id(12)});
     const Sample sample = cluster.Draw(prompt, greedy, &third);

@@ -122,6 +122,7 @@ void AgentSession::LetGo() {
   group.swap(group_);
   limits_.reset();
   answers_ = false;
+  traces_.Clear();
 }
 
 absl::Status AgentSession::Load(const wire::Assign& assign) {

@@ -244,7 +244,7 @@ const ConfigKey kServiceKeys[] = {
      .max = 1'000'000,
      .doc = "How often agents that are lost while serving are replaced within `control.recovery_seconds`; the wait "
             "before it grows while they are lost again at once. After that every request ends with an error, and so "
-            "does the server. 0: the first loss ends it."},
+            "does the server, unless a smaller layout can do without the places. 0: the first loss ends it."},
     {.name = "control.recovery_seconds",
      .kind = KeyKind::kSeconds,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.recovery_seconds; },
@@ -259,7 +259,9 @@ const ConfigKey kServiceKeys[] = {
      .doc = "When the place of a lost remote agent has waited so long for another one (at most half of "
             "`control.join_seconds`), the model is split anew over the agents that are left, if they hold it (`pangea "
             "check` "
-            "tells); it is split as before when agents come back. 0: never."},
+            "tells); likewise when recovery is spent on places whose processes never load. It is split as before when "
+            "there "
+            "are agents for all its places again. 0: never."},
     {.name = "control.spare_agents",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.spare_agents; },

@@ -153,7 +153,7 @@ class Signals:
         os.kill(victim, self.signal)
         if rng.random() < self.double:
             time.sleep(rng.uniform(0, 0.15))
-            others = [a for a in self.server.agents() if a != victim]
+            others = [a for a in agents[: len(agents) - self.spares] if a != victim]
             os.kill(rng.choice(others), self.signal)
         return time.time()
 

@@ -31,8 +31,8 @@ the deployment file, which must name a fixed one) and with their token.
   restart-agent N         replace agent N's process: streams pause and go on
   restart-agents          the same for all of them, one after the other
   relayout                split the model anew, over --pipeline stages of --tensor
-                          ranks, or as the file --deployment says (its parallel,
-                          agents and cache.memory): streams pause and go on
+                          ranks, or as the file --deployment says (its pipeline,
+                          tensor, agents and cache.memory): streams pause and go on
   drain                   take no new requests; those that are open go on
   resume                  take requests again
 
@@ -151,6 +151,9 @@ absl::Status Relayout(Master& master, const Options& options) {
   if (const absl::Status served = WaitServing(master, reply.epoch(), options.seconds); !served.ok()) return served;
   asked::FleetStatus status;
   if (const absl::Status called = master.Status(&status); !called.ok()) return called;
+  if (status.layout() != reply.layout())
+    return absl::InternalError(
+        absl::StrCat("the layout is ", status.layout(), ", not ", reply.layout(), ": its agents have been lost"));
   absl::PrintF("the layout is %s, after %.2f s\n", status.layout(),
                std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return absl::OkStatus();
@@ -189,7 +192,8 @@ absl::Status Check(const Options& options, const std::vector<std::string>& words
   if (one && !absl::SimpleAtoi(words[1], agent))
     return absl::InvalidArgumentError(absl::StrCat("restart-agent N: ", Printable(words[1]), " is no number"));
   const bool shape = options.pipeline > 0 && options.tensor > 0, file = !options.deployment.empty();
-  if (what == "relayout" && shape == file)
+  const bool both = file && (options.pipeline > 0 || options.tensor > 0);
+  if (what == "relayout" && (shape == file || both))
     return absl::InvalidArgumentError("relayout: give --pipeline and --tensor, or --deployment");
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 
 #include "configs/log.h"
 #include "master/fleet/authorize.h"
+#include "master/fleet/layout.h"
 #include "protos/admin.grpc.pb.h"
 
 namespace pangea {
@@ -44,8 +45,10 @@ class AdminService final : public asked::Admin::CallbackService {
       const int pipeline = edited ? edited->parallel.pipeline : request->pipeline();
       const int tensor = edited ? edited->parallel.tensor : request->tensor();
       const auto epoch = calls_.relayout(pipeline, tensor, edited ? &*edited : nullptr);
-      if (epoch.ok()) answer->set_epoch(*epoch);
-      return epoch.status();
+      if (!epoch.ok()) return epoch.status();
+      answer->set_epoch(*epoch);
+      answer->set_layout(LayoutName(pipeline, tensor));
+      return absl::OkStatus();
     });
   }
   grpc::ServerUnaryReactor* TakeRequests(grpc::CallbackServerContext* context,

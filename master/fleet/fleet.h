@@ -21,7 +21,8 @@ struct FleetOptions {
   // The first is told by WaitReady before it returns, later ones on a gRPC thread; of two that are told at once, the
   // older may come last. plan: of the layout that they have now. May be empty.
   std::function<void(uint64_t epoch, const ParallelPlan& plan)> on_epoch;
-  // An epoch that was told has ended, and why; the next one is on its way. On the fleet's own thread. May be empty.
+  // An epoch that was told has ended, and why; the next one is on its way. On the fleet's own thread, or on that of who
+  // asked for it. May be empty.
   std::function<void(const absl::Status&)> on_interrupted;
   // Once, when the fleet cannot go on (recovery is spent): why, naming the agent (stage, rank, pid, signal).
   std::function<void(const absl::Status&)> on_failure;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "configs/host.h"
 #include "configs/log.h"
 #include "configs/values.h"
 #include "configs/version.h"
@@ -34,6 +35,8 @@ FleetImpl::FleetImpl(const Deployment& deployment, const CheckpointHeader& heade
     : header_(header),
       options_(std::move(options)),
       control_(deployment.control),
+      context_(plan.context),
+      memory_at_start_(AvailableMemory().available),
       log_level_(deployment.log.level),
       watch_(plan, options_.timeline),
       port_(&watch_, options_.on_result),

@@ -114,6 +114,8 @@ class FleetImpl : public Fleet {
   const CheckpointHeader& header_;
   const FleetOptions options_;
   const Deployment::Control control_;
+  const int context_;              // that is served, in every layout
+  const int64_t memory_at_start_;  // bytes that were available on this host
   const std::string log_level_;
   FleetWatch watch_;
   AgentPort port_;

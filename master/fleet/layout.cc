@@ -11,15 +11,15 @@
 namespace pangea {
 namespace {
 
-// That are tried: what does not hold the model on so many agents does not on fewer.
+// That are tried: where so many of them do not hold the model, fewer agents will not.
 constexpr size_t kMostShapes = 64;
 
 std::string Counted(int n, const char* what) { return absl::StrCat(n, " ", what, n == 1 ? "" : "s"); }
 
 }  // namespace
 
-std::string Layout::Name() const {
-  return absl::StrCat(Counted(plan.stages, "stage"), " x ", Counted(plan.ranks, "rank"));
+std::string LayoutName(int stages, int ranks) {
+  return absl::StrCat(Counted(stages, "stage"), " x ", Counted(ranks, "rank"));
 }
 
 absl::StatusOr<Layout> MakeLayout(const CheckpointHeader& header, Deployment deployment, int pipeline, int tensor,
@@ -56,10 +56,10 @@ absl::StatusOr<Layout> MakeLayout(const CheckpointHeader& header, Deployment dep
 }
 
 std::optional<Layout> ShrunkLayout(const CheckpointHeader& header, const Layout& before, const std::vector<int>& left,
-                                   const std::function<bool(const Layout&)>& fits) {
+                                   int context, const std::function<bool(const Layout&)>& fits) {
   const int most = static_cast<int>(left.size());
   std::vector<std::pair<int, int>> shapes;
-  for (int pipeline = 1; pipeline <= most; ++pipeline) {
+  for (int pipeline = 1; pipeline <= std::min(most, header.config.layers); ++pipeline) {
     for (int tensor = 1; tensor <= most / pipeline; ++tensor) shapes.emplace_back(pipeline, tensor);
   }
   const auto rank = [&](const std::pair<int, int>& shape) {
@@ -71,7 +71,7 @@ std::optional<Layout> ShrunkLayout(const CheckpointHeader& header, const Layout&
     deployment.agent_list[i] = before.deployment.agent_list[left[i]];
   if (shapes.size() > kMostShapes) shapes.resize(kMostShapes);
   for (const auto& [pipeline, tensor] : shapes) {
-    auto layout = MakeLayout(header, deployment, pipeline, tensor, before.plan.context);
+    auto layout = MakeLayout(header, deployment, pipeline, tensor, context);
     if (layout.ok() && (!fits || fits(*layout))) return *std::move(layout);
   }
   return std::nullopt;
@@ -84,7 +84,7 @@ std::string WhatMayBeLost(const CheckpointHeader& header, const Layout& layout) 
   std::string text;
   for (int lost = 1; lost < agents; lost = lost < 3 ? lost + 1 : 2 * lost) {
     left.resize(agents - lost);
-    const auto shrunk = ShrunkLayout(header, layout, left);
+    const auto shrunk = ShrunkLayout(header, layout, left, layout.plan.context);
     absl::StrAppend(&text, text.empty() ? "" : "; ", lost,
                     lost == 1 ? absl::StrCat(" of ", agents, " agents: ") : std::string(": "),
                     shrunk ? shrunk->Name() : "none");

@@ -12,10 +12,12 @@
 
 namespace pangea {
 
+std::string LayoutName(int stages, int ranks);  // "2 stages x 1 rank"
+
 struct Layout {
   Deployment deployment;
   ParallelPlan plan;
-  std::string Name() const;  // "2 stages x 2 ranks"
+  std::string Name() const { return LayoutName(plan.stages, plan.ranks); }
 };
 
 // The layout of so many stages and ranks. context: tokens that a sequence may have, as in the layout before: requests
@@ -28,7 +30,7 @@ absl::StatusOr<Layout> MakeLayout(const CheckpointHeader& header, Deployment dep
 // of them; then the one with as many stages as before, or else the fewest. Nothing: no layout of them holds the model.
 // fits: says no where the plan alone does not know; may be empty.
 std::optional<Layout> ShrunkLayout(const CheckpointHeader& header, const Layout& before, const std::vector<int>& left,
-                                   const std::function<bool(const Layout&)>& fits = nullptr);
+                                   int context, const std::function<bool(const Layout&)>& fits = nullptr);
 
 // "1 of 4 agents: 1 stage x 3 ranks; 2: 2 stages x 1 rank; 3: none": what it shrinks to when so many of its agents are
 // lost for good.

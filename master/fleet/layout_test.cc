@@ -23,8 +23,11 @@ class LayoutTest : public ::testing::Test {
     deployment_.cache.memory = 4 << 20;
     header_ = *ReadCheckpointHeader(deployment_.model);
   }
+  std::optional<Layout> Shrink(const Layout& before, const Ints& left) {
+    return ShrunkLayout(header_, before, left, before.plan.context);
+  }
   std::string Shrunk(int pipeline, int tensor, const Ints& left) {
-    const auto shrunk = ShrunkLayout(header_, Of(header_, deployment_, pipeline, tensor), left);
+    const auto shrunk = Shrink(Of(header_, deployment_, pipeline, tensor), left);
     return shrunk ? shrunk->Name() : "none";
   }
   Deployment deployment_;
@@ -53,7 +56,7 @@ TEST_F(LayoutTest, EntriesOfAListGoWithTheirAgents) {
   }
   deployment_.control.token_file = "token";
   deployment_.control.listen = "0.0.0.0:7000";
-  const auto shrunk = ShrunkLayout(header_, Of(header_, deployment_, 4, 1), {0, 2, 3});
+  const auto shrunk = Shrink(Of(header_, deployment_, 4, 1), {0, 2, 3});
   ASSERT_TRUE(shrunk);
   ASSERT_EQ(shrunk->deployment.agent_list.size(), 3u);
   EXPECT_EQ(shrunk->deployment.agent(1).host, "10.0.0.2");

@@ -39,9 +39,11 @@ bool FleetImpl::StandBy(SessionId session, const wire::Join& join) {
     spare->introduction = IntroductionOf(join);
     spare_wait_ = 0;
   } else {
-    const std::vector<Place> places = facts_.Places();
-    const bool ours = join.agent() >= 0 && join.agent() < static_cast<int>(places.size()) && places[join.agent()].local;
-    if (ours || !able.ok() || !IsWelcome() || PlaceFor(join, places, layout_->deployment, isa_).ok()) return false;
+    // The number that it asks for is one of the layout that people wish for.
+    const bool ours = join.agent() >= 0 && join.agent() < static_cast<int>(wished_->plan.agents.size()) &&
+                      wished_->deployment.agent(join.agent()).launch != "remote";
+    if (ours || !able.ok() || !IsWelcome() || PlaceFor(join, facts_.Places(), layout_->deployment, isa_).ok())
+      return false;
     standing_by_.push_back({.session = session, .introduction = IntroductionOf(join)});
   }
   LogInfo("an agent stands by, from %s with pid %d", join.host(), join.pid());
@@ -85,10 +87,11 @@ void FleetImpl::TellSpares() {
 
 std::string FleetImpl::NoRoom(const Layout& layout) const {
   HostMemory memory = AvailableMemory();
-  for (int i = 0; i < facts_.agents(); ++i) {  // which they will have let go of
-    if (facts_.agent(i).local && memory.available < INT64_MAX / 2)
-      memory.available += layout_->plan.agents[i].memory.own();
+  for (int i = 0; i < facts_.agents(); ++i) {
+    const bool holds = facts_.agent(i).local && facts_.agent(i).phase >= AgentPhase::kLoaded;
+    if (holds && memory.available < memory_at_start_) memory.available += layout_->plan.agents[i].memory.own();
   }
+  memory.available = std::min(memory.available, memory_at_start_);  // pages that nobody has touched yet are not taken
   return HostFault(layout.deployment, layout.plan, memory);
 }
 
@@ -116,7 +119,7 @@ absl::StatusOr<uint64_t> FleetImpl::Relayout(int pipeline, int tensor, const Dep
     deployment.agent_list = edited->agent_list;
     deployment.cache.memory = edited->cache.memory;
   }
-  auto made = MakeLayout(header_, deployment, pipeline, tensor, layout_->plan.context);
+  auto made = MakeLayout(header_, deployment, pipeline, tensor, context_);
   if (!made.ok()) return made.status();
   const auto next = std::make_shared<Layout>(*std::move(made));
   for (int i = 0; i < static_cast<int>(next->plan.agents.size()); ++i) {
@@ -223,8 +226,8 @@ void FleetImpl::MoveToSpare(int agent) {
     members_[agent].child = taken.child;
     facts_.OnLaunched(agent, taken.child.pid, MonotonicSeconds());
   }
-  watch_.restarts.Add();
-  Admit(agent, taken.session, taken.introduction, /*from_elsewhere=*/taken.introduction.host != host);
+  if (facts_.introduction(agent).pid != 0) watch_.restarts.Add();  // else a new layout's place
+  Admit(agent, taken.session, taken.introduction, /*from_elsewhere=*/!local && taken.introduction.host != host);
 }
 
 // False: it has come to the end.
@@ -236,9 +239,9 @@ bool FleetImpl::Shrink(const Action& action) {
     local |= gone && facts_.agent(i).local;
     if (!gone && !facts_.agent(i).lost) left.push_back(i);
   }
-  auto layout = ShrunkLayout(header_, *layout_, left, [this](const Layout& next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return NoRoom(next).empty();
-  });
+  auto layout =
+      ShrunkLayout(header_, *layout_, left, context_,
+                   [this](const Layout& next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return NoRoom(next).empty(); });
   if (!layout) {
     if (!left.empty()) LogWarning("no layout of the agents that are left holds the model");
     facts_.CannotShrink();

@@ -67,7 +67,8 @@ int64_t Engine::State::MostTokens() const {
   return std::min<int64_t>(options.context, int64_t{SmallestGroup(options)} * options.block_tokens);
 }
 
-// Those that the agents' new layout cannot hold to their ends.
+// Those that the agents' new layout cannot hold to their ends. A guard: the fleet takes no layout that holds less than
+// the context.
 void Engine::State::FailOversized() {
   std::vector<Request*> oversized;
   for (const auto& [number, request] : open) {
