@@ -91,9 +91,7 @@ void Multiply(const PackedActivations& a, const Weight& weight, const BiasedOut&
     Stack stack(w.depth);
     ProductArgs args = shared;
     args.stack = stack.data();
-    AlignedBytes scratch;
-    if (const int64_t bytes = backend.product_scratch(w.dtype, w.k, a.m); bytes > 0) scratch = AllocateAligned(bytes);
-    args.scratch = scratch.get();
+    args.scratch = cpu.Scratch(backend.product_scratch(w.dtype, w.k, a.m));
     while (begin < end) {
       const int64_t block = begin / panels;
       const int64_t panel = begin % panels;

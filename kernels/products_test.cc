@@ -122,7 +122,7 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReference) {
         const StoredWeight w = MakeWeight(dtype, n, k + odd, 21);
         const Weight packed = PackWhole(w, queue);
         EXPECT_EQ(packed.bytes(), PackedBytes(dtype, n, k + odd));
-        for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130, 512}) {
+        for (const int64_t m : {1, 2, 3, 5, 7, 8, 16, 27, 33, 130, 512}) {
           if (m > 33 && n > 100) continue;
           const std::vector<float> x = Normal(m * (k + odd), 22 + static_cast<uint32_t>(m));
           for (const ActivationBits bits : {ActivationBits::k16, ActivationBits::k8}) {

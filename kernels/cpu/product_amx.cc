@@ -68,8 +68,8 @@ struct AmxPanel {
   int64_t tile_bytes;
   const std::byte* lines;  // of the panel, as bytes
 
-  struct alignas(64) Scratch {
-    int32_t sums[T][kTileHeight<wide> * 16];
+  struct alignas(64) Sums {
+    int32_t of[T][kTileHeight<wide> * 16];
   };
   // f while a leaf is computed: with indices that are constants before loops are unrolled it stays in registers, which
   // the tiles' instructions, as they name memory, would keep it from.
@@ -94,7 +94,7 @@ struct AmxPanel {
     const std::byte* line = kRow.bits == 8 ? nullptr : lines + k0 * kPanel;
     Registers held;
     held.Load(f);
-    Scratch scratch;
+    Sums sums;
     const std::byte* before = nullptr;
     F32 d(0), m(0);
     for (int64_t k = k0; k < k1; k += kRow.block) {
@@ -107,15 +107,15 @@ struct AmxPanel {
         if constexpr (kRow.bits < 8) line += kQuantGroup * kPanel;
         Multiply(x);
         if (before == nullptr) {
-          KeepSums<0>(&scratch);
-          KeepSums<T - 1>(&scratch);
+          KeepSums<0>(&sums);
+          KeepSums<T - 1>(&sums);
         } else {
-          Finish<true>(before, x - kGroup, &scratch, cell == 0 ? last_d : d, cell == 0 ? last_m : m, &held);
+          Finish<true>(before, x - kGroup, &sums, cell == 0 ? last_d : d, cell == 0 ? last_m : m, &held);
         }
         before = at;
       }
     }
-    if (before != nullptr) Finish<false>(before, x - kGroup, &scratch, d, m, &held);
+    if (before != nullptr) Finish<false>(before, x - kGroup, &sums, d, m, &held);
     held.Store(f);
   }
 
@@ -129,34 +129,34 @@ struct AmxPanel {
   }
 
   template <int t>
-  static PANGEA_INLINE void KeepSums(Scratch* scratch) {
-    StoreTile<kSums<t>>(scratch->sums[t]);
+  static PANGEA_INLINE void KeepSums(Sums* sums) {
+    StoreTile<kSums<t>>(sums->of[t]);
   }
 
   // As Panel::AddCell of product_quantised.cc. more: the tile registers have the next cell's sums, which take the place
   // of these as soon as a tile's are used.
   template <bool more>
-  PANGEA_INLINE void Finish(const std::byte* cell, const std::byte* x, Scratch* scratch, F32 d, F32 m,
+  PANGEA_INLINE void Finish(const std::byte* cell, const std::byte* x, Sums* sums, F32 d, F32 m,
                             Registers* held) const {
     F32 minimum(0);
     if constexpr (kRow.minima) minimum = CellNumber<dtype>(cell, 1, m);
-    FinishRow<more, 0>(x, scratch, CellNumber<dtype>(cell, 0, d), minimum, held);
+    FinishRow<more, 0>(x, sums, CellNumber<dtype>(cell, 0, d), minimum, held);
   }
 
   template <bool more, int i>
-  PANGEA_INLINE void FinishRow(const std::byte* x, Scratch* scratch, F32 ws, F32 minimum, Registers* held) const {
+  PANGEA_INLINE void FinishRow(const std::byte* x, Sums* sums, F32 ws, F32 minimum, Registers* held) const {
     if constexpr (i < T * kTile) {
       constexpr int t = i / kTile, r = i % kTile;
       const std::byte* tail = x + t * tile_bytes + kTile * kGroupInts<wide>;
       const float* scale = reinterpret_cast<const float*>(tail) + r;
-      const int32_t* sum = scratch->sums[t] + r * kSumsPitch;
+      const int32_t* sum = sums->of[t] + r * kSumsPitch;
       I32 isum = LoadInt(sum);
       if constexpr (wide) isum = AddInt(ShiftLeft<8>(isum), LoadInt(sum + 16));
       if constexpr (kRow.offset != 0) isum = AddInt(isum, I32(reinterpret_cast<const int32_t*>(scale)[kTile]));
       held->f[i] = Fma(Mul(ToFloat(isum), F32(*scale)), ws, held->f[i]);
       if constexpr (kRow.minima) held->f[i] = Fma(F32(scale[2 * kTile]), minimum, held->f[i]);
-      if constexpr (more && r == kTile - 1) KeepSums<t>(scratch);
-      FinishRow<more, i + 1>(x, scratch, ws, minimum, held);
+      if constexpr (more && r == kTile - 1) KeepSums<t>(sums);
+      FinishRow<more, i + 1>(x, sums, ws, minimum, held);
     }
   }
 };

@@ -60,7 +60,7 @@ class Fleet : public StepPort {
   // Has the model split over other stages and ranks: the epoch ends, agents that have joined take the places of the new
   // layout and load anew, others are started, and what is left over is ended or stands by. Of the new deployment
   // `agents`, `agent_list` and cache.memory count. -> the epoch that has ended. InvalidArgument: it cannot be, and why;
-  // FailedPrecondition: no epoch serves now.
+  // FailedPrecondition: no epoch serves now, or there are too few agents of other hosts.
   virtual absl::StatusOr<uint64_t> Relayout(int pipeline, int tensor, const Deployment* edited) = 0;
   virtual std::string isa() const = 0;  // resolved: the best that all have
   virtual int agents_up() const = 0;
