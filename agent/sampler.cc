@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "configs/failpoint.h"
+
 namespace pangea {
 namespace {
 
@@ -393,6 +395,7 @@ absl::Status Sampler::Chosen(std::vector<Work>& works, Group& group, std::vector
 
 absl::Status Sampler::Run(float* logits, std::span<const LogitRow> rows, Group& group,
                           std::vector<RowResult>* results) {
+  const Failpoint at_sample(Wall::kSample);
   std::vector<Work> works(rows.size());
   const int ranks = static_cast<int>(slices_.size());
   std::vector<size_t> sizes(ranks, 0), at;

@@ -11,6 +11,7 @@
 #include "agent/own_address.h"
 #include "agent/packed_weights.h"
 #include "configs/device.h"
+#include "configs/failpoint.h"
 #include "configs/host.h"
 #include "configs/log.h"
 #include "configs/process_use.h"
@@ -49,6 +50,7 @@ AgentSession::AgentSession(const AgentOptions& options, const std::string& token
 AgentSession::~AgentSession() = default;  // Run has ended all threads
 
 absl::Status AgentSession::Run() {
+  Reach(Wall::kJoin, Side::kBefore);
   wire::FromAgent first;
   wire::Join& join = *first.mutable_join();
   join.set_build(kBuild);
@@ -108,6 +110,7 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
 }
 
 void AgentSession::Joined() {
+  Reach(Wall::kJoin, Side::kAfter);
   MutexLock lock(mutex_);
   joined_ = true;
   if (failure_.ok()) leave_by_.reset();
@@ -126,6 +129,7 @@ void AgentSession::LetGo() {
 }
 
 absl::Status AgentSession::Load(const wire::Assign& assign) {
+  const Failpoint at(Wall::kLoad);
   LetGo();
   const auto start = Clock::now();
   auto loaded = std::make_unique<Loaded>();
@@ -207,6 +211,7 @@ void AgentSession::OnEpochOver(uint64_t epoch) {
 }
 
 absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvous> board) {
+  const Failpoint at(Wall::kForm);
   if (!loaded_) return absl::FailedPreconditionError("a group cannot be formed before the agent is loaded");
   loaded_->executor->BeginEpoch();
   const ParallelPlan& plan = loaded_->plan;
@@ -259,6 +264,7 @@ absl::Status AgentSession::CheckOrder(const Step& step) {
 }
 
 ControlStream::After AgentSession::OnStep(const wire::Step& message) {
+  const Failpoint at(Wall::kStep);
   std::optional<StepLimits> limits;
   {
     MutexLock lock(mutex_);
@@ -274,7 +280,9 @@ ControlStream::After AgentSession::OnStep(const wire::Step& message) {
   const auto run = [this, step] {
     auto told = RunStep(*step);
     --steps_open_;  // before the stream may learn that the answer is on its way
-    if (told) stream_.Send(*std::move(told));
+    if (!told) return;
+    const Failpoint at(Wall::kResult);
+    stream_.Send(*std::move(told));
   };
   if (status.ok() && !worker_->Post(run)) status = absl::ResourceExhaustedError("too many steps wait");
   if (!status.ok()) {

@@ -1,27 +1,30 @@
 #!/usr/bin/env python3
 """chaos.py [--faults 1000] [--layout 2x2] [--streams 8] …: harms agents of a server under load, one after the other, and checks the history.
 
---kind KILL, STOP, SEGV: a signal to a random agent. RESTART: `pangea admin restart-agents`. RELAYOUT: `pangea admin relayout` to a random
-layout of --layouts. GONE: a remote agent is killed for good, so that the layout shrinks; the next time it comes back.
+--kind (harms.py has them): KILL, STOP, SEGV: a signal to a random agent. RESTART: `pangea admin restart-agents`. RELAYOUT: `pangea admin
+relayout` to a random layout of --layouts. GONE: a remote agent is killed for good, so that the layout shrinks; the next time it comes back.
+WALL: an agent dies, stops or lingers right before or after a wall of configs/failpoint.h. STARVE: a process gets no more descriptors, memory
+or room in files for a while, and an agent dies. CUT: the link of an agent's host (a network namespace) is cut for a while, both ways or one.
+PROXY: an agent's connection with its master is held up, closed, or closed one way.
 
 Every stream must end once, whole, and with the bytes of the same request undisturbed. Prints what was lost (nothing may be), and how long
 it took to find each fault and to go on. Exit code 1: something was lost, or differed.
 """
 
 import argparse
-import os
+import contextlib
 import pathlib
 import random
 import re
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+import harms
 import harness
+import namespaces
 
 WORDS = [
     "the",
@@ -137,81 +140,10 @@ def found_at(log, after):
     return None, None
 
 
-class Signals:
-    """a signal to a random agent; double: the share of them that are followed by another one while they are recovered from; spares: so many
-    of the newest processes stand by, and are left alone"""
-
-    names_its_victim = True
-
-    def __init__(self, server, kind="KILL", double=0, spares=0):
-        self.server, self.signal, self.double, self.spares = server, getattr(signal, f"SIG{kind}"), double, spares
-
-    def __call__(self, rng):
-        """harms -> when it was last done; None: it could not be done"""
-        agents = self.server.agents()
-        victim = rng.choice(agents[: len(agents) - self.spares])
-        os.kill(victim, self.signal)
-        if rng.random() < self.double:
-            time.sleep(rng.uniform(0, 0.15))
-            others = [a for a in agents[: len(agents) - self.spares] if a != victim]
-            os.kill(rng.choice(others), self.signal)
-        return time.time()
-
-
-class Administrator:
-    """restarts all agents, or changes the layout to a random one of these"""
-
-    names_its_victim = False
-
-    def __init__(self, to, layouts=()):
-        self.to, self.layouts, self.now = to, list(layouts), None
-
-    def __call__(self, rng):
-        words = ["restart-agents"]
-        if self.layouts:
-            self.now = rng.choice([x for x in self.layouts if x != self.now])
-            words = ["relayout", *harness.layout(self.now)]
-        at = time.time()
-        done = harness.run("admin", *words, *self.to, timeout=120)
-        if done.returncode != 0:
-            print(done.stdout + done.stderr)
-        return at if done.returncode == 0 else None
-
-
-class RemoteAgents:
-    """agents that the master has not started: one is killed and does not come back; the next time it does"""
-
-    names_its_victim = False
-
-    def __init__(self, port, token, n):
-        self.command = [harness.PANGEA, "agent", "--master", f"127.0.0.1:{port}", "--token-file", str(token)]
-        self.running = []
-        self.n = n
-
-    def start(self):
-        self.running += [
-            subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(self.n - len(self.running))
-        ]
-
-    def __call__(self, rng):
-        if len(self.running) < self.n:
-            self.start()
-        else:
-            victim = self.running.pop(rng.randrange(len(self.running)))
-            victim.kill()
-            victim.wait()
-        return time.time()
-
-    def stop(self):
-        for agent in self.running:
-            agent.kill()
-            agent.wait()
-
-
 def run(server, faults, streams=8, tokens=60, harm=None, rest=(0.2, 1.2), seed=1, say=print, patience=60):
     """-> dict of what happened"""
     rng = random.Random(seed)
-    harm = harm or Signals(server)
+    harm = harm or harms.Signals(server)
     server.name = server.model()
     asked = requests(2 * streams, tokens, rng)
     expected = undisturbed(server, asked)
@@ -228,7 +160,8 @@ def run(server, faults, streams=8, tokens=60, harm=None, rest=(0.2, 1.2), seed=1
         if last is None:
             say(f"fault {n + 1} could not be done")
             break
-        harness.until(lambda: server.proc.poll() is not None or epoch_of(server) > epoch, patience)
+        if harm.ends_the_epoch:
+            harness.until(lambda: server.proc.poll() is not None or epoch_of(server) > epoch, patience)
         whole = harness.until(lambda: server.proc.poll() is not None or all(c.came_after(last + 0.05) for c in clients), patience)
         if server.proc.poll() is not None or not whole:
             say(f"fault {n + 1}: {'the server ended' if server.proc.poll() is not None else 'no client gets on'}")
@@ -265,45 +198,74 @@ def quantile(values, share):
     return values[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
 
 
-def main():
+def arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=1000)
     parser.add_argument("--layout", default="2x2", help="stages x ranks")
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=60, help="of an answer, at most")
-    parser.add_argument("--kind", default="KILL", choices=["KILL", "STOP", "SEGV", "RESTART", "RELAYOUT", "GONE"])
+    kinds = ["KILL", "STOP", "SEGV", "RESTART", "RELAYOUT", "GONE", "WALL", "STARVE", "CUT", "PROXY"]
+    parser.add_argument("--kind", default="KILL", choices=kinds)
     parser.add_argument("--layouts", default="2x2,1x3,4x1", help="of RELAYOUT")
     parser.add_argument("--double", type=float, default=0, help="share of faults with a second one during their recovery")
     parser.add_argument("--spares", type=int, default=0, help="control.spare_agents")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=pathlib.Path, default=harness.SMOLLM2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the deployment")
-    o = parser.parse_args()
-    more = [x for pair in ["control.recovery_attempts=1000000", *o.set] for x in ("--set", pair)]
-    folder = pathlib.Path(tempfile.mkdtemp())
-    token, port = folder / "token", harness.free_port()
-    token.write_text("a-token-of-chaos\n")
-    token.chmod(0o600)
-    more += harness.settings(control__spare_agents=o.spares)
-    more += harness.settings(control__listen=f"127.0.0.1:{port}", control__token_file=token)
-    to = ("--master", f"127.0.0.1:{port}", "--token-file", token)
-    stages, ranks = map(int, o.layout.split("x"))
-    remote = RemoteAgents(port, token, stages * ranks)
-    if o.kind == "GONE":
-        more += harness.settings(agents__launch="remote", control__shrink_seconds=0.5)
-    try:
-        started = (lambda _: remote.start()) if o.kind == "GONE" else None
-        with harness.serve(o.model, *harness.layout(o.layout), *more, on_started=started) as server:
-            harms = dict(
-                RESTART=lambda: Administrator(to),
-                RELAYOUT=lambda: Administrator(to, o.layouts.split(",")),
-                GONE=lambda: remote,
-            )
-            harm = harms.get(o.kind, lambda: Signals(server, o.kind, o.double, o.spares))()
-            r = run(server, o.faults, o.streams, o.tokens, harm, seed=o.seed)
-            log = server.log
-    finally:
-        remote.stop()
+    return parser.parse_args(words)
+
+
+@contextlib.contextmanager
+def harmed(o):
+    """-> (the server, what harms it) of these options"""
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        token, port = folder / "token", harness.free_port()
+        token.write_text("a-token-of-chaos\n")
+        token.chmod(0o600)
+        agents = o.layout.split("x")
+        agents = int(agents[0]) * int(agents[1])
+        master, remote, proxy, hosts, env = "127.0.0.1", None, None, [], {}
+        keys = dict(control__recovery_attempts=1000000, control__spare_agents=o.spares, control__token_file=token)
+        if o.kind == "CUT":
+            master, hosts = stack.enter_context(namespaces.hosts(agents))
+            remote = harms.RemoteAgents(f"{master}:{port}", token, [host.within() for host in hosts], tended=True)
+        elif o.kind == "PROXY":
+            proxy = harms.Proxy(port)
+            stack.callback(proxy.stop)
+            remote = harms.RemoteAgents(proxy.address, token, [[]] * agents, tended=True)
+        elif o.kind == "GONE":
+            remote = harms.RemoteAgents(f"127.0.0.1:{port}", token, [[]] * agents)
+            keys |= dict(control__shrink_seconds=0.5)
+        elif o.kind == "WALL":
+            harness.PANGEA = str(pathlib.Path(harness.PANGEA).with_name("pangea_failpoints"))
+            (folder / "walls").mkdir()
+            env = dict(PANGEA_FAILPOINTS=str(folder / "walls"))
+        if remote:
+            stack.callback(remote.stop)
+            keys |= dict(agents__launch="remote")
+        keys |= dict(control__listen=f"{master}:{port}")
+        more = [*harness.settings(**keys), *(x for pair in o.set for x in ("--set", pair))]
+        begin = (lambda _: remote.start()) if remote else None
+        server = stack.enter_context(harness.serve(o.model, *harness.layout(o.layout), *more, on_started=begin, env=env))
+        to = ("--master", f"{master}:{port}", "--token-file", token)
+        made = dict(
+            RESTART=lambda: harms.Administrator(to),
+            RELAYOUT=lambda: harms.Administrator(to, o.layouts.split(",")),
+            GONE=lambda: remote,
+            WALL=lambda: harms.Walls(server, folder / "walls"),
+            STARVE=lambda: harms.Starvation(server),
+            CUT=lambda: harms.Cuts(hosts),
+            PROXY=lambda: proxy,
+        )
+        yield server, made.get(o.kind, lambda: harms.Signals(server, o.kind, o.double, o.spares))()
+
+
+def main():
+    o = arguments()
+    with harmed(o) as (server, harm):
+        r = run(server, o.faults, o.streams, o.tokens, harm, seed=o.seed)
+        log = server.log
     print(
         f"{o.kind} of {r['faults']} of {r['wanted']} random agents, {o.layout}, {o.streams} streams, {o.model.name}: {r['seconds']:.0f} s"
     )
@@ -316,7 +278,9 @@ def main():
     )
     for line in (r["lost"] + r["different"])[:5]:
         print(" ", line[:300])
-    wrong = r["lost"] or r["different"] or r["faults"] < r["wanted"]
+    if missed := getattr(harm, "missed", []):
+        print("nobody came by:", *missed)
+    wrong = missed or r["lost"] or r["different"] or r["faults"] < r["wanted"]
     if wrong:
         print(log[-3000:])
     sys.exit(bool(wrong))

@@ -276,7 +276,7 @@ def argument_list(target, args, folder):
     return [PANGEA, "serve", str(target), *ports, *map(str, args)]
 
 
-def start(target, *args, timeout=60, env=None, on_started=None, prefix=(), default_ports=True):
+def start(target, *args, timeout=60, env=None, on_started=None, prefix=(), default_ports=True, pass_fds=()):
     """Starts a server and waits until it is ready. The caller stops it; `serve` does both. on_started(folder) runs before the wait."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pangea-it-"))
     (folder / "tmp").mkdir()
@@ -292,6 +292,7 @@ def start(target, *args, timeout=60, env=None, on_started=None, prefix=(), defau
             text=True,
             start_new_session=True,
             env=environment,
+            pass_fds=pass_fds,
         )
     lines = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in proc.stdout] + [lines.put(None)], daemon=True).start()

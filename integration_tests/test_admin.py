@@ -4,6 +4,7 @@ import re
 import threading
 
 import chaos
+import harms
 import pytest
 from harness import STORIES, free_port, layout, run, serve, settings, until
 from test_lifecycle import LONG, NO_HURRY, Stream
@@ -132,7 +133,7 @@ def test_two_who_ask_at_once(control):
 def test_another_layout_under_load_fails_no_request(control):
     keys, to = control
     with serve(STORIES, *layout("2x2"), *keys) as s:
-        harm = chaos.Administrator(to, ["1x3", "4x1", "2x2", "1x1"])
+        harm = harms.Administrator(to, ["1x3", "4x1", "2x2", "1x1"])
         r = chaos.run(s, faults=6, tokens=200, harm=harm, rest=(0.3, 0.6))
         assert r["faults"] == 6 and not r["lost"] and not r["different"], (r, s.log[-3000:])
         stages, ranks = map(int, harm.now.split("x"))

@@ -1,5 +1,6 @@
 """Agents die, stop and are replaced under load; a client sees a pause and nothing else."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,7 +10,9 @@ import threading
 import time
 
 import chaos
+import harms
 import harness
+import namespaces
 import pytest
 from harness import PANGEA, SLOW, STORIES, Refused, alive, free_port, layout, serve, settings, until
 from test_lifecycle import ENDLESS, LONG, TWO_AT_A_TIME, Stream, have_arrived
@@ -32,7 +35,7 @@ def replaced(server, victim, n):
 def test_killed_agents_lose_and_change_nothing(transport):
     with serve(STORIES, *layout("2x2"), "--set", f"parallel.transport={transport}", *ANY_NUMBER) as s:
         before = number(s, "pangea_agent_restarts_total")
-        r = chaos.run(s, faults=20, tokens=200, harm=chaos.Signals(s, double=0.3), rest=(0.3, 0.6))
+        r = chaos.run(s, faults=20, tokens=200, harm=harms.Signals(s, double=0.3), rest=(0.3, 0.6))
         assert r["faults"] == 20, s.log[-3000:]
         assert not r["lost"] and not r["different"] and not r["unnamed"], r
         assert r["requests"] > 0
@@ -81,7 +84,7 @@ def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
 def test_a_frozen_agent_is_replaced():
     """SIGSTOP: its process lives and its connections stand; that it tells nothing while a step is under way gives it away"""
     with serve(STORIES, *layout("2x2"), *settings(control__silence_seconds=0.5), *ANY_NUMBER) as s:
-        r = chaos.run(s, faults=4, harm=chaos.Signals(s, "STOP"), rest=(0.3, 0.6))
+        r = chaos.run(s, faults=4, harm=harms.Signals(s, "STOP"), rest=(0.3, 0.6))
         assert r["faults"] == 4, s.log[-3000:]
         assert not r["lost"] and not r["different"] and not r["unnamed"], r
         assert re.search(r"epoch \d+ is over: agent \d \(stage \d, rank \d, pid \d+\) has told nothing while step \d+", s.log), s.log[
@@ -219,7 +222,7 @@ def test_places_gone_for_good_lose_and_change_nothing(tmp_path):
     token, port = tmp_path / "token", free_port()
     token.write_text("a-token-of-this-test")
     token.chmod(0o600)
-    remote = chaos.RemoteAgents(port, token, 3)
+    remote = harms.RemoteAgents(f"127.0.0.1:{port}", token, [[]] * 3)
     keys = dict(control__listen=f"127.0.0.1:{port}", control__token_file=token, agents__launch="remote", control__shrink_seconds=0.3)
     try:
         with serve(STORIES, *layout("3x1"), *settings(**keys), *ANY_NUMBER, on_started=lambda _: remote.start()) as s:
@@ -242,3 +245,66 @@ def test_a_spare_takes_over():
             assert until(lambda: number(s, "pangea_agents_up") == 2, 30)
             s.complete(prompt=[1], max_tokens=3)
         assert s.log.count("goes to a spare") >= 2, s.log[-3000:]
+
+
+def harm(kind, faults, monkeypatch, *more, tokens=200, **keys):
+    """the tiny model on 2x2, harmed that often -> what chaos.run says, with the log"""
+    monkeypatch.setattr(harness, "PANGEA", PANGEA)  # chaos may choose another one
+    o = chaos.arguments(["--kind", kind, "--model", str(STORIES), *more, *(x for k, v in keys.items() for x in ("--set", f"{k}={v}"))])
+    try:
+        with chaos.harmed(o) as (server, how):
+            r = chaos.run(server, faults, tokens=tokens, harm=how, rest=(0.1, 0.4))
+            assert r["faults"] == faults, server.log[-3000:]
+            assert not r["lost"] and not r["different"] and r["requests"] > 0, (r, server.log[-3000:])
+            assert not getattr(how, "missed", []), how.missed
+            return server.log
+    except namespaces.Unavailable as why:
+        pytest.skip(str(why))
+
+
+def test_death_and_delay_at_every_wall(monkeypatch):
+    """before and after a join, a load, the forming of groups, a step, a collective, a write into pages, a sample, a result, its commit"""
+    monkeypatch.setattr(harms.Walls, "KINDS", ("KILL", "sleep"))
+    log = harm("WALL", 36, monkeypatch)
+    assert log.count("was killed by signal 9") >= 18
+
+
+def test_a_process_stops_at_any_wall(monkeypatch):
+    monkeypatch.setattr(harms.Walls, "KINDS", ("STOP",))
+    harm("WALL", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+
+
+def test_processes_that_are_short_of_everything(monkeypatch):
+    """descriptors, memory, room in files; of the master too, but for memory"""
+    harm("STARVE", 5, monkeypatch)
+
+
+def test_links_that_are_cut(monkeypatch):
+    """of hosts, both ways and one, for longer and for shorter than a silence"""
+    monkeypatch.setattr(harms.Cuts, "SECONDS", (0.05, 2))
+    harm("CUT", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+
+
+def test_connections_with_the_master_that_are_held_up_or_closed(monkeypatch):
+    monkeypatch.setattr(harms.Proxy, "SECONDS", (0.05, 2))
+    harm("PROXY", 8, monkeypatch, **{"control.silence_seconds": 0.5})
+
+
+def test_a_log_that_nobody_takes(tmp_path):
+    """standard error is a pipe, full from the start: nobody waits for it, and agents are still replaced"""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1 << 16))
+    os.set_blocking(writer, True)
+    wrapper = ["bash", "-c", f'exec "$@" 2>&{writer}', "full"]
+    os.set_inheritable(writer, True)
+    try:
+        with serve(STORIES, *layout("2x2"), *ANY_NUMBER, prefix=wrapper, pass_fds=(writer,)) as s:
+            r = chaos.run(s, faults=3, tokens=200, harm=harms.Signals(s), rest=(0.1, 0.4))
+            assert r["faults"] == 3 and not r["lost"] and not r["different"] and r["requests"] > 0, r
+            assert s.log == "", "its standard error is the pipe"
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -1,14 +1,12 @@
 """Agents that were started elsewhere: `pangea agent --master HOST:PORT --token-file F`, tensors by Gloo, also across network namespaces."""
 
 import contextlib
-import itertools
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
 
+import namespaces
 import pytest
 from harness import PANGEA, SLOW, STORIES, alive, free_port, serve, settings, until
 
@@ -172,53 +170,21 @@ def test_a_dead_master_stops_its_remote_agents(tmp_path):
 # --- Two hosts, as two network namespaces behind a bridge.
 
 
-def ip(*args, check=True, namespace=None):
-    return subprocess.run([*within(namespace), "ip", *args], capture_output=True, text=True, check=check)
-
-
-def within(namespace):
-    """what runs a command in it; `ip netns exec` and `ip -n` would remount /sys, which not every root has"""
-    return ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
-
-
-USES = itertools.count()
-
-
 @pytest.fixture
 def two_hosts():
-    """-> (the master's address, [(namespace, its address)] of two)"""
-    use = next(USES)  # the kernel takes links of an earlier use down when it pleases
-    tag = f"pg{os.getpid() % 10000}x{use}"
-    net, names = f"10.231.{(os.getpid() + use) % 250}", [f"{tag}a", f"{tag}b"]
-    mounted = os.path.ismount("/run/netns")  # `ip netns add` mounts it over itself when it is not
-    if os.getuid() != 0 or not shutil.which("ip") or ip("netns", "add", names[0], check=False).returncode != 0:
-        pytest.skip("network namespaces need root, iproute2 and a kernel that allows them")
+    """-> (the master's address, the two)"""
     try:
-        ip("netns", "add", names[1])
-        if ip("link", "add", f"{tag}br", "type", "bridge", check=False).returncode != 0:
-            pytest.skip("this kernel has no bridges")
-        ip("addr", "add", f"{net}.1/24", "dev", f"{tag}br")
-        ip("link", "set", f"{tag}br", "up")
-        for i, name in enumerate(names):
-            ip("link", "add", f"{tag}v{i}", "type", "veth", "peer", "name", "eth0", "netns", name)
-            ip("link", "set", f"{tag}v{i}", "master", f"{tag}br", "up")
-            for args in (["addr", "add", f"{net}.{i + 2}/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
-                ip(*args, namespace=name)
-        yield f"{net}.1", [(name, f"{net}.{i + 2}") for i, name in enumerate(names)]
-    finally:
-        for name in names:
-            ip("netns", "del", name, check=False)
-        for link in (f"{tag}v0", f"{tag}v1", f"{tag}br"):
-            ip("link", "del", link, check=False)
-        if not mounted and not os.listdir("/run/netns"):
-            subprocess.run(["umount", "/run/netns"], check=False)
+        with namespaces.hosts(2) as made:
+            yield made
+    except namespaces.Unavailable as why:
+        pytest.skip(str(why))
 
 
 def test_agents_in_two_network_namespaces(tmp_path, local_answer, two_hosts):
     master, hosts = two_hosts
-    entries = [dict(device="cpu", launch="remote", host=address) for _, address in hosts for _ in range(2)]
+    entries = [dict(device="cpu", launch="remote", host=host.address) for host in hosts for _ in range(2)]
     path, token = deployment(tmp_path, entries, 2, 2, f"{master}:7431")
-    commands = [(within(name), ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts for _ in range(2)]
+    commands = [(host.within(), ["--master", f"{master}:7431", "--token-file", token]) for host in hosts for _ in range(2)]
     with open(tmp_path / "agents.log", "w") as log, agents(commands, log) as (begin, started):
         with serve(path, on_started=begin) as s:
             assert s.complete(**ASK)[0] == local_answer
@@ -230,9 +196,9 @@ def test_agents_in_two_network_namespaces(tmp_path, local_answer, two_hosts):
 def test_a_host_that_is_cut_off(tmp_path, two_hosts, shrink):
     """its link goes down in mid-stream: the other host goes on alone; where it may not, every stream ends with an error, and the server ends"""
     master, hosts = two_hosts
-    entries = [dict(device="cpu", launch="remote", host=address) for _, address in hosts]
+    entries = [dict(device="cpu", launch="remote", host=host.address) for host in hosts]
     path, token = deployment(tmp_path, entries, 2, 1, f"{master}:7431")
-    commands = [(within(name), ["--master", f"{master}:7431", "--token-file", token]) for name, _ in hosts]
+    commands = [(host.within(), ["--master", f"{master}:7431", "--token-file", token]) for host in hosts]
     keys = settings(control__step_seconds=2, control__shrink_seconds=0.5 if shrink else 0)
     asked = dict(model="tiny", prompt=[1], max_tokens=500, temperature=0, ignore_eos=True)
     with open(tmp_path / "agents.log", "w") as log, agents(commands, log) as (begin, started):
@@ -240,7 +206,7 @@ def test_a_host_that_is_cut_off(tmp_path, two_hosts, shrink):
             _, whole = s.post("/v1/completions", asked)
             events = s.events("/v1/completions", asked)
             text = next(events)["choices"][0]["text"]
-            ip("link", "set", "eth0", "down", namespace=hosts[1][0])
+            namespaces.ip("link", "set", "eth0", "down", namespace=hosts[1].name)
             last = None
             for e in events:
                 if shrink and e != "[DONE]":

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "configs/failpoint.h"
+
 namespace pangea {
 namespace {
 
@@ -69,7 +71,10 @@ void Stage::Attend(const Place& at) {
   }
   Saw(at, "qkv", a_.qkv, ld);
   qkv.v = qkv.k + kv_columns;
-  FinishQkv(pages, batch, qkv, *queue_);
+  {
+    const Failpoint at_pages(Wall::kPageWrite);
+    FinishQkv(pages, batch, qkv, *queue_);
+  }
   Saw(at, "qkv", a_.qkv, ld);
   Attention(pages, batch,
             {.q = qkv.q,

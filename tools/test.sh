@@ -61,7 +61,7 @@ if [ -n "$sanitize" ]; then
   exit
 fi
 
-if [ "$only" = integration ]; then tools/build.sh release pangea; else tools/build.sh release; fi
+if [ "$only" = integration ]; then tools/build.sh release pangea pangea_failpoints; else tools/build.sh release; fi
 if [ -n "$all" ]; then tools/get_model.sh --tests; fi
 [ "$only" = integration ] || unit release
 [ "$only" = unit ] || integration release ${quick:+-m "not long"} ${more[@]+"${more[@]}"}

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "configs/failpoint.h"
 
 namespace pangea {
 
@@ -31,6 +32,7 @@ template <typename Call>
 absl::Status GroupBase::Enter(absl::string_view what, Activity activity, const absl::Status& arguments, Call call) {
   if (dead()) return why();
   const ActivityScope scope(spec_.activity, activity);
+  const Failpoint at(Wall::kCollective);
   const uint64_t number = collectives_.fetch_add(1, std::memory_order_relaxed) + 1;
   absl::Status status = arguments.ok() ? call() : arguments;
   if (status.ok()) return status;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The engine's speed, all figures of docs/performance_results.md: bench/serving/run.py [--rounds 5] [--only cpu,bubble,...]
 
-Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared when bench/serving/peer.sh has made it,
+Needs a release build, SmolLM2 (tools/get_model.sh) and the Python of build/venv; llama.cpp's server is compared (versus, kill) when bench/serving/peer.sh has made it,
 a former build of this one when the environment variable FORMER names its executable.
 Exit code 1: a figure is beyond its bound.
 """
@@ -10,6 +10,7 @@ import argparse
 import sys
 
 import common
+import kill
 import overhead
 import prefill
 import versus
@@ -23,6 +24,7 @@ EXPERIMENTS = {
     "prefix": prefill.prefix,
     "versus": versus.versus,
     "former": versus.former,
+    "kill": kill.kill,
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "configs/failpoint.h"
 #include "master/fleet/clock.h"
 #include "protos/step_codec.h"
 
@@ -63,6 +64,7 @@ bool AgentPort::OnResult(const wire::StepResult& message, double now) {
     }
     last_result_ = now;
   }
+  const Failpoint at(Wall::kCommit);
   on_result_(DecodeResult(message));
   return true;
 }

@@ -4,9 +4,16 @@
 #include <tuple>
 #include <utility>
 
+#include "master/fleet/planted_fault.h"
+
 namespace pangea {
 namespace {
-constexpr double kLongestGap = 4;  // times control.silence_seconds
+constexpr double kLongestGap = 4;   // times control.silence_seconds
+constexpr double kGapFades = 0.95;  // with every report
+// A master that has not looked for twice as long may have been away, and what has come meanwhile is read within this
+// time. One that is away at so many looks in a row judges nevertheless.
+constexpr double kReading = 0.05;
+constexpr int kMostDozes = 5;
 }  // namespace
 
 Introduction IntroductionOf(const agent::v1::Join& join) {
@@ -121,7 +128,8 @@ bool Facts::IsOf(uint64_t epoch, int agent) const {
 }
 
 bool Facts::OnFormed(int agent, uint64_t epoch, double now) {
-  if (!IsOf(epoch, agent) || state_.agents[agent].phase != AgentPhase::kLoaded) return false;
+  const bool of_this = IsOf(epoch, agent) || planted_fault == PlantedFault::kOldFormed;
+  if (!of_this || state_.agents[agent].phase != AgentPhase::kLoaded) return false;
   if (!Advance(agent, AgentPhase::kFormed, now) || !IsAlive()) return false;
   mode_ = Mode::kRunning;
   state_.served = true;
@@ -140,8 +148,9 @@ void Facts::CountRecovery(double now) {
 std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Status& why, bool planned, double now) {
   // Those who went together are seen to go one after the other: they are one recovery.
   const bool new_loss = !state_.over || lost.empty() ||
-                        std::any_of(lost.begin(), lost.end(), [this](int agent) { return fresh_[agent]; });
-  if (!planned && new_loss) CountRecovery(now);
+                        std::any_of(lost.begin(), lost.end(), [this](int agent) { return fresh_[agent]; }) ||
+                        planted_fault == PlantedFault::kCountTwice;
+  if ((!planned || planted_fault == PlantedFault::kCountPlanned) && new_loss) CountRecovery(now);
   fresh_.assign(fresh_.size(), false);
   if (mode_ == Mode::kRunning) {
     forming_since_ = now;
@@ -177,7 +186,7 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
 bool Facts::OnFailure(int agent, uint64_t epoch, AgentState::Failure failure) {
   // What an agent suffered in an epoch that is over (its group was aborted for the new one, say) is no news. After a
   // fault of its own its process leaves, whichever the epoch.
-  if (!failure.fatal && !IsOf(epoch, agent)) return false;
+  if (!failure.fatal && !IsOf(epoch, agent) && planted_fault != PlantedFault::kOldFailure) return false;
   std::optional<AgentState::Failure>& known = state_.agents[agent].failure;
   if (known && (!failure.fatal || known->fatal)) return false;  // a fault of its own outweighs what it suffered before
   known = std::move(failure);
@@ -193,8 +202,9 @@ bool Facts::OnReport(int agent, uint64_t epoch, AgentState::Report report, doubl
   report.changed = news ? now : last->changed;
   if (last) {
     // What this master did not look at was no silence; and no gap may make it patient for ever.
-    const double gap = now - std::max(last->at, state_.looking_since);
-    report.longest_gap = std::max(last->longest_gap, std::min(gap, kLongestGap * state_.silence_seconds));
+    const double away = next_look_ ? std::max(now - *next_look_, 0.0) : 0;
+    const double gap = now - std::max(last->at, state_.looking_since) - away;
+    report.longest_gap = std::max(kGapFades * last->longest_gap, std::min(gap, kLongestGap * state_.silence_seconds));
   }
   last = report;
   if (news) state_.last_progress = now;
@@ -261,17 +271,25 @@ bool Facts::Fail(const absl::Status& reason) {
 Action Facts::Decide(std::optional<double> oldest_step, uint64_t number, double last_result, double now) {
   if (!IsAlive()) return {};
   if (next_look_ && now > *next_look_ + state_.silence_seconds / 2) state_.looking_since = now;
+  dozes_ = now > last_look_ + 2 * kReading ? dozes_ + 1 : 0;
+  if (dozes_ > 0 && dozes_ <= kMostDozes) state_.patient_until = now + kReading;
+  last_look_ = now;
   state_.oldest_step = oldest_step;
   state_.oldest_step_number = number;
   state_.last_progress = std::max(state_.last_progress, last_result);
   // It has served, or could have: what hangs with its first step has not.
   lasted_ = mode_ == Mode::kRunning && now - running_since_ >= kLastingEpochSeconds &&
             (!oldest_step || last_result >= running_since_);
-  if (lasted_) {
+  if (lasted_ && planted_fault != PlantedFault::kNeverForget) {
     std::erase_if(recoveries_, [&](double began) { return began <= now - window_; });
     state_.recoveries = static_cast<int>(recoveries_.size());
   }
-  const Action action = Reconcile(state_, now);
+  Action action = Reconcile(state_, now);
+  // A little before time is up, so that it is known then that this master was there; and often enough to see that it
+  // was not.
+  if (action.look_again && *action.look_again > now + kReading) *action.look_again -= kReading;
+  if (action.look_again && state_.served)
+    action.look_again = std::min(*action.look_again, now + state_.silence_seconds / 2);
   next_look_ = action.look_again;
   return action;
 }

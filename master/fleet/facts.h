@@ -102,6 +102,8 @@ class Facts {
   Mode mode_ = Mode::kStarting;
   uint64_t epoch_ = 0;
   std::optional<double> next_look_;
+  double last_look_ = 0;
+  int dozes_ = 0;  // in a row: looks after a time without any
   double last_epoch_seconds_ = 0, forming_since_ = 0, filled_at_ = 0, loaded_at_ = 0, running_since_ = 0;
   const double window_, shrink_seconds_;
   std::vector<double> recoveries_;  // when they began

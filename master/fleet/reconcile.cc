@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "master/fleet/planted_fault.h"
 
 namespace pangea {
 namespace {
@@ -127,7 +128,8 @@ Patience PatienceFor(const FleetState& state, const AgentState& agent) {
   if (!agent.report) return quiet;
   const double stays = std::max(since, report.changed);
   const bool behind = report.doing == AgentDoing::kNothing && report.step < state.oldest_step_number;
-  const bool computes = report.doing == AgentDoing::kComputes && report.layer_seconds > 0;
+  const bool computes = (report.doing == AgentDoing::kComputes && report.layer_seconds > 0) ||
+                        planted_fault == PlantedFault::kBlameTheWaiting;
   if (!behind && !computes) return quiet;
   const double span = std::max(most, computes ? kLayerFactor * report.layer_seconds : 0);
   if (quiet.until <= stays + span) return quiet;
@@ -161,7 +163,7 @@ void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
     if (now < *from) return verdict->Wait(*from);
     first = "all agents wait for one another";
   }
-  if (first.empty()) return;
+  if (first.empty() || planted_fault == PlantedFault::kForgiveSilence) return;
   verdict->Blame(absl::StatusCode::kDeadlineExceeded,
                  absl::StrFormat("%s while step %d was under way (control.silence_seconds: %g)", first,
                                  state.oldest_step_number, state.silence_seconds),
@@ -236,6 +238,7 @@ std::string AgentName(const FleetState& state, int agent) {
 }
 
 double RestartWait(int short_epochs) {
+  if (planted_fault == PlantedFault::kNoWait) return 0;
   return short_epochs < 2 ? 0 : std::min(kLongestWait, kFirstWait * std::exp2(short_epochs - 2));
 }
 
@@ -257,7 +260,8 @@ Action Fill(const FleetState& state, double now, Verdict* verdict) {
     const AgentState& agent = state.agents[i];
     if (!agent.lost) continue;
     local_lost |= agent.local;
-    if (agent.local && (agent.running || state.leaving)) continue;  // the process before is not gone yet
+    const bool there = agent.running && planted_fault != PlantedFault::kBesideTheOld;
+    if (agent.local && (there || state.leaving)) continue;  // the process before is not gone yet
     if (int& spares = agent.local ? local_spares : remote_spares; spares > 0) {
       --spares;
       move.agents.push_back(i);
@@ -286,11 +290,15 @@ Action Fill(const FleetState& state, double now, Verdict* verdict) {
 Action Reconcile(const FleetState& state, double now) {
   Verdict verdict;
   JudgeAgents(state, now, &verdict);
-  if (!verdict.cause) JudgeTime(state, now, &verdict);
+  if (now < state.patient_until) {
+    verdict.Wait(state.patient_until);
+  } else if (!verdict.cause) {
+    JudgeTime(state, now, &verdict);
+  }
   if (verdict.cause) {
     Action action{.kind = Action::kGiveUp, .reason = verdict.cause->reason};
     if (!state.served) return action;
-    if (state.recoveries >= state.attempts) {
+    if (state.recoveries >= state.attempts && planted_fault != PlantedFault::kNeverGiveUp) {
       if (state.recoveries > 0) {
         action.reason = absl::Status(action.reason.code(),
                                      absl::StrCat(action.reason.message(), "; it is the end of ", state.recoveries,
@@ -312,8 +320,9 @@ Action Reconcile(const FleetState& state, double now) {
   }
   const Action fill = Fill(state, now, &verdict);
   if (fill.kind == Action::kShrink) return fill;
+  const AgentPhase enough = planted_fault == PlantedFault::kFormTooSoon ? AgentPhase::kJoined : AgentPhase::kLoaded;
   const bool loaded = std::all_of(state.agents.begin(), state.agents.end(),
-                                  [](const AgentState& agent) { return agent.phase >= AgentPhase::kLoaded; });
+                                  [enough](const AgentState& agent) { return agent.phase >= enough; });
   if (!fill.agents.empty() || (loaded && state.over)) {
     if (now < state.restart_at) {
       verdict.Wait(state.restart_at);

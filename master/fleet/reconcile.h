@@ -62,6 +62,7 @@ struct FleetState {
   double last_progress = 0;           // when an agent last told of another step, layer or collective, or a result came
   uint64_t oldest_step_number = 0;
   double looking_since = 0;  // before which this master did not look: it stood still itself
+  double patient_until = 0;  // before which nobody is late: this master was away, and reads what has come meanwhile
 
   bool served = false;    // an epoch has begun, this one or one before
   bool over = true;       // there is no epoch that forms or runs
