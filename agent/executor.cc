@@ -47,6 +47,7 @@ class StageExecutor : public Executor {
                                                            deployment.kernels.fusion)),
         queue_(options.queue != nullptr ? options.queue : own_queue_.get()) {
     if (queue_->host_memory()) queue_->set_weight_store(options.weights);
+    if (queue_->host_memory()) pages_ = options.pages;
   }
 
   ~StageExecutor() override { queue_->Finish(); }  // what is under way uses what is given back now
@@ -64,7 +65,7 @@ class StageExecutor : public Executor {
     for (int64_t layer = self_.layers.begin; layer < self_.layers.end; ++layer)
       shape.group_of_layer.push_back(plan_.cache_group(static_cast<int>(layer)));
     for (const CacheGroup& group : plan_.cache_groups()) shape.blocks.push_back(group.blocks + group.swap_blocks);
-    auto cache = KvCache::Create(shape, queue_);
+    auto cache = KvCache::Create(shape, queue_, pages_);
     if (!cache.ok()) return cache.status();
     cache_ = *std::move(cache);
     const BatchShape batch = BatchShapeOf(header_.config, deployment_, plan_, agent_);
@@ -102,6 +103,7 @@ class StageExecutor : public Executor {
   const std::unique_ptr<Queue> own_queue_;
   Queue* const queue_;
   std::unique_ptr<Stage> stage_;
+  std::span<std::byte> pages_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Sampler> sampler_;
   uint64_t epoch_ = 0;

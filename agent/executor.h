@@ -1,6 +1,7 @@
 // One step: batch in -> forward -> sample -> result out.
 #pragma once
 #include <optional>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "kernels/isa.h"
@@ -44,6 +45,7 @@ struct StageOptions {
   Isa isa = BestIsa();             // REQUIRES isa <= BestIsa()
   Tap* tap = nullptr;              // sees every buffer of every layer; null: none
   WeightStore* weights = nullptr;  // where they are packed, or lie packed; outlives the executor. Null: in own memory
+  std::span<std::byte> pages;      // host memory for the KV pages, as for the weights; empty: in own memory
   Queue* queue = nullptr;  // of the agent's device, one agent's alone; null: a CPU queue as deployment and plan say
 };
 // agent: index in the plan. The references must outlive the executor.

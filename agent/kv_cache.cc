@@ -4,18 +4,22 @@
 
 namespace pangea {
 
-absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvShape& shape, Queue* queue) {
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvShape& shape, Queue* queue,
+                                                         std::span<std::byte> given) {
   auto cache = std::unique_ptr<KvCache>(new KvCache);
   const int64_t extent = KvExtentBytes(shape.dtype, shape.block_tokens, shape.head_dim);
   const int64_t block = 2 * extent;
   for (const int group : shape.group_of_layer) cache->bytes_ += block * shape.blocks[group] * shape.kv_heads;
   cache->queue_ = queue;
-  if (cache->bytes_ > 0) {
+  if (!given.empty() && static_cast<int64_t>(given.size()) != cache->bytes_)
+    return absl::InternalError(
+        absl::StrCat("KV blocks take ", cache->bytes_, " bytes, not the ", given.size(), " given"));
+  if (cache->bytes_ > 0 && given.empty()) {
     cache->memory_ = queue->Allocate(cache->bytes_);
     if (cache->memory_ == nullptr)
       return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", cache->bytes_, " bytes for KV blocks"));
   }
-  std::byte* base = cache->memory_.get();
+  std::byte* base = given.empty() ? cache->memory_.get() : given.data();
   for (const int group : shape.group_of_layer) {
     const int64_t head = block * shape.blocks[group];
     cache->layers_.push_back(KvLayer{.base = base,

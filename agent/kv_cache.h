@@ -21,8 +21,10 @@ struct KvShape {
 
 class KvCache {
  public:
-  // Memory is reserved now and touched when first written. ResourceExhausted when the reservation fails.
-  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvShape& shape, Queue* queue);
+  // Memory is reserved now and touched when first written. ResourceExhausted when the reservation fails. given: host
+  // memory for all of it, which outlives this; empty: the queue's own.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvShape& shape, Queue* queue,
+                                                         std::span<std::byte> given = {});
   std::span<const KvLayer> layers() const { return layers_; }
   int64_t bytes() const { return bytes_; }
   void Copy(int group, int from, int to);  // every extent of a block

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "agent/kept_pages.h"
 #include "agent/session.h"
 #include "configs/command_line.h"
 #include "configs/deployment.h"
@@ -122,6 +123,7 @@ absl::Status Check(const AgentOptions& options) {
 absl::Status RunAgent(const AgentOptions& options, const std::string& token) {
   SetLogLevel(options.log);
   SetLogProcess(options.agent < 0 ? "agent" : absl::StrCat("agent ", options.agent));
+  MarkPagesOnErrors();
   Signals signals(options.launched);
   AgentSession session(options, token);
   signals.Watch(&session);

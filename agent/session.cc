@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "agent/assignment.h"
 #include "agent/group/make_group.h"
+#include "agent/kept_memory.h"
 #include "agent/own_address.h"
-#include "agent/packed_weights.h"
 #include "configs/device.h"
 #include "configs/failpoint.h"
 #include "configs/host.h"
@@ -37,7 +37,7 @@ constexpr int kTraces = 16;  // that an agent without results keeps
 }  // namespace
 
 struct AgentSession::Loaded : Assignment {
-  std::unique_ptr<PackedWeights> weights;  // before the executor, which uses them
+  KeptMemory kept;  // before the executor, which uses it
   std::unique_ptr<Executor> executor;
 };
 
@@ -135,16 +135,15 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   auto loaded = std::make_unique<Loaded>();
   if (const absl::Status status = ReadAssignment(assign, options_.model, loaded.get()); !status.ok()) return status;
   const RankPlan& place = loaded->place();
-  if (assign.keep_weights()) {
-    const TensorIndex index(loaded->header);
-    const int64_t planned = MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent).packed;
-    loaded->weights = KeptOrNewWeights(assign.weights_path(), assign.packed_bytes(), planned);
-  }
+  const TensorIndex index(loaded->header);
+  loaded->kept.Open(assign, MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent));
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
-  loaded->executor = device->kind == DeviceKind::kSim
-                         ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-                         : MakeStageExecutor(loaded->header, loaded->deployment, loaded->plan, loaded->agent,
-                                             {.isa = loaded->isa, .weights = loaded->weights.get()});
+  loaded->executor =
+      device->kind == DeviceKind::kSim
+          ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
+          : MakeStageExecutor(
+                loaded->header, loaded->deployment, loaded->plan, loaded->agent,
+                {.isa = loaded->isa, .weights = loaded->kept.weights.get(), .pages = loaded->kept.page_memory()});
   // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
   masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
   loaded->executor->set_masks(&masks_);
@@ -158,11 +157,8 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   ready.set_plan_hash(assign.plan_hash());
   ready.set_weight_bytes(memory.weights());
   ready.set_kv_bytes(memory.pages + memory.swap);
-  const bool before = loaded->weights && loaded->weights->filled();
-  if (loaded->weights && loaded->weights->Seal()) {
-    ready.set_weights_fd(loaded->weights->fd());
-    ready.set_packed_bytes(loaded->weights->bytes());
-  }
+  const bool before = loaded->kept.packed_before();
+  loaded->kept.Tell(&ready);
   ready.set_load_seconds(std::chrono::duration<double>(Clock::now() - start).count());
   LogInfo("loaded layers %d to %d: %s of weights%s, %s of KV pages, in %.2f s", place.layers.begin,
           place.layers.end - 1, BytesText(ready.weight_bytes()), before ? " (packed before)" : "",
@@ -371,6 +367,7 @@ void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
     MutexLock lock(mutex_);
     if (left_) return;
     if (fatal) {
+      KeptPages::Distrust();
       if (failure_.ok()) failure_ = why;
       leave_by_ = Clock::now() + kFailureLimit;
       changed_.notify_all();

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -79,6 +81,50 @@ def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
             assert replaced(s, victim, 1)
             assert until(lambda: s.log.count("(packed before)") == loads and s.log.count("loaded layers") == 2 + again, 30), s.log[-2000:]
         s.complete(prompt=[1], max_tokens=3)
+
+
+@pytest.mark.parametrize("how", ["KILL", "STOP", "SEGV"])
+def test_kv_pages_outlive_a_process_that_did_not_end_by_itself(how):
+    """a successor finds what committed steps have written, and nothing but a sequence's last block is computed again"""
+    with serve(STORIES, *layout("2x2"), *settings(control__silence_seconds=0.5), *ANY_NUMBER) as s:
+        whole, _ = s.complete(prompt=[1], max_tokens=400, temperature=0, ignore_eos=True)
+        body = dict(model=s.model(), prompt=[1, 2], max_tokens=400, temperature=0.9, seed=3, ignore_eos=True)
+        undisturbed, _ = s.complete(**body)
+        ids, first = [], s.agents()
+        for event in s.events("/v1/completions", {**body, "return_token_ids": True}):
+            if event == "[DONE]":
+                break
+            ids += event["choices"][0].get("token_ids") or []
+            if len(ids) >= 300 and s.agents() == first:
+                os.kill(first[1], getattr(signal, f"SIG{how}"))
+                assert replaced(s, first[1], 4)
+        assert ids == undisturbed[0]["ids"]
+        kept = how != "SEGV"  # what it has done before may be anything
+        assert ("with the KV pages that they had" in s.log) == kept, s.log[-2000:]
+        assert (number(s, "pangea_rows_lost_total") < 20) == kept, number(s, "pangea_rows_lost_total")
+        assert s.complete(prompt=[1], max_tokens=400, temperature=0, ignore_eos=True)[0] == whole, "from cached pages"
+
+
+def test_new_pages_are_not_taken_for_those_that_were_lost(monkeypatch):
+    """one agent fails, so that its pages are lost, and another is killed; a successor dies before the groups are formed"""
+    monkeypatch.setattr(harness, "PANGEA", str(pathlib.Path(PANGEA).with_name("pangea_failpoints")))
+    with tempfile.TemporaryDirectory() as walls, serve(STORIES, *layout("2x1"), *ANY_NUMBER, env=dict(PANGEA_FAILPOINTS=walls)) as s:
+        body = dict(model=s.model(), prompt=[1, 2], max_tokens=400, temperature=0.9, seed=3, ignore_eos=True)
+        [undisturbed], _ = s.complete(**body)
+        for _ in range(4):
+            ids, harmed = [], False
+            for event in s.events("/v1/completions", {**body, "return_token_ids": True}):
+                if event == "[DONE]":
+                    break
+                ids += event["choices"][0].get("token_ids") or []
+                if len(ids) >= 200 and not harmed:
+                    harmed = True
+                    (pathlib.Path(walls) / "load.after").write_text("9 0")
+                    first, second = s.agents()
+                    os.kill(first, signal.SIGSEGV)
+                    os.kill(second, signal.SIGKILL)
+            assert ids == undisturbed["ids"]
+            assert not os.listdir(walls), "nobody came by"
 
 
 def test_a_frozen_agent_is_replaced():

@@ -172,14 +172,14 @@ absl::Status Server::StartFleet() {
   FleetOptions options;
   options.executable = std::filesystem::read_symlink("/proc/self/exe").string();
   options.on_result = [this](StepResult result) { engine->OnResult(std::move(result)); };
-  options.on_epoch = [this](uint64_t epoch, const ParallelPlan& agents) {
+  options.on_epoch = [this](uint64_t epoch, const ParallelPlan& agents, uint64_t pages_since) {
     {
       MutexLock lock(looking);
       if (epoch > fingerprint_epoch)
         context.fingerprint.Set(SystemFingerprint(deployment, header, content_hash, agents, fleet->isa()));
       fingerprint_epoch = std::max(fingerprint_epoch, epoch);
     }
-    engine->EpochChanged(epoch, MakeEngineLayout(agents));
+    engine->EpochChanged(epoch, MakeEngineLayout(agents), pages_since);
     LookAtFleet();
   };
   options.on_interrupted = [this](const absl::Status&) { LookAtFleet(); };

@@ -20,7 +20,8 @@ struct FleetOptions {
   // All agents have formed their groups for this epoch, and know nothing of an older one: steps carry it from now on.
   // The first is told by WaitReady before it returns, later ones on a gRPC thread; of two that are told at once, the
   // older may come last. plan: of the layout that they have now. May be empty.
-  std::function<void(uint64_t epoch, const ParallelPlan& plan)> on_epoch;
+  // pages_since: their KV pages still hold what was written in that epoch and those after it; `epoch`: nothing yet.
+  std::function<void(uint64_t epoch, const ParallelPlan& plan, uint64_t pages_since)> on_epoch;
   // An epoch that was told has ended, and why; the next one is on its way. On the fleet's own thread, or on that of who
   // asked for it. May be empty.
   std::function<void(const absl::Status&)> on_interrupted;

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -17,7 +16,6 @@
 #include "configs/version.h"
 #include "master/fleet/clock.h"
 #include "master/fleet/join_rules.h"
-#include "pipeline/capacity.h"
 #include "protos/step_codec.h"
 
 namespace pangea {
@@ -84,8 +82,9 @@ absl::Status FleetImpl::WaitReady() {
   ready_told_ = true;
   const uint64_t epoch = facts_.epoch();
   const std::shared_ptr<const Layout> layout = layout_;
+  const uint64_t pages_since = pages_since_;
   lock.unlock();
-  if (options_.on_epoch) options_.on_epoch(epoch, layout->plan);
+  if (options_.on_epoch) options_.on_epoch(epoch, layout->plan, pages_since);
   return absl::OkStatus();
 }
 
@@ -254,8 +253,9 @@ void FleetImpl::OnMessage(SessionId session, const wire::FromAgent& message) {
       if (!OnFormed(agent, message.formed().epoch()) || !ready_told_) return;
       const uint64_t epoch = facts_.epoch();
       const std::shared_ptr<const Layout> layout = layout_;
+      const uint64_t pages_since = pages_since_;
       lock.unlock();
-      if (options_.on_epoch) options_.on_epoch(epoch, layout->plan);
+      if (options_.on_epoch) options_.on_epoch(epoch, layout->plan, pages_since);
       return;
     }
     case wire::FromAgent::kResult: {
@@ -379,56 +379,6 @@ std::vector<HostShare> FleetImpl::Shares() const {
   return shares;
 }
 
-void FleetImpl::AssignAll() {
-  std::vector<std::string> isas;
-  for (int i = 0; i < facts_.agents(); ++i) isas.push_back(facts_.introduction(i).isa);
-  const std::string& asked = layout_->deployment.kernels.isa;
-  isa_ = asked == "auto" ? CommonIsa(isas) : asked;
-  LogInfo("all %d agents have joined; ISA class %s", members_.size(), isa_);
-  for (const StandingBy& agent : standing_by_) {
-    if (agent.session != 0 && !HasIsa(agent.introduction.isa, isa_))
-      server_->Close(agent.session, absl::FailedPreconditionError("its CPU lacks the ISA class of the others"));
-  }
-  const std::vector<bool> spin = MaySpin(Shares());
-  for (int i = 0; i < facts_.agents(); ++i) Assign(i, spin[i]);
-}
-
-void FleetImpl::Assign(int agent, bool spin) {
-  wire::FromMaster message;
-  wire::Assign& assign = *message.mutable_assign();
-  const auto& [deployment, plan] = *layout_;
-  const std::string& own = deployment.agent(agent).model;
-  const std::string& model = own.empty() ? deployment.model : own;
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(model, error);  // an agent may run in another folder
-  assign.set_agent(agent);
-  assign.set_deployment(DumpDeployment(deployment));
-  assign.set_model(error ? model : absolute.string());
-  assign.set_header_hash(header_.hash);
-  assign.set_plan_hash(plan.Hash());
-  assign.set_isa(isa_);
-  assign.set_kv_blocks(plan.kv_blocks);
-  assign.set_spin(spin);
-  assign.set_keep_weights(facts_.agent(agent).local);
-  assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
-  assign.set_packed_bytes(members_[agent].weights.bytes());
-  server_->Send({members_[agent].session}, message);
-}
-
-void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
-  // One that changes its place may have told of the one before.
-  if (facts_.agent(agent).phase != AgentPhase::kJoined || ready.agent() != agent ||
-      ready.plan_hash() != layout_->plan.Hash())
-    return;
-  LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
-          BytesText(ready.kv_bytes()), ready.load_seconds());
-  if (facts_.agent(agent).local && ready.weights_fd() > 0 &&
-      !members_[agent].weights.Take(facts_.agent(agent).pid, ready.weights_fd(), ready.packed_bytes(),
-                                    facts_.introduction(agent).executable))
-    LogWarning("%s: its packed weights cannot be kept for a successor", facts_.Name(agent));
-  if (facts_.OnLoaded(agent, MonotonicSeconds())) Wake();
-}
-
 void FleetImpl::Regroup() {
   MutexLock lock(mutex_);
   if (!facts_.IsAlive() || !facts_.All(AgentPhase::kLoaded)) return;
@@ -458,6 +408,11 @@ absl::StatusOr<uint64_t> FleetImpl::RestartAgent(int agent) {
 void FleetImpl::Form() {
   port_.Close();
   facts_.Form(MonotonicSeconds());
+  for (Member& member : members_) {
+    if (member.pages_since == 0) member.pages_since = facts_.epoch();
+    pages_since_ = std::max(pages_since_, member.pages_since);
+    member.unproven = false;
+  }
   wire::FromMaster message;
   wire::Form& form = *message.mutable_form();
   form.set_epoch(facts_.epoch());
@@ -483,7 +438,8 @@ bool FleetImpl::OnFormed(int agent, uint64_t epoch) {
     watch_.OnRecovered(facts_.filled_at() - facts_.forming_since(), facts_.loaded_at() - facts_.filled_at(),
                        now - facts_.loaded_at());
   }
-  LogInfo("epoch %d: %s over %s are ready", epoch, layout_->Name(), layout_->plan.transport);
+  LogInfo("epoch %d: %s over %s are ready%s", epoch, layout_->Name(), layout_->plan.transport,
+          pages_since_ < epoch ? ", with the KV pages that they had" : "");
   port_.Open(epoch, server_.get(), Sessions(), Sessions(true));
   changed_.notify_all();
   Wake();

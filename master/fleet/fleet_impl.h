@@ -15,9 +15,9 @@
 #include "master/fleet/facts.h"
 #include "master/fleet/fleet.h"
 #include "master/fleet/fleet_watch.h"
+#include "master/fleet/kept_file.h"
 #include "master/fleet/launcher.h"
 #include "master/fleet/layout.h"
-#include "master/fleet/packed_file.h"
 
 namespace pangea {
 
@@ -46,9 +46,11 @@ class FleetImpl : public Fleet {
   using SessionId = ControlServer::SessionId;
   // By what an agent is reached.
   struct Member {
-    Child child;            // local ones
-    SessionId session = 0;  // 0: none
-    PackedFile weights;     // local: of its stage, as a process of this place has packed them
+    Child child;               // local ones
+    SessionId session = 0;     // 0: none
+    KeptFile weights, pages;   // local: of a process of this place
+    uint64_t pages_since = 0;  // the epoch since whose forming these pages are written; 0: they are new
+    bool unproven = true;      // no epoch has been formed with its process
   };
   // An agent without a place: a spare, or one that the layout has no place for now.
   struct StandingBy {
@@ -140,6 +142,7 @@ class FleetImpl : public Fleet {
   double grown_at_ ABSL_GUARDED_BY(mutex_) = 0;         // when it did last
   Deployment asked_ ABSL_GUARDED_BY(mutex_);            // what people have asked for, of which wished_ may use a part
   std::string isa_ ABSL_GUARDED_BY(mutex_);
+  uint64_t pages_since_ ABSL_GUARDED_BY(mutex_) = 0;  // the epoch from which on all pages are whole
   // WaitReady has returned OK: epochs and failures go to the callbacks from now on.
   bool ready_told_ ABSL_GUARDED_BY(mutex_) = false;
   bool end_supervisor_ ABSL_GUARDED_BY(mutex_) = false;

@@ -80,7 +80,9 @@ ChildEnd Reap(Child& child) {
   if (reaped < 0) return {.text = "has ended"};
   if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
-    return {.by_signal = true, .text = absl::StrCat("was killed by signal ", signal, " (", strsignal(signal), ")")};
+    return {.by_signal = true,
+            .killed = signal == SIGKILL,
+            .text = absl::StrCat("was killed by signal ", signal, " (", strsignal(signal), ")")};
   }
   const int code = WEXITSTATUS(status);
   return {.text = absl::StrCat("exited with code ", code,

@@ -22,6 +22,7 @@ absl::StatusOr<Child> Launch(const std::vector<std::string>& arguments, const st
 // Reaps it, closes the descriptor: "exited with code 1", "was killed by signal 9 (Killed)". Waits when it still runs.
 struct ChildEnd {
   bool by_signal = false;
+  bool killed = false;  // by SIGKILL
   std::string text;
 };
 ChildEnd Reap(Child& child);

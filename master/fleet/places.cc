@@ -1,7 +1,8 @@
-// The fleet's places: who stands by to take one, and who takes which when the layout changes.
+// The fleet's places: who stands by to take one, who takes which when the layout changes, and what each is to load.
 #include <signal.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "master/fleet/clock.h"
 #include "master/fleet/fleet_impl.h"
 #include "master/fleet/join_rules.h"
+#include "pipeline/capacity.h"
 #include "pipeline/cost_model.h"
 
 namespace pangea {
@@ -186,6 +188,66 @@ void FleetImpl::Adopt(std::shared_ptr<const Layout> next) {
   Wake();
 }
 
+void FleetImpl::AssignAll() {
+  std::vector<std::string> isas;
+  for (int i = 0; i < facts_.agents(); ++i) isas.push_back(facts_.introduction(i).isa);
+  const std::string& asked = layout_->deployment.kernels.isa;
+  isa_ = asked == "auto" ? CommonIsa(isas) : asked;
+  LogInfo("all %d agents have joined; ISA class %s", members_.size(), isa_);
+  for (const StandingBy& agent : standing_by_) {
+    if (agent.session != 0 && !HasIsa(agent.introduction.isa, isa_))
+      server_->Close(agent.session, absl::FailedPreconditionError("its CPU lacks the ISA class of the others"));
+  }
+  const std::vector<bool> spin = MaySpin(Shares());
+  for (int i = 0; i < facts_.agents(); ++i) Assign(i, spin[i]);
+}
+
+void FleetImpl::Assign(int agent, bool spin) {
+  wire::FromMaster message;
+  wire::Assign& assign = *message.mutable_assign();
+  const auto& [deployment, plan] = *layout_;
+  const std::string& own = deployment.agent(agent).model;
+  const std::string& model = own.empty() ? deployment.model : own;
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(model, error);  // an agent may run in another folder
+  assign.set_agent(agent);
+  assign.set_deployment(DumpDeployment(deployment));
+  assign.set_model(error ? model : absolute.string());
+  assign.set_header_hash(header_.hash);
+  assign.set_plan_hash(plan.Hash());
+  assign.set_isa(isa_);
+  assign.set_kv_blocks(plan.kv_blocks);
+  assign.set_spin(spin);
+  assign.set_keep_weights(facts_.agent(agent).local);
+  assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
+  assign.set_packed_bytes(members_[agent].weights.bytes());
+  assign.set_pages_path(members_[agent].pages.PathFor(facts_.introduction(agent).executable));
+  members_[agent].unproven = true;
+  server_->Send({members_[agent].session}, message);
+}
+
+void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
+  // One that changes its place may have told of the one before.
+  if (facts_.agent(agent).phase != AgentPhase::kJoined || ready.agent() != agent ||
+      ready.plan_hash() != layout_->plan.Hash())
+    return;
+  LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
+          BytesText(ready.kv_bytes()), ready.load_seconds());
+  if (facts_.agent(agent).local && ready.weights_fd() > 0 &&
+      !members_[agent].weights.Take(facts_.agent(agent).pid, ready.weights_fd(), ready.packed_bytes(),
+                                    facts_.introduction(agent).executable))
+    LogWarning("%s: its packed weights cannot be kept for a successor", facts_.Name(agent));
+  KeptFile& pages = members_[agent].pages;
+  if (!ready.pages_kept() || pages.PathFor(facts_.introduction(agent).executable).empty()) {
+    pages.Drop();
+    members_[agent].pages_since = 0;
+    if (facts_.agent(agent).local && ready.pages_fd() > 0 &&
+        !pages.Take(facts_.agent(agent).pid, ready.pages_fd(), ready.kv_bytes(), facts_.introduction(agent).executable))
+      LogWarning("%s: its KV pages cannot be kept for a successor", facts_.Name(agent));
+  }
+  if (facts_.OnLoaded(agent, MonotonicSeconds())) Wake();
+}
+
 // While the agents serve: what befalls a spare is no reason to hurry.
 void FleetImpl::LaunchSpares() {
   const Deployment& deployment = layout_->deployment;
@@ -237,6 +299,10 @@ bool FleetImpl::Shrink(const Action& action) {
   for (int i = 0; i < facts_.agents(); ++i) {
     const bool gone = std::find(action.agents.begin(), action.agents.end(), i) != action.agents.end();
     local |= gone && facts_.agent(i).local;
+    if (gone) {  // the other layout may need the room
+      members_[i].pages.Drop();
+      members_[i].weights.Drop();
+    }
     if (!gone && !facts_.agent(i).lost) left.push_back(i);
   }
   auto layout =

@@ -160,7 +160,7 @@ class OldNewsTest : public ::testing::Test {
     plan_.deployment.control.listen = absl::StrCat("127.0.0.1:", port);
     plan_.deployment.control.token_file = TempFile("token", kToken);
     FleetOptions options = witness_.Options();
-    options.on_epoch = [this](uint64_t epoch, const ParallelPlan&) {
+    options.on_epoch = [this](uint64_t epoch, const ParallelPlan&, uint64_t) {
       std::lock_guard lock(mutex_);
       epochs_.push_back(epoch);
       changed_.notify_all();

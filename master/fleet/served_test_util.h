@@ -14,9 +14,9 @@ class Served {
     FleetOptions options{.executable = Self(),
                          .on_result = [this](StepResult result) { engine_->OnResult(std::move(result)); },
                          .on_epoch =
-                             [this](uint64_t epoch, const ParallelPlan& plan) {
+                             [this](uint64_t epoch, const ParallelPlan& plan, uint64_t pages_since) {
                                Note([&] { epochs_.push_back(epoch); });
-                               engine_->EpochChanged(epoch, MakeEngineLayout(plan));
+                               engine_->EpochChanged(epoch, MakeEngineLayout(plan), pages_since);
                              },
                          .on_failure = [this](const absl::Status& why) { Note([&] { failure_ = why; }); }};
     auto fleet = Fleet::Start(plan_.deployment, plan_.header, plan_.plan, std::move(options));

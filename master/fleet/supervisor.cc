@@ -174,6 +174,8 @@ void FleetImpl::ReapEnded(int pidfd) {
     if (members_[i].child.pidfd != pidfd) continue;
     const ChildEnd end = Reap(members_[i].child);
     const int agent = static_cast<int>(i);
+    // What has ended it by itself may have written anywhere; and pages with which no process begins are no use.
+    if (!end.killed || members_[i].unproven) members_[i].pages.Drop();
     facts_.OnEnded(agent, {.at = MonotonicSeconds(), .by_signal = end.by_signal, .text = end.text});
     if (facts_.IsAlive()) LogWarning("%s %s", facts_.Name(agent), end.text);
   }

@@ -83,7 +83,7 @@ int32_t CacheBlocks::Insert(uint64_t before, std::span<const int32_t> ids, const
   const int32_t name = column[0];
   index_.Insert(before, ids, name);
   columns_[name] = column;
-  steps_[name] = step;
+  steps_[name] = step - (planted_bug == PlantedBug::kIndexEarly ? 1 : 0);
   for (int group = 0; group < groups(); ++group) {
     if (column[group] == kNoBlock) continue;
     groups_[group].name[column[group]] = name;
@@ -141,9 +141,16 @@ bool CacheBlocks::IsFreeSlot(int group, int32_t slot) const {
   return std::find(free.begin(), free.end(), slot) != free.end();
 }
 
-void CacheBlocks::ForgetAll() {
+void CacheBlocks::ForgetAll() { ForgetFrom(0); }
+
+void CacheBlocks::ForgetFrom(uint64_t step) {
   for (int32_t name = 0; name < static_cast<int32_t>(columns_.size()); ++name) {
-    if (index_.Has(name)) Forget(name);
+    if (!index_.Has(name)) continue;
+    if (steps_[name] >= step) {
+      Forget(name);
+    } else {
+      steps_[name] = 0;
+    }
   }
 }
 

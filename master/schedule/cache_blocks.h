@@ -62,6 +62,8 @@ class CacheBlocks {
   bool IsFreeSlot(int group, int32_t slot) const;
 
   void ForgetAll();  // the prefix index is empty
+  // Only what this step or a later one computes is forgotten; for what is kept, step() is 0 from now on.
+  void ForgetFrom(uint64_t step);
   // users: [group][block], how many there should be. slots: [group], swap blocks that are taken.
   void CheckInvariants(const std::vector<std::vector<int>>& users, const std::vector<int>& slots) const;
 

@@ -212,7 +212,7 @@ void Engine::State::FailAll(const absl::Status& why) {
   for (const auto& [number, request] : open) all.push_back(request.get());
   std::sort(all.begin(), all.end(), [](const Request* a, const Request* b) { return a->order < b->order; });
   for (Request* request : all) Fail(request, 0, why);
-  scheduler.Void();
+  scheduler.Void(/*pages=*/false);
   Bury();
   SCHEDULE_CHECK(scheduler.cache().free() == scheduler.cache().size());
 }
@@ -292,11 +292,11 @@ Engine::~Engine() {
   state_->FailAll(absl::CancelledError("the engine is going away"));  // not delivered
 }
 
-void Engine::EpochChanged(double now, uint64_t epoch, const EngineLayout* layout) {
+void Engine::EpochChanged(double now, uint64_t epoch, const EngineLayout* layout, uint64_t pages_since) {
   State& state = *state_;
   if (!state.failure.ok() || epoch <= state.scheduler.epoch()) return;
   if (layout != nullptr && *layout == state.options) layout = nullptr;
-  state.scheduler.BeginEpoch(epoch, layout);
+  state.scheduler.BeginEpoch(epoch, layout, pages_since <= state.scheduler.epoch());
   if (layout != nullptr) {
     static_cast<EngineLayout&>(state.options) = *layout;
     if (planted_bug != PlantedBug::kKeepOversized) state.FailOversized();

@@ -70,7 +70,7 @@ struct EngineOptions : EngineLayout {
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
-  int prefix_min_tokens = 0;  // a hit shorter than this is computed again
+  int prefix_min_tokens = 0;  // the first hit of a sequence that is shorter than this is computed again
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).
@@ -95,6 +95,8 @@ struct EngineStats {
   double oldest_arrival = 0;  // of those, when the first of them came; 0: none
 };
 
+inline constexpr uint64_t kNoPages = std::numeric_limits<uint64_t>::max();
+
 class Engine {
  public:
   Engine(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver);
@@ -105,8 +107,8 @@ class Engine {
   // check that it has missed none. No step is sent before the first epoch. Of several, the highest counts: an epoch
   // that is not above the present one is old news. layout: the agents' from now on, of as many cache groups with the
   // same windows; null: as before. A request that may grow beyond what the new one can hold of a sequence ends with
-  // ResourceExhausted.
-  void EpochChanged(double now, uint64_t epoch, const EngineLayout* layout = nullptr);
+  // ResourceExhausted. pages_since: the agents' pages still hold what was written in that epoch and those after it.
+  void EpochChanged(double now, uint64_t epoch, const EngineLayout* layout = nullptr, uint64_t pages_since = kNoPages);
   absl::Status Submit(double now,
                       SequenceRequest request);  // ResourceExhausted: queue full; InvalidArgument: can never fit
   void Cancel(double now, uint64_t request);     // no output follows
@@ -150,7 +152,7 @@ class EngineThread final : public RequestPort {
   EngineThread(const EngineOptions& options, StepPort* port, std::function<void(std::vector<Output>)> deliver,
                std::function<void(const absl::Status&)> on_failure = nullptr);
   ~EngineThread() override;
-  void EpochChanged(uint64_t epoch, std::optional<EngineLayout> layout = std::nullopt);
+  void EpochChanged(uint64_t epoch, std::optional<EngineLayout> layout = std::nullopt, uint64_t pages_since = kNoPages);
   absl::Status Submit(SequenceRequest request) override;
   void Cancel(uint64_t request) override;
   void Finish(uint64_t request, int choice) override;

@@ -18,9 +18,10 @@ class Bench : public StepPort {
         engine(options, this, [this](std::vector<Output> out) { deliveries.push_back(std::move(out)); }) {
     BeginEpoch(1);
   }
-  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr) {
-    agents.BeginEpoch(epoch, layout);
-    engine.EpochChanged(now, epoch, layout);
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr, bool pages = false) {
+    if (!pages) pages_since = epoch;
+    agents.BeginEpoch(epoch, layout, pages);
+    engine.EpochChanged(now, epoch, layout, pages_since);
     engine.CheckInvariants();
   }
   void Send(const Step& step) override {
@@ -64,6 +65,7 @@ class Bench : public StepPort {
   std::vector<std::vector<Output>> deliveries;
   FakeAgents agents;
   double now = 0;
+  uint64_t pages_since = 1;
   Engine engine;
 };
 

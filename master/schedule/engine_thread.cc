@@ -15,6 +15,7 @@ namespace {
 struct EpochEvent {
   uint64_t epoch;
   std::optional<EngineLayout> layout;
+  uint64_t pages_since;
 };
 struct SubmitEvent {
   SequenceRequest request;
@@ -90,7 +91,7 @@ struct EngineThread::State {
       engine.OnResult(now, std::move(*result));
       if (served && !engine.failure().ok() && on_failure) on_failure(engine.failure());
     } else if (auto* begun = std::get_if<EpochEvent>(&event)) {
-      engine.EpochChanged(now, begun->epoch, begun->layout ? &*begun->layout : nullptr);
+      engine.EpochChanged(now, begun->epoch, begun->layout ? &*begun->layout : nullptr, begun->pages_since);
     } else if (auto* mask = std::get_if<MaskEvent>(&event)) {
       engine.SetMask(mask->request, mask->choice, mask->index, std::move(mask->allowed));
     } else {
@@ -184,8 +185,8 @@ absl::Status EngineThread::Submit(SequenceRequest request) {
   return future.get();
 }
 
-void EngineThread::EpochChanged(uint64_t epoch, std::optional<EngineLayout> layout) {
-  state_->Post(EpochEvent{epoch, std::move(layout)});
+void EngineThread::EpochChanged(uint64_t epoch, std::optional<EngineLayout> layout, uint64_t pages_since) {
+  state_->Post(EpochEvent{epoch, std::move(layout), pages_since});
 }
 void EngineThread::Cancel(uint64_t request) { state_->Post(CancelEvent{request}); }
 void EngineThread::Finish(uint64_t request, int choice) { state_->Post(FinishEvent{request, choice}); }

@@ -106,6 +106,50 @@ TEST(Epoch, ALateResultOfTheSameNumberIsDropped) {
   EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 5, 20)));
 }
 
+TEST(Epoch, WithTheirPagesOnlyTheLastBlockIsComputedAgain) {
+  for (const int stages : {1, 2}) {
+    EngineOptions options = Options();
+    options.stages = stages;
+    Bench bench(options);
+    const SequenceRequest request = Ask(1, 40, 30);
+    ASSERT_TRUE(bench.engine.Submit(0, request).ok());
+    int committed = 0;
+    while (committed < 20) {
+      ASSERT_TRUE(bench.Next());
+      committed = static_cast<int>(bench.IdsOf(1).size());
+    }
+    uint64_t lost = 0;
+    for (const uint64_t epoch : {2, 3}) {
+      const size_t steps = bench.steps.size();
+      bench.BeginEpoch(epoch, nullptr, /*pages=*/true);
+      ASSERT_EQ(bench.steps[steps].sequences.size(), 1u);
+      const StepSequence& part = bench.steps[steps].sequences[0];
+      EXPECT_EQ(part.start, (40 + committed - 1) / options.block_tokens * options.block_tokens);
+      EXPECT_TRUE(part.whole_tables && part.sampling) << "the agents know no sequence";
+      lost = bench.engine.stats().rows_lost - lost;
+      EXPECT_LE(lost, options.block_tokens + stages) << "with rows that ran ahead";
+    }
+    const size_t steps = bench.steps.size();
+    bench.BeginEpoch(4);
+    EXPECT_EQ(bench.steps[steps].sequences[0].start, 0) << "without, all of it";
+    bench.Drain();
+    EXPECT_EQ(bench.IdsOf(1), ExpectedIds(request));
+  }
+}
+
+// Of several epochs the engine may hear of the last only.
+TEST(Epoch, PagesThatWereLostMeanwhileAreLost) {
+  Bench bench(Options());
+  ASSERT_TRUE(bench.engine.Submit(0, Ask(1, 40, 9)).ok());
+  while (bench.IdsOf(1).empty()) ASSERT_TRUE(bench.Next());
+  const size_t steps = bench.steps.size();
+  bench.agents.BeginEpoch(3);
+  bench.engine.EpochChanged(0, 3, nullptr, /*pages_since=*/2);
+  EXPECT_EQ(bench.steps[steps].sequences[0].start, 0);
+  bench.Drain();
+  EXPECT_EQ(bench.IdsOf(1), ExpectedIds(Ask(1, 40, 9)));
+}
+
 TEST(Epoch, CachedBeginningsAndSwappedBlocksAreForgotten) {
   EngineOptions options = Options();
   options.groups[0].blocks = 12;

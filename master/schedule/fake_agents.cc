@@ -138,21 +138,27 @@ void FakeAgents::Break() {
   broken_ = true;
   void_steps += static_cast<int>(results_.size());
   for (Pending& pending : results_) {
+    torn_.insert(torn_.end(), pending.written.begin(), pending.written.end());
     if (pending.undrawn.empty()) late.push_back(std::move(pending.result));  // else it waits for ever
   }
   results_.clear();
 }
 
-void FakeAgents::BeginEpoch(uint64_t epoch, const EngineLayout* layout) {
+void FakeAgents::BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool pages) {
   Break();
   broken_ = false;
   epoch_ = epoch;
   next_number_ = 1;
   for (const auto& [id, known] : sequences_) ended_.insert(id);
   sequences_.clear();
-  tainted_.clear();
-  if (layout != nullptr) static_cast<EngineLayout&>(options_) = *layout;
-  MakePages();
+  if (pages) {
+    for (const auto& [block, slot] : torn_) pages_[block.first][block.second][slot] = Slot();
+  } else {
+    if (layout != nullptr) static_cast<EngineLayout&>(options_) = *layout;
+    tainted_.clear();
+    MakePages();
+  }
+  torn_.clear();
 }
 
 bool FakeAgents::Has(const Known& known, Block block) {
@@ -206,6 +212,7 @@ void FakeAgents::Copy(const BlockCopy& copy, Pending* pending) {
   const int blocks = options_.groups[copy.group].blocks;
   MayWrite(0, to);
   pages_[copy.group][copy.to] = pages_[copy.group][copy.from];
+  for (int slot = 0; slot < options_.block_tokens; ++slot) pending->written.emplace_back(to, slot);
   const bool swaps = copy.from >= blocks || copy.to >= blocks;
   if (swaps && tainted_.contains(from)) {
     tainted_.insert(to);
@@ -271,7 +278,7 @@ void FakeAgents::UpdateTable(const StepSequence& part, Known* known) {
   }
 }
 
-void FakeAgents::Write(uint64_t id, Block block, int slot, Slot content, bool again) {
+void FakeAgents::Write(uint64_t id, Block block, int slot, Slot content, bool again, Pending* pending) {
   if (block.second == kNoBlock) return Fault("a row is written to a block that was given back");
   MayWrite(id, block);
   tainted_.erase(block);
@@ -279,6 +286,7 @@ void FakeAgents::Write(uint64_t id, Block block, int slot, Slot content, bool ag
   if (again && (stored.prefix != content.prefix || stored.id != content.id))
     Fault("a row written twice with other ids");
   stored = content;
+  pending->written.emplace_back(block, slot);
 }
 
 void FakeAgents::CheckShared(const StepSequence& part, const Known& known) {
@@ -353,7 +361,7 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
     prefix = Mix(prefix, part.ids[i]);
     for (int group = 0; group < static_cast<int>(pages_.size()); ++group) {
       Write(part.id, {group, known.tables[group][position / options_.block_tokens]}, position % options_.block_tokens,
-            {prefix, part.ids[i]}, position < known.length);
+            {prefix, part.ids[i]}, position < known.length, pending);
     }
     if (part.logits != LogitRows::kAll) continue;
     const int32_t next = i + 1 < part.rows() ? part.ids[i + 1] : part.next_id;

@@ -42,9 +42,10 @@ class FakeAgents : public StepPort {
   void SendMask(const Mask& mask) override;
   // Their groups are broken: what is under way, and what is sent from now on, is never answered in time.
   void Break();
-  // They have formed their groups for a newer epoch. Nothing is left of the one before: their pages hold what no
-  // sequence can read, and their processes may be others. layout: theirs from now on; null: as before.
-  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr);
+  // They have formed their groups for a newer epoch; their processes may be others. layout: theirs from now on; null:
+  // as before. pages: they still have what answered steps have written, and what the others were to write is as nobody
+  // can read it; otherwise nothing is left.
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout = nullptr, bool pages = false);
   bool broken() const { return broken_; }
   bool HasResult() const { return !results_.empty() && results_.front().undrawn.empty(); }
   StepResult TakeResult();  // the oldest: its step is committed now
@@ -74,6 +75,7 @@ class FakeAgents : public StepPort {
     std::map<Block, std::set<uint64_t>> named;                // block -> sequences of that step
     std::map<uint64_t, std::pair<size_t, uint64_t>> undrawn;  // masked sequences: index in the result, prefix
     std::map<uint64_t, int> ends;                             // of the sequences: position after their last row
+    std::vector<std::pair<Block, int>> written;               // slots
   };
 
   void Fault(const std::string& what);
@@ -84,7 +86,7 @@ class FakeAgents : public StepPort {
   void Draw(uint64_t prefix, const AllowedIds* allowed, Known* known, SequenceResult* result);
   void CheckShared(const StepSequence& part, const Known& known);
   uint64_t CheckPrefix(const StepSequence& part, const Known& known);
-  void Write(uint64_t id, Block block, int slot, Slot content, bool again);
+  void Write(uint64_t id, Block block, int slot, Slot content, bool again, Pending* pending);
   static bool Has(const Known& known, Block block);
   bool InATable(Block block, uint64_t but) const;
   void MayWrite(uint64_t id, Block block);
@@ -99,7 +101,8 @@ class FakeAgents : public StepPort {
   std::set<uint64_t> ended_;
   std::set<Block> tainted_;  // written by sequences that failed, and not since
   std::deque<Pending> results_;
-  std::map<Block, int32_t> copy_targets_;  // of the present step: where from
+  std::vector<std::pair<Block, int>> torn_;  // slots that void steps of this epoch were to write
+  std::map<Block, int32_t> copy_targets_;    // of the present step: where from
   std::string fault_;
   bool broken_ = true;
   uint64_t epoch_ = 0, next_number_ = 1;

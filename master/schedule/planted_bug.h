@@ -41,7 +41,9 @@ enum class PlantedBug {
   kLateResult,       // a result of an older epoch is taken for one of this epoch
   kOutliveEpoch,     // a sequence that runs when an epoch begins keeps its table, and what it believes to be told
   kSwapOutlives,     // swap blocks are believed to outlive an epoch
-  kIndexOutlives,    // the prefix index outlives an epoch
+  kIndexOutlives,    // the prefix index outlives an epoch and its pages
+  kIndexEarly,       // a column is believed to be computed by the step before the one that does
+  kVoidIndexed,      // what void steps would have computed stays in the prefix index
   kEndUnknown,       // the agents of a new epoch are told the ends of sequences of the old one
   kNumbersGoOn,      // a new epoch's steps are numbered on from the old one's
   kLayoutStays,      // the blocks of the old layout are used in the new one

@@ -103,7 +103,7 @@ class Life : public StepPort {
   int open_ = 0, delivered_calls_ = 0;
   uint64_t next_request_ = 1;
   double now_ = 1000, broken_at_ = 1000;
-  uint64_t epoch_ = 0;
+  uint64_t epoch_ = 0, pages_since_ = 0;
   std::string fault_;
   Engine engine_;  // last: its destructor checks the blocks
 };
@@ -216,12 +216,12 @@ void Life::BeginEpoch() {
   epoch_ += Uniform(1, 3);
   const std::optional<EngineLayout> next = NextLayout();
   const EngineLayout* layout = next ? &*next : nullptr;
-  agents_.BeginEpoch(epoch_, layout);
+  const bool pages = layout == nullptr && layout_dice_.OneIn(2);
+  if (!pages) pages_since_ = epoch_;
+  agents_.BeginEpoch(epoch_, layout, pages);
   pipeline_->Reset(now_);
-  // Whoever is open is computed again, and has waited for nothing meanwhile.
   for (auto& [number, client] : clients_) {
     if (client.ended) continue;
-    // Beside streams, what it had computed may be read a row a step.
     const int64_t rows = static_cast<int64_t>(client.request.prompt.size()) + client.request.max_tokens;
     passes_ += PassesOf(client.request) + client.request.n * std::min<int64_t>(rows, options_.context);
     client.arrival += now_ - std::max(broken_at_, client.arrival);
@@ -230,12 +230,12 @@ void Life::BeginEpoch() {
   const int delivered = delivered_calls_;
   bool outgrown = false;
   for (const auto& [number, client] : clients_) outgrown |= client.outgrown && !client.ended;
-  engine_.EpochChanged(now_, epoch_, layout);
+  engine_.EpochChanged(now_, epoch_, layout, pages_since_);
   if (delivered_calls_ != delivered + (outgrown ? 1 : 0)) Fault("a new epoch delivered something");
   for (const auto& [number, client] : clients_) {
     if (client.outgrown && !client.ended) Fault("a request goes on that the layout cannot hold");
   }
-  if (counts_ && before != engine_.stats().preemptions) ++counts_->epochs;
+  if (counts_ && before != engine_.stats().preemptions) ++counts_->epochs, counts_->kept += pages;
   if (OneIn(4)) engine_.EpochChanged(now_, Uniform(0, static_cast<int>(epoch_)));  // old news
 }
 

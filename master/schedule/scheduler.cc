@@ -19,7 +19,7 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 Scheduler::Scheduler(const EngineOptions& options)
     : options_(options), cache_(options.groups, options.block_tokens), cost_(options.max_sequences) {}
 
-Scheduler::~Scheduler() { Void(); }
+Scheduler::~Scheduler() { Void(/*pages=*/false); }
 
 void Scheduler::Enqueue(Sequence* sequence) {
   sequence->phase = Phase::kWaiting;
@@ -378,9 +378,9 @@ void Scheduler::Learn(double now, const Flight& flight, double copy_seconds) {
   cost_.LearnCopies(flight.copies, copy_seconds);
 }
 
-void Scheduler::BeginEpoch(uint64_t epoch, const EngineLayout* layout) {
+void Scheduler::BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool pages) {
   SCHEDULE_CHECK(epoch > epoch_);
-  Void();
+  Void(pages && layout == nullptr);
   epoch_ = epoch;
   if (layout != nullptr && planted_bug != PlantedBug::kLayoutStays) {
     static_cast<EngineLayout&>(options_) = *layout;
@@ -390,12 +390,21 @@ void Scheduler::BeginEpoch(uint64_t epoch, const EngineLayout* layout) {
   if (planted_bug != PlantedBug::kNumbersGoOn) next_number_ = 1;
 }
 
-void Scheduler::Void() {
+void Scheduler::Void(bool pages) {
+  const uint64_t first = flights_.empty() ? next_number_ : flights_.front().number;  // that is void
   while (!flights_.empty()) Commit();
+  if (pages) {
+    if (planted_bug != PlantedBug::kVoidIndexed) cache_.ForgetFrom(first);
+  } else if (planted_bug != PlantedBug::kIndexOutlives) {
+    cache_.ForgetAll();
+  }
   std::vector<Sequence*> present = std::exchange(leaving_, {});
   if (planted_bug != PlantedBug::kOutliveEpoch) {
     preemptions_ += running_.size();
-    for (const Sequence* sequence : running_) rows_lost_ += sequence->sent;
+    for (const Sequence* sequence : running_) {
+      const int kept = sequence->request->WantsPrompt(*sequence) ? 0 : Match(*sequence).rows;
+      rows_lost_ += std::max(0, sequence->sent - kept);
+    }
     present.insert(present.end(), running_.begin(), running_.end());
     running_.clear();
   }
@@ -405,7 +414,6 @@ void Scheduler::Void() {
     swap_outs_.clear();
   }
   if (planted_bug != PlantedBug::kEndUnknown) forgotten_.clear();
-  if (planted_bug != PlantedBug::kIndexOutlives) cache_.ForgetAll();
 }
 
 void Scheduler::CheckInvariants() const {

@@ -26,9 +26,11 @@
 //   - A choice that joins while a sibling's prompt is already computed shares the sibling's full prompt blocks and
 //     copies the partial one.
 //
-// Epochs. When the agents have formed their groups anew, some of them with new processes, nothing that they knew is
-// relied on: the steps in flight are void, all blocks are free, and so are the swap blocks and the prefix index.
-// Whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids.
+// Epochs. When the agents have formed their groups anew, some of them with new processes, the steps in flight are void,
+// and whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids. When
+// all agents still have their pages, the prefix index keeps what committed steps have computed (every agent has written
+// all of it: a result comes of all their parts), so that of a sequence only what is no whole block yet is computed
+// again; otherwise it is emptied. Swap blocks are free.
 //
 // Cache groups. Every sequence has a table in each group; they grow and shrink together, a column of blocks at a time.
 // What a window has passed is given back when the step that passed it is committed: no later row looks into it. A
@@ -94,10 +96,10 @@ class Scheduler {
   void Settle(const Run& run);
   void Accepted(Sequence* sequence);        // its sample has been committed and appended
   void Distrust(const Sequence& sequence);  // it has failed: nobody shall share its K/V
-  // The agents have formed their groups and know nothing. No step is planned before the first epoch. layout: theirs
-  // from now on; null: as before.
-  void BeginEpoch(uint64_t epoch, const EngineLayout* layout);
-  void Void();  // the steps in flight will never be answered, and what the agents held is lost: whoever runs yields
+  // The agents have formed their groups and know nothing of sequences. No step is planned before the first epoch.
+  // layout: theirs from now on; null: as before. pages: they still have what committed steps have written.
+  void BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool pages);
+  void Void(bool pages);  // the steps in flight will never be answered, and agents know nothing: whoever runs yields
   void CheckInvariants() const;
 
   uint64_t epoch() const { return epoch_; }  // 0: none yet
@@ -134,6 +136,7 @@ class Scheduler {
     bool soon = false;  // the step being planned computes a good part of the partial one: it can be copied in the next
   };
   Cached Match(const Sequence& sequence) const;
+  int ShortestHit(const Sequence& sequence) const;  // fewer cached rows are computed again
   // What a newcomer need not compute, and the columns that it has it from: some to share, perhaps one to copy.
   struct Beginning {
     int rows = 0;

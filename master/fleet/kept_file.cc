@@ -1,4 +1,4 @@
-#include "master/fleet/packed_file.h"
+#include "master/fleet/kept_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -7,22 +7,23 @@
 
 namespace pangea {
 
-PackedFile::~PackedFile() {
+void KeptFile::Drop() {
   if (fd_ >= 0) close(fd_);
+  fd_ = -1;
 }
 
-bool PackedFile::Take(pid_t pid, int fd, uint64_t bytes, const std::string& packer) {
+bool KeptFile::Take(pid_t pid, int fd, uint64_t bytes, const std::string& executable) {
   const int taken = open(absl::StrCat("/proc/", pid, "/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (taken < 0) return false;
-  if (fd_ >= 0) close(fd_);
+  Drop();
   fd_ = taken;
   bytes_ = bytes;
-  packer_ = packer;
+  made_by_ = executable;
   return true;
 }
 
-std::string PackedFile::PathFor(const std::string& executable) const {
-  const bool same = fd_ >= 0 && !executable.empty() && executable == packer_;
+std::string KeptFile::PathFor(const std::string& executable) const {
+  const bool same = fd_ >= 0 && !executable.empty() && executable == made_by_;
   return same ? absl::StrCat("/proc/", getpid(), "/fd/", fd_) : "";
 }
 
