@@ -66,7 +66,7 @@ class Client(threading.Thread):
     def __init__(self, server, asked, expected, seed):
         super().__init__(daemon=True)
         self.server, self.asked, self.expected, self.rng = server, asked, expected, random.Random(seed)
-        self.marks = []  # when something was asked or came, by time.time()
+        self.marks = []  # (when something was asked or came, by time.time(); whether it was asked)
         self.ended, self.lost, self.different = 0, [], []
         self.stopping = False
 
@@ -83,7 +83,7 @@ class Client(threading.Thread):
                 self.different.append(f"request {i}: {answer} in the place of {self.expected[i]}")
 
     def ask(self, i):
-        self.marks.append(time.time())
+        self.marks.append((time.time(), True))
         ids, finish, done = [], None, False
         body = dict(model=self.server.name, return_token_ids=True, **self.asked[i])
         for event in self.server.events("/v1/completions", body):
@@ -93,7 +93,7 @@ class Client(threading.Thread):
                 continue
             assert "error" not in event, event
             choice = event["choices"][0]
-            self.marks.append(time.time())
+            self.marks.append((time.time(), False))
             ids += choice.get("token_ids") or []
             assert finish is None, "something after the end"
             finish = choice["finish_reason"]
@@ -101,7 +101,7 @@ class Client(threading.Thread):
         return ids, finish
 
     def came_after(self, moment):
-        return bool(self.marks) and self.marks[-1] > moment
+        return bool(self.marks) and self.marks[-1][0] > moment
 
 
 def undisturbed(server, asked):
@@ -113,11 +113,12 @@ def undisturbed(server, asked):
 
 
 def pause(clients, at, until):
-    """the longest that a client waited across this moment"""
+    """the longest that a stream stood still across this moment, from one piece to the next; requests that wait for their first do not count"""
     longest = 0
     for client in clients:
-        marks = [m for m in list(client.marks) if at - 30 < m < until]
-        longest = max([longest, *(b - a for a, b in zip(marks, marks[1:]) if b > at and a < at + 0.2)])
+        marks = [m for m in list(client.marks) if at - 30 < m[0] < until]
+        pairs = [(a, b) for (a, asked), (b, anew) in zip(marks, marks[1:]) if not asked and not anew]
+        longest = max([longest, *(b - a for a, b in pairs if b > at and a < at + 0.2)])
     return longest
 
 
@@ -274,7 +275,7 @@ def main():
         f"found after: p50 {quantile(r['found'], 0.5) * 1e3:.0f} ms, p99 {quantile(r['found'], 0.99) * 1e3:.0f} ms; {len(r['unnamed'])} not told"
     )
     print(
-        f"clients waited: p50 {quantile(r['pauses'], 0.5):.2f} s, p99 {quantile(r['pauses'], 0.99):.2f} s, at most {max(r['pauses'], default=0):.2f} s"
+        f"streams stood still: p50 {quantile(r['pauses'], 0.5):.2f} s, p99 {quantile(r['pauses'], 0.99):.2f} s, at most {max(r['pauses'], default=0):.2f} s"
     )
     for line in (r["lost"] + r["different"])[:5]:
         print(" ", line[:300])

@@ -41,13 +41,8 @@ Scheduler::Cached Scheduler::Match(const Sequence& sequence) const {
     cached.partial = {};
   }
   cached.rows += cached.partial.alike;
-  if (cached.rows < ShortestHit(sequence)) return {};
+  if (cached.rows < options_.prefix_min_tokens) return {};
   return cached;
-}
-
-// What the usage of one that has run before says is settled.
-int Scheduler::ShortestHit(const Sequence& sequence) const {
-  return sequence.charged > 0 ? 0 : options_.prefix_min_tokens;
 }
 
 bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
@@ -59,7 +54,8 @@ bool Scheduler::IsBeingComputed(const Sequence& sequence, int blocks) const {
     int alike = 0;
     while (alike < most && other->IdAt(alike) == sequence.IdAt(alike)) ++alike;
     alike -= alike % options_.block_tokens;
-    if (alike > blocks * options_.block_tokens && alike > other->sent && alike >= ShortestHit(sequence)) return true;
+    if (alike > blocks * options_.block_tokens && alike > other->sent && alike >= options_.prefix_min_tokens)
+      return true;
   }
   return false;
 }
@@ -161,7 +157,7 @@ Scheduler::Admission Scheduler::Admit(Sequence* sequence) {
   if (!fits(0)) {
     beginning.rows -= beginning.rows % options_.block_tokens;
     beginning.copied.clear();
-    if (beginning.rows < ShortestHit(*sequence)) {  // what is left is no hit any more
+    if (beginning.rows < options_.prefix_min_tokens) {  // what is left is no hit any more
       beginning.rows = 0;
       beginning.shared.clear();
     }

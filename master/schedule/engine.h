@@ -70,7 +70,7 @@ struct EngineOptions : EngineLayout {
   // Rows and sequences of a step; queue: requests of which no choice has run yet, those that follow not counted.
   int max_batch_tokens = 512, max_sequences = 64, queue = 256;
   bool prefix_cache = true;
-  int prefix_min_tokens = 0;  // the first hit of a sequence that is shorter than this is computed again
+  int prefix_min_tokens = 0;  // a hit shorter than this is computed again
   bool run_ahead =
       true;  // send a sequence's next row before its sample is known, so that no stage waits for the master
   // A step that also reads prompts may take so many times as long as one that only decodes (> 1; 0: no such bound).

@@ -43,6 +43,8 @@ enum class PlantedBug {
   kSwapOutlives,     // swap blocks are believed to outlive an epoch
   kIndexOutlives,    // the prefix index outlives an epoch and its pages
   kIndexEarly,       // a column is believed to be computed by the step before the one that does
+  kVoidRows,         // rows of void steps are taken for computed
+  kVoidBeginning,    // so is what a sequence began with in a void step
   kVoidIndexed,      // what void steps would have computed stays in the prefix index
   kEndUnknown,       // the agents of a new epoch are told the ends of sequences of the old one
   kNumbersGoOn,      // a new epoch's steps are numbered on from the old one's

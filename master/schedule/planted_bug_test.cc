@@ -36,23 +36,20 @@ class Planted : public ::testing::TestWithParam<PlantedBug> {};
 
 TEST_P(Planted, IsCaught) { EXPECT_EXIT(Hunt(GetParam(), 30000), Caught, ""); }
 
-INSTANTIATE_TEST_SUITE_P(All, Planted,
-                         ::testing::Values(PlantedBug::kLeakBlock, PlantedBug::kFreeEarly, PlantedBug::kFinishTwice,
-                                           PlantedBug::kSharePartial, PlantedBug::kForgetGenerated,
-                                           PlantedBug::kForkTooSoon, PlantedBug::kUncountedCopy,
-                                           PlantedBug::kTableNotTold, PlantedBug::kFailNeighbour,
-                                           PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
-                                           PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache,
-                                           PlantedBug::kCopyTooSoon, PlantedBug::kSwapLate, PlantedBug::kSwapLeak,
-                                           PlantedBug::kSwapReuse, PlantedBug::kSwapShort, PlantedBug::kStarveAccount,
-                                           PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt,
-                                           PlantedBug::kGiveBackEarly, PlantedBug::kHoleShared, PlantedBug::kOneTable,
-                                           PlantedBug::kCopyElsewhere, PlantedBug::kMaskedAhead, PlantedBug::kMaskLost,
-                                           PlantedBug::kOldMask, PlantedBug::kMaskOwed, PlantedBug::kLateResult,
-                                           PlantedBug::kOutliveEpoch, PlantedBug::kSwapOutlives,
-                                           PlantedBug::kIndexOutlives, PlantedBug::kVoidIndexed,
-                                           PlantedBug::kIndexEarly, PlantedBug::kEndUnknown, PlantedBug::kNumbersGoOn,
-                                           PlantedBug::kLayoutStays, PlantedBug::kKeepOversized));
+INSTANTIATE_TEST_SUITE_P(
+    All, Planted,
+    ::testing::Values(
+        PlantedBug::kLeakBlock, PlantedBug::kFreeEarly, PlantedBug::kFinishTwice, PlantedBug::kSharePartial,
+        PlantedBug::kForgetGenerated, PlantedBug::kForkTooSoon, PlantedBug::kUncountedCopy, PlantedBug::kTableNotTold,
+        PlantedBug::kFailNeighbour, PlantedBug::kNeverYield, PlantedBug::kStaleIndex, PlantedBug::kIndexPartial,
+        PlantedBug::kWholeHit, PlantedBug::kShareFailed, PlantedBug::kEchoFromCache, PlantedBug::kCopyTooSoon,
+        PlantedBug::kSwapLate, PlantedBug::kSwapLeak, PlantedBug::kSwapReuse, PlantedBug::kSwapShort,
+        PlantedBug::kStarveAccount, PlantedBug::kSaveIdleness, PlantedBug::kDribble, PlantedBug::kForgetSalt,
+        PlantedBug::kGiveBackEarly, PlantedBug::kHoleShared, PlantedBug::kOneTable, PlantedBug::kCopyElsewhere,
+        PlantedBug::kMaskedAhead, PlantedBug::kMaskLost, PlantedBug::kOldMask, PlantedBug::kMaskOwed,
+        PlantedBug::kLateResult, PlantedBug::kOutliveEpoch, PlantedBug::kSwapOutlives, PlantedBug::kIndexOutlives,
+        PlantedBug::kVoidRows, PlantedBug::kVoidBeginning, PlantedBug::kVoidIndexed, PlantedBug::kIndexEarly,
+        PlantedBug::kEndUnknown, PlantedBug::kNumbersGoOn, PlantedBug::kLayoutStays, PlantedBug::kKeepOversized));
 
 TEST(Planted, TheUnchangedEngineIsNotAccused) {
   EXPECT_EXIT(

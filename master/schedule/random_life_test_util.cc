@@ -226,7 +226,7 @@ void Life::BeginEpoch() {
     passes_ += PassesOf(client.request) + client.request.n * std::min<int64_t>(rows, options_.context);
     client.arrival += now_ - std::max(broken_at_, client.arrival);
   }
-  const uint64_t before = engine_.stats().preemptions;
+  const bool any_ran = engine_.stats().running > 0;
   const int delivered = delivered_calls_;
   bool outgrown = false;
   for (const auto& [number, client] : clients_) outgrown |= client.outgrown && !client.ended;
@@ -235,7 +235,7 @@ void Life::BeginEpoch() {
   for (const auto& [number, client] : clients_) {
     if (client.outgrown && !client.ended) Fault("a request goes on that the layout cannot hold");
   }
-  if (counts_ && before != engine_.stats().preemptions) ++counts_->epochs, counts_->kept += pages;
+  if (counts_ && any_ran) ++counts_->epochs, counts_->kept += pages;
   if (OneIn(4)) engine_.EpochChanged(now_, Uniform(0, static_cast<int>(epoch_)));  // old news
 }
 

@@ -1,6 +1,7 @@
 #include "master/schedule/scheduler.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "master/schedule/check.h"
@@ -52,7 +53,10 @@ void Scheduler::Leave(Sequence* sequence) {
 
 void Scheduler::Settle(const Run& run) {
   Sequence* sequence = run.sequence;
-  if (sequence->phase == Phase::kRunning) GiveBack(sequence, run.start + run.rows);
+  if (sequence->phase == Phase::kRunning) {
+    sequence->answered = true;
+    GiveBack(sequence, run.start + run.rows);
+  }
   if (sequence->phase != Phase::kLeaving || sequence->outstanding > 0) return;
   leaving_.erase(std::find(leaving_.begin(), leaving_.end(), sequence));
   if (!sequence->ended) SwapOut(sequence);
@@ -72,11 +76,11 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
     const std::vector<int32_t>& table = sequence->tables[group];
     for (auto block = table.rbegin(); block != table.rend(); ++block) cache_.Release(group, *block);
   }
-  if (sequence->id != 0) forgotten_.push_back(sequence->id);
+  if (sequence->told > 0) forgotten_.push_back(sequence->id);
   sequence->tables.clear();
   sequence->id = 0;
   sequence->told = sequence->sent = 0;
-  sequence->awaiting = false;
+  sequence->awaiting = sequence->answered = false;
   sequence->prompt_step = sequence->mask_due = 0;
   sequence->indexed = 0;
   sequence->indexable = true;
@@ -390,25 +394,48 @@ void Scheduler::BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool page
   if (planted_bug != PlantedBug::kNumbersGoOn) next_number_ = 1;
 }
 
+void Scheduler::Rewind(Sequence* sequence, int rows) {
+  sequence->id = next_id_++;
+  sequence->sent = rows;
+  sequence->told = 0;
+  sequence->awaiting = false;
+  sequence->ready_since = ++ready_clock_;
+  sequence->prompt_step = sequence->mask_due = 0;
+  sequence->indexed = 0;  // it finds its columns again
+  sequence->index_serial = 0;
+}
+
 void Scheduler::Void(bool pages) {
   const uint64_t first = flights_.empty() ? next_number_ : flights_.front().number;  // that is void
-  while (!flights_.empty()) Commit();
+  std::unordered_map<const Sequence*, const Run> void_runs;                          // of each sequence the first
+  while (!flights_.empty()) {
+    for (const Run& run : Commit().runs) void_runs.emplace(run.sequence, run);
+  }
   if (pages) {
     if (planted_bug != PlantedBug::kVoidIndexed) cache_.ForgetFrom(first);
   } else if (planted_bug != PlantedBug::kIndexOutlives) {
     cache_.ForgetAll();
   }
-  std::vector<Sequence*> present = std::exchange(leaving_, {});
-  if (planted_bug != PlantedBug::kOutliveEpoch) {
-    preemptions_ += running_.size();
-    for (const Sequence* sequence : running_) {
-      const int kept = sequence->request->WantsPrompt(*sequence) ? 0 : Match(*sequence).rows;
-      rows_lost_ += std::max(0, sequence->sent - kept);
+  std::vector<Sequence*> homeless = std::exchange(leaving_, {});
+  std::vector<Sequence*> ran = std::exchange(running_, {});
+  for (Sequence* sequence : ran) {
+    const auto run = void_runs.find(sequence);
+    const bool void_at_all = run != void_runs.end();
+    // What it has begun with, shared or copied, may itself be of a void step.
+    const bool goes_on = pages && (sequence->answered || planted_bug == PlantedBug::kVoidBeginning);
+    const int rows = void_at_all && planted_bug != PlantedBug::kVoidRows ? run->second.start : sequence->sent;
+    rows_lost_ += sequence->sent - (goes_on ? rows : 0);
+    if (goes_on) {
+      Rewind(sequence, rows);
+      running_.push_back(sequence);
+    } else if (planted_bug == PlantedBug::kOutliveEpoch) {
+      running_.push_back(sequence);
+    } else {
+      ++preemptions_;
+      homeless.push_back(sequence);
     }
-    present.insert(present.end(), running_.begin(), running_.end());
-    running_.clear();
   }
-  for (Sequence* sequence : present) GoHome(sequence);
+  for (Sequence* sequence : homeless) GoHome(sequence);
   if (planted_bug != PlantedBug::kSwapOutlives) {
     waiting_.ForEach([this](Sequence* sequence) { DropSwapped(sequence); });
     swap_outs_.clear();

@@ -27,10 +27,11 @@
 //     copies the partial one.
 //
 // Epochs. When the agents have formed their groups anew, some of them with new processes, the steps in flight are void,
-// and whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids. When
-// all agents still have their pages, the prefix index keeps what committed steps have computed (every agent has written
-// all of it: a result comes of all their parts), so that of a sequence only what is no whole block yet is computed
-// again; otherwise it is emptied. Swap blocks are free.
+// and whoever ran goes back to the head of the queue, as after any preemption, and is computed again from its ids; all
+// blocks and swap blocks are free, and the prefix index is empty. But when all agents still have their pages, they hold
+// what committed steps have computed (a result comes of the parts of all, so all had written theirs): then whoever ran
+// in a committed step keeps its blocks and goes on from its last committed row, and the index keeps what such steps
+// have computed. Swap blocks are free in any case.
 //
 // Cache groups. Every sequence has a table in each group; they grow and shrink together, a column of blocks at a time.
 // What a window has passed is given back when the step that passed it is committed: no later row looks into it. A
@@ -136,7 +137,6 @@ class Scheduler {
     bool soon = false;  // the step being planned computes a good part of the partial one: it can be copied in the next
   };
   Cached Match(const Sequence& sequence) const;
-  int ShortestHit(const Sequence& sequence) const;  // fewer cached rows are computed again
   // What a newcomer need not compute, and the columns that it has it from: some to share, perhaps one to copy.
   struct Beginning {
     int rows = 0;
@@ -168,6 +168,8 @@ class Scheduler {
   void GiveBack(Sequence* sequence, int next);  // what rows from position `next` on do not look into
   void ReleaseBlocks(Sequence* sequence);
   void GoHome(Sequence* sequence);  // to the queue, or to its end; holding nothing
+  // As agents that know nothing of sequences need it, when they have its rows up to this one. Not with rows == 0.
+  void Rewind(Sequence* sequence, int rows);
 
   EngineOptions options_;
   CacheBlocks cache_;

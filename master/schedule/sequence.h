@@ -35,6 +35,7 @@ struct Sequence {
   int told = 0;               // how many of them the agents know, in every group
   int sent = 0;               // rows in steps that were sent
   int outstanding = 0;        // steps in flight that name it
+  bool answered = false;      // a step that names it has been committed
   bool awaiting = false;      // its newest row is under way; only "your last sample" can be sent after it
   uint64_t prompt_step = 0;   // the step that held the prompt's last row; 0: not sent yet
   int indexed = 0;            // leading blocks that are in the prefix index, or equal to one that is
