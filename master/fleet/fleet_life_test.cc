@@ -1,5 +1,5 @@
-// Thousands of a fleet's lives in virtual time. Half of the seeds are new ones in every run; PANGEA_LIFE_SEED=N runs that
-// life alone, PANGEA_LIVES=N sets how many are run.
+// Thousands of a fleet's lives in virtual time. Half of the seeds are new ones in every run; PANGEA_LIFE_SEED=N runs
+// that life alone, PANGEA_LIVES=N sets how many are run.
 #include <cstdlib>
 #include <iostream>
 #include <random>
