@@ -40,7 +40,6 @@ TEST_P(RegroupTest, TheSameRequestGivesTheSameBytesInEveryEpoch) {
     for (uint64_t seed = 1; seed <= 4; ++seed) EXPECT_EQ(served.Wait(number + seed), alone[seed]) << "epoch " << epoch;
     EXPECT_EQ(served.WaitEpochs(epoch).back(), epoch);
     EXPECT_GT(served.stats().rows_lost, lost) << "nothing was in flight";
-    EXPECT_EQ(served.stats().preemptions, 0u) << "the agents had all their pages";
     number += 100;
   }
   EXPECT_EQ(served.WaitEpochs(3), (std::vector<uint64_t>{1, 2, 3}));
