@@ -33,32 +33,34 @@ int64_t FileBytes(int64_t bytes) { return MarkAt(bytes) + kHostPage; }
 
 absl::Status PagesErrno(const char* what) { return absl::ErrnoToStatus(errno, absl::StrCat("KV pages: ", what)); }
 
-void OnError(int signal) {
+void OnError(int signal, siginfo_t* info, void*) {
   KeptPages::Distrust();
   for (size_t i = 0; i < std::size(kErrors); ++i) {
     if (kErrors[i] == signal) sigaction(signal, &g_before[i], nullptr);
   }
-  raise(signal);  // once this returns; a fault comes again by itself
+  if (info->si_code <= 0) raise(signal);  // sent by somebody, once this returns; a fault comes again by itself
 }
 
 }  // namespace
 
 KeptPages::KeptPages(int fd, std::byte* base, int64_t bytes, bool kept)
-    : fd_(fd), base_(base), bytes_(bytes), kept_(kept) {
-  g_mark = reinterpret_cast<Mark*>(base + MarkAt(bytes));
-}
+    : fd_(fd), base_(base), bytes_(bytes), kept_(kept) {}
 
 void KeptPages::Distrust() {
   if (Mark* mark = g_mark.load()) mark->store(1);
 }
 
 absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Map(int fd, int64_t bytes, bool kept) {
-  void* base = mmap(nullptr, FileBytes(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  if (base == MAP_FAILED) {
+  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  // For good: a signal may come at any time.
+  void* mark = mmap(nullptr, kHostPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, MarkAt(bytes));
+  if (base == MAP_FAILED || mark == MAP_FAILED) {
     const absl::Status status = PagesErrno("cannot map them");
+    if (base != MAP_FAILED) munmap(base, bytes);
     close(fd);
     return status;
   }
+  g_mark = static_cast<Mark*>(mark);
   return std::unique_ptr<KeptPages>(new KeptPages(fd, static_cast<std::byte*>(base), bytes, kept));
 }
 
@@ -81,8 +83,9 @@ absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Open(const std::string& pa
   if (fd < 0) return PagesErrno("cannot open what is kept of them");
   struct stat info{};
   uint32_t mark = 1;
-  const bool whole = fstat(fd, &info) == 0 && info.st_size == FileBytes(bytes) &&
-                     (fcntl(fd, F_GET_SEALS) & kPageSeals) == kPageSeals &&
+  const int seals = fcntl(fd, F_GET_SEALS);  // -1: it is no memfd
+  const bool whole = fstat(fd, &info) == 0 && info.st_size == FileBytes(bytes) && seals >= 0 &&
+                     (seals & kPageSeals) == kPageSeals &&
                      pread(fd, &mark, sizeof(mark), MarkAt(bytes)) == sizeof(mark);
   if (!whole || mark != 0) {
     close(fd);
@@ -94,15 +97,14 @@ absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Open(const std::string& pa
 }
 
 KeptPages::~KeptPages() {
-  Mark* own = reinterpret_cast<Mark*>(base_ + MarkAt(bytes_));
-  g_mark.compare_exchange_strong(own, nullptr);
-  munmap(base_, FileBytes(bytes_));
+  munmap(base_, bytes_);
   close(fd_);
 }
 
 void MarkPagesOnErrors() {
   struct sigaction action{};
-  action.sa_handler = OnError;
+  action.sa_sigaction = OnError;
+  action.sa_flags = SA_SIGINFO;
   for (size_t i = 0; i < std::size(kErrors); ++i) sigaction(kErrors[i], &action, &g_before[i]);
 }
 

@@ -30,7 +30,7 @@ class KeptPages {
   int fd() const { return fd_; }
   bool kept() const { return kept_; }  // by Open
 
-  // Marks those that this process has made or opened last and still has. Any thread, any signal handler.
+  // Marks those that this process has made or opened last. Any thread, any signal handler.
   static void Distrust();
 
  private:

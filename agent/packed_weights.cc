@@ -42,7 +42,8 @@ absl::StatusOr<std::unique_ptr<PackedWeights>> PackedWeights::Open(const std::st
   if (fd < 0) return Errno("cannot open what is kept of them");
   struct stat info{};
   const int64_t size = RoundUp(bytes, kPage);
-  if (bytes <= 0 || fstat(fd, &info) != 0 || info.st_size != size || (fcntl(fd, F_GET_SEALS) & kSeals) != kSeals) {
+  const int seals = fcntl(fd, F_GET_SEALS);  // -1: it is no memfd
+  if (bytes <= 0 || fstat(fd, &info) != 0 || info.st_size != size || seals < 0 || (seals & kSeals) != kSeals) {
     close(fd);
     return absl::FailedPreconditionError(absl::StrCat("packed weights: ", path, " is not whole and sealed"));
   }

@@ -136,8 +136,9 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   if (const absl::Status status = ReadAssignment(assign, options_.model, loaded.get()); !status.ok()) return status;
   const RankPlan& place = loaded->place();
   const TensorIndex index(loaded->header);
-  loaded->kept.Open(assign, MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent));
   const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
+  loaded->kept.Open(assign, MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent),
+                    device->kind != DeviceKind::kCuda);
   loaded->executor =
       device->kind == DeviceKind::kSim
           ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
@@ -363,11 +364,11 @@ absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step
 }
 
 void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {
+  if (fatal) KeptPages::Distrust();
   {
     MutexLock lock(mutex_);
     if (left_) return;
     if (fatal) {
-      KeptPages::Distrust();
       if (failure_.ok()) failure_ = why;
       leave_by_ = Clock::now() + kFailureLimit;
       changed_.notify_all();

@@ -299,7 +299,7 @@ bool FleetImpl::Shrink(const Action& action) {
   for (int i = 0; i < facts_.agents(); ++i) {
     const bool gone = std::find(action.agents.begin(), action.agents.end(), i) != action.agents.end();
     local |= gone && facts_.agent(i).local;
-    if (gone) {  // the other layout may need the room
+    if (gone || facts_.agent(i).lost) {  // the other layout may need the room
       members_[i].pages.Drop();
       members_[i].weights.Drop();
     }

@@ -29,8 +29,9 @@ TEST(Epoch, NoStepIsSentBeforeTheFirst) {
 
 // Several stages, a prompt half read, choices that share blocks, some that wait in the queue.
 TEST(Epoch, EveryRequestGivesWhatItGivesAlone) {
-  for (const int stages : {1, 3}) {
-    for (int before = 0; before < 12; ++before) {
+  for (const bool pages : {false, true}) {
+    for (int before = 0; before < 24; ++before) {
+      const int stages = before % 2 == 0 ? 1 : 3;
       EngineOptions options = Options();
       options.stages = stages;
       options.max_sequences = 5;
@@ -39,9 +40,9 @@ TEST(Epoch, EveryRequestGivesWhatItGivesAlone) {
       requests[2].n = 3;
       requests[3].prompt_logprobs = true;
       for (const SequenceRequest& request : requests) ASSERT_TRUE(bench.engine.Submit(0, request).ok());
-      for (int i = 0; i < before; ++i) bench.Next();
+      for (int i = 0; i < before / 2; ++i) bench.Next();
       const size_t steps = bench.steps.size(), deliveries = bench.deliveries.size();
-      bench.BeginEpoch(2);
+      bench.BeginEpoch(2, nullptr, pages);
       EXPECT_EQ(bench.deliveries.size(), deliveries) << "nobody is told";
       ASSERT_GT(bench.steps.size(), steps) << "the agents have work at once";
       EXPECT_EQ(bench.steps[steps].epoch, 2u);

@@ -150,6 +150,10 @@ void FakeAgents::BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool pag
   epoch_ = epoch;
   next_number_ = 1;
   for (const auto& [id, known] : sequences_) ended_.insert(id);
+  before_.clear();
+  for (auto& [id, known] : sequences_) {
+    if (pages) before_[{known.sampling.params.get(), known.sampling.choice}] = std::move(known);
+  }
   sequences_.clear();
   if (pages) {
     for (const auto& [block, slot] : torn_) pages_[block.first][block.second][slot] = Slot();
@@ -289,6 +293,17 @@ void FakeAgents::Write(uint64_t id, Block block, int slot, Slot content, bool ag
   pending->written.emplace_back(block, slot);
 }
 
+// Whether the sequence goes on with the pages that it had in the epoch before: nobody shares anything with it anew.
+bool FakeAgents::Continues(const StepSequence& part, const Known& known, const Known& before) const {
+  const int blocks = (part.start + options_.block_tokens - 1) / options_.block_tokens;
+  for (size_t group = 0; group < pages_.size() && part.start > 0; ++group) {
+    const std::vector<int32_t>&now = known.tables[group], &then = before.tables[group];
+    if (static_cast<int>(then.size()) < blocks || !std::equal(now.begin(), now.begin() + blocks, then.begin()))
+      return false;
+  }
+  return part.start > 0;
+}
+
 void FakeAgents::CheckShared(const StepSequence& part, const Known& known) {
   for (size_t group = 0; group < pages_.size(); ++group) {
     for (int i = 0; i < part.start / options_.block_tokens; ++i) {
@@ -331,9 +346,16 @@ void FakeAgents::Run(const StepSequence& given, Pending* pending) {
   UpdateTable(part, &known);
   if (!fault_.empty()) return;
   if (fresh) {
+    if (static_cast<int>(sequences_.size()) > options_.max_sequences) return Fault("more sequences than slots");
     known.first = known.length = part.start;
-    shared_tables += part.start > 0;
-    CheckShared(part, known);
+    const auto before = before_.find({part.sampling->params.get(), part.sampling->choice});
+    if (before != before_.end() && Continues(part, known, before->second)) {
+      known.first = std::min(known.first, before->second.first);
+      ++rewound;
+    } else {
+      shared_tables += part.start > 0;
+      CheckShared(part, known);
+    }
   }
   if (part.sampling) {
     known.sampling = *part.sampling;

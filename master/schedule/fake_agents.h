@@ -55,7 +55,7 @@ class FakeAgents : public StepPort {
 
   // How often each happened in the lives so far.
   int copies = 0, swap_outs = 0, swap_ins = 0, shared_tables = 0, resumes = 0, ran_ahead = 0, void_steps = 0,
-      given_back = 0, masks = 0;
+      given_back = 0, masks = 0, rewound = 0;
 
  private:
   using Block = std::pair<int, int32_t>;  // cache group, block
@@ -84,6 +84,7 @@ class FakeAgents : public StepPort {
   void Run(const StepSequence& part, Pending* pending);
   void UpdateTable(const StepSequence& part, Known* known);
   void Draw(uint64_t prefix, const AllowedIds* allowed, Known* known, SequenceResult* result);
+  bool Continues(const StepSequence& part, const Known& known, const Known& before) const;
   void CheckShared(const StepSequence& part, const Known& known);
   uint64_t CheckPrefix(const StepSequence& part, const Known& known);
   void Write(uint64_t id, Block block, int slot, Slot content, bool again, Pending* pending);
@@ -98,6 +99,7 @@ class FakeAgents : public StepPort {
   EngineOptions options_;
   std::vector<std::vector<std::vector<Slot>>> pages_;  // [cache group][block][slot]
   std::map<uint64_t, Known> sequences_;
+  std::map<std::pair<const Sampling*, int>, Known> before_;  // of the epoch before, by request and choice
   std::set<uint64_t> ended_;
   std::set<Block> tainted_;  // written by sequences that failed, and not since
   std::deque<Pending> results_;

@@ -52,19 +52,20 @@ LifeCounts RunMany(std::string (*run)(uint64_t, LifeCounts*), uint64_t lives) {
             << counts.swap_outs << " blocks swapped out, " << counts.swap_ins << " in, " << counts.copies << " copies, "
             << counts.shared_tables << " shared tables, " << counts.echoes << " echoes, " << counts.hits
             << " prefix hits, at most " << counts.deepest << " steps in flight; " << counts.epochs << " epochs, "
-            << counts.kept << " that kept the pages, " << counts.layouts << " of them in another layout, which ended "
-            << counts.outgrown << " requests, " << counts.void_steps << " void steps, " << counts.late
-            << " results of older epochs; " << counts.given_back << " blocks given back behind a window, "
-            << counts.grouped << " lives that copied blocks of several cache groups, " << counts.masks << " masks\n";
+            << counts.kept << " that kept the pages, with which " << counts.rewound << " sequences went on, "
+            << counts.layouts << " of them in another layout, which ended " << counts.outgrown << " requests, "
+            << counts.void_steps << " void steps, " << counts.late << " results of older epochs; " << counts.given_back
+            << " blocks given back behind a window, " << counts.grouped
+            << " lives that copied blocks of several cache groups, " << counts.masks << " masks\n";
   std::cout << static_cast<int>(lives / took) << " lives a second; longest wait " << counts.longest_wait
             << " of what progress allows\n";
   // What the lives have met: a generator that no longer reaches a path would otherwise pass in silence.
   for (const uint64_t met :
-       {counts.finished,      counts.cancelled,    counts.stopped,     counts.failed,     counts.expired,
-        counts.refused,       counts.shared_steps, counts.preemptions, counts.resumes,    counts.copies,
-        counts.shared_tables, counts.echoes,       counts.hits,        counts.swap_outs,  counts.swap_ins,
-        counts.epochs,        counts.kept,         counts.late,        counts.void_steps, counts.given_back,
-        counts.grouped,       counts.masks,        counts.layouts,     counts.outgrown}) {
+       {counts.finished,      counts.cancelled,    counts.stopped,     counts.failed,    counts.expired,
+        counts.refused,       counts.shared_steps, counts.preemptions, counts.resumes,   counts.copies,
+        counts.shared_tables, counts.echoes,       counts.hits,        counts.swap_outs, counts.swap_ins,
+        counts.epochs,        counts.kept,         counts.rewound,     counts.late,      counts.void_steps,
+        counts.given_back,    counts.grouped,      counts.masks,       counts.layouts,   counts.outgrown}) {
     EXPECT_GT(met, lives / 100);
   }
   EXPECT_GE(counts.deepest, 5u);

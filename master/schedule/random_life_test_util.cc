@@ -486,7 +486,7 @@ std::string Life::End() {
     counts_->swap_ins += agents_.swap_ins;
     counts_->void_steps += agents_.void_steps;
     counts_->given_back += agents_.given_back;
-    counts_->masks += agents_.masks;
+    counts_->masks += agents_.masks, counts_->rewound += agents_.rewound;
     counts_->grouped += options_.groups.size() > 1 && agents_.swap_ins + agents_.copies > 0;
   }
   return fault_;

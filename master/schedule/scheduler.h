@@ -100,7 +100,7 @@ class Scheduler {
   // The agents have formed their groups and know nothing of sequences. No step is planned before the first epoch.
   // layout: theirs from now on; null: as before. pages: they still have what committed steps have written.
   void BeginEpoch(uint64_t epoch, const EngineLayout* layout, bool pages);
-  void Void(bool pages);  // the steps in flight will never be answered, and agents know nothing: whoever runs yields
+  void Void(bool pages);  // the steps in flight will never be answered, and agents know no sequence
   void CheckInvariants() const;
 
   uint64_t epoch() const { return epoch_; }  // 0: none yet
