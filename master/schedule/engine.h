@@ -103,9 +103,10 @@ class Engine {
   ~Engine();  // CHECKs that no block is lost
   // Events. now: seconds of a monotonic clock.
   // The agents have formed their groups for this epoch and know no sequence: what was sent before is void, and whoever
-  // ran is computed again, or goes on where it was if their pages are still there. Steps carry the epoch and are numbered from 1 in each: so every agent, survivor or newcomer, can
-  // check that it has missed none. No step is sent before the first epoch. Of several, the highest counts: an epoch
-  // that is not above the present one is old news. layout: the agents' from now on, of as many cache groups with the
+  // ran is computed again, or goes on where it was if their pages are still there. Steps carry the epoch and are
+  // numbered from 1 in each: so every agent, survivor or newcomer, can check that it has missed none. No step is sent
+  // before the first epoch. Of several, the highest counts: an epoch that is not above the present one is old news.
+  // layout: the agents' from now on, of as many cache groups with the
   // same windows; null: as before. A request that may grow beyond what the new one can hold of a sequence ends with
   // ResourceExhausted. pages_since: the agents' pages still hold what was written in that epoch and those after it.
   void EpochChanged(double now, uint64_t epoch, const EngineLayout* layout = nullptr, uint64_t pages_since = kNoPages);

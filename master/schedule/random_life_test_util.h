@@ -8,8 +8,8 @@
 namespace pangea {
 
 struct LifeCounts {
-  // epochs: those that began when something ran; kept: with the pages of the one before; rewound: sequences that went on with them; layouts: in another layout.
-  // outgrown: requests that a new layout could not hold. late: results of older epochs that came. void_steps: steps
+  // epochs: those that began when something ran; kept: with the pages of the one before; rewound: sequences that went on
+  // with them; layouts: in another layout. outgrown: requests that a new layout could not hold. late: results of older epochs that came. void_steps: steps
   // that were never answered, or too late. given_back: blocks that a window had passed. grouped: lives with several
   // cache groups in which blocks were copied.
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
