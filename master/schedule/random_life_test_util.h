@@ -8,10 +8,10 @@
 namespace pangea {
 
 struct LifeCounts {
-  // epochs: those that began when something ran; kept: with the pages of the one before; rewound: sequences that went on
-  // with them; layouts: in another layout. outgrown: requests that a new layout could not hold. late: results of older epochs that came. void_steps: steps
-  // that were never answered, or too late. given_back: blocks that a window had passed. grouped: lives with several
-  // cache groups in which blocks were copied.
+  // epochs: those that began when something ran; kept: with the pages of the one before; rewound: sequences that went
+  // on with them; layouts: in another layout. outgrown: requests that a new layout could not hold. late: results of
+  // older epochs that came. void_steps: steps that were never answered, or too late. given_back: blocks that a window
+  // had passed. grouped: lives with several cache groups in which blocks were copied.
   uint64_t requests = 0, finished = 0, cancelled = 0, stopped = 0, failed = 0, refused = 0, expired = 0;
   uint64_t steps = 0, shared_steps = 0, preemptions = 0, copies = 0, shared_tables = 0, resumes = 0, swap_outs = 0,
            swap_ins = 0, echoes = 0, hits = 0, deepest = 0, epochs = 0, kept = 0, rewound = 0, layouts = 0,
