@@ -17,7 +17,7 @@ TEST(FleetLifeTest, WhateverBefallsItsAgentsItServesAgain) {
     return;
   }
   const char* asked = std::getenv("PANGEA_LIVES");
-  const uint64_t lives = asked != nullptr ? std::strtoull(asked, nullptr, 10) : 3000;
+  const uint64_t lives = asked != nullptr ? std::strtoull(asked, nullptr, 10) : 2000;
   const uint64_t start = (std::random_device{}() >> 2) + 1'000'000;
   std::cout << "new seeds from " << start << "\n";
   for (uint64_t i = 1; i <= lives; ++i) {

@@ -29,7 +29,7 @@ INSTANTIATE_TEST_SUITE_P(All, PlantedInFleet,
                                            PlantedFault::kOldFormed, PlantedFault::kCountPlanned,
                                            PlantedFault::kCountTwice, PlantedFault::kNeverForget));
 
-TEST(PlantedInFleet, TheUnchangedCodeIsNotAccused) { EXPECT_EQ(Hunt(PlantedFault::kNone, 500), 0u); }
+TEST(PlantedInFleet, TheUnchangedCodeIsNotAccused) { EXPECT_EQ(Hunt(PlantedFault::kNone, 200), 0u); }
 
 }  // namespace
 }  // namespace pangea
