@@ -85,7 +85,7 @@ def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("how", ["KILL", "STOP", "SEGV"])
 def test_kv_pages_outlive_a_process_that_did_not_end_by_itself(how):
-    """a successor finds what committed steps have written, and nothing but a sequence's last block is computed again"""
+    """a successor finds what committed steps have written, and nothing is computed again but the rows of steps that were under way"""
     with serve(STORIES, *layout("2x2"), *settings(control__silence_seconds=0.5), *ANY_NUMBER) as s:
         whole, _ = s.complete(prompt=[1], max_tokens=400, temperature=0, ignore_eos=True)
         body = dict(model=s.model(), prompt=[1, 2], max_tokens=400, temperature=0.9, seed=3, ignore_eos=True)
@@ -101,7 +101,7 @@ def test_kv_pages_outlive_a_process_that_did_not_end_by_itself(how):
         assert ids == undisturbed[0]["ids"]
         kept = how != "SEGV"  # what it has done before may be anything
         assert ("with the KV pages that they had" in s.log) == kept, s.log[-2000:]
-        assert (number(s, "pangea_rows_lost_total") < 20) == kept, number(s, "pangea_rows_lost_total")
+        assert (number(s, "pangea_rows_lost_total") < 8) == kept, number(s, "pangea_rows_lost_total")
         assert s.complete(prompt=[1], max_tokens=400, temperature=0, ignore_eos=True)[0] == whole, "from cached pages"
 
 
@@ -322,21 +322,26 @@ def test_a_process_stops_at_any_wall(monkeypatch):
 
 def test_processes_that_are_short_of_everything(monkeypatch):
     """descriptors, memory, room in files; of the master too, but for memory"""
-    harm("STARVE", 5, monkeypatch)
+    log = harm("STARVE", 5, monkeypatch)
+    assert re.search("Too many open files|Cannot allocate memory|cannot be started|bad_alloc|File too large", log), (
+        "nobody was short of anything"
+    )
 
 
 def test_links_that_are_cut(monkeypatch):
     """of hosts, both ways and one, for longer and for shorter than a silence"""
     monkeypatch.setattr(harms.Cuts, "SECONDS", (0.05, 2))
-    harm("CUT", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+    log = harm("CUT", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+    assert " is over: " in log, "nobody has noticed"
 
 
 def test_connections_with_the_master_that_are_held_up_or_closed(monkeypatch):
     monkeypatch.setattr(harms.Proxy, "SECONDS", (0.05, 2))
-    harm("PROXY", 8, monkeypatch, **{"control.silence_seconds": 0.5})
+    log = harm("PROXY", 8, monkeypatch, **{"control.silence_seconds": 0.5})
+    assert " is over: " in log, "nobody has noticed"
 
 
-def test_a_log_that_nobody_takes(tmp_path):
+def test_a_log_that_nobody_takes():
     """standard error is a pipe, full from the start: nobody waits for it, and agents are still replaced"""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

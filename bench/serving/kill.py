@@ -3,7 +3,7 @@
 from common import *
 from versus import PEER, NoProcess
 
-RPC = PEER.with_name("rpc-server")
+RPC = PEER.with_name("ggml-rpc-server")
 STREAMS = 4
 TOKENS = 200
 

@@ -11,5 +11,5 @@ npm install --ignore-scripts --no-audit --no-fund --omit=optional "$package"
 sed -i 's/^\( *\)_tile_loadconfig(&tc);/\1__asm__ volatile("" : "+m"(tc)); _tile_loadconfig(\&tc);/' llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp
 cmake -S llama.cpp -B llama.cpp/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
   -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DGGML_RPC=ON
-nice ninja -C llama.cpp/build llama-server rpc-server
+nice ninja -C llama.cpp/build llama-server ggml-rpc-server
 echo "$PWD/llama.cpp/build/bin/llama-server"

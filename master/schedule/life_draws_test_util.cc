@@ -113,4 +113,10 @@ VirtualCosts DrawCosts(std::mt19937_64 random, int stages) {
   return costs;
 }
 
+int64_t PassesOf(const SequenceRequest& request, const EngineOptions& options) {
+  const int64_t chunk = std::min(options.max_batch_tokens, 64);
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  return request.n * ((prompt + chunk - 1) / chunk + std::min<int64_t>(request.max_tokens, options.context - prompt));
+}
+
 }  // namespace pangea

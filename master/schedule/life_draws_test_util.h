@@ -26,4 +26,7 @@ EngineLayout DrawLayout(Dice* dice, const EngineLayout& before);
 SequenceRequest DrawRequest(Dice* dice, uint64_t next, double now);
 VirtualCosts DrawCosts(std::mt19937_64 random, int stages);
 
+// Steps that the request needs when it has the agents for itself.
+int64_t PassesOf(const SequenceRequest& request, const EngineOptions& options);
+
 }  // namespace pangea

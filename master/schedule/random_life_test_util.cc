@@ -78,7 +78,6 @@ class Life : public StepPort {
   void ClientEvent(int dice);
   int Capacity() const { return CapacityOf(options_); }
   std::optional<EngineLayout> NextLayout();
-  int64_t PassesOf(const SequenceRequest& request) const;
   void CheckProgress(const Client& client);
   std::string End();
   void Check();
@@ -138,10 +137,10 @@ void Life::Submit() {
   next_request_ = std::max(next_request_, request.request + 1);
   client.request = std::move(request);
   ++open_;
-  passes_ += PassesOf(client.request);
+  passes_ += PassesOf(client.request, options_);
   client.arrival = now_;
   client.before = passes_;
-  for (const auto& [number, other] : clients_) client.passes += other.ended ? 0 : PassesOf(other.request);
+  for (const auto& [number, other] : clients_) client.passes += other.ended ? 0 : PassesOf(other.request, options_);
 }
 
 Life::Client* Life::RandomOpen() {
@@ -220,10 +219,12 @@ void Life::BeginEpoch() {
   if (!pages) pages_since_ = epoch_;
   agents_.BeginEpoch(epoch_, layout, pages);
   pipeline_->Reset(now_);
+  // Whoever is open is computed again at most, and has waited for nothing meanwhile.
   for (auto& [number, client] : clients_) {
     if (client.ended) continue;
+    // Beside streams, what it had computed may be read a row a step.
     const int64_t rows = static_cast<int64_t>(client.request.prompt.size()) + client.request.max_tokens;
-    passes_ += PassesOf(client.request) + client.request.n * std::min<int64_t>(rows, options_.context);
+    passes_ += PassesOf(client.request, options_) + client.request.n * std::min<int64_t>(rows, options_.context);
     client.arrival += now_ - std::max(broken_at_, client.arrival);
   }
   const bool any_ran = engine_.stats().running > 0;
@@ -235,7 +236,7 @@ void Life::BeginEpoch() {
   for (const auto& [number, client] : clients_) {
     if (client.outgrown && !client.ended) Fault("a request goes on that the layout cannot hold");
   }
-  if (counts_ && any_ran) ++counts_->epochs, counts_->kept += pages;
+  if (counts_) counts_->epochs += any_ran, counts_->kept += any_ran && pages;
   if (OneIn(4)) engine_.EpochChanged(now_, Uniform(0, static_cast<int>(epoch_)));  // old news
 }
 
@@ -452,13 +453,6 @@ void Life::Send(const Step& step) {
   due_.push_back(answered);
 }
 
-// Steps that the request needs when it has the agents for itself.
-int64_t Life::PassesOf(const SequenceRequest& request) const {
-  const int64_t chunk = std::min(options_.max_batch_tokens, 64);
-  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  return request.n * ((prompt + chunk - 1) / chunk + std::min<int64_t>(request.max_tokens, options_.context - prompt));
-}
-
 // Nobody waits longer than it would take to serve all requests that were open meanwhile one after the other, with some
 // room for rows that were computed again.
 void Life::CheckProgress(const Client& client) {
@@ -486,7 +480,8 @@ std::string Life::End() {
     counts_->swap_ins += agents_.swap_ins;
     counts_->void_steps += agents_.void_steps;
     counts_->given_back += agents_.given_back;
-    counts_->masks += agents_.masks, counts_->rewound += agents_.rewound;
+    counts_->masks += agents_.masks;
+    counts_->rewound += agents_.rewound;
     counts_->grouped += options_.groups.size() > 1 && agents_.swap_ins + agents_.copies > 0;
   }
   return fault_;
