@@ -267,13 +267,11 @@ def main():
     with harmed(o) as (server, harm):
         r = run(server, o.faults, o.streams, o.tokens, harm, seed=o.seed)
         log = server.log
-    print(
-        f"{o.kind} of {r['faults']} of {r['wanted']} random agents, {o.layout}, {o.streams} streams, {o.model.name}: {r['seconds']:.0f} s"
-    )
+    print(f"{o.kind}: {r['faults']} of {r['wanted']} faults, {o.layout}, {o.streams} streams, {o.model.name}: {r['seconds']:.0f} s")
     print(f"requests: {r['requests']} ended, {len(r['lost'])} lost, {len(r['different'])} with other bytes")
-    print(
-        f"found after: p50 {quantile(r['found'], 0.5) * 1e3:.0f} ms, p99 {quantile(r['found'], 0.99) * 1e3:.0f} ms; {len(r['unnamed'])} not told"
-    )
+    if r["found"] or r["unnamed"]:
+        p50, p99 = (quantile(r["found"], share) * 1e3 for share in (0.5, 0.99))
+        print(f"found after: p50 {p50:.0f} ms, p99 {p99:.0f} ms; {len(r['unnamed'])} not told")
     print(
         f"streams stood still: p50 {quantile(r['pauses'], 0.5):.2f} s, p99 {quantile(r['pauses'], 0.99):.2f} s, at most {max(r['pauses'], default=0):.2f} s"
     )

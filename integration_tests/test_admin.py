@@ -1,12 +1,17 @@
 """pangea admin: an administrator looks at the agents of a running master, replaces them, pauses its requests."""
 
+import os
 import re
+import resource
+import socket
 import threading
+import time
 
 import chaos
 import harms
 import pytest
 from harness import STORIES, free_port, layout, run, serve, settings, until
+from test_grpc import Door
 from test_lifecycle import LONG, NO_HURRY, Stream
 
 
@@ -172,3 +177,20 @@ def test_a_layout_that_cannot_be_changes_nothing(control, words, code, told):
         assert r.returncode == code and told in r.stderr, r
         s.complete(prompt=[1], max_tokens=1)
         assert s.agents() == before
+
+
+def test_who_comes_while_there_are_no_descriptors_gets_in_later(control):
+    """at every door: gRPC's own sockets would never accept again"""
+    keys, to = control
+    with serve(STORIES, *layout("1x1"), *keys) as s:
+        doors = [s.rest.removeprefix("http://"), s.grpc, to[1]]
+        limit = resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE, (max(map(int, os.listdir(f"/proc/{s.proc.pid}/fd"))) + 1, limit[1]))
+        waiting = [socket.create_connection(door.rsplit(":", 1)) for door in doors for _ in range(8)]
+        time.sleep(0.5)
+        resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE, limit)
+        for connection in waiting:
+            connection.close()
+        s.complete(prompt=[1], max_tokens=2)
+        assert len(Door(s.grpc).call("ListModels", {})["data"]) == 1
+        assert run("admin", "status", *to).stdout.startswith("serving")

@@ -63,6 +63,8 @@ struct ControlServer::State {
   std::map<SessionId, Session*> sessions ABSL_GUARDED_BY(mutex);  // until OnDone
   std::unique_ptr<grpc::Service> service, admin;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
+  std::unique_ptr<Acceptor> acceptor;  // goes before the two
   int port = 0;
 };
 
@@ -211,26 +213,32 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(const std::s
   state->admin = MakeAdminService(token, state->callbacks.admin);
   state->service = std::make_unique<Service>(state.get());
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &state->port);
+  state->connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   builder.RegisterService(state->service.get());
   builder.RegisterService(state->admin.get());
   builder.SetMaxReceiveMessageSize(kMostMessageBytes);
   // Messages are small and many: a window that is never short needs no frame of its own after each of them.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error, not a lottery
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   state->server = builder.BuildAndStart();
-  if (!state->server || state->port <= 0) {
-    const auto at = ParseHostPort(listen);
-    const std::string why = at.ok() ? WhyNotListen(*at) : std::string(at.status().message());
+  if (!state->server) return absl::InternalError("control.listen: gRPC does not start");
+  const auto at = ParseHostPort(listen);
+  auto sockets = at.ok() ? ListenAt({at->host}, at->port) : at.status();
+  if (!sockets.ok())
     return absl::UnavailableError(
-        absl::StrCat("control.listen: cannot listen on ", listen, why.empty() ? "" : ": ", why));
-  }
+        absl::StrCat("control.listen: cannot listen on ", listen, ": ", sockets.status().message()));
+  state->acceptor = std::make_unique<Acceptor>(*std::move(sockets), [s = state.get()](int listening, int connection) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters taken;
+    taken.listener_fd = listening, taken.fd = connection;
+    s->connections->HandleNewConnection(&taken);
+  });
+  state->port = state->acceptor->port();
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(state)));
 }
 
@@ -251,6 +259,7 @@ void ControlServer::Close(SessionId session, const absl::Status& status) {
 
 void ControlServer::Shutdown() {
   if (!state_->server) return;
+  state_->acceptor.reset();
   // Cancels the calls that have not ended by then; returns when all reactors are done.
   state_->server->Shutdown(std::chrono::system_clock::now() + kShutdownLimit);
   state_->server.reset();

@@ -196,11 +196,9 @@ class Door : public GrpcDoor {
     gpr_set_log_function([](gpr_log_func_args* line) { LogDebug("grpc: %s", line->message); });
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     const std::string host = at.host.find(':') != std::string::npos ? absl::StrCat("[", at.host, "]") : at.host;
-    const bool everywhere = at.host == kEverywhere;  // which the library does not know; its [::] takes IPv4 as well
-    int port = 0;
     grpc::ServerBuilder builder;
-    builder.AddListeningPort(absl::StrCat(everywhere ? "[::]" : host, ":", at.port), grpc::InsecureServerCredentials(),
-                             &port);
+    connections_ = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
     // Clients may send keepalive pings as often as every second: by default the library ends the calls of clients that
     // ping every ten seconds, which is usual, while no data flows. The server pings too, so that a call whose client's
     // host has vanished does not wait for ever.
@@ -209,19 +207,23 @@ class Door : public GrpcDoor {
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveAnswerMs);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error, not a second server
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(limits.header_bytes));
     builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<uint64_t>(limits.body, INT32_MAX)));
     builder.RegisterService(&generation_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
-    if (!server_ || port == 0) {
-      const std::string why = WhyNotListen(at);
+    if (!server_) return absl::InternalError("grpc.listen: gRPC does not start");
+    auto sockets = ListenAt({at.host}, at.port);
+    if (!sockets.ok())
       return absl::UnavailableError(
-          absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port, why.empty() ? "" : ": ", why));
-    }
-    address_ = absl::StrCat(everywhere ? "127.0.0.1" : host, ":", port);
+          absl::StrCat("grpc.listen: cannot listen on ", host, ":", at.port, ": ", sockets.status().message()));
+    acceptor_ = std::make_unique<Acceptor>(*std::move(sockets), [this](int listening, int connection) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters taken;
+      taken.listener_fd = listening, taken.fd = connection;
+      connections_->HandleNewConnection(&taken);
+    });
+    address_ = absl::StrCat(at.host == kEverywhere ? "127.0.0.1" : host, ":", acceptor_->port());
     return absl::OkStatus();
   }
 
@@ -236,6 +238,7 @@ class Door : public GrpcDoor {
   }
 
   void Shutdown(double seconds) override {
+    acceptor_.reset();
     if (server_)
       server_->Shutdown(std::chrono::system_clock::now() +
                         std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
@@ -247,6 +250,8 @@ class Door : public GrpcDoor {
   GenerationService generation_;
   HealthService health_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<Acceptor> acceptor_;  // goes before the two
   std::string address_;
 };
 

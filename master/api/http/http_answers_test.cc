@@ -5,7 +5,6 @@
 #include <thread>
 
 #include "master/api/doors_test_util.h"
-#include "master/api/http/listen.h"
 #include "master/api/http/rest.h"
 
 namespace pangea {
@@ -433,26 +432,6 @@ TEST_F(HttpAnswers, WildcardsListenOnIpv4AndIpv6) {
     EXPECT_TRUE(Answers("::1", doors->rest_url()));
     EXPECT_FALSE(Answers("127.0.0.1", doors->rest_url())) << "one address is one address";
   }
-}
-
-using Endpoint = boost::asio::ip::tcp::endpoint;
-Endpoint At(const char* address, uint16_t port) { return Endpoint(boost::asio::ip::make_address(address), port); }
-
-TEST(Listen, AtEveryAddressOfANameOnOnePort) {
-  boost::asio::io_context io;
-  boost::system::error_code error;
-  const auto two = ListenAt(io, {At("127.0.0.1", 0), At("127.0.0.2", 0)}, &error);
-  ASSERT_EQ(two.size(), 2u) << error.message();
-  const uint16_t port = two[0].local_endpoint().port();
-  EXPECT_EQ(two[1].local_endpoint(), At("127.0.0.2", port));
-  // One that is taken is a fault, even where another is free; one that the host has not is left out.
-  EXPECT_TRUE(ListenAt(io, {At("127.0.0.3", port), At("127.0.0.2", port)}, &error).empty());
-  EXPECT_EQ(error, boost::asio::error::address_in_use);
-  EXPECT_EQ(ListenAt(io, {At("203.0.113.1", 0), At("127.0.0.1", 0)}, &error).size(), 1u);
-  EXPECT_TRUE(ListenAt(io, {At("203.0.113.1", 0)}, &error).empty());
-  const auto found = ListenEndpoints(io, {"localhost", 8000});
-  ASSERT_TRUE(found.ok());
-  for (const Endpoint& endpoint : *found) EXPECT_TRUE(endpoint.address().is_loopback()) << endpoint;
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "master/api/generation/context.h"
 #include "master/api/http/connection.h"
-#include "master/api/http/listen.h"
 #include "master/listen.h"
 
 namespace pangea {
@@ -121,13 +120,13 @@ class Server : public HttpServer {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(asio::io_context& io, const HostPort& at,
                                                                Service* service) {
-  const auto endpoints = ListenEndpoints(io, at);
-  if (!endpoints.ok()) return endpoints.status();
-  error_code error;
-  auto acceptors = ListenAt(io, *endpoints, &error);
-  if (acceptors.empty())
+  const auto sockets = ListenAt({at.host}, at.port);
+  if (!sockets.ok())
     return absl::UnavailableError(
-        absl::StrCat("rest.listen: cannot listen on ", at.host, ":", at.port, ": ", error.message()));
+        absl::StrCat("rest.listen: cannot listen on ", at.host, ":", at.port, ": ", sockets.status().message()));
+  std::vector<tcp::acceptor> acceptors;
+  for (const Listening& socket : *sockets)
+    acceptors.emplace_back(io, socket.v6 ? tcp::v6() : tcp::v4(), socket.descriptor);
   return std::make_unique<Server>(io, std::move(acceptors), at, service);
 }
 
