@@ -43,8 +43,8 @@ void OnError(int signal, siginfo_t* info, void*) {
 
 }  // namespace
 
-KeptPages::KeptPages(int fd, std::byte* base, int64_t bytes, bool kept)
-    : fd_(fd), base_(base), bytes_(bytes), kept_(kept) {}
+KeptPages::KeptPages(int fd, std::byte* base, void* mark, int64_t bytes, bool kept)
+    : fd_(fd), base_(base), mark_(mark), bytes_(bytes), kept_(kept) {}
 
 void KeptPages::Distrust() {
   if (Mark* mark = g_mark.load()) mark->store(1);
@@ -52,16 +52,16 @@ void KeptPages::Distrust() {
 
 absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Map(int fd, int64_t bytes, bool kept) {
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  // For good: a signal may come at any time.
   void* mark = mmap(nullptr, kHostPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, MarkAt(bytes));
   if (base == MAP_FAILED || mark == MAP_FAILED) {
     const absl::Status status = PagesErrno("cannot map them");
     if (base != MAP_FAILED) munmap(base, bytes);
+    if (mark != MAP_FAILED) munmap(mark, kHostPage);
     close(fd);
     return status;
   }
   g_mark = static_cast<Mark*>(mark);
-  return std::unique_ptr<KeptPages>(new KeptPages(fd, static_cast<std::byte*>(base), bytes, kept));
+  return std::unique_ptr<KeptPages>(new KeptPages(fd, static_cast<std::byte*>(base), mark, bytes, kept));
 }
 
 absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Create(int64_t bytes) {
@@ -98,6 +98,9 @@ absl::StatusOr<std::unique_ptr<KeptPages>> KeptPages::Open(const std::string& pa
 
 KeptPages::~KeptPages() {
   munmap(base_, bytes_);
+  // The mark's address stays good, as a signal may come at any time; but what is mapped there would keep all of the
+  // file's pages.
+  mmap(mark_, kHostPage, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
   close(fd_);
 }
 

@@ -35,9 +35,10 @@ class KeptPages {
 
  private:
   static absl::StatusOr<std::unique_ptr<KeptPages>> Map(int fd, int64_t bytes, bool kept);
-  KeptPages(int fd, std::byte* base, int64_t bytes, bool kept);
+  KeptPages(int fd, std::byte* base, void* mark, int64_t bytes, bool kept);
   const int fd_;
   std::byte* const base_;
+  void* const mark_;
   const int64_t bytes_;
   const bool kept_;
 };

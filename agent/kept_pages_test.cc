@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
@@ -32,6 +34,19 @@ TEST(KeptPagesTest, WhatIsWrittenOutlivesTheMapping) {
   opened->reset();
   EXPECT_STREQ(reinterpret_cast<char*>((*KeptPages::Open(PathOf(held), 3 * 4096 + 64))->base() + 5000), "goes on");
   close(held);
+}
+
+TEST(KeptPagesTest, NothingOfThemStaysMappedWhenTheyGo) {
+  auto made = KeptPages::Create(1 << 20);
+  ASSERT_TRUE(made.ok());
+  const auto mapped = [] {
+    std::ifstream maps("/proc/self/maps");
+    return std::string(std::istreambuf_iterator<char>(maps), {}).find("pangea-pages") != std::string::npos;
+  };
+  EXPECT_TRUE(mapped());
+  made->reset();
+  EXPECT_FALSE(mapped()) << "it would keep all of their memory";
+  KeptPages::Distrust();  // by a signal, say: harmless
 }
 
 TEST(KeptPagesTest, ThoseOfAProcessThatHasFailedAreNotTrusted) {

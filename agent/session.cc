@@ -64,17 +64,18 @@ absl::Status AgentSession::Run() {
   join.set_agent(options_.agent);
   join.set_cores(AvailableCores());
   join.set_machine(BootId());
+  join.set_available_memory(AvailableMemory().available);
   return Leave(stream_.Run(first, [this](const wire::FromMaster& message) { return Handle(message); }));
 }
 
 ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   switch (message.kind_case()) {
     case wire::FromMaster::kStandBy:
-      Joined();
+      Joined(-1, 0);
       worker_->Post([this] { LetGo(); });
       return After::kRead;
     case wire::FromMaster::kAssign: {
-      Joined();
+      Joined(message.assign().agent(), message.assign().silence_seconds());
       worker_->Post([this, assign = message.assign()] {
         if (const absl::Status status = Load(assign); !status.ok()) Fail(0, status, /*fatal=*/true);
       });
@@ -109,10 +110,12 @@ ControlStream::After AgentSession::Handle(const wire::FromMaster& message) {
   return After::kRead;
 }
 
-void AgentSession::Joined() {
+void AgentSession::Joined(int place, double silence) {
   Reach(Wall::kJoin, Side::kAfter);
   MutexLock lock(mutex_);
   joined_ = true;
+  place_ = place;
+  silence_ = silence;
   if (failure_.ok()) leave_by_.reset();
   changed_.notify_all();
 }
@@ -170,7 +173,6 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
     limits_ = loaded->limits();
     answers_ = place.last && place.rank == 0;
     loaded_ = std::move(loaded);
-    changed_.notify_all();  // reports come more often now
   }
   stream_.Send(std::move(message));
   return absl::OkStatus();
@@ -410,9 +412,9 @@ void AgentSession::AbortGroup(const absl::Status& why) {
 }
 
 Clock::duration AgentSession::ReportPeriod() const {
-  const double silence = loaded_ ? loaded_->deployment.control.silence_seconds : kLongestReportPeriod;
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-      std::clamp(silence / kReportsPerSilence, kShortestReportPeriod, kLongestReportPeriod)));
+  const double period = place_ >= 0 ? silence_ / kReportsPerSilence : kLongestReportPeriod;
+  return std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(std::clamp(period, kShortestReportPeriod, kLongestReportPeriod)));
 }
 
 // Reports, period by period. Also ends the streams when the agent should have left by now.
@@ -430,7 +432,7 @@ void AgentSession::Housekeep() {
     }
     if (now >= next_report) {
       next_report = now + ReportPeriod();
-      if (loaded_) {
+      if (place_ >= 0) {
         lock.unlock();
         Report();
         lock.lock();
@@ -446,15 +448,16 @@ void AgentSession::Report() {
   report.set_pid(getpid());
   {
     MutexLock lock(mutex_);
-    if (!loaded_) return;
-    report.set_agent(loaded_->agent);
-    const Progress& progress = loaded_->executor->progress();
+    report.set_agent(place_);
     report.set_epoch(epoch_);
-    report.set_step(progress.step.load(std::memory_order_relaxed));
-    report.set_layer(progress.layer.load(std::memory_order_relaxed));
-    report.set_rows(progress.rows.load(std::memory_order_relaxed));
+    if (loaded_) {  // else it loads, and is alive
+      const Progress& progress = loaded_->executor->progress();
+      report.set_step(progress.step.load(std::memory_order_relaxed));
+      report.set_layer(progress.layer.load(std::memory_order_relaxed));
+      report.set_rows(progress.rows.load(std::memory_order_relaxed));
+      report.set_layer_seconds(static_cast<double>(progress.layer_limit.load(std::memory_order_relaxed)) * 1e-9);
+    }
     if (group_) report.set_collective(group_->collectives());
-    report.set_layer_seconds(static_cast<double>(progress.layer_limit.load(std::memory_order_relaxed)) * 1e-9);
   }
   report.set_doing(static_cast<int>(DoingOf(activity_.activity(), masks_.Waiting())));
   EncodeActivity(activity_.totals(), report.mutable_activity());

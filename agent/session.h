@@ -35,7 +35,7 @@ class AgentSession {
 
   using After = ControlStream::After;
   After Handle(const agent::v1::FromMaster& message);
-  void Joined();
+  void Joined(int place, double silence);
   void OnForm(const agent::v1::Form& form);
   void OnEpochOver(uint64_t epoch);
   After OnStep(const agent::v1::Step& message);
@@ -53,7 +53,7 @@ class AgentSession {
   void AbortGroup(const absl::Status& why);
   void Housekeep();  // progress reports, and the last deadline
   void Report();
-  std::chrono::steady_clock::duration ReportPeriod() const;
+  std::chrono::steady_clock::duration ReportPeriod() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Leave(const absl::Status& ended);
 
   const AgentOptions options_;
@@ -67,6 +67,8 @@ class AgentSession {
   std::shared_ptr<Rendezvous> board_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);
   uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;                // of the latest Form
+  int place_ ABSL_GUARDED_BY(mutex_) = -1;                    // of the latest Assign; -1: it stands by
+  double silence_ ABSL_GUARDED_BY(mutex_) = 0;                // control.silence_seconds
   std::optional<StepLimits> limits_ ABSL_GUARDED_BY(mutex_);  // once loaded
   std::optional<std::chrono::steady_clock::time_point> leave_by_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);  // the first fatal one

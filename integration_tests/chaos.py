@@ -50,14 +50,30 @@ OVER = re.compile(r"^\S+ (\d\d):(\d\d):(\d\d\.\d+) W \S*\] epoch \d+ is over: (.
 
 
 def requests(n, tokens, rng):
-    """n different ones: lengths, seeds and temperatures mixed"""
+    """n different ones: lengths, seeds and temperatures mixed; some ask for more than one choice, log-probabilities, penalties, an echo,
+    or a text to stop at"""
+    more = [
+        dict(n=2),
+        dict(logprobs=2),
+        dict(presence_penalty=0.7, frequency_penalty=0.4),
+        dict(echo=True, logprobs=1),
+        dict(stop=["xyzzy", " garden"]),
+    ]
     made = []
     for i in range(n):
         words = " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))
         body = dict(prompt=words, max_tokens=rng.randint(tokens // 2, tokens), seed=i, ignore_eos=True)
         body["temperature"] = rng.choice([0, 0.7, 1.3])
+        if i % 2:
+            body |= more[i // 2 % len(more)]
         made.append(body)
     return made
+
+
+def whole(server, body, each=None):
+    """what it is answered: of every choice its text, ids, finish reason and log-probabilities; and the numbers of tokens"""
+    choices, usage = server.complete(stream=True, each=each, model=server.name, **body)
+    return choices, usage["prompt_tokens"], usage["completion_tokens"]
 
 
 class Client(threading.Thread):
@@ -84,32 +100,14 @@ class Client(threading.Thread):
 
     def ask(self, i):
         self.marks.append((time.time(), True))
-        ids, finish, done = [], None, False
-        body = dict(model=self.server.name, return_token_ids=True, **self.asked[i])
-        for event in self.server.events("/v1/completions", body):
-            assert not done, "something after [DONE]"
-            if event == "[DONE]":
-                done = True
-                continue
-            assert "error" not in event, event
-            choice = event["choices"][0]
-            self.marks.append((time.time(), False))
-            ids += choice.get("token_ids") or []
-            assert finish is None, "something after the end"
-            finish = choice["finish_reason"]
-        assert done, "it broke off"
-        return ids, finish
+        return whole(self.server, self.asked[i], each=lambda: self.marks.append((time.time(), False)))
 
     def came_after(self, moment):
         return bool(self.marks) and self.marks[-1][0] > moment
 
 
 def undisturbed(server, asked):
-    answers = []
-    for body in asked:
-        choices, _ = server.complete(**body)
-        answers.append((choices[0]["ids"], choices[0]["finish"]))
-    return answers
+    return [whole(server, body) for body in asked]
 
 
 def pause(clients, at, until):

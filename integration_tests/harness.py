@@ -159,9 +159,10 @@ class Server:
         finally:
             c.close()
 
-    def complete(self, stream=False, **body):
-        """one completion -> dict(text, finish, ids, usage), the same for unary and streamed; raises AssertionError on any error"""
-        body = {"model": self.model(), "return_token_ids": True, **body}
+    def complete(self, stream=False, each=None, **body):
+        """one completion -> dict(text, finish, ids, usage), the same for unary and streamed; raises AssertionError on any error. each is
+        called for every piece"""
+        body = {"model": body.get("model") or self.model(), "return_token_ids": True, **body}
         if not stream:
             status, r = self.post("/v1/completions", body)
             assert status == 200, (status, r)
@@ -176,6 +177,8 @@ class Server:
                 continue
             assert "error" not in e, e
             usage = e.get("usage") or usage
+            if each and e["choices"]:
+                each()
             for c in e["choices"]:
                 at = found.setdefault(c["index"], dict(text="", finish=None, ids=[], logprobs=None))
                 at["text"] += c["text"]

@@ -58,7 +58,7 @@ def test_rolling_restarts_fail_no_request(control):
         for client in clients:
             client.start()
         for _ in range(2):
-            r = run("admin", "restart-agents", *to, timeout=120)
+            r = run("admin", "restart-agents", "--rolling", *to, timeout=120)
             assert r.returncode == 0 and len(re.findall(r"agent \d is replaced, after \d+\.\d\d s", r.stdout)) == 4, r
         for client in clients:
             client.stopping = True
@@ -155,6 +155,10 @@ def test_an_edited_file_changes_the_layout(control, tmp_path):
         r = run("admin", "relayout", "--deployment", edited, *to)
         assert r.returncode == 0 and re.match(r"the layout is 2 stages x 1 rank, after \d+\.\d\d s", r.stdout), r
         assert len(s.agents()) == 2
+        edited.write_text(f"model: {STORIES}\nagents: {{model: /no/such/model}}\n")  # on the agents' hosts, which only they know
+        r = run("admin", "relayout", "--deployment", edited, *to)
+        assert r.returncode == 1 and "the layout before it does again (2 stages x 1 rank)" in r.stderr and "/no/such/model" in r.stderr, r
+        s.complete(prompt=[1], max_tokens=1)
         edited.write_text("parallel: {pipeline: two}\n")
         r = run("admin", "relayout", "--deployment", edited, *to)
         assert r.returncode == 1 and "parallel.pipeline" in r.stderr, r

@@ -47,19 +47,25 @@ def test_killed_agents_lose_and_change_nothing(transport):
         assert s.call("GET", "/health/ready") == (200, {"status": "ready"})
 
 
-def test_another_answer_would_be_seen():
-    """the control: chaos.py with one expected id changed"""
+@pytest.mark.parametrize("changed", ["nothing", "ids", "text", "logprobs", "usage"])
+def test_another_answer_would_be_seen(changed):
+    """the control: chaos.py with one expected thing changed"""
     with serve(STORIES, *layout("1x1")) as s:
         s.name = s.model()
-        asked = chaos.requests(1, 40, chaos.random.Random(1))
-        [(ids, finish)] = chaos.undisturbed(s, asked)
-        for expected, different in (((ids, finish), 0), (([*ids[:-1], ids[-1] + 1], finish), 1)):
-            client = chaos.Client(s, asked, [expected], 1)
-            client.start()
-            assert until(lambda c=client: c.ended > 0, 30)
-            client.stopping = True
-            client.join(30)
-            assert not client.lost and bool(client.different) == bool(different), client.different
+        asked = [body for body in chaos.requests(8, 40, chaos.random.Random(1)) if "logprobs" in body][:1]
+        [([choice], prompt, generated)] = chaos.undisturbed(s, asked)
+        if changed == "ids":
+            choice["ids"][-1] += 1
+        elif changed == "text":
+            choice["text"] += "."
+        elif changed == "logprobs":
+            choice["logprobs"]["token_logprobs"][-1] -= 1e-6
+        client = chaos.Client(s, asked, [([choice], prompt, generated + (changed == "usage"))], 1)
+        client.start()
+        assert until(lambda: client.ended > 0, 30)
+        client.stopping = True
+        client.join(30)
+        assert not client.lost and bool(client.different) == (changed != "nothing"), client.different
 
 
 def test_another_executable_packs_its_own_weights(tmp_path, monkeypatch):
@@ -133,9 +139,10 @@ def test_a_frozen_agent_is_replaced():
         r = chaos.run(s, faults=4, harm=harms.Signals(s, "STOP"), rest=(0.3, 0.6))
         assert r["faults"] == 4, s.log[-3000:]
         assert not r["lost"] and not r["different"] and not r["unnamed"], r
-        assert re.search(r"epoch \d+ is over: agent \d \(stage \d, rank \d, pid \d+\) has told nothing while step \d+", s.log), s.log[
-            -3000:
-        ]
+        assert re.search(
+            r"epoch \d+ is over: agent \d \(stage \d, rank \d, pid \d+\) has told nothing( since step \d+, layer \d+, collective \d+)? while step \d+",
+            s.log,
+        ), s.log[-3000:]
 
 
 def test_everything_that_a_request_may_ask_for_survives():
@@ -293,6 +300,20 @@ def test_a_spare_takes_over():
         assert s.log.count("goes to a spare") >= 2, s.log[-3000:]
 
 
+def test_a_frozen_spare_takes_no_place_for_long():
+    """nobody asks spares whether they are well; the one that gets a place has to tell that it loads"""
+    with serve(STORIES, *layout("2x1"), *settings(control__spare_agents=1, control__silence_seconds=0.5), *ANY_NUMBER) as s:
+        assert until(lambda: number(s, "pangea_agents_spare") == 1, 30)
+        agents = s.agents()
+        os.kill(agents[-1], signal.SIGSTOP)
+        os.kill(agents[0], signal.SIGKILL)
+        begun = time.monotonic()
+        assert until(lambda: number(s, "pangea_epoch") == 2, 60), s.log[-3000:]
+        assert time.monotonic() - begun < 30 * harness.SLOW, "control.join_seconds would be two minutes"
+        assert f"pid {agents[-1]}) has told nothing while it loaded" in s.log, s.log[-3000:]
+        s.complete(prompt=[1], max_tokens=3)
+
+
 def harm(kind, faults, monkeypatch, *more, tokens=200, **keys):
     """the tiny model on 2x2, harmed that often -> what chaos.run says, with the log"""
     monkeypatch.setattr(harness, "PANGEA", PANGEA)  # chaos may choose another one
@@ -318,6 +339,9 @@ def test_death_and_delay_at_every_wall(monkeypatch):
 def test_a_process_stops_at_any_wall(monkeypatch):
     monkeypatch.setattr(harms.Walls, "KINDS", ("STOP",))
     harm("WALL", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+    monkeypatch.setattr(harms.Walls, "OF_A_STEP", ())  # while a process joins, loads, forms: all of those
+    log = harm("WALL", 6, monkeypatch, **{"control.silence_seconds": 0.5})
+    assert re.search(r"has not joined, for 10 s|has told nothing while it loaded", log), log[-3000:]
 
 
 def test_processes_that_are_short_of_everything(monkeypatch):

@@ -115,7 +115,9 @@ int CheckMain(int argc, char** argv) {
   }
   std::cout << planned.plan.Text(planned.header.config);
   if (planned.plan.agents.size() > 1) {
-    std::cout << "when lost   " << WhatMayBeLost(planned.header, {planned.deployment, planned.plan}) << "\n";
+    const HostMemory memory = AvailableMemory();
+    const auto fits = [&](const Layout& next) { return HostFault(next.deployment, next.plan, memory).empty(); };
+    std::cout << "when lost   " << WhatMayBeLost(planned.header, {planned.deployment, planned.plan}, fits) << "\n";
   }
   std::cout << "sampling    "
             << Shown(MakeSamplingDefaults(planned.deployment.sampling, planned.header.sampling,

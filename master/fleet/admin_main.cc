@@ -43,7 +43,7 @@ constexpr uint64_t kMostDeploymentBytes = 1 << 20;
 
 struct Options {
   std::string master, token_file;
-  bool watch = false;
+  bool watch = false, rolling = false;
   double seconds = 60;
   int pipeline = 0, tensor = 0;
   std::string deployment;
@@ -151,6 +151,9 @@ absl::Status Relayout(Master& master, const Options& options) {
   if (const absl::Status served = WaitServing(master, reply.epoch(), options.seconds); !served.ok()) return served;
   asked::FleetStatus status;
   if (const absl::Status called = master.Status(&status); !called.ok()) return called;
+  if (!status.relayout_failure().empty())
+    return absl::InternalError(absl::StrCat("it does not serve, the layout before it does again (", status.layout(),
+                                            "): ", status.relayout_failure()));
   if (status.layout() != reply.layout())
     return absl::InternalError(
         absl::StrCat("the layout is ", status.layout(), ", not ", reply.layout(), ": its agents have been lost"));
@@ -187,6 +190,8 @@ absl::Status Check(const Options& options, const std::vector<std::string>& words
   const bool one = what == "restart-agent";
   if (!one && what != "status" && what != "restart-agents" && what != "relayout" && what != "drain" && what != "resume")
     return absl::InvalidArgumentError(absl::StrCat("cannot do ", Printable(what), "; see --help"));
+  if (options.rolling && what != "restart-agents")
+    return absl::InvalidArgumentError("--rolling is of restart-agents, which always does it so");
   if (one != (words.size() == 2))
     return absl::InvalidArgumentError(one ? "restart-agent N: which one?" : absl::StrCat(what, " takes no more words"));
   if (one && !absl::SimpleAtoi(words[1], agent))
@@ -208,6 +213,7 @@ int AdminMain(int argc, char** argv) {
   line.Text("--master", "HOST:PORT", "where the master waits for agents (control.listen)", &options.master);
   line.Text("--token-file", "FILE", "holds the join token (control.token_file)", &options.token_file);
   line.Switch("--watch", "status: again every second", &options.watch);
+  line.Switch("--rolling", "restart-agents: one after the other, which it always does", &options.rolling);
   line.Number("--pipeline", "relayout: stages", {1, kMaxAgents}, &options.pipeline);
   line.Number("--tensor", "relayout: ranks of a stage", {1, kMaxAgents}, &options.tensor);
   line.Text("--deployment", "FILE", "relayout: a deployment file that says how", &options.deployment);

@@ -21,7 +21,8 @@ Introduction IntroductionOf(const agent::v1::Join& join) {
           .isa = join.isa(),
           .host = join.host(),
           .share = {.host = join.machine().empty() ? join.host() : join.machine(), .cores = join.cores()},
-          .executable = join.executable()};
+          .executable = join.executable(),
+          .available_memory = join.available_memory()};
 }
 
 Facts::Facts(const Deployment& deployment, const ParallelPlan& plan, double now)
@@ -66,6 +67,7 @@ std::vector<Place> Facts::Places() const {
 
 bool Facts::Advance(int agent, AgentPhase phase, double now) {
   state_.agents[agent].phase = phase;
+  state_.agents[agent].heard = now;
   const bool all = All(phase);
   if (!all) return false;
   state_.phase_since = now;
@@ -81,6 +83,7 @@ bool Facts::OnLaunched(int agent, int pid, double now) {
   state.lost = false;
   fresh_[agent] = true;
   state.pid = pid;
+  state.heard = now;
   state_.phase_since = now;  // its time begins
   return launches_[agent]++ > 0;
 }
@@ -118,6 +121,7 @@ void Facts::Form(double now) {
   state_.phase_since = state_.last_progress = now;
   for (AgentState& agent : state_.agents) {
     agent.phase = AgentPhase::kLoaded;
+    agent.heard = now;
     agent.report.reset();
     if (agent.failure && !agent.failure->fatal) agent.failure.reset();
   }
@@ -133,6 +137,7 @@ bool Facts::OnFormed(int agent, uint64_t epoch, double now) {
   if (!Advance(agent, AgentPhase::kFormed, now) || !IsAlive()) return false;
   mode_ = Mode::kRunning;
   state_.served = true;
+  state_.trial = false;
   running_since_ = now;
   return true;
 }
@@ -177,6 +182,7 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
     AgentState& agent = state_.agents[i];
     if (agent.phase < AgentPhase::kLoaded) continue;
     agent.phase = AgentPhase::kLoaded;
+    agent.heard = now;
     if (agent.failure && !agent.failure->fatal) agent.failure.reset();
     others.push_back(i);
   }
@@ -194,6 +200,7 @@ bool Facts::OnFailure(int agent, uint64_t epoch, AgentState::Failure failure) {
 }
 
 bool Facts::OnReport(int agent, uint64_t epoch, AgentState::Report report, double now) {
+  if (!state_.agents[agent].lost) state_.agents[agent].heard = now;
   if (!IsOf(epoch, agent)) return false;
   std::optional<AgentState::Report>& last = state_.agents[agent].report;
   const auto place = [](const AgentState::Report& r) { return std::tuple(r.step, r.layer, r.collective, r.doing); };
@@ -219,7 +226,8 @@ void Facts::OnEnded(int agent, AgentState::End end) {
   if (!state.lost) state.ended = std::move(end);
 }
 
-void Facts::Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, double now) {
+void Facts::Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, bool trial,
+                double now) {
   std::vector<AgentState> agents;
   std::vector<Introduction> introductions(plan.agents.size());
   std::vector<int> launches(plan.agents.size());
@@ -228,7 +236,8 @@ void Facts::Lay(const Deployment& deployment, const ParallelPlan& plan, const st
                      .rank = plan.agents[i].rank,
                      .local = deployment.agent(i).launch != "remote",
                      .lost = from[i] < 0,
-                     .lost_at = now};
+                     .lost_at = now,
+                     .heard = now};
     if (from[i] >= 0) {
       const AgentState& before = state_.agents[from[i]];
       agent.pid = before.pid;
@@ -248,6 +257,7 @@ void Facts::Lay(const Deployment& deployment, const ParallelPlan& plan, const st
   fresh_.clear();
   for (const int agent : from) fresh_.push_back(agent >= 0);
   recoveries_.clear();  // another layout, another beginning
+  state_.trial = trial;
   state_.recoveries = 0;
   state_.phase_since = now;
   state_.shrink_seconds = shrink_seconds_;

@@ -18,7 +18,8 @@ struct Introduction {
   std::string isa;   // the best class of its CPU
   std::string host;  // where its peers reach it
   HostShare share;
-  std::string executable;  // which file its process runs
+  std::string executable;        // which file its process runs
+  int64_t available_memory = 0;  // of its host, in bytes, before it has loaded anything; 0: not known
 };
 // host and threads: as the agent says; the place that it gets may say otherwise.
 Introduction IntroductionOf(const agent::v1::Join& join);
@@ -66,8 +67,10 @@ class Facts {
   void OnEnded(int agent, AgentState::End end);  // a process of its place, maybe the one that was lost
 
   // Another layout in the place of this one, whose epoch is over. from: for each of its places the agent that takes it,
-  // which has joined and is to load anew; -1: the place is lost, and to be filled.
-  void Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, double now);
+  // which has joined and is to load anew; -1: the place is lost, and to be filled. trial: there is a way back until an
+  // epoch of it begins (kFallBack).
+  void Lay(const Deployment& deployment, const ParallelPlan& plan, const std::vector<int>& from, bool trial,
+           double now);
   // Agents that stand by; whether processes of a layout before this one are not gone yet.
   void SetSpares(int local, int remote, bool leaving);
   void CannotShrink();  // no layout holds the model on the agents that are left, until others are

@@ -309,7 +309,7 @@ TEST(FactsTest, AnotherLayoutKeepsWhoHasJoinedAndLosesTheRest) {
   facts.EndEpoch({}, absl::UnavailableError("asked for"), /*planned=*/true, 10);
   Fleet2x2 next;
   next.plan.agents.resize(3);
-  facts.Lay(next.deployment, next.plan, {3, -1, 0}, 11);
+  facts.Lay(next.deployment, next.plan, {3, -1, 0}, /*trial=*/true, 11);
   ASSERT_EQ(facts.agents(), 3);
   EXPECT_EQ(facts.agent(0).pid, 103);
   EXPECT_TRUE(facts.agent(0).failure) << "its process leaves, wherever it sits";

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "configs/host.h"
@@ -101,8 +102,10 @@ int FleetImpl::agents_up() const {
 std::string FleetImpl::recovery() const {
   MutexLock lock(mutex_);
   if (facts_.mode() != Mode::kForming) return "";
-  return absl::StrFormat("for %.1f s, since %s", MonotonicSeconds() - facts_.forming_since(),
-                         facts_.interruption().message());
+  const absl::string_view why = facts_.interruption().message();
+  const bool more = !lost_at_.empty() && !absl::StrContains(why, lost_at_);
+  return absl::StrFormat("for %.1f s, since %s%s", MonotonicSeconds() - facts_.forming_since(), why,
+                         more ? " at " + lost_at_ : "");
 }
 
 admin::v1::FleetStatus FleetImpl::Status() const {
@@ -121,6 +124,7 @@ admin::v1::FleetStatus FleetImpl::Status() const {
   status.set_recoveries(facts_.recoveries());
   status.set_layout(layout_->Name());
   if (layout_ != wished_) status.set_wished_layout(wished_->Name());
+  status.set_relayout_failure(relayout_failure_);
   for (const StandingBy& agent : standing_by_) status.set_spares(status.spares() + (agent.session != 0));
   if (facts_.mode() == Mode::kRunning) status.set_seconds(now - facts_.running_since());
   if (facts_.mode() == Mode::kForming) {
@@ -337,6 +341,8 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
   }
   if (join.build() != kBuild)
     LogInfo("an agent of another build joins, with pid %d: %s", join.pid(), Printable(join.build()));
+  int64_t& memory = memory_[IntroductionOf(join).share.host];
+  memory = std::max(memory, join.available_memory());
   if (StandBy(session, join)) return;
   const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), layout_->deployment, isa_);
   if (!agent.ok()) {
@@ -434,6 +440,7 @@ bool FleetImpl::OnFormed(int agent, uint64_t epoch) {
   const bool again = facts_.mode() == Mode::kForming;
   const double now = MonotonicSeconds();
   if (!facts_.OnFormed(agent, epoch, now)) return false;
+  former_.reset();
   if (again) {
     watch_.OnRecovered(facts_.filled_at() - facts_.forming_since(), facts_.loaded_at() - facts_.filled_at(),
                        now - facts_.loaded_at());

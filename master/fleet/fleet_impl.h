@@ -2,6 +2,7 @@
 // the facts, and the three kinds of threads that bring and ask them: gRPC's (messages), the supervisor (deaths, time,
 // decisions) and the callers'. One may take the port's lock while it holds this one, never the other way round.
 #pragma once
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -81,12 +82,14 @@ class FleetImpl : public Fleet {
   void Assign(int agent, bool spin) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Form() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The layout from now on; the epoch is over. Who has joined takes a place of it, or stands by, or is ended.
-  void Adopt(std::shared_ptr<const Layout> next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // trial: FallBack may undo it.
+  void Adopt(std::shared_ptr<const Layout> next, bool trial = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int RemotePlaces(const Layout& layout) const;
   bool IsWelcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // one more remote agent that stands by
-  bool CanFill(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);        // its remote places
-  std::string NoRoom(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // on this host; "": there is
-  void TellSpares() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);                               // the facts
+  bool CanFill(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // its remote places
+  // Why these agents, and those that stand by, have no room for it; "": they have.
+  std::string NoRoom(const Layout& layout, const std::vector<int>& agents) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellSpares() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // the facts
   void SendStandBy(SessionId session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<HostShare> Shares() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<SessionId> Sessions(bool last_stage = false) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -103,6 +106,7 @@ class FleetImpl : public Fleet {
   void LaunchSpares() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MoveToSpare(int agent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Shrink(const Action& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FallBack(const Action& action) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool GrowBack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to the layout that is wished for, if it can be filled
   void Interrupt(const std::vector<int>& lost, const absl::Status& why, bool planned)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -141,6 +145,14 @@ class FleetImpl : public Fleet {
   double grow_wait_ ABSL_GUARDED_BY(mutex_) = 0;        // after the next shrink
   double grown_at_ ABSL_GUARDED_BY(mutex_) = 0;         // when it did last
   Deployment asked_ ABSL_GUARDED_BY(mutex_);            // what people have asked for, of which wished_ may use a part
+  struct Former {
+    std::shared_ptr<const Layout> layout, wished;
+    Deployment asked;
+  };
+  std::optional<Former> former_ ABSL_GUARDED_BY(mutex_);  // while the layout that was asked for is tried
+  std::string lost_at_ ABSL_GUARDED_BY(mutex_);  // where the first of the agents was that were lost last; "": unknown
+  std::string relayout_failure_ ABSL_GUARDED_BY(mutex_);           // of the last one that was asked for
+  std::map<std::string, int64_t> memory_ ABSL_GUARDED_BY(mutex_);  // the most that agents of a machine have told of
   std::string isa_ ABSL_GUARDED_BY(mutex_);
   uint64_t pages_since_ ABSL_GUARDED_BY(mutex_) = 0;  // the epoch from which on all pages are whole
   // WaitReady has returned OK: epochs and failures go to the callbacks from now on.

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,21 +16,20 @@ namespace pangea {
 namespace {
 
 constexpr double kTroubleSeconds = 20;  // then the world is kind
-constexpr double kCalmSeconds = 60;     // within which all must be well again
+constexpr double kCalmSeconds = 35;     // within which all must be well again
 
 // A process as it is, whatever the master believes.
 struct Process {
   int pid = 0, place = -1;  // -1: stands by
   bool local = true, alive = true, frozen = false, faulty = false, connected = false, loaded = false;
   uint64_t told = 0, formed = 0;  // epochs: that it is to form, that it has formed
-  double launched = 0;
 };
 
 class FleetLife {
  public:
   FleetLife(uint64_t seed, FleetLifeCounts* counts) : rng_(seed), counts_(counts) {
     auto& control = deployment_.control;
-    control.join_seconds = 30;
+    control.join_seconds = 60;  // nothing may take so long
     control.step_seconds = 20;
     control.silence_seconds = silence_;
     control.recovery_seconds = 6;
@@ -68,7 +68,7 @@ class FleetLife {
       if (now_ >= standing_until_) Decide();
     }
     if (fault_.empty()) JudgeEnd();
-    if (counts_ != nullptr) ++counts_->lives;
+    Count(&FleetLifeCounts::lives);
     return fault_.empty() ? "" : absl::StrFormat("at %.3f s: %s", now_, fault_);
   }
 
@@ -99,7 +99,7 @@ class FleetLife {
   }
 
   int NewProcess(int place, bool local) {
-    processes_[++last_pid_] = {.pid = last_pid_, .place = place, .local = local, .launched = now_};
+    processes_[++last_pid_] = {.pid = last_pid_, .place = place, .local = local};
     return last_pid_;
   }
   void Launch(int place) {
@@ -114,6 +114,7 @@ class FleetLife {
     facts_->OnLaunched(place, pid, now_);
     Later(Slow(0.01, 0.2), [this, pid] { Join(pid); });
     if (hard && Chance(0.1)) Later(Between(0, 0.5), [this, pid] { Die(pid); });
+    if (hard && Chance(0.05)) Later(Between(0, 0.5), [this, pid] { Freeze(pid); });  // maybe before it has joined
   }
   double Slow(double from, double to) { return Chance(0.1) ? Between(1, 5) : Between(from, to); }
   void Remote(int place) {
@@ -136,11 +137,11 @@ class FleetLife {
     fresh_[place] = true;
     processes_[pid].place = place;
     facts_->OnJoined(place, {.pid = pid}, now_);
+    Report(pid);
     Later(Slow(0.005, 0.1), [this, pid] {
       if (!Able(pid)) return;
       processes_[pid].loaded = true;
       Say(pid, 0.001, [this](int place) { facts_->OnLoaded(place, now_); });
-      Report(pid);
     });
   }
   bool Able(int pid) {
@@ -290,7 +291,8 @@ class FleetLife {
           Form();
           break;
         case Action::kShrink:
-          return Wrong("it shrinks, and may not");
+        case Action::kFallBack:
+          return Wrong("it takes another layout, and may not");
         case Action::kGiveUp:
           return GiveUp(action);
       }
@@ -347,8 +349,7 @@ class FleetLife {
   }
   void Form() {
     for (int i = 0; i < Places(); ++i) {
-      const Process* p = At(i);
-      if (p != nullptr && !p->loaded) return Wrong("groups are formed with an agent that has no weights");
+      if (const Process* p = At(i); p && !p->loaded) return Wrong("groups are formed with an agent without weights");
     }
     const uint64_t before = facts_->epoch();
     facts_->Form(now_);
@@ -356,9 +357,8 @@ class FleetLife {
     Count(&FleetLifeCounts::epochs);
     open_ = true;
     lost_link_ = false;
-    for (int i = 0; i < Places(); ++i) {
+    for (int i = 0; i < Places(); ++i)
       if (Process* p = At(i); p != nullptr) FormAt(p, facts_->epoch());
-    }
   }
   void FormAt(Process* process, uint64_t epoch) {
     const int pid = process->pid;
@@ -383,9 +383,8 @@ class FleetLife {
       if (p != nullptr && p->alive && p->connected && p->formed != epoch_)
         return Wrong(absl::StrCat("epoch ", epoch_, " begins without agent ", i));
     }
-    for (int i = 0; i < Places(); ++i) {
+    for (int i = 0; i < Places(); ++i)
       if (const Process* p = At(i); p != nullptr && p->frozen) MustFindFrozen(p->pid);
-    }
     if (loop_ && at_[0] >= 0) Later(Between(0.02, 0.1), [this, pid = at_[0]] { Die(pid); });
     SendStep(epoch_);
   }
@@ -404,7 +403,7 @@ class FleetLife {
     // A rest now and then, so that epochs last.
     Later(Chance(0.3) ? Between(1, 8) : Between(0, quiet_ ? 6 : 0.6), [this] { Trouble(); });
     if (!begun_) return;
-    if (!spares_.empty() && Chance(0.1)) return Die(spares_.front());
+    if (!spares_.empty() && Chance(0.1)) return Chance(0.5) ? Die(spares_.front()) : Freeze(spares_.front());
     std::vector<int> pids;
     for (const int pid : at_)
       if (pid >= 0 && processes_[pid].alive) pids.push_back(pid);
@@ -422,10 +421,7 @@ class FleetLife {
         }
         return Count(&FleetLifeCounts::deaths);
       case 3:
-        if (p.frozen) return;
-        p.frozen = true;
-        Count(&FleetLifeCounts::freezes);
-        return MustFindFrozen(pid);
+        return Freeze(pid);
       case 4:
         if (p.faulty || p.frozen) return;
         p.faulty = true;
@@ -454,6 +450,11 @@ class FleetLife {
         return Interrupt({p.place}, absl::UnavailableError("asked for"), true);
     }
   }
+  void Freeze(int pid) {
+    if (std::exchange(processes_[pid].frozen, true)) return;
+    Count(&FleetLifeCounts::freezes);
+    MustFindFrozen(pid);
+  }
   // Gaps between reports that are the master's own make it more patient: by four times what it looks late unseen.
   void MustFindFrozen(int pid) {
     const int place = processes_[pid].place;
@@ -465,7 +466,7 @@ class FleetLife {
     if (facts_->mode() == Facts::Mode::kFailed) return;
     if (loop_) {
       if (bounded_) Wrong("a crash loop has not ended");
-      if (launches_ > 40) Wrong(absl::StrCat(launches_, " processes of a crash loop in a minute"));
+      if (launches_ > 25) Wrong(absl::StrCat(launches_, " processes of a crash loop in half a minute"));
       return;
     }
     if (facts_->mode() != Facts::Mode::kRunning || facts_->Up() != Places()) return Wrong("it has not recovered");

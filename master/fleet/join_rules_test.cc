@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "absl/strings/str_cat.h"
 #include "configs/version.h"
 #include "gtest/gtest.h"
 
@@ -45,11 +46,13 @@ TEST(JoinRulesTest, NamedPlaces) {
 TEST(JoinRulesTest, RefusalsNameTheirReason) {
   struct Row {
     std::function<void(agent::v1::Join*, Deployment*)> edit;
-    const char* text;
+    std::string text;
   };
+  const std::string others = absl::StrCat("exactness version ", kExactness + 1, ", the master ", kProtocol);
   const Row rows[] = {
-      {[](auto* j, auto*) { j->set_protocol(kProtocol - 1); }, "of another day, and as good\" has protocol 2"},
-      {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, "exactness version 3, the master 3 and 2"},
+      {[](auto* j, auto*) { j->set_protocol(kProtocol - 1); },
+       absl::StrCat("of another day, and as good\" has protocol ", kProtocol - 1)},
+      {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, others},
       {[](auto* j, auto*) { j->clear_protocol(); }, "has protocol 0"},
       {[](auto* j, auto*) { j->set_agent(3); }, "agent 3 is not one of the 3"},
       {[](auto* j, auto*) { j->set_device("cuda"); }, "must have device cpu"},

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
 namespace {
@@ -77,14 +78,15 @@ std::optional<Layout> ShrunkLayout(const CheckpointHeader& header, const Layout&
   return std::nullopt;
 }
 
-std::string WhatMayBeLost(const CheckpointHeader& header, const Layout& layout) {
+std::string WhatMayBeLost(const CheckpointHeader& header, const Layout& layout,
+                          const std::function<bool(const Layout&)>& fits) {
   const int agents = static_cast<int>(layout.plan.agents.size());
   std::vector<int> left(agents);
   std::iota(left.begin(), left.end(), 0);
   std::string text;
   for (int lost = 1; lost < agents; lost = lost < 3 ? lost + 1 : 2 * lost) {
     left.resize(agents - lost);
-    const auto shrunk = ShrunkLayout(header, layout, left, layout.plan.context);
+    const auto shrunk = ShrunkLayout(header, layout, left, layout.plan.context, fits);
     absl::StrAppend(&text, text.empty() ? "" : "; ", lost,
                     lost == 1 ? absl::StrCat(" of ", agents, " agents: ") : std::string(": "),
                     shrunk ? shrunk->Name() : "none");
@@ -110,6 +112,31 @@ std::vector<int> Seats(const Layout& layout, const std::vector<Seeker>& seekers)
     }
   }
   return seats;
+}
+
+std::string RemoteFault(const Layout& layout, const std::vector<Seeker>& seekers,
+                        const std::map<std::string, int64_t>& memory) {
+  const std::vector<int> seats = Seats(layout, seekers);
+  struct Need {
+    std::string host;
+    int agents = 0;
+    int64_t bytes = 0;
+  };
+  std::map<std::string, Need> needs;  // by machine
+  for (size_t place = 0; place < seats.size(); ++place) {
+    if (seats[place] < 0 || seekers[seats[place]].local) continue;
+    Need& need = needs[seekers[seats[place]].machine];
+    need.host = seekers[seats[place]].host;
+    ++need.agents;
+    need.bytes += layout.plan.agents[place].memory.own();
+  }
+  for (const auto& [machine, need] : needs) {
+    const auto found = memory.find(machine);
+    if (found == memory.end() || found->second <= 0 || need.bytes <= found->second) continue;
+    return absl::StrCat("memory: ", Counted(need.agents, "agent"), " of ", need.host, " need ", BytesText(need.bytes),
+                        ", ", BytesText(found->second), " were available there");
+  }
+  return "";
 }
 
 }  // namespace pangea

@@ -1,6 +1,7 @@
 #include "master/fleet/layout.h"
 
 #include "gtest/gtest.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
 namespace {
@@ -86,6 +87,24 @@ TEST_F(LayoutTest, PlacesGoToAgentsOfTheirHosts) {
   EXPECT_EQ(Seats(layout, {{false, "c"}, {false, "b"}, {true, "a"}}), (Ints{2, 1, -1, 0}));
   EXPECT_EQ(Seats(layout, {{false, "x"}, {false, "c"}, {false, "y"}}), (Ints{-1, 0, 2, 1}))
       << "others take what is left";
+}
+
+TEST_F(LayoutTest, AMachineMustHoldAllOfItsAgents) {
+  deployment_.agent_list.resize(3);
+  for (int i = 1; i < 3; ++i) deployment_.agent_list[i] = {.launch = "remote"};
+  deployment_.control.token_file = "token";
+  deployment_.control.listen = "0.0.0.0:7000";
+  const Layout layout = Of(header_, deployment_, 3, 1);
+  const auto own = [&](int agent) { return layout.plan.agents[agent].memory.own(); };
+  const std::vector<Seeker> one = {{true, "a", "A"}, {false, "b", "B"}, {false, "b", "B"}};
+  EXPECT_EQ(RemoteFault(layout, one, {{"A", 1}, {"B", own(1) + own(2)}}), "") << "A is the master's own";
+  EXPECT_EQ(RemoteFault(layout, one, {{"B", own(1) + own(2) - 1}}),
+            "memory: 2 agents of b need " + BytesText(own(1) + own(2)) + ", " + BytesText(own(1) + own(2) - 1) +
+                " were available there");
+  EXPECT_EQ(RemoteFault(layout, one, {}), "") << "nobody knows";
+  EXPECT_EQ(
+      RemoteFault(layout, {{true, "a", "A"}, {false, "b", "B"}, {false, "c", "C"}}, {{"B", own(1)}, {"C", own(2)}}),
+      "");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -87,14 +88,24 @@ void FleetImpl::TellSpares() {
   facts_.SetSpares(local, remote, !leaving_.empty());
 }
 
-std::string FleetImpl::NoRoom(const Layout& layout) const {
+std::string FleetImpl::NoRoom(const Layout& layout, const std::vector<int>& agents) const {
   HostMemory memory = AvailableMemory();
   for (int i = 0; i < facts_.agents(); ++i) {
     const bool holds = facts_.agent(i).local && facts_.agent(i).phase >= AgentPhase::kLoaded;
     if (holds && memory.available < memory_at_start_) memory.available += layout_->plan.agents[i].memory.own();
   }
   memory.available = std::min(memory.available, memory_at_start_);  // pages that nobody has touched yet are not taken
-  return HostFault(layout.deployment, layout.plan, memory);
+  if (std::string fault = HostFault(layout.deployment, layout.plan, memory); !fault.empty()) return fault;
+  std::vector<Seeker> seekers;
+  for (const int i : agents) {
+    const Introduction& agent = facts_.introduction(i);
+    seekers.push_back({.local = facts_.agent(i).local, .host = agent.host, .machine = agent.share.host});
+  }
+  for (const StandingBy& agent : standing_by_) {
+    if (agent.session != 0 && !agent.local())
+      seekers.push_back({.local = false, .host = agent.introduction.host, .machine = agent.introduction.share.host});
+  }
+  return RemoteFault(layout, seekers, memory_);
 }
 
 bool FleetImpl::CanFill(const Layout& layout) const {
@@ -129,22 +140,27 @@ absl::StatusOr<uint64_t> FleetImpl::Relayout(int pipeline, int tensor, const Dep
     if (device != layout_->deployment.agent(0).device)
       return absl::InvalidArgumentError(absl::StrCat("agents.device: ", device, " is not what they have now"));
   }
-  if (const std::string fault = NoRoom(*next); !fault.empty()) return absl::InvalidArgumentError(fault);
+  std::vector<int> all(facts_.agents());
+  std::iota(all.begin(), all.end(), 0);
+  if (const std::string fault = NoRoom(*next, all); !fault.empty()) return absl::InvalidArgumentError(fault);
   if (!CanFill(*next))
     return absl::FailedPreconditionError(
         absl::StrCat(next->Name(), ": it has more places for agents of other hosts ", "than there are such agents"));
   const uint64_t epoch = facts_.epoch();
+  former_ = Former{layout_, wished_, asked_};
+  relayout_failure_.clear();
   asked_ = std::move(deployment);
   wished_ = next;
   const auto why = absl::UnavailableError(absl::StrCat("the layout becomes ", next->Name(), ", as it was asked for"));
   Interrupt({}, why, /*planned=*/true);
-  Adopt(next);
+  Adopt(next, /*trial=*/true);
   lock.unlock();
   if (options_.on_interrupted) options_.on_interrupted(why);
   return epoch;
 }
 
-void FleetImpl::Adopt(std::shared_ptr<const Layout> next) {
+void FleetImpl::Adopt(std::shared_ptr<const Layout> next, bool trial) {
+  if (!trial) former_.reset();
   LogInfo("the layout is %s from now on", next->Name());
   std::vector<Seeker> seekers;
   std::vector<int> agents;  // that seek
@@ -176,7 +192,7 @@ void FleetImpl::Adopt(std::shared_ptr<const Layout> next) {
     }
   }
   members_.swap(members);
-  facts_.Lay(layout_->deployment, layout_->plan, from, MonotonicSeconds());
+  facts_.Lay(layout_->deployment, layout_->plan, from, trial, MonotonicSeconds());
   watch_.Lay(layout_->plan);
   const std::vector<bool> spin = MaySpin(Shares());
   for (int i = 0; i < facts_.agents(); ++i) {
@@ -218,6 +234,7 @@ void FleetImpl::Assign(int agent, bool spin) {
   assign.set_isa(isa_);
   assign.set_kv_blocks(plan.kv_blocks);
   assign.set_spin(spin);
+  assign.set_silence_seconds(deployment.control.silence_seconds);
   assign.set_keep_weights(facts_.agent(agent).local);
   assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
   assign.set_packed_bytes(members_[agent].weights.bytes());
@@ -305,9 +322,9 @@ bool FleetImpl::Shrink(const Action& action) {
     }
     if (!gone && !facts_.agent(i).lost) left.push_back(i);
   }
-  auto layout =
-      ShrunkLayout(header_, *layout_, left, context_,
-                   [this](const Layout& next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return NoRoom(next).empty(); });
+  auto layout = ShrunkLayout(header_, *layout_, left, context_,
+                             [&](const Layout& next)
+                                 ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return NoRoom(next, left).empty(); });
   if (!layout) {
     if (!left.empty()) LogWarning("no layout of the agents that are left holds the model");
     facts_.CannotShrink();
@@ -322,6 +339,17 @@ bool FleetImpl::Shrink(const Action& action) {
   grow_wait_ = lasted ? 0 : std::clamp(2 * grow_wait_, kGrowSeconds, kLongestPause);
   grow_at_ = now + grow_wait_;
   return true;
+}
+
+// The layout that was asked for has never served.
+void FleetImpl::FallBack(const Action& action) {
+  const Former former = *former_;
+  relayout_failure_ = std::string(action.reason.message());
+  LogWarning("a layout of %s comes to nothing; back to %s", layout_->Name(), former.layout->Name());
+  Interrupt(action.agents, action.reason, /*planned=*/true);
+  asked_ = former.asked;
+  wished_ = former.wished;
+  Adopt(former.layout);
 }
 
 bool FleetImpl::GrowBack() {

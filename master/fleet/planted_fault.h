@@ -7,6 +7,7 @@ enum class PlantedFault {
   kNone,
   kBlameTheWaiting,  // who waits for a peer is blamed as who computes
   kForgiveSilence,   // who tells nothing is never found
+  kForgiveComing,    // who stands still before an epoch serves is not found before its time is up
   kBesideTheOld,     // a process is started while the one before it is not gone
   kFormTooSoon,      // groups are formed before every place has its weights
   kNeverGiveUp,      // attempts are not counted

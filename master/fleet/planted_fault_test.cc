@@ -24,10 +24,11 @@ TEST_P(PlantedInFleet, IsCaught) { EXPECT_NE(Hunt(GetParam(), 4000), 0u); }
 
 INSTANTIATE_TEST_SUITE_P(All, PlantedInFleet,
                          ::testing::Values(PlantedFault::kBlameTheWaiting, PlantedFault::kForgiveSilence,
-                                           PlantedFault::kBesideTheOld, PlantedFault::kFormTooSoon,
-                                           PlantedFault::kNeverGiveUp, PlantedFault::kNoWait, PlantedFault::kOldFailure,
-                                           PlantedFault::kOldFormed, PlantedFault::kCountPlanned,
-                                           PlantedFault::kCountTwice, PlantedFault::kNeverForget));
+                                           PlantedFault::kForgiveComing, PlantedFault::kBesideTheOld,
+                                           PlantedFault::kFormTooSoon, PlantedFault::kNeverGiveUp,
+                                           PlantedFault::kNoWait, PlantedFault::kOldFailure, PlantedFault::kOldFormed,
+                                           PlantedFault::kCountPlanned, PlantedFault::kCountTwice,
+                                           PlantedFault::kNeverForget));
 
 TEST(PlantedInFleet, TheUnchangedCodeIsNotAccused) { EXPECT_EQ(Hunt(PlantedFault::kNone, 200), 0u); }
 

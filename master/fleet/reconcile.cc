@@ -18,9 +18,13 @@ constexpr double kGrace = 0.05;
 constexpr double kStepSlack = 2;
 // Times the longest gap between two reports so far, and times what a layer has taken for as many rows.
 constexpr double kGapFactor = 4, kLayerFactor = 8;
-// Times control.silence_seconds that all may wait for one another: a hidden state may travel for long. And that a
-// survivor may tell nothing while the groups of an epoch are formed.
+// Times control.silence_seconds that all may wait for one another: a hidden state may travel for long. And that an
+// agent may tell nothing while no epoch serves.
 constexpr double kDeadlockFactor = 10, kFormingFactor = 4;
+// Times control.silence_seconds, and in seconds at least, that a new process may take to join.
+constexpr double kStartFactor = 10, kLeastStart = 10;
+// Recoveries in which another layout has to begin to serve.
+constexpr int kTrialAttempts = 2;
 // Seconds before a lost place is filled again, after two epochs in a row that did not last, and after many.
 constexpr double kFirstWait = 0.1, kLongestWait = 5;
 
@@ -104,12 +108,6 @@ void JudgeAgents(const FleetState& state, double now, Verdict* verdict) {
   verdict->Wait(first->at + kGrace);
 }
 
-std::string PlaceText(const AgentState& agent) {
-  if (!agent.report || agent.report->step == 0) return "no step";
-  const AgentState::Report& r = *agent.report;
-  return absl::StrFormat("step %d, layer %d, collective %d", r.step, r.layer, r.collective);
-}
-
 // Until when an agent may stay as it is while a step is under way, what it is to be blamed for then, and when half of
 // that time is over.
 struct Patience {
@@ -124,8 +122,9 @@ Patience PatienceFor(const FleetState& state, const AgentState& agent) {
   const AgentState::Report none, &report = agent.report ? *agent.report : none;
   const double heard = std::max(since, report.at);
   const double most = std::max(state.silence_seconds, kGapFactor * report.longest_gap);
-  const Patience quiet = {heard + most, heard + most / 2, "has told nothing"};
+  Patience quiet = {heard + most, heard + most / 2, "has told nothing"};
   if (!agent.report) return quiet;
+  if (agent.report->step > 0) absl::StrAppend(&quiet.what, " since ", PlaceText(agent));
   const double stays = std::max(since, report.changed);
   const bool behind = report.doing == AgentDoing::kNothing && report.step < state.oldest_step_number;
   const bool computes = (report.doing == AgentDoing::kComputes && report.layer_seconds > 0) ||
@@ -170,19 +169,26 @@ void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
                  silent);
 }
 
-// Whoever has read that an epoch is formed tells so, whatever its executor is stuck in.
-void JudgeForming(const FleetState& state, double now, Verdict* verdict) {
+// While no epoch serves whoever has a place tells so, whatever its executor is at; a new process has to start first.
+void JudgeComing(const FleetState& state, double now, Verdict* verdict) {
   for (size_t i = 0; i < state.agents.size(); ++i) {
     const AgentState& agent = state.agents[i];
-    const double heard = std::max({state.phase_since, state.looking_since, agent.report ? agent.report->at : 0});
-    const double until = heard + kFormingFactor * state.silence_seconds;
-    if (now < until) {
+    const bool starts = agent.phase == AgentPhase::kAwaited;
+    if (agent.lost || (starts && !agent.running)) continue;
+    const double limit =
+        starts ? std::max(kStartFactor * state.silence_seconds, kLeastStart) : kFormingFactor * state.silence_seconds;
+    const double until = std::max(agent.heard, state.looking_since) + limit;
+    if (now < until || planted_fault == PlantedFault::kForgiveComing) {
       verdict->Wait(until);
       continue;
     }
-    return verdict->Blame(absl::StatusCode::kDeadlineExceeded,
-                          absl::StrFormat("%s has told nothing while the groups were formed", AgentName(state, i)),
-                          {static_cast<int>(i)});
+    constexpr const char* kAt[] = {"has not joined", "has told nothing while it loaded",
+                                   "has told nothing while the groups were formed",
+                                   "has told nothing while the groups were formed"};
+    return verdict->Blame(
+        absl::StatusCode::kDeadlineExceeded,
+        absl::StrFormat("%s %s, for %g s", AgentName(state, i), kAt[static_cast<int>(agent.phase)], limit),
+        {static_cast<int>(i)});
   }
 }
 
@@ -193,7 +199,7 @@ void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
     const double until = state.phase_since + state.join_seconds;
     if (now < until) {
       verdict->Wait(until);
-      if (state.served && !state.over) JudgeForming(state, now, verdict);
+      if (state.served) JudgeComing(state, now, verdict);
       return;
     }
     constexpr const char* kWhat[] = {"did not join", "did not load its weights", "did not form its group"};
@@ -235,6 +241,12 @@ std::string AgentName(const FleetState& state, int agent) {
   std::string name = absl::StrCat("agent ", agent, " (stage ", a.stage, ", rank ", a.rank);
   if (a.pid > 0) absl::StrAppend(&name, ", pid ", a.pid);
   return name + ")";
+}
+
+std::string PlaceText(const AgentState& agent) {
+  if (!agent.report || agent.report->step == 0) return "no step";
+  const AgentState::Report& r = *agent.report;
+  return absl::StrFormat("step %d, layer %d, collective %d", r.step, r.layer, r.collective);
 }
 
 double RestartWait(int short_epochs) {
@@ -298,24 +310,24 @@ Action Reconcile(const FleetState& state, double now) {
   if (verdict.cause) {
     Action action{.kind = Action::kGiveUp, .reason = verdict.cause->reason};
     if (!state.served) return action;
-    if (state.recoveries >= state.attempts && planted_fault != PlantedFault::kNeverGiveUp) {
+    action.agents = verdict.cause->agents;
+    if (state.trial) action.kind = Action::kFallBack;
+    const int attempts = state.trial ? std::min(state.attempts, kTrialAttempts) : state.attempts;
+    if (state.recoveries >= attempts && planted_fault != PlantedFault::kNeverGiveUp) {
       if (state.recoveries > 0) {
         action.reason = absl::Status(action.reason.code(),
                                      absl::StrCat(action.reason.message(), "; it is the end of ", state.recoveries,
                                                   " recoveries (control.recovery_attempts)"));
       }
-      if (ComeToNothing(state, verdict.cause->agents)) {
-        action.kind = Action::kShrink;
-        action.agents = verdict.cause->agents;
-      }
+      if (!state.trial && ComeToNothing(state, action.agents)) action.kind = Action::kShrink;
       return action;
     }
-    for (const int i : verdict.cause->agents) {
-      // Whoever starts agents on other hosts has had its time.
-      if (state.agents[i].lost && !state.agents[i].local) return action;
+    for (const int i : action.agents) {
+      // Whoever starts agents on other hosts has had its time; so has a process that was killed and does not go.
+      const AgentState& agent = state.agents[i];
+      if (agent.lost && (!agent.local || agent.running || state.leaving)) return action;
     }
     action.kind = Action::kInterrupt;
-    action.agents = verdict.cause->agents;
     return action;
   }
   const Action fill = Fill(state, now, &verdict);

@@ -25,6 +25,7 @@ struct AgentState {
   // The place waits for another process. What the one before it still says or does is none of its facts.
   bool lost = false;
   double lost_at = 0;
+  double heard = 0;  // when its process last said anything, or was started
   struct End {
     double at = 0;
     bool by_signal = false;
@@ -65,6 +66,7 @@ struct FleetState {
   double patient_until = 0;  // before which nobody is late: this master was away, and reads what has come meanwhile
 
   bool served = false;    // an epoch has begun, this one or one before
+  bool trial = false;     // another layout than served before, of which no epoch has begun yet
   bool over = true;       // there is no epoch that forms or runs
   int recoveries = 0;     // that began within control.recovery_seconds, or since the last epoch that lasted
   int attempts = 0;       // as many of them are made
@@ -82,10 +84,11 @@ struct Action {
     kMoveToSpare,  // one that stands by is to take each of the places `agents`
     kShrink,       // the places `agents` cannot be filled: another layout is to do without them
     kRegroup,      // every place is filled: a new epoch is to be formed
+    kFallBack,     // the layout that is tried comes to nothing: the one before it is to be had again
     kGiveUp,
   } kind = kNone;
-  absl::Status reason;               // kInterrupt, kShrink, kGiveUp
-  std::vector<int> agents;           // kInterrupt, kRestart, kMoveToSpare, kShrink
+  absl::Status reason;               // kInterrupt, kShrink, kFallBack, kGiveUp
+  std::vector<int> agents;           // kInterrupt, kRestart, kMoveToSpare, kShrink, kFallBack
   std::optional<double> look_again;  // kNone: when time alone may change the answer
 };
 
@@ -99,5 +102,7 @@ inline constexpr double kLastingEpochSeconds = 0.25;
 
 // "agent 3 (stage 1, rank 1, pid 1234)"
 std::string AgentName(const FleetState& state, int agent);
+// "step 9, layer 3, collective 40", as it has last told in this epoch; "no step".
+std::string PlaceText(const AgentState& agent);
 
 }  // namespace pangea

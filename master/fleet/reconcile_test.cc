@@ -204,6 +204,63 @@ TEST(ReconcileTest, ARemotePlaceIsFilledFromOutsideOrNotAtAll) {
   EXPECT_NE(Reason(action).find("did not join within 10 s"), std::string::npos) << Reason(action);
 }
 
+TEST(ReconcileTest, AProcessThatIsKilledAndDoesNotGoIsNotWaitedForTwice) {
+  FleetState state = Serving();
+  state.over = true;
+  state.agents[1] = {.running = true, .lost = true};
+  state.phase_since = 50;
+  EXPECT_EQ(Reconcile(state, 59).kind, Action::kNone) << "none is started beside it";
+  EXPECT_EQ(Reconcile(state, 60).kind, Action::kGiveUp);
+}
+
+TEST(ReconcileTest, WhoStandsStillBeforeAnEpochServesIsFoundByItsSilence) {
+  const struct {
+    const char* what;
+    AgentPhase phase;
+    double after;  // silence_seconds is 1, join_seconds are 60
+  } kCases[] = {
+      {"starts", AgentPhase::kAwaited, 10}, {"loads", AgentPhase::kJoined, 4}, {"waits", AgentPhase::kLoaded, 4}};
+  for (const auto& c : kCases) {
+    FleetState state = Serving();
+    state.over = true;
+    state.join_seconds = 60;
+    state.silence_seconds = 1;
+    state.phase_since = 50;
+    for (AgentState& agent : state.agents) agent.phase = AgentPhase::kJoined, agent.heard = 1000;
+    state.agents[2].phase = c.phase;
+    state.agents[2].running = true;
+    state.agents[2].heard = 50;
+    EXPECT_EQ(Reconcile(state, 50 + c.after - 0.01).kind, Action::kNone) << c.what;
+    const Action action = Reconcile(state, 50 + c.after);
+    EXPECT_EQ(action.kind, Action::kInterrupt) << c.what;
+    EXPECT_EQ(action.agents, std::vector<int>{2}) << c.what;
+    state.over = false;
+    if (c.phase == AgentPhase::kLoaded) {
+      EXPECT_EQ(Reconcile(state, 50 + c.after).kind, Action::kInterrupt) << "while the groups are formed";
+    }
+    state.over = true;
+    state.looking_since = 52;
+    EXPECT_EQ(Reconcile(state, 50 + c.after).kind, Action::kNone) << c.what << ": its master stood still itself";
+    state.served = false;
+    state.looking_since = 0;
+    EXPECT_EQ(Reconcile(state, 50 + c.after).kind, Action::kNone) << c.what << ": the first start may take its time";
+  }
+}
+
+TEST(ReconcileTest, AnotherLayoutThatComesToNothingMakesWayForTheOneBefore) {
+  FleetState state = Serving();
+  state.over = true;
+  state.trial = true;
+  state.agents[0] = {.failure =
+                         AgentState::Failure{.at = 50, .status = absl::NotFoundError("no such file"), .fatal = true}};
+  state.recoveries = 1;
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kInterrupt) << "it may be chance";
+  state.recoveries = 2;
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kFallBack);
+  state.trial = false;
+  EXPECT_EQ(Reconcile(state, 50).kind, Action::kInterrupt);
+}
+
 TEST(ReconcileTest, RecoveriesEnd) {
   FleetState state = Serving();
   state.agents[0].ended = Killed(50);
@@ -317,24 +374,6 @@ TEST(ReconcileTest, WhoStandsStillTogetherIsReplacedTogether) {
   EXPECT_EQ(action.kind, Action::kInterrupt);
   EXPECT_EQ(action.agents, (std::vector<int>{1, 3})) << "the others told a moment ago";
   EXPECT_NE(action.reason.message().find("agent 1"), std::string::npos) << action.reason;
-}
-
-TEST(ReconcileTest, WhoTellsNothingWhileGroupsAreFormedIsReplaced) {
-  FleetState state = Serving();
-  state.silence_seconds = 0.5;
-  state.phase_since = 100;
-  for (AgentState& agent : state.agents) {
-    agent.phase = AgentPhase::kLoaded;
-    agent.report = AgentState::Report{.at = 101.9};
-  }
-  state.agents[2].report.reset();
-  EXPECT_EQ(Reconcile(state, 101.9).kind, Action::kNone);
-  const Action action = Reconcile(state, 102);
-  EXPECT_EQ(action.kind, Action::kInterrupt);
-  EXPECT_EQ(action.agents, std::vector<int>{2});
-  state.over = true;
-  state.restart_at = 1000;
-  EXPECT_EQ(Reconcile(state, 102).kind, Action::kNone) << "nothing is formed yet, so nobody has to tell";
 }
 
 // A lost place gets an agent that stands by, if there is one for its kind of host, else a process of its own.

@@ -60,6 +60,27 @@ TEST(RelayoutTest, ALayoutThatCannotBeChangesNothing) {
   EXPECT_EQ(served.Metric("pangea_epoch"), 1);
 }
 
+// Only its agents find out: the layout before serves again, and nobody has lost anything.
+TEST(RelayoutTest, ALayoutWhoseAgentsCannotLoadMakesWayForTheOneBefore) {
+  Plan p = MakeTestPlan(2, 1, "shm");
+  p.deployment.control.recovery_attempts = 10;
+  Served served(std::move(p));
+  ExpectNoByteChanges(
+      served,
+      [&](int) {
+        Deployment edited = MakeTestPlan(1, 1, "shm").deployment;
+        edited.agents.model = "/no/such/model";
+        const auto epoch = served.fleet().Relayout(1, 1, &edited);
+        ASSERT_TRUE(epoch.ok()) << epoch.status();
+        served.WaitEpochs(2);
+        EXPECT_EQ(served.Metric("pangea_agents_up"), 2);
+      },
+      1);
+  ASSERT_TRUE(served.fleet().Relayout(1, 1, nullptr).ok()) << "what was asked for in vain is forgotten";
+  served.WaitEpochs(3);
+  EXPECT_EQ(served.Metric("pangea_agents_up"), 1);
+}
+
 // What the deployment leaves open must not be judged otherwise by the agents of another layout.
 TEST(RelayoutTest, LimitsBeyondAnOpenContextAreNoObstacle) {
   Plan p = MakeTestPlan(2, 1, "shm");

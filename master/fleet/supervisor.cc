@@ -87,6 +87,9 @@ bool FleetImpl::Decide() {
       case Action::kRegroup:
         Form();
         break;
+      case Action::kFallBack:
+        FallBack(action);
+        break;
       case Action::kShrink:
         if (Shrink(action)) {
           tell = was_told && options_.on_interrupted;
@@ -114,7 +117,9 @@ bool FleetImpl::Decide() {
 void FleetImpl::Interrupt(const std::vector<int>& lost, const absl::Status& why, bool planned) {
   LogWarning("epoch %d is over: %s", facts_.epoch(), why.message());
   port_.Close();
+  lost_at_.clear();
   for (const int agent : lost) {
+    if (lost_at_.empty() && facts_.agent(agent).report) lost_at_ = PlaceText(facts_.agent(agent));
     Member& member = members_[agent];
     if (member.session != 0) server_->Close(member.session, absl::UnavailableError("this agent is replaced"));
     member.session = 0;
