@@ -15,6 +15,7 @@ namespace pangea {
 namespace {
 
 constexpr int64_t kPage = 4096, kLine = 64, kSlack = 1 << 20;
+constexpr int64_t kPopulatePiece = int64_t{1} << 30;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -47,12 +48,15 @@ absl::StatusOr<std::unique_ptr<PackedWeights>> PackedWeights::Open(const std::st
     close(fd);
     return absl::FailedPreconditionError(absl::StrCat("packed weights: ", path, " is not whole and sealed"));
   }
-  void* base = mmap(nullptr, size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+  void* base = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) {
     const absl::Status status = Errno("cannot map what is kept of them");
     close(fd);
     return status;
   }
+  // In pieces, between which other threads of this process get their turn at the address space.
+  for (int64_t at = 0; at < size; at += kPopulatePiece)
+    madvise(static_cast<std::byte*>(base) + at, std::min(kPopulatePiece, size - at), MADV_POPULATE_READ);
   return std::unique_ptr<PackedWeights>(new PackedWeights(fd, static_cast<std::byte*>(base), size, true));
 }
 

@@ -157,8 +157,7 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   wire::FromAgent message;
   wire::Ready& ready = *message.mutable_ready();
   const AgentMemory memory = loaded->executor->memory();
-  ready.set_agent(assign.agent());
-  ready.set_plan_hash(assign.plan_hash());
+  ready.set_serial(assign.serial());
   ready.set_weight_bytes(memory.weights());
   ready.set_kv_bytes(memory.pages + memory.swap);
   const bool before = loaded->kept.packed_before();

@@ -190,7 +190,7 @@ def test_who_comes_while_there_are_no_descriptors_gets_in_later(control):
         doors = [s.rest.removeprefix("http://"), s.grpc, to[1]]
         limit = resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE, (max(map(int, os.listdir(f"/proc/{s.proc.pid}/fd"))) + 1, limit[1]))
-        waiting = [socket.create_connection(door.rsplit(":", 1)) for door in doors for _ in range(8)]
+        waiting = [socket.create_connection(door.rsplit(":", 1)) for door in doors for _ in range(64)]  # more than there are holes
         time.sleep(0.5)
         resource.prlimit(s.proc.pid, resource.RLIMIT_NOFILE, limit)
         for connection in waiting:

@@ -310,7 +310,7 @@ def test_a_frozen_spare_takes_no_place_for_long():
         begun = time.monotonic()
         assert until(lambda: number(s, "pangea_epoch") == 2, 60), s.log[-3000:]
         assert time.monotonic() - begun < 30 * harness.SLOW, "control.join_seconds would be two minutes"
-        assert f"pid {agents[-1]}) has told nothing while it loaded" in s.log, s.log[-3000:]
+        assert f"pid {agents[-1]}) has told nothing while it loads for 10 s" in s.log, s.log[-3000:]
         s.complete(prompt=[1], max_tokens=3)
 
 
@@ -341,7 +341,7 @@ def test_a_process_stops_at_any_wall(monkeypatch):
     harm("WALL", 6, monkeypatch, **{"control.silence_seconds": 0.5})
     monkeypatch.setattr(harms.Walls, "OF_A_STEP", ())  # while a process joins, loads, forms: all of those
     log = harm("WALL", 6, monkeypatch, **{"control.silence_seconds": 0.5})
-    assert re.search(r"has not joined, for 10 s|has told nothing while it loaded", log), log[-3000:]
+    assert re.search(r"has not joined for 10 s|has told nothing while it loads", log), log[-3000:]
 
 
 def test_processes_that_are_short_of_everything(monkeypatch):

@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kPortTries = 16;
 constexpr std::chrono::milliseconds kAcceptPause(100);
+constexpr unsigned kUnacknowledgedMs = 20'000;  // that bytes may be, as the keepalive of the doors
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
@@ -226,8 +227,9 @@ void Acceptor::Run() {
       if (closing_ || socket.revents == 0) continue;
       const int connection = accept4(socket.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (connection >= 0) {
-        const int one = 1;  // as gRPC's own: what is written goes at once
+        const int one = 1;  // these two as gRPC's own: what is written goes at once
         setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        setsockopt(connection, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUnacknowledgedMs, sizeof(kUnacknowledgedMs));
         take_(socket.fd, connection);
       } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
         // Out of descriptors or memory: ends give some back; trying at once would only spin.

@@ -20,9 +20,9 @@ Introduction IntroductionOf(const agent::v1::Join& join) {
   return {.pid = join.pid(),
           .isa = join.isa(),
           .host = join.host(),
+          .machine = join.machine() + " " + join.host(),
           .share = {.host = join.machine().empty() ? join.host() : join.machine(), .cores = join.cores()},
-          .executable = join.executable(),
-          .available_memory = join.available_memory()};
+          .executable = join.executable()};
 }
 
 Facts::Facts(const Deployment& deployment, const ParallelPlan& plan, double now)
@@ -162,6 +162,7 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
     last_epoch_seconds_ = now - running_since_;
   }
   mode_ = Mode::kForming;
+  const bool was_over = state_.over;
   filled_at_ = loaded_at_ = now;  // when nobody is lost there is nothing to fill, nor to load
   state_.over = true;
   interruption_ = why;
@@ -182,7 +183,7 @@ std::vector<int> Facts::EndEpoch(const std::vector<int>& lost, const absl::Statu
     AgentState& agent = state_.agents[i];
     if (agent.phase < AgentPhase::kLoaded) continue;
     agent.phase = AgentPhase::kLoaded;
-    agent.heard = now;
+    if (!was_over) agent.heard = now;
     if (agent.failure && !agent.failure->fatal) agent.failure.reset();
     others.push_back(i);
   }

@@ -15,11 +15,11 @@ namespace pangea {
 // What an agent says of itself when it joins.
 struct Introduction {
   int pid = 0;
-  std::string isa;   // the best class of its CPU
-  std::string host;  // where its peers reach it
+  std::string isa;      // the best class of its CPU
+  std::string host;     // where its peers reach it
+  std::string machine;  // which agents of it share its memory: its kernel, and where it says it is (containers)
   HostShare share;
-  std::string executable;        // which file its process runs
-  int64_t available_memory = 0;  // of its host, in bytes, before it has loaded anything; 0: not known
+  std::string executable;  // which file its process runs
 };
 // host and threads: as the agent says; the place that it gets may say otherwise.
 Introduction IntroductionOf(const agent::v1::Join& join);

@@ -341,7 +341,7 @@ void FleetImpl::OnJoin(SessionId session, const wire::Join& join) {
   }
   if (join.build() != kBuild)
     LogInfo("an agent of another build joins, with pid %d: %s", join.pid(), Printable(join.build()));
-  int64_t& memory = memory_[IntroductionOf(join).share.host];
+  int64_t& memory = memory_[IntroductionOf(join).machine];
   memory = std::max(memory, join.available_memory());
   if (StandBy(session, join)) return;
   const absl::StatusOr<int> agent = PlaceFor(join, facts_.Places(), layout_->deployment, isa_);
@@ -440,7 +440,10 @@ bool FleetImpl::OnFormed(int agent, uint64_t epoch) {
   const bool again = facts_.mode() == Mode::kForming;
   const double now = MonotonicSeconds();
   if (!facts_.OnFormed(agent, epoch, now)) return false;
-  former_.reset();
+  if (former_) {  // it serves: no way back is needed
+    former_.reset();
+    DismissWhoIsLeftOver();
+  }
   if (again) {
     watch_.OnRecovered(facts_.filled_at() - facts_.forming_since(), facts_.loaded_at() - facts_.filled_at(),
                        now - facts_.loaded_at());

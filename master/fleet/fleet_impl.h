@@ -51,6 +51,7 @@ class FleetImpl : public Fleet {
     SessionId session = 0;     // 0: none
     KeptFile weights, pages;   // local: of a process of this place
     uint64_t pages_since = 0;  // the epoch since whose forming these pages are written; 0: they are new
+    uint64_t serial = 0;       // of its last Assign
     bool unproven = true;      // no epoch has been formed with its process
   };
   // An agent without a place: a spare, or one that the layout has no place for now.
@@ -85,6 +86,9 @@ class FleetImpl : public Fleet {
   // trial: FallBack may undo it.
   void Adopt(std::shared_ptr<const Layout> next, bool trial = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int RemotePlaces(const Layout& layout) const;
+  // Remote places that there were, or are to be, and are not: their agents stand by.
+  int LeftOut() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DismissWhoIsLeftOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsWelcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // one more remote agent that stands by
   bool CanFill(const Layout& layout) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // its remote places
   // Why these agents, and those that stand by, have no room for it; "": they have.
@@ -154,6 +158,7 @@ class FleetImpl : public Fleet {
   std::string relayout_failure_ ABSL_GUARDED_BY(mutex_);           // of the last one that was asked for
   std::map<std::string, int64_t> memory_ ABSL_GUARDED_BY(mutex_);  // the most that agents of a machine have told of
   std::string isa_ ABSL_GUARDED_BY(mutex_);
+  uint64_t assignments_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t pages_since_ ABSL_GUARDED_BY(mutex_) = 0;  // the epoch from which on all pages are whole
   // WaitReady has returned OK: epochs and failures go to the callbacks from now on.
   bool ready_told_ ABSL_GUARDED_BY(mutex_) = false;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "configs/device.h"
 #include "pipeline/capacity.h"
 
 namespace pangea {
@@ -124,7 +125,9 @@ std::string RemoteFault(const Layout& layout, const std::vector<Seeker>& seekers
   };
   std::map<std::string, Need> needs;  // by machine
   for (size_t place = 0; place < seats.size(); ++place) {
-    if (seats[place] < 0 || seekers[seats[place]].local) continue;
+    const DeviceInfo* device = FindDevice(layout.deployment.agent(static_cast<int>(place)).device);
+    const bool holds = device != nullptr && device->kind != DeviceKind::kSim;
+    if (seats[place] < 0 || seekers[seats[place]].local || !holds) continue;
     Need& need = needs[seekers[seats[place]].machine];
     need.host = seekers[seats[place]].host;
     ++need.agents;

@@ -77,7 +77,20 @@ int FleetImpl::RemotePlaces(const Layout& layout) const {
 bool FleetImpl::IsWelcome() const {
   const auto remote =
       std::count_if(standing_by_.begin(), standing_by_.end(), [](const StandingBy& agent) { return !agent.local(); });
-  return remote < control_.spare_agents + RemotePlaces(*wished_) - RemotePlaces(*layout_);
+  return remote < control_.spare_agents + LeftOut();
+}
+
+int FleetImpl::LeftOut() const {
+  const int former = former_ ? RemotePlaces(*former_->layout) : 0;
+  return std::max(RemotePlaces(*wished_), former) - RemotePlaces(*layout_);
+}
+
+void FleetImpl::DismissWhoIsLeftOver() {
+  int room = control_.spare_agents + LeftOut();
+  for (const StandingBy& agent : standing_by_) {
+    if (!agent.local() && room-- <= 0)
+      server_->Close(agent.session, absl::FailedPreconditionError("the layout has no place for this agent"));
+  }
 }
 
 void FleetImpl::TellSpares() {
@@ -97,15 +110,22 @@ std::string FleetImpl::NoRoom(const Layout& layout, const std::vector<int>& agen
   memory.available = std::min(memory.available, memory_at_start_);  // pages that nobody has touched yet are not taken
   if (std::string fault = HostFault(layout.deployment, layout.plan, memory); !fault.empty()) return fault;
   std::vector<Seeker> seekers;
+  std::map<std::string, int64_t> holds, most = memory_;
   for (const int i : agents) {
     const Introduction& agent = facts_.introduction(i);
-    seekers.push_back({.local = facts_.agent(i).local, .host = agent.host, .machine = agent.share.host});
+    seekers.push_back({.local = facts_.agent(i).local, .host = agent.host, .machine = agent.machine});
+    if (facts_.agent(i).phase >= AgentPhase::kLoaded) holds[agent.machine] += layout_->plan.agents[i].memory.own();
+  }
+  // What they hold now they can hold, whatever was free when they joined.
+  for (const auto& [machine, bytes] : holds) {
+    if (const auto told = most.find(machine); told != most.end() && told->second > 0)
+      told->second = std::max(told->second, bytes);
   }
   for (const StandingBy& agent : standing_by_) {
     if (agent.session != 0 && !agent.local())
-      seekers.push_back({.local = false, .host = agent.introduction.host, .machine = agent.introduction.share.host});
+      seekers.push_back({.local = false, .host = agent.introduction.host, .machine = agent.introduction.machine});
   }
-  return RemoteFault(layout, seekers, memory_);
+  return RemoteFault(layout, seekers, most);
 }
 
 bool FleetImpl::CanFill(const Layout& layout) const {
@@ -234,6 +254,7 @@ void FleetImpl::Assign(int agent, bool spin) {
   assign.set_isa(isa_);
   assign.set_kv_blocks(plan.kv_blocks);
   assign.set_spin(spin);
+  assign.set_serial(members_[agent].serial = ++assignments_);
   assign.set_silence_seconds(deployment.control.silence_seconds);
   assign.set_keep_weights(facts_.agent(agent).local);
   assign.set_weights_path(members_[agent].weights.PathFor(facts_.introduction(agent).executable));
@@ -245,9 +266,7 @@ void FleetImpl::Assign(int agent, bool spin) {
 
 void FleetImpl::OnReady(int agent, const wire::Ready& ready) {
   // One that changes its place may have told of the one before.
-  if (facts_.agent(agent).phase != AgentPhase::kJoined || ready.agent() != agent ||
-      ready.plan_hash() != layout_->plan.Hash())
-    return;
+  if (facts_.agent(agent).phase != AgentPhase::kJoined || ready.serial() != members_[agent].serial) return;
   LogInfo("%s is loaded: %s of weights, %s of KV pages, in %.2f s", facts_.Name(agent), BytesText(ready.weight_bytes()),
           BytesText(ready.kv_bytes()), ready.load_seconds());
   if (facts_.agent(agent).local && ready.weights_fd() > 0 &&

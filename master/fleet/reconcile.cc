@@ -21,7 +21,8 @@ constexpr double kGapFactor = 4, kLayerFactor = 8;
 // Times control.silence_seconds that all may wait for one another: a hidden state may travel for long. And that an
 // agent may tell nothing while no epoch serves.
 constexpr double kDeadlockFactor = 10, kFormingFactor = 4;
-// Times control.silence_seconds, and in seconds at least, that a new process may take to join.
+// Times control.silence_seconds that a new process may take to join. And what it may take at least, in seconds, and
+// tell nothing while it loads: the system may have it wait with all of its threads while it maps what is large.
 constexpr double kStartFactor = 10, kLeastStart = 10;
 // Recoveries in which another layout has to begin to serve.
 constexpr int kTrialAttempts = 2;
@@ -171,25 +172,29 @@ void JudgeSilence(const FleetState& state, double now, Verdict* verdict) {
 
 // While no epoch serves whoever has a place tells so, whatever its executor is at; a new process has to start first.
 void JudgeComing(const FleetState& state, double now, Verdict* verdict) {
+  std::vector<int> silent;
+  std::string first;
   for (size_t i = 0; i < state.agents.size(); ++i) {
     const AgentState& agent = state.agents[i];
-    const bool starts = agent.phase == AgentPhase::kAwaited;
+    const bool starts = agent.phase == AgentPhase::kAwaited, loads = agent.phase == AgentPhase::kJoined;
     if (agent.lost || (starts && !agent.running)) continue;
-    const double limit =
-        starts ? std::max(kStartFactor * state.silence_seconds, kLeastStart) : kFormingFactor * state.silence_seconds;
+    double limit = (starts ? kStartFactor : kFormingFactor) * state.silence_seconds;
+    if (starts || loads) limit = std::max(limit, kLeastStart);
     const double until = std::max(agent.heard, state.looking_since) + limit;
     if (now < until || planted_fault == PlantedFault::kForgiveComing) {
       verdict->Wait(until);
       continue;
     }
-    constexpr const char* kAt[] = {"has not joined", "has told nothing while it loaded",
-                                   "has told nothing while the groups were formed",
-                                   "has told nothing while the groups were formed"};
-    return verdict->Blame(
-        absl::StatusCode::kDeadlineExceeded,
-        absl::StrFormat("%s %s, for %g s", AgentName(state, i), kAt[static_cast<int>(agent.phase)], limit),
-        {static_cast<int>(i)});
+    if (first.empty()) {
+      first = absl::StrFormat("%s has %s for %g s", AgentName(state, i),
+                              starts  ? "not joined"
+                              : loads ? "told nothing while it loads"
+                                      : "told nothing while no epoch serves",
+                              limit);
+    }
+    silent.push_back(static_cast<int>(i));
   }
+  if (!silent.empty()) verdict->Blame(absl::StatusCode::kDeadlineExceeded, first, silent);
 }
 
 void JudgeTime(const FleetState& state, double now, Verdict* verdict) {
@@ -314,7 +319,7 @@ Action Reconcile(const FleetState& state, double now) {
     if (state.trial) action.kind = Action::kFallBack;
     const int attempts = state.trial ? std::min(state.attempts, kTrialAttempts) : state.attempts;
     if (state.recoveries >= attempts && planted_fault != PlantedFault::kNeverGiveUp) {
-      if (state.recoveries > 0) {
+      if (state.recoveries > 0 && !state.trial) {
         action.reason = absl::Status(action.reason.code(),
                                      absl::StrCat(action.reason.message(), "; it is the end of ", state.recoveries,
                                                   " recoveries (control.recovery_attempts)"));
@@ -330,8 +335,11 @@ Action Reconcile(const FleetState& state, double now) {
     action.kind = Action::kInterrupt;
     return action;
   }
-  const Action fill = Fill(state, now, &verdict);
-  if (fill.kind == Action::kShrink) return fill;
+  Action fill = Fill(state, now, &verdict);
+  if (fill.kind == Action::kShrink) {
+    if (state.trial) fill.kind = Action::kFallBack;
+    return fill;
+  }
   const AgentPhase enough = planted_fault == PlantedFault::kFormTooSoon ? AgentPhase::kJoined : AgentPhase::kLoaded;
   const bool loaded = std::all_of(state.agents.begin(), state.agents.end(),
                                   [enough](const AgentState& agent) { return agent.phase >= enough; });

@@ -219,7 +219,7 @@ TEST(ReconcileTest, WhoStandsStillBeforeAnEpochServesIsFoundByItsSilence) {
     AgentPhase phase;
     double after;  // silence_seconds is 1, join_seconds are 60
   } kCases[] = {
-      {"starts", AgentPhase::kAwaited, 10}, {"loads", AgentPhase::kJoined, 4}, {"waits", AgentPhase::kLoaded, 4}};
+      {"starts", AgentPhase::kAwaited, 10}, {"loads", AgentPhase::kJoined, 10}, {"waits", AgentPhase::kLoaded, 4}};
   for (const auto& c : kCases) {
     FleetState state = Serving();
     state.over = true;
@@ -239,6 +239,8 @@ TEST(ReconcileTest, WhoStandsStillBeforeAnEpochServesIsFoundByItsSilence) {
       EXPECT_EQ(Reconcile(state, 50 + c.after).kind, Action::kInterrupt) << "while the groups are formed";
     }
     state.over = true;
+    state.agents[0].heard = 50;
+    EXPECT_EQ(Reconcile(state, 60).agents, (std::vector<int>{0, 2})) << c.what << ": all of them at once";
     state.looking_since = 52;
     EXPECT_EQ(Reconcile(state, 50 + c.after).kind, Action::kNone) << c.what << ": its master stood still itself";
     state.served = false;

@@ -134,8 +134,7 @@ class HandMadeAgent {
     if (message.has_assign()) {
       wire::FromAgent ready;
       ready.mutable_ready()->set_kv_bytes(1);
-      ready.mutable_ready()->set_agent(message.assign().agent());
-      ready.mutable_ready()->set_plan_hash(message.assign().plan_hash());
+      ready.mutable_ready()->set_serial(message.assign().serial());
       stream_.Send(ready);
     }
     std::lock_guard lock(mutex_);
