@@ -99,8 +99,9 @@ class FleetLife {
   }
 
   int NewProcess(int place, bool local) {
-    processes_[++last_pid_] = {.pid = last_pid_, .place = place, .local = local};
-    return last_pid_;
+    const int pid = ++last_pid_;
+    processes_[pid] = {.pid = pid, .place = place, .local = local};
+    return pid;
   }
   void Launch(int place) {
     if (begun_) Count(&FleetLifeCounts::restarts);
@@ -118,8 +119,7 @@ class FleetLife {
   }
   double Slow(double from, double to) { return Chance(0.1) ? Between(1, 5) : Between(from, to); }
   void Remote(int place) {
-    if (!facts_->IsAlive() || facts_->Places()[place].taken) return;
-    Join(NewProcess(place, false));
+    if (facts_->IsAlive() && !facts_->Places()[place].taken) Join(NewProcess(place, false));
   }
   void Join(int pid) {
     Process& p = processes_[pid];
