@@ -1,6 +1,5 @@
 // What the REST door answers before it reads a body, to whom, and when it finds that nobody waits for the answer.
 #include <atomic>
-#include <boost/asio/io_context.hpp>
 #include <mutex>
 #include <thread>
 
