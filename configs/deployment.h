@@ -91,7 +91,7 @@ struct Deployment {
     std::string listen = "127.0.0.1:0";  // where agents dial
     std::string token_file;              // remote agents' token; empty: one made for this run
     double join_seconds = 120, step_seconds = 60;
-    double silence_seconds = 1;  // of an agent, while a step is under way
+    double silence_seconds = 1;  // of an agent, while a step is under way; some times as long between epochs
     int recovery_attempts = 10;  // after agents are lost, within recovery_seconds
     double recovery_seconds = 60;
     double shrink_seconds = 30;  // after which a lost place is left out of the layout; 0: never

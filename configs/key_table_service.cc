@@ -236,7 +236,10 @@ const ConfigKey kServiceKeys[] = {
      .max = 86400,
      .doc =
          "An agent that tells nothing for so long while a step is under way is replaced, and so is one for which the "
-         "others wait without its getting on; longer where its reports, or its layers, were seen to take long."},
+         "others wait without its getting on; longer where its reports, or its layers, were seen to take long. Between "
+         "two epochs it has four times as long, 10 s at least while it loads; a new process has ten times as long to "
+         "join, "
+         "10 s at least."},
     {.name = "control.recovery_attempts",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.control.recovery_attempts; },
