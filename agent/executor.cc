@@ -254,7 +254,9 @@ absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, G
   }
   if (auto s = stage_->Forward(batch, cache_->layers(), group, progress_); !s.ok()) return s;
   if (!self_.last) {
-    if (auto s = group.Send(self_.stage + 1, stage_->ReadX(batch)); !s.ok()) return s;
+    const auto x = stage_->ReadX(batch);
+    progress_.LeaveLayer();
+    if (auto s = group.Send(self_.stage + 1, x); !s.ok()) return s;
     return std::optional<StepResult>{};
   }
   StepResult result{.epoch = step.epoch, .number = step.number};

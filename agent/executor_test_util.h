@@ -9,6 +9,7 @@
 #include "agent/mask_box.h"
 #include "configs/deployment.h"
 #include "gtest/gtest.h"
+#include "kernels/cuda/make_queue.h"
 #include "kernels/ops.h"
 #include "kernels/threads.h"
 #include "kernels/toy_device.h"
@@ -49,7 +50,7 @@ class Record : public Tap {
 struct ClusterShape {
   int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
   bool tapped = false;
-  bool toy = false;  // each agent on a toy device
+  enum { kCpu, kToy, kCuda } device = kCpu;  // of each agent; kCuda: its kernels on the CPU
 };
 
 // One deployment as threads: a step goes to every executor; the result comes from the last stage's rank 0.
@@ -58,7 +59,8 @@ class Cluster {
   Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1)
       : Cluster(header, ClusterShape{stages, ranks, threads}) {}
   Cluster(const CheckpointHeader& header, const ClusterShape& layout) : header_(header) {
-    const auto& [stages, ranks, threads, fusion, tapped, toy] = layout;
+    const auto& [stages, ranks, threads, fusion, tapped, device] = layout;
+    if (device != ClusterShape::kCpu) deployment_.agents.device = "cuda_on_cpu";  // whose memory is counted as its own
     deployment_.kernels.fusion = fusion;
     deployment_.model = header.path;
     deployment_.parallel.pipeline = stages;
@@ -74,18 +76,18 @@ class Cluster {
     for (int i = 0; i < stages * ranks; ++i) {
       if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
       Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
-      if (toy) toys_.push_back(MakeToyQueue(BestIsa()));
-      Queue* const queue = toy ? toys_.back().get() : nullptr;
+      if (device != ClusterShape::kCpu)
+        queues_.push_back(device == ClusterShape::kToy ? MakeToyQueue(BestIsa()) : MakeCudaOnCpuQueue(threads));
+      Queue* const queue = device != ClusterShape::kCpu ? queues_.back().get() : nullptr;
       executors_.push_back(MakeStageExecutor(header_, deployment_, plan_, i, {.tap = tap, .queue = queue}));
       boxes_.push_back(std::make_unique<MaskBox>());
       boxes_.back()->Open(absl::Seconds(10));
       executors_.back()->set_masks(boxes_.back().get());
       EXPECT_TRUE(executors_.back()->Load().ok());
       ExpectHeldAsPlanned(i);
-      // Counted where it is allocated: all of it, and nothing beside the plan. (Tables that are mapped are copied
-      // there.)
+      // Counted where it is allocated: all of it, and nothing beside the plan.
       if (queue != nullptr) {
-        EXPECT_EQ(ToyBytes(*queue), plan_.agents[i].memory.total());
+        EXPECT_EQ(device == ClusterShape::kToy ? ToyBytes(*queue) : CudaBytes(*queue), plan_.agents[i].memory.total());
       }
     }
   }
@@ -192,7 +194,7 @@ class Cluster {
   Deployment deployment_;
   ParallelPlan plan_;
   std::vector<std::unique_ptr<Group>> groups_;
-  std::vector<std::unique_ptr<Queue>> toys_;
+  std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<std::unique_ptr<MaskBox>> boxes_;
   std::vector<std::unique_ptr<Executor>> executors_;
   uint64_t number_ = 0, sequences_ = 0;

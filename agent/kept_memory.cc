@@ -2,10 +2,10 @@
 
 namespace pangea {
 
-void KeptMemory::Open(const agent::v1::Assign& assign, const AgentMemory& planned, bool host_pages) {
+void KeptMemory::Open(const agent::v1::Assign& assign, const AgentMemory& planned) {
   if (!assign.keep_weights()) return;
   weights = KeptOrNewWeights(assign.weights_path(), assign.packed_bytes(), planned.packed);
-  if (host_pages) pages = KeptOrNewPages(assign.pages_path(), planned.pages + planned.swap);
+  pages = KeptOrNewPages(assign.pages_path(), planned.pages + planned.swap);
 }
 
 void KeptMemory::Tell(agent::v1::Ready* ready) {

@@ -11,9 +11,9 @@
 namespace pangea {
 
 struct KeptMemory {
-  // As the assignment says: what the process before it left, or new. host_pages: the device keeps its pages in memory
-  // of the host; those of others die with the process.
-  void Open(const agent::v1::Assign& assign, const AgentMemory& planned, bool host_pages);
+  // As the assignment says: what the process before it left, or new. Of a device whose memory is the host's; that of
+  // others dies with the process.
+  void Open(const agent::v1::Assign& assign, const AgentMemory& planned);
   // So that the master holds them; once the weights are packed.
   void Tell(agent::v1::Ready* ready);
   bool packed_before() const { return weights && weights->filled(); }

@@ -69,30 +69,36 @@ TEST(LayersControl, AWindowChangedInOneLayerShowsThereAndNotBefore) {
   EXPECT_EQ(at->name, "heads");
 }
 
-// A whole model on a device whose memory the host cannot touch, and which computes later: the answers, and every buffer
-// of every layer, are those of the CPU.
-TEST(ToyDevice, RunsStories260KWithTheBytesOfTheCpu) {
+// A whole model on a device whose memory the host cannot touch, and which computes later, and on CUDA's kernels: the
+// answers, and every buffer of every layer, are those of the CPU.
+TEST(Devices, RunStories260KWithTheBytesOfTheCpu) {
   const auto header = *ReadCheckpointHeader((fs::path(PANGEA_SOURCE_DIR) / "models/stories260k").string());
   const std::vector<int32_t> prompt = {1, 403, 407, 261, 378, 396};
   Cluster cpu(header, {.tapped = true});
   const Answer expected = cpu.Ask(prompt, 40, 4, false);
-  for (const ClusterShape layout : {ClusterShape{}, ClusterShape{2, 2}}) {
-    ClusterShape on_toy = layout;
-    on_toy.tapped = on_toy.toy = true;
-    Cluster toy(header, on_toy);
-    EXPECT_EQ(toy.Ask(prompt, 40, 4, layout.stages > 1), expected) << layout.stages << 'x' << layout.ranks;
-    if (layout.stages == 1) {
-      EXPECT_TRUE(toy.Seen(false) == cpu.Seen(false));
+  for (const auto device : {ClusterShape::kToy, ClusterShape::kCuda}) {
+    for (ClusterShape layout : {ClusterShape{}, ClusterShape{2, 1}, ClusterShape{1, 2}, ClusterShape{2, 2}}) {
+      layout.tapped = true;
+      layout.device = device;
+      Cluster there(header, layout);
+      EXPECT_EQ(there.Ask(prompt, 40, 4, layout.stages > 1), expected) << layout.stages << 'x' << layout.ranks;
+      if (layout.stages == 1 && layout.ranks == 1) {
+        EXPECT_TRUE(there.Seen(false) == cpu.Seen(false));
+      }
     }
   }
 }
 
-TEST(ToyDevice, RunsModelsOfEveryKind) {
+TEST(Devices, RunModelsOfEveryKind) {
   for (const char* name : kUnlike) {
     const auto header = *ReadCheckpointHeader((kGolden / name).string());
     const auto prompt = Expected(name)["cases"].back()["prompt"].get<std::vector<int32_t>>();
-    Cluster cpu(header, 1, 2), toy(header, {.ranks = 2, .toy = true});
-    EXPECT_EQ(toy.Ask(prompt, 8, 7, false), cpu.Ask(prompt, 8, 7, false)) << name;
+    Cluster cpu(header, 1, 2);
+    const Answer expected = cpu.Ask(prompt, 8, 7, false);
+    for (const auto device : {ClusterShape::kToy, ClusterShape::kCuda}) {
+      Cluster there(header, {.ranks = 2, .device = device});
+      EXPECT_EQ(there.Ask(prompt, 8, 7, false), expected) << name;
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/assignment.h"
+#include "agent/device_executor.h"
 #include "agent/group/make_group.h"
 #include "agent/kept_memory.h"
 #include "agent/own_address.h"
@@ -37,7 +38,8 @@ constexpr int kTraces = 16;  // that an agent without results keeps
 }  // namespace
 
 struct AgentSession::Loaded : Assignment {
-  KeptMemory kept;  // before the executor, which uses it
+  KeptMemory kept;  // before the executor, which uses both
+  std::unique_ptr<Queue> queue;
   std::unique_ptr<Executor> executor;
 };
 
@@ -59,7 +61,6 @@ absl::Status AgentSession::Run() {
   join.set_executable(ExecutableIdentity());
   join.set_pid(getpid());
   join.set_host(OwnAddressToward(options_.master));
-  join.set_device(std::string(FindDevice("cpu")->hardware));
   join.set_isa(std::string(IsaName(BestIsa())));
   join.set_agent(options_.agent);
   join.set_cores(AvailableCores());
@@ -139,15 +140,10 @@ absl::Status AgentSession::Load(const wire::Assign& assign) {
   if (const absl::Status status = ReadAssignment(assign, options_.model, loaded.get()); !status.ok()) return status;
   const RankPlan& place = loaded->place();
   const TensorIndex index(loaded->header);
-  const DeviceInfo* device = FindDevice(loaded->deployment.agent(loaded->agent).device);
-  loaded->kept.Open(assign, MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent),
-                    device->kind != DeviceKind::kCuda);
-  loaded->executor =
-      device->kind == DeviceKind::kSim
-          ? MakeSimExecutor(loaded->header, loaded->plan, loaded->agent)
-          : MakeStageExecutor(
-                loaded->header, loaded->deployment, loaded->plan, loaded->agent,
-                {.isa = loaded->isa, .weights = loaded->kept.weights.get(), .pages = loaded->kept.page_memory()});
+  if (FindDevice(loaded->deployment.agent(loaded->agent).device)->host_memory)
+    loaded->kept.Open(assign, MemoryOf(index, loaded->deployment, loaded->plan, loaded->agent));
+  if (const absl::Status status = MakeExecutor(*loaded, loaded->kept, &loaded->queue, &loaded->executor); !status.ok())
+    return status;
   // The master finds a hang a little later, as it gives a step some time more: this error says which mask is missing.
   masks_.Open(absl::Seconds(loaded->deployment.control.step_seconds));
   loaded->executor->set_masks(&masks_);

@@ -17,7 +17,7 @@ namespace pangea {
 inline constexpr int kMaxAgents = 4096;  // of a deployment
 
 struct AgentConfig {
-  std::string device = "cpu";  // cpu, sim (cuda: refused until there are CUDA agents)
+  std::string device = "cpu";  // a name of configs/device.h
   int threads = 1;
   std::string launch = "local";  // local: started by the master; remote: waits for `pangea agent --master`
   std::string host;              // remote: address its groups listen on, e.g. 10.0.0.2; empty: as it reports

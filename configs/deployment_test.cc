@@ -105,7 +105,7 @@ TEST(Parse, AllFaultsAtOnceEachWithItsPlace) {
       "  tensr: 2\n"
       "cache: {memory: lots, block_tokens: 17}\n"
       "rest: {listen: \"localhost:70000\"}\n"
-      "agents: {device: cuda}\n");
+      "agents: {device: gpu}\n");
   const std::vector<std::string> lines = absl::StrSplit(error, '\n');
   EXPECT_EQ(lines, (std::vector<std::string>{
                        "f.yaml:1:1: modell: unknown key; the nearest known key is model",
@@ -113,7 +113,7 @@ TEST(Parse, AllFaultsAtOnceEachWithItsPlace) {
                        "f.yaml:4:3: parallel.tensr: unknown key; the nearest known key is parallel.tensor",
                        "f.yaml:5:17: cache.memory: expected bytes, such as 268435456, 256MiB or 1GB",
                        "f.yaml:6:16: rest.listen: the port must be 0 to 65535",
-                       "f.yaml:7:18: agents.device: \"cuda\" is none of cpu, sim (this build has no such agents)",
+                       "f.yaml:7:18: agents.device: \"gpu\" is none of cpu, sim, cuda_on_cpu, cuda",
                        "f.yaml:5:37: cache.block_tokens: must be a multiple of 16",
                        "f.yaml: model: must be given: a checkpoint folder or a .gguf file",
                    }))

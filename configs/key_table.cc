@@ -49,8 +49,10 @@ const ConfigKey kModelKeys[] = {
     {.name = "agents.device",
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.device; },
-     .choices = kBuiltInDevices,
-     .doc = "What an agent computes on. sim: a real process that does no arithmetic, for tests of the control plane."},
+     .choices = kDeviceChoices,
+     .doc = "What an agent computes on. sim: a real process that does no arithmetic, for tests of the control plane. "
+            "cuda: a GPU; local agents take the host's in order, `cuda:3` names one (docs/cuda.md). cuda_on_cpu: the "
+            "kernels of CUDA, run on the CPU, for tests without a GPU; slow."},
     {.name = "agents.threads",
      .kind = KeyKind::kInteger,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.threads; },

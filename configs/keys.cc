@@ -58,8 +58,8 @@ std::string CheckText(const ConfigKey& key, const std::string& text) {
     for (const std::string& choice : std::vector<std::string>(absl::StrSplit(std::string(key.choices), ", "))) {
       if (text == choice) return "";
     }
-    const bool missing = key.name == "agents.device" && FindDevice(text) != nullptr;
-    return Cat(QuoteYaml(text), " is none of ", key.choices, missing ? " (this build has no such agents)" : "");
+    if (key.name == "agents.device" && GpuOf(text) >= 0) return "";
+    return Cat(QuoteYaml(text), " is none of ", key.choices);
   }
   return "";
 }

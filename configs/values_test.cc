@@ -13,6 +13,16 @@ namespace {
 
 TEST(Devices, NamesAreInSmallLetters) { EXPECT_EQ(FindDevice("CPU"), nullptr); }
 
+TEST(Devices, AGpuMayBeNamedByItsNumber) {
+  EXPECT_EQ(FindDevice("cuda:3"), FindDevice("cuda"));
+  EXPECT_EQ(GpuOf("cuda:3"), 3);
+  EXPECT_EQ(GpuOf("cuda:127"), 127);
+  for (const char* none : {"cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:1000", "cuda: 1", "cpu:1", ""}) {
+    EXPECT_EQ(GpuOf(none), -1) << none;
+  }
+  EXPECT_EQ(FindDevice("cuda:x"), nullptr);
+}
+
 TEST(Bytes, UnitsAndRefusals) {
   EXPECT_EQ(*ParseBytes("0"), 0u);
   EXPECT_EQ(*ParseBytes("268435456"), 268435456u);

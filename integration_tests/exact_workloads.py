@@ -404,7 +404,8 @@ class Plan:
     workloads: int
     shapes: int  # servers that they are spread over
     seed: int = 1
-    spoil: dict = dataclasses.field(default_factory=dict)  # settings that change bytes: the comparison must say so
+    # Settings of the servers beside their shapes. Those that change bytes are for the comparison's own test: it must say so.
+    settings: dict = dataclasses.field(default_factory=dict)
 
 
 def check_base(which, rest):
@@ -431,7 +432,7 @@ def run_model(plan, say=print):
         model = Model(target, server.model(), Alone(server, server.model()), size, crowd)
         check_base(plan.which, model.alone.rest)
         for i, shape in enumerate(drawn):
-            shape.options |= plan.spoil
+            shape.options |= plan.settings
             mine = [(n, random.Random(f"{plan.seed} {plan.which} {n}")) for n in range(i, plan.workloads, len(drawn))]
             run_shape(shape, mine, model, report, say)
             report.seconds = time.monotonic() - begun
@@ -445,10 +446,12 @@ def main():
     options.add_argument("--smollm2", type=int, default=50, help="workloads on SmolLM2-135M-Instruct")
     options.add_argument("--shapes", type=int, default=20, help="servers that they are spread over")
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--device", default="cpu", help="of the servers' agents; what each answer is compared with is the CPU's")
     args = options.parse_args()
     say = lambda text: print(text, flush=True)
     wanted = [("stories", args.stories), ("smollm2", args.smollm2)]
-    reports = {which: run_model(Plan(which, count, args.shapes, args.seed), say) for which, count in wanted if count}
+    device = dict(agents__device=args.device)
+    reports = {which: run_model(Plan(which, count, args.shapes, args.seed, device), say) for which, count in wanted if count}
     for which, report in reports.items():
         say(f"{which}, seed {args.seed}: {report.text()}")
     sys.exit(any(r.differences for r in reports.values()))

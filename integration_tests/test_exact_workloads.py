@@ -74,7 +74,7 @@ def test_stories():
 
 def test_a_server_that_rounds_otherwise_is_found_out():
     """another type of cached keys and values: ids seldom differ, log-probabilities do"""
-    report = run_model(Plan("stories", 20, 2, spoil=dict(cache__type="int8")), quiet)
+    report = run_model(Plan("stories", 20, 2, settings=dict(cache__type="int8")), quiet)
     assert {d["door"] for d in report.differences} == set(DOORS), report.text()
 
 
@@ -86,5 +86,5 @@ def test_smollm2(smollm2):
 
 @pytest.mark.long
 def test_eight_bit_activations_are_found_out(smollm2):
-    report = run_model(Plan("smollm2", 3, 1, spoil=dict(kernels__activations=8)), quiet)
+    report = run_model(Plan("smollm2", 3, 1, settings=dict(kernels__activations=8)), quiet)
     assert report.differences, report.text()

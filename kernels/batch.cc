@@ -90,6 +90,7 @@ void BatchBuilder::MakeItems(int window, AttentionWork* work) {
                                   .unit = static_cast<int32_t>(work->units)};
     work->units += last - first + 1;
     work->longest = std::max(work->longest, last - first + 1);
+    work->queries = std::max(work->queries, rows * heads);
   };
   const int heads = static_cast<int>(shape_.kv_of_head.size());
   for (int head = 0, end; head < heads; head = end) {

@@ -35,6 +35,7 @@ struct AttentionWork {
   std::span<const AttentionItem> items;
   int64_t units = 0;    // partitions of all items
   int64_t longest = 0;  // partitions of the longest item
+  int64_t queries = 0;  // of the largest item
 };
 
 struct Batch {

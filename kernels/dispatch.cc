@@ -87,12 +87,12 @@ constexpr int64_t kMapped = 1 << 20;  // from here on pages of its own, which no
 
 DeviceMemory CpuQueue::Allocate(int64_t bytes) {
   if (bytes < kMapped) {
-    const auto free = [](std::byte* p, int64_t) { std::free(p); };
+    const auto free = [](std::byte* p, int64_t, void*) { std::free(p); };
     return DeviceMemory(AllocateAligned(bytes).release(), {free, bytes});
   }
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return {};
-  return DeviceMemory(static_cast<std::byte*>(p), {[](std::byte* at, int64_t n) { munmap(at, n); }, bytes});
+  return DeviceMemory(static_cast<std::byte*>(p), {[](std::byte* at, int64_t n, void*) { munmap(at, n); }, bytes});
 }
 
 void CpuQueue::Upload(void* to, const void* from, int64_t bytes) {

@@ -7,7 +7,9 @@
 
 namespace pangea {
 
+#ifndef PANGEA_INLINE  // a compiler of devices says it otherwise
 #define PANGEA_INLINE inline __attribute__((always_inline))
+#endif
 
 PANGEA_INLINE float Bf16ToF32(uint16_t h) { return __builtin_bit_cast(float, static_cast<uint32_t>(h) << 16); }
 

@@ -15,9 +15,10 @@ inline constexpr int kMaxFusion = 3;
 
 // Memory of a device, given back as whoever made it says.
 struct FreeDeviceMemory {
-  void (*free)(std::byte*, int64_t bytes) = nullptr;
+  void (*free)(std::byte*, int64_t bytes, void* maker) = nullptr;
   int64_t bytes = 0;
-  void operator()(std::byte* p) const { free(p, bytes); }
+  void* maker = nullptr;
+  void operator()(std::byte* p) const { free(p, bytes, maker); }
 };
 using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
 
@@ -50,7 +51,7 @@ class Queue {
   WeightStore* weight_store() const { return weight_store_; }
   // Aligned to 64 bytes, content unspecified. Null when there is none left, though the plan has counted it before.
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
-  // Whether the host may read and write such memory itself (after Finish).
+  // Whether the host may read and write such memory itself (after Finish). Where it may, work is done at once, too.
   virtual bool host_memory() const = 0;
   // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. What is uploaded may
   // be changed once the call has returned; what is downloaded is there after Finish. Nothing is done where both sides

@@ -60,7 +60,7 @@ class ToyQueue final : public Queue {
     std::byte* real = AllocateAligned(bytes).release();
     std::memset(real, 0xff, static_cast<size_t>(bytes));  // NaN in every type
     held += bytes;
-    return DeviceMemory(Foreign(real), {[](std::byte* p, int64_t) { std::free(Real(p)); }, bytes});
+    return DeviceMemory(Foreign(real), {[](std::byte* p, int64_t, void*) { std::free(Real(p)); }, bytes});
   }
   bool host_memory() const override { return false; }
   void Upload(void* to, const void* from, int64_t bytes) override {

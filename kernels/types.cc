@@ -43,6 +43,10 @@ int64_t AttentionScratchBytes(int threads, int64_t head_dim) {
   return threads * kEach * kMaxQueries * AttentionStride(head_dim) * static_cast<int64_t>(sizeof(float));
 }
 
+int64_t CudaAttentionScratchBytes(int64_t head_dim) {
+  return kCudaSplitQueries * (1 + kCudaPartials) * AttentionStride(head_dim) * static_cast<int64_t>(sizeof(float));
+}
+
 int64_t MaxAttentionItems(const BatchShape& shape) {
   // An item has at least one row; the heads of one KV head take one item in kMaxQueries.
   int64_t of_a_row = 0;

@@ -168,6 +168,10 @@ inline constexpr int kPartialsAThread = 16;  // full tiles that wait for their f
 constexpr int64_t AttentionStride(int64_t head_dim) { return 16 + (head_dim + 15) / 16 * 16; }
 // Bytes that attention works in, whatever the step: bounded by what so many threads fill at a time.
 int64_t AttentionScratchBytes(int threads, int64_t head_dim);
+// The same of a device that runs CUDA's kernels: so many queries at most have their partitions computed apart, each so
+// many at a time (fewer queries, more).
+inline constexpr int64_t kCudaSplitQueries = 2048, kCudaPartials = 16;
+int64_t CudaAttentionScratchBytes(int64_t head_dim);
 
 // What the batches of one agent have in common (kernels/batch.h).
 struct BatchShape {

@@ -171,7 +171,7 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   w.panel_bytes = PackedBytes(dtype, width, k);
   bool filled = false;
   if (std::byte* kept = queue.weight_store() != nullptr ? queue.weight_store()->Take(w.bytes, &filled) : nullptr) {
-    w.data = DeviceMemory(kept, {[](std::byte*, int64_t) {}, w.bytes});
+    w.data = DeviceMemory(kept, {[](std::byte*, int64_t, void*) {}, w.bytes});
   } else {
     w.data = queue.Allocate(w.bytes);
   }

@@ -13,7 +13,7 @@ namespace pangea {
 struct AgentMemory {
   int64_t packed = 0;         // matrices, as the products read them
   int64_t mapped = 0;         // tables of rows, where they lie in the checkpoint: the system may drop these pages
-  int64_t vectors = 0;        // norms, biases, rotation tables
+  int64_t vectors = 0;        // norms, biases, rotation tables; on a device of its own memory also the tables of rows
   int64_t pages = 0;          // KV blocks
   int64_t swap = 0;           // blocks of preempted sequences
   int64_t activations = 0;    // of the largest step, and its batch

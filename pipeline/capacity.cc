@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "configs/device.h"
 
 namespace pangea {
 namespace {
@@ -18,6 +19,11 @@ constexpr int64_t kWorkRows = 8;
 constexpr int kWorkContext = 512;
 constexpr double kBytesAMac = 0.22;
 constexpr int64_t kLayerBytes = 400'000;
+
+bool RunsCudaKernels(const AgentConfig& agent) {
+  const DeviceInfo* device = FindDevice(agent.device);
+  return device != nullptr && device->cuda_kernels;
+}
 
 int Vectors(const SplitDefinition& split, const Range& leaves) {
   if (leaves.size() == 0) return 0;
@@ -195,7 +201,9 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   sizes.up = floats(ffn * (model.gated ? 2 : 1));
   sizes.gated = floats(ffn);
   sizes.packed = PackedActivationBytes(rows, std::max({d, q, ffn}));
-  sizes.attention = AttentionScratchBytes(std::max(deployment.agent(index).threads, 1), model.head_dim);
+  const AgentConfig& config = deployment.agent(index);
+  sizes.attention = RunsCudaKernels(config) ? CudaAttentionScratchBytes(model.head_dim)
+                                            : AttentionScratchBytes(std::max(config.threads, 1), model.head_dim);
   sizes.mine = floats(d * std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
   sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
@@ -215,12 +223,15 @@ AgentMemory MemoryOf(const TensorIndex& index, const Deployment& deployment, con
   const ModelConfig& model = index.header().config;
   const WeightSizes weights = AgentWeights(index, plan.agents[agent]);
   const int64_t block = plan.agents[agent].kv_block_bytes;
-  AgentMemory memory{.packed = weights.packed,
-                     .mapped = weights.mapped,
-                     .vectors = weights.vectors + int64_t{plan.context} * model.rope.rot * kFloat,
-                     .pages = block * plan.kv_blocks,
-                     .swap = block * plan.swap_blocks,
-                     .activations = BatchBytes(BatchShapeOf(model, deployment, plan, agent))};
+  const DeviceInfo* device = FindDevice(deployment.agent(agent).device);
+  const bool mapped = device == nullptr || device->host_memory;  // else tables are copied to the device
+  AgentMemory memory{
+      .packed = weights.packed,
+      .mapped = mapped ? weights.mapped : 0,
+      .vectors = weights.vectors + int64_t{plan.context} * model.rope.rot * kFloat + (mapped ? 0 : weights.mapped),
+      .pages = block * plan.kv_blocks,
+      .swap = block * plan.swap_blocks,
+      .activations = BatchBytes(BatchShapeOf(model, deployment, plan, agent))};
   AddBuffers(ActivationSizes(model, deployment, plan, agent), &memory);
   return memory;
 }

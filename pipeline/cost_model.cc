@@ -152,27 +152,27 @@ std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) 
                       BytesText(limit), over > 1 ? absl::StrCat("; ", over - 1, " others need too much as well") : "");
 }
 
-std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, const HostMemory& host) {
+namespace {
+
+// What is wrong when these agents need more than `room` has, and the nearest change that fits. who: "agent 3", "2 agents
+// of this host".
+std::string RoomFault(std::span<const RankPlan* const> agents, const std::string& who, const Deployment& deployment,
+                      const ParallelPlan& plan, const HostMemory& room) {
   int64_t needed = 0, pages = 0, swap = 0, blocks = 0, largest = 0;
-  int agents = 0;
-  for (size_t i = 0; i < plan.agents.size(); ++i) {
-    const AgentConfig& agent = deployment.agent(static_cast<int>(i));
-    const DeviceInfo* device = FindDevice(agent.device);
-    if (agent.launch != "local" || device == nullptr || device->kind == DeviceKind::kSim) continue;
-    ++agents;
-    needed += plan.agents[i].memory.own();
-    pages += plan.agents[i].memory.pages;
-    swap += plan.agents[i].memory.swap;
-    blocks += plan.agents[i].kv_block_bytes;
+  for (const RankPlan* agent : agents) {
+    needed += agent->memory.own();
+    pages += agent->memory.pages;
+    swap += agent->memory.swap;
+    blocks += agent->kv_block_bytes;
   }
   for (const RankPlan& agent : plan.agents) largest = std::max(largest, agent.kv_block_bytes);
-  if (needed <= host.available) return "";
-  const std::string text = absl::StrCat("memory: ", agents, agents == 1 ? " agent" : " agents", " of this host need ",
-                                        BytesText(needed), ", ", BytesText(host.available), " are available (",
-                                        host.source, "): ", BytesText(needed - host.available), " are missing; ");
-  if (swap > 0 && needed - swap <= host.available) return text + "cache.swap: 0 fits";
+  if (needed <= room.available) return "";
+  const std::string text = absl::StrCat("memory: ", who, agents.size() == 1 ? " needs " : " need ", BytesText(needed),
+                                        ", ", BytesText(room.available), " are available (", room.source,
+                                        "): ", BytesText(needed - room.available), " are missing; ");
+  if (swap > 0 && needed - swap <= room.available) return text + "cache.swap: 0 fits";
   // Every agent has the same number of blocks, and the fullest one's size is what cache.memory is divided by.
-  const int64_t rest = needed - swap - pages, fitting = (host.available - rest) / std::max<int64_t>(blocks, 1);
+  const int64_t rest = needed - swap - pages, fitting = (room.available - rest) / std::max<int64_t>(blocks, 1);
   if (fitting < 1)
     return absl::StrCat(text,
                         "even without a cache; a smaller model, smaller types, or agents on other hosts would do");
@@ -182,6 +182,24 @@ std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, co
                       "cache.memory: ", memory >= kMiB ? absl::StrCat(memory / kMiB, "MiB") : absl::StrCat(memory),
                       deployment.context > 0 && tokens < plan.context ? absl::StrCat(" and context: ", tokens) : "",
                       " fits");
+}
+
+}  // namespace
+
+std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, const HostMemory& host) {
+  std::vector<const RankPlan*> agents;
+  for (size_t i = 0; i < plan.agents.size(); ++i) {
+    const AgentConfig& agent = deployment.agent(static_cast<int>(i));
+    const DeviceInfo* device = FindDevice(agent.device);
+    if (agent.launch == "local" && device != nullptr && device->takes_memory) agents.push_back(&plan.agents[i]);
+  }
+  const std::string who = absl::StrCat(agents.size(), agents.size() == 1 ? " agent" : " agents", " of this host");
+  return RoomFault(agents, who, deployment, plan, host);
+}
+
+std::string DeviceFault(const Deployment& deployment, const ParallelPlan& plan, int agent, const HostMemory& device) {
+  const RankPlan* const alone = &plan.agents[agent];
+  return RoomFault({&alone, 1}, absl::StrCat("agent ", agent), deployment, plan, device);
 }
 
 }  // namespace pangea

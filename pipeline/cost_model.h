@@ -64,5 +64,7 @@ std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan);
 // What is wrong when the agents that the master starts on its own host need more memory than is available there: how
 // much is missing, and the nearest change that fits. "" when nothing is. What lies in mapped files is not counted.
 std::string HostFault(const Deployment& deployment, const ParallelPlan& plan, const HostMemory& host);
+// The same of one agent and the memory of its own device. source: what it is.
+std::string DeviceFault(const Deployment& deployment, const ParallelPlan& plan, int agent, const HostMemory& device);
 
 }  // namespace pangea

@@ -27,8 +27,10 @@ struct Progress {
     layer_limit.store(Slowest(), std::memory_order_relaxed);
     if (clock != nullptr) since_ = clock->busy();
   }
-  void EnterLayer(int32_t number) {
-    LeaveLayer();
+  // timed: what was done since the last one was a layer. On a device that computes later the host only says which layer
+  // it is at; there all layers of a step are timed as one.
+  void EnterLayer(int32_t number, bool timed) {
+    if (timed) LeaveLayer();
     layer.store(number, std::memory_order_relaxed);
   }
   void LeaveLayer() {

@@ -28,7 +28,7 @@ absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, 
   const int end = static_cast<int>(self_.layers.end);
   const auto norm_before = [&](int layer) { return IsQueryLayer(layer) && model_.final_norm_before_query; };
   for (int layer = static_cast<int>(self_.layers.begin); layer < end; ++layer) {
-    progress.EnterLayer(layer);
+    progress.EnterLayer(layer, queue_->host_memory());
     const int64_t i = layer - self_.layers.begin;
     if (norm_before(layer)) Norm(a_.x, final_norm_, m, a_.x);
     if (i == 0 || norm_before(layer)) Norm(a_.x, layers_[i].attn_norm, m, a_.normed);
@@ -38,7 +38,7 @@ absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, 
     FeedForward(at);
     if (auto s = group.status(); !s.ok()) return s;
   }
-  progress.LeaveLayer();
+  if (queue_->host_memory()) progress.LeaveLayer();
   progress.rows.fetch_add(m, std::memory_order_relaxed);
   progress.multiply_adds.fetch_add(m * multiply_adds_per_row_, std::memory_order_relaxed);
   return absl::OkStatus();

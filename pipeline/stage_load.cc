@@ -45,7 +45,7 @@ absl::Status Stage::LoadAll() {
   for (const TensorRow& row : index.rows()) {
     if (row.matrix() || row.k == 0 || ShareOf(row, model_, self_).empty()) continue;
     const TensorView table = mapped_->Find(row.role);
-    held_.mapped += table.n * table.pitch;
+    (queue_->host_memory() ? held_.mapped : held_.vectors) += table.n * table.pitch;
     const int i = row.role == Role::kTokenEmbedding ? 0 : row.role == Role::kPositionEmbedding ? 1 : 2;
     *std::array{&tokens_, &positions_, &queries_}[i] = PlaceTable(table.Run(0, table.n, 0), &table_memory_[i], *queue_);
   }

@@ -11,7 +11,7 @@ case ${1:-} in
 esac
 
 python_venv build/venv integration_tests/requirements.txt
-mapfile -t cpp < <(git ls-files '*.cc' '*.h')
+mapfile -t cpp < <(git ls-files '*.cc' '*.cu' '*.h')
 mapfile -t python < <(git ls-files '*.py')
 broken=()
 if [ -n "$check" ]; then how=(--dry-run --Werror); else how=(-i); fi
@@ -19,7 +19,7 @@ build/venv/bin/clang-format "${how[@]}" "${cpp[@]}" || broken+=("C++")
 build/venv/bin/ruff format --quiet ${check:+--check} "${python[@]}" || broken+=("Python")
 cargo fmt --all ${check:+--check} || broken+=("Rust")
 # What the formatters leave alone: comments.
-git ls-files '*.cc' '*.h' '*.rs' '*.proto' | python3 -c '
+git ls-files '*.cc' '*.cu' '*.h' '*.rs' '*.proto' | python3 -c '
 import sys
 long = [f"{f}:{n}" for f in sys.stdin.read().split() for n, l in enumerate(open(f, encoding="utf-8"), 1) if l.lstrip().startswith("//") and len(l) > 121]
 sys.exit("comments over 120 columns: " + " ".join(long) if long else 0)' || broken+=("comments")

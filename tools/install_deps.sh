@@ -14,7 +14,7 @@ esac
 packages=(
   build-essential cmake ninja-build ccache pkg-config git curl ca-certificates
   libgrpc++-dev libssl-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
-  libyaml-cpp-dev nlohmann-json3-dev libgtest-dev libboost1.81-dev libboost-url1.81-dev libgloo-dev libsentencepiece-dev
+  libyaml-cpp-dev nlohmann-json3-dev libgtest-dev libboost1.81-dev libboost-context1.81-dev libboost-url1.81-dev libgloo-dev libsentencepiece-dev
   python3 python3-venv
 )
 # Commands that may come from elsewhere (nodesource, rustup): the package only when the command is missing.

@@ -23,6 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 tools/install_deps.sh --tests
+tools/get_cuda.sh
 python_venv build/venv integration_tests/requirements.txt
 tools/format.sh --check
 report=() broken=()

@@ -93,6 +93,8 @@ LIBRARIES = [
         ("agent/", "master/api/http/", "master/fleet/", "master/listen.cc", "clients/", "integration_tests/", "bench/"),
     ),
     (re.compile(r"gloo/"), ("agent/group/",)),
+    (re.compile(r"boost/context"), ("kernels/cuda/fibers.cc",)),
+    (re.compile(r"cuda_|nccl|cublas"), ("kernels/cuda/",)),
     (re.compile(r"sentencepiece"), ("master/text/",)),
     (re.compile(r"openssl/"), ("master/keys/", "clients/", "pipeline/checkpoint/hash.cc")),
     (re.compile(r"yaml-cpp/"), ("configs/",)),

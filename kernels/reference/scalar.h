@@ -1,5 +1,5 @@
-// The lane type of the reference: one float. Same functions as the vector classes of cpu/, so that exact_math.h serves
-// both.
+// The lane type of the reference and of CUDA's threads: one float. Same functions as the vector classes of cpu/, so
+// that exact_math.h serves all.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -11,53 +11,53 @@ namespace pangea::reference {
 
 struct I32 {
   int32_t v;
-  explicit I32(int32_t x) : v(x) {}
+  PANGEA_INLINE explicit I32(int32_t x) : v(x) {}
 };
 
 struct F32 {
   using Int = I32;
   float v;
-  explicit F32(float x) : v(x) {}
+  PANGEA_INLINE explicit F32(float x) : v(x) {}
 };
 
-inline F32 Add(F32 a, F32 b) { return F32(a.v + b.v); }
-inline F32 Sub(F32 a, F32 b) { return F32(a.v - b.v); }
-inline F32 Mul(F32 a, F32 b) { return F32(a.v * b.v); }
-inline F32 Div(F32 a, F32 b) { return F32(a.v / b.v); }
-inline F32 Fma(F32 a, F32 b, F32 c) { return F32(std::fmaf(a.v, b.v, c.v)); }
+PANGEA_INLINE F32 Add(F32 a, F32 b) { return F32(a.v + b.v); }
+PANGEA_INLINE F32 Sub(F32 a, F32 b) { return F32(a.v - b.v); }
+PANGEA_INLINE F32 Mul(F32 a, F32 b) { return F32(a.v * b.v); }
+PANGEA_INLINE F32 Div(F32 a, F32 b) { return F32(a.v / b.v); }
+PANGEA_INLINE F32 Fma(F32 a, F32 b, F32 c) { return F32(std::fmaf(a.v, b.v, c.v)); }
 // As minps and maxps: the second operand when equal or unordered.
-inline F32 Min(F32 a, F32 b) { return a.v < b.v ? a : b; }
-inline F32 Max(F32 a, F32 b) { return a.v > b.v ? a : b; }
-inline F32 AsFloat(I32 a) { return F32(__builtin_bit_cast(float, a.v)); }
-inline I32 AsInt(F32 a) { return I32(__builtin_bit_cast(int32_t, a.v)); }
-inline F32 Neg(F32 a) { return AsFloat(I32(static_cast<int32_t>(static_cast<uint32_t>(AsInt(a).v) ^ 0x80000000u))); }
-inline F32 Abs(F32 a) { return AsFloat(I32(AsInt(a).v & 0x7fffffff)); }
-inline F32 CopySign(F32 a, F32 sign) {
+PANGEA_INLINE F32 Min(F32 a, F32 b) { return a.v < b.v ? a : b; }
+PANGEA_INLINE F32 Max(F32 a, F32 b) { return a.v > b.v ? a : b; }
+PANGEA_INLINE F32 AsFloat(I32 a) { return F32(__builtin_bit_cast(float, a.v)); }
+PANGEA_INLINE I32 AsInt(F32 a) { return I32(__builtin_bit_cast(int32_t, a.v)); }
+PANGEA_INLINE F32 Neg(F32 a) { return AsFloat(I32(static_cast<int32_t>(static_cast<uint32_t>(AsInt(a).v) ^ 0x80000000u))); }
+PANGEA_INLINE F32 Abs(F32 a) { return AsFloat(I32(AsInt(a).v & 0x7fffffff)); }
+PANGEA_INLINE F32 CopySign(F32 a, F32 sign) {
   return AsFloat(I32(static_cast<int32_t>((static_cast<uint32_t>(AsInt(a).v) & 0x7fffffffu) |
                                           (static_cast<uint32_t>(AsInt(sign).v) & 0x80000000u))));
 }
-inline bool Less(F32 a, F32 b) { return a.v < b.v; }
-inline F32 Select(bool m, F32 yes, F32 no) { return m ? yes : no; }
-inline F32 RoundEven(F32 a) { return F32(std::nearbyintf(a.v)); }
+PANGEA_INLINE bool Less(F32 a, F32 b) { return a.v < b.v; }
+PANGEA_INLINE F32 Select(bool m, F32 yes, F32 no) { return m ? yes : no; }
+PANGEA_INLINE F32 RoundEven(F32 a) { return F32(std::nearbyintf(a.v)); }
 // cvtps2dq: what does not fit gives the smallest integer.
-inline I32 ToInt(F32 a) {
+PANGEA_INLINE I32 ToInt(F32 a) {
   return I32(a.v >= -2147483648.0f && a.v < 2147483648.0f ? static_cast<int32_t>(std::lrintf(a.v))
                                                           : std::numeric_limits<int32_t>::min());
 }
-inline F32 ToFloat(I32 a) { return F32(static_cast<float>(a.v)); }
-inline I32 AddInt(I32 a, I32 b) {
+PANGEA_INLINE F32 ToFloat(I32 a) { return F32(static_cast<float>(a.v)); }
+PANGEA_INLINE I32 AddInt(I32 a, I32 b) {
   return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) + static_cast<uint32_t>(b.v)));
 }
-inline I32 SubInt(I32 a, I32 b) {
+PANGEA_INLINE I32 SubInt(I32 a, I32 b) {
   return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v)));
 }
-inline I32 AndInt(I32 a, I32 b) { return I32(a.v & b.v); }
+PANGEA_INLINE I32 AndInt(I32 a, I32 b) { return I32(a.v & b.v); }
 template <int n>
-I32 ShiftLeft(I32 a) {
+PANGEA_INLINE I32 ShiftLeft(I32 a) {
   return I32(static_cast<int32_t>(static_cast<uint32_t>(a.v) << n));
 }
 template <int n>
-I32 ShiftRightSigned(I32 a) {
+PANGEA_INLINE I32 ShiftRightSigned(I32 a) {
   return I32(a.v >> n);
 }
 

@@ -291,7 +291,6 @@ class RemoteTest : public OneFleetTest {
     join->set_exactness(kExactness);
     join->set_pid(getpid());
     join->set_host("127.0.0.1");
-    join->set_device("cpu");
     join->set_isa("reference");
     join->set_agent(agent);
     return message;
@@ -342,7 +341,6 @@ TEST_P(RemoteTest, JoinsAreCheckedBeforeAnythingElse) {
     EXPECT_NE(status.message().find(what), std::string::npos) << status;
   };
   refused("protocol", [](auto* m) { m->mutable_join()->set_protocol(1); });
-  refused("device", [](auto* m) { m->mutable_join()->set_device("cuda"); });
   refused("ISA class", [](auto* m) { m->mutable_join()->set_isa("sse9"); });
   refused("agent 2 is not one", [](auto* m) { m->mutable_join()->set_agent(2); });
   refused("must be a join", [](auto* m) { m->mutable_ready(); });

@@ -43,14 +43,8 @@ absl::Status IsOfThisKind(const agent::v1::Join& join) {
   return absl::OkStatus();
 }
 
-absl::Status IsAble(const agent::v1::Join& join, const std::string& who, const AgentConfig& place,
-                    const Deployment& deployment, const std::string& isa) {
-  const DeviceInfo* device = FindDevice(place.device);
-  const std::string needed(device != nullptr ? device->hardware : "");
-  if (join.device() != needed) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("join refused: ", who, " must have device ", needed, ", not \"", join.device(), "\""));
-  }
+absl::Status IsAble(const agent::v1::Join& join, const std::string& who, const Deployment& deployment,
+                    const std::string& isa) {
   if (IsaRank(join.isa()) < 0) {
     return absl::InvalidArgumentError(absl::StrCat("join refused: ISA class \"", join.isa(), "\" is not known"));
   }
@@ -70,7 +64,7 @@ absl::Status IsAble(const agent::v1::Join& join, const std::string& who, const A
 
 absl::Status MayStandBy(const agent::v1::Join& join, const Deployment& deployment, const std::string& isa) {
   if (const absl::Status kind = IsOfThisKind(join); !kind.ok()) return kind;
-  return IsAble(join, "an agent that stands by", deployment.agent(0), deployment, isa);
+  return IsAble(join, "an agent that stands by", deployment, isa);
 }
 
 absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Place>& places,
@@ -91,9 +85,7 @@ absl::StatusOr<int> PlaceFor(const agent::v1::Join& join, const std::vector<Plac
   if (place.local && (place.launched_pid == 0 || join.pid() != place.launched_pid)) {
     return absl::PermissionDeniedError(absl::StrCat("join refused: agent ", index, " is started by the master itself"));
   }
-  if (const absl::Status able = IsAble(join, absl::StrCat("agent ", index), deployment.agent(index), deployment, isa);
-      !able.ok())
-    return able;
+  if (const absl::Status able = IsAble(join, absl::StrCat("agent ", index), deployment, isa); !able.ok()) return able;
   return index;
 }
 

@@ -15,7 +15,6 @@ agent::v1::Join GoodJoin() {
   join.set_protocol(kProtocol);
   join.set_exactness(kExactness);
   join.set_pid(77);
-  join.set_device("cpu");
   join.set_isa("avx2");
   join.set_agent(-1);
   return join;
@@ -55,8 +54,6 @@ TEST(JoinRulesTest, RefusalsNameTheirReason) {
       {[](auto* j, auto*) { j->set_exactness(kExactness + 1); }, others},
       {[](auto* j, auto*) { j->clear_protocol(); }, "has protocol 0"},
       {[](auto* j, auto*) { j->set_agent(3); }, "agent 3 is not one of the 3"},
-      {[](auto* j, auto*) { j->set_device("cuda"); }, "must have device cpu"},
-      {[](auto* j, auto*) { j->set_device(""); }, "must have device cpu"},
       {[](auto* j, auto*) { j->set_isa("mmx"); }, "ISA class \"mmx\" is not known"},
       {[](auto*, auto* d) { d->kernels.isa = "avx512"; }, "kernels.isa is avx512"},
   };
@@ -101,9 +98,6 @@ TEST(JoinRulesTest, OnlyWhoCouldServeMayStandBy) {
   agent::v1::Join join = GoodJoin();
   join.set_isa("reference");
   EXPECT_FALSE(MayStandBy(join, {}, "avx2").ok()) << "the others compute in a class that it lacks";
-  join = GoodJoin();
-  join.set_device("cuda");
-  EXPECT_FALSE(MayStandBy(join, {}, "").ok());
   join = GoodJoin();
   join.set_protocol(kProtocol - 1);
   EXPECT_FALSE(MayStandBy(join, {}, "").ok());

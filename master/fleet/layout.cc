@@ -126,7 +126,7 @@ std::string RemoteFault(const Layout& layout, const std::vector<Seeker>& seekers
   std::map<std::string, Need> needs;  // by machine
   for (size_t place = 0; place < seats.size(); ++place) {
     const DeviceInfo* device = FindDevice(layout.deployment.agent(static_cast<int>(place)).device);
-    const bool holds = device != nullptr && device->kind != DeviceKind::kSim;
+    const bool holds = device != nullptr && device->takes_memory;
     if (seats[place] < 0 || seekers[seats[place]].local || !holds) continue;
     Need& need = needs[seekers[seats[place]].machine];
     need.host = seekers[seats[place]].host;

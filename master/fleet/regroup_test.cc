@@ -81,7 +81,6 @@ class HandMadeAgent {
     join.set_exactness(kExactness);
     join.set_pid(getpid());
     join.set_host("127.0.0.1");
-    join.set_device("cpu");
     join.set_isa("reference");
     join.set_agent(0);
     thread_ = std::thread([this, message] {

@@ -1,0 +1,60 @@
+#include "agent/device_executor.h"
+
+#include "absl/strings/str_cat.h"
+#include "configs/device.h"
+#include "configs/log.h"
+#include "kernels/cuda/make_queue.h"
+#include "pipeline/cost_model.h"
+
+namespace pangea {
+namespace {
+
+// The GPU that the agent's place names, or the next of its host: local agents that name none take them in order.
+int GpuFor(const Deployment& deployment, int agent) {
+  const AgentConfig& own = deployment.agent(agent);
+  if (const int named = GpuOf(own.device); named >= 0) return named;
+  int next = 0;
+  for (int i = 0; i < agent; ++i) {
+    const AgentConfig& other = deployment.agent(i);
+    if (other.device == own.device && other.launch == own.launch && other.host == own.host) ++next;
+  }
+  return next;
+}
+
+absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {
+  std::string why;
+  auto gpu = MakeCudaQueue(a.deployment.agent(a.agent).threads, GpuFor(a.deployment, a.agent), &why);
+  if (gpu.queue == nullptr) return absl::FailedPreconditionError(why);
+  const std::string fault =
+      DeviceFault(a.deployment, a.plan, a.agent, {.available = gpu.free_bytes, .source = gpu.name});
+  if (!fault.empty()) return absl::ResourceExhaustedError(fault);
+  LogInfo("on %s, %s free", gpu.name, BytesText(gpu.free_bytes));
+  return std::move(gpu.queue);
+}
+
+}  // namespace
+
+absl::Status MakeExecutor(const Assignment& a, const KeptMemory& kept, std::unique_ptr<Queue>* queue,
+                          std::unique_ptr<Executor>* executor) {
+  switch (FindDevice(a.deployment.agent(a.agent).device)->kind) {
+    case DeviceKind::kSim:
+      *executor = MakeSimExecutor(a.header, a.plan, a.agent);
+      return absl::OkStatus();
+    case DeviceKind::kCpu:
+      break;
+    case DeviceKind::kCudaOnCpu:
+      *queue = MakeCudaOnCpuQueue(a.deployment.agent(a.agent).threads);
+      break;
+    case DeviceKind::kCuda:
+      auto gpu = OpenGpu(a);
+      if (!gpu.ok()) return gpu.status();
+      *queue = *std::move(gpu);
+      break;
+  }
+  *executor = MakeStageExecutor(
+      a.header, a.deployment, a.plan, a.agent,
+      {.isa = a.isa, .weights = kept.weights.get(), .pages = kept.page_memory(), .queue = queue->get()});
+  return absl::OkStatus();
+}
+
+}  // namespace pangea

@@ -1,0 +1,114 @@
+"""The CUDA agent without a GPU: its step loop, its words and the text of its kernels, on the CPU (agents.device: cuda_on_cpu).
+
+Its kernels add in the order that docs/exactness.md lays down, so what is asked of it is the CPU agent's own bytes, and where others computed
+the answer, theirs.
+"""
+
+import pathlib
+import re
+
+import chaos
+import harms
+import pytest
+from exact_workloads import Grpc, Plan, run_model
+from harness import PANGEA, STORIES, layout, run, serve, settings
+from test_golden import ARCHITECTURES, CASES, FILES, GGUF, agrees
+from test_recovery import ANY_NUMBER
+
+ON_CPU = settings(agents__device="cuda_on_cpu")
+
+
+@pytest.mark.parametrize("shape", ["1x1", "2x1", "1x2", "2x2"])
+def test_stories_to_the_letter_over_both_doors(shape, expected_story):
+    ask = dict(prompt=[1], max_tokens=200, temperature=0, ignore_eos=True)
+    with serve(STORIES, *layout(shape), *ON_CPU) as s:
+        for stream in (False, True):
+            (choice,), usage = s.complete(stream=stream, **ask)
+            assert choice["text"].strip().startswith(expected_story)
+            assert usage["completion_tokens"] == len(choice["ids"]) == 200
+        choices, *_ = Grpc(s, s.model()).ask("completion", ask, True)
+        assert choices[0]["text"].strip().startswith(expected_story)
+
+
+@pytest.mark.parametrize("shape", ["1x1", "2x2"])
+@pytest.mark.parametrize("model", [CASES / a for a in ARCHITECTURES] + [GGUF / f"{f}.gguf" for f in FILES], ids=lambda m: m.stem)
+def test_golden_checkpoints(model, shape):
+    """within tolerance of the reference, and the very numbers of the CPU agent on 1x1"""
+    agrees(model, shape, agents__device="cuda_on_cpu")
+
+
+def test_random_workloads_give_the_bytes_of_the_cpu():
+    report = run_model(Plan("stories", 10, 2, settings=dict(agents__device="cuda_on_cpu")))
+    assert not report.differences, f"{len(report.differences)} differ, the first: {report.differences[0]}"
+    assert report.requests > 30 and report.chunked and report.cancelled, report.text()
+
+
+@pytest.mark.parametrize("transport", ["shm", "gloo"])
+def test_killed_agents_lose_and_change_nothing(transport):
+    with serve(STORIES, *layout("2x2"), *ON_CPU, "--set", f"parallel.transport={transport}", *ANY_NUMBER) as s:
+        r = chaos.run(s, faults=4, tokens=40, harm=harms.Signals(s, double=0.3), rest=(0.3, 0.6))
+        assert r["faults"] == 4, s.log[-3000:]
+        assert not r["lost"] and not r["different"] and not r["unnamed"] and r["requests"] > 0, r
+
+
+# ---- agents.device: cuda, with a driver that has no GPU (kernels/cuda/fake_driver.cc) where the system finds libcuda.so.1
+
+FAKE = pathlib.Path(PANGEA).resolve().parent / "fake_cuda"
+ON_GPU = settings(agents__device="cuda")
+ANYWHERE = settings(rest__listen="127.0.0.1:0", grpc__listen="127.0.0.1:0")
+
+
+@pytest.fixture
+def fake_driver(monkeypatch):
+    if not (FAKE / "libcuda.so.1").exists():
+        pytest.skip("no fake driver beside this executable")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(FAKE))
+    return monkeypatch
+
+
+def test_gpus_are_taken_in_order_and_by_name(fake_driver, expected_story):
+    ask = dict(prompt=[1], max_tokens=60, temperature=0, ignore_eos=True)
+    with serve(STORIES, *layout("2x2"), *ON_GPU, *settings(cache__memory="4MiB")) as s:
+        (choice,), _ = s.complete(**ask)
+        assert expected_story.startswith(choice["text"].strip()) and len(choice["ids"]) == 60
+        assert all(f"on GPU {i}, a fake GPU" in s.log for i in range(4)), s.log
+    with serve(STORIES, *layout("1x1"), *settings(cache__memory="4MiB", agents__device="cuda:2")) as s:
+        assert s.complete(**ask)[0] == [choice]
+        assert "on GPU 2, a fake GPU" in s.log and "GPU 0" not in s.log
+
+
+@pytest.mark.parametrize(
+    "environment, options, said",
+    [
+        (dict(LD_LIBRARY_PATH="/nowhere"), {}, "no CUDA driver: libcuda.so.1 was looked for"),
+        (dict(PANGEA_FAKE_GPUS="1"), {}, "GPU 1 is not there: the driver has 1"),
+        (dict(PANGEA_FAKE_GPUS="2"), dict(agents__device="cuda:7"), "GPU 7 is not there: the driver has 2"),
+        (dict(PANGEA_FAKE_GPU_MEMORY=str(64 << 20)), dict(cache__memory="100MiB"), ", a fake GPU): "),
+    ],
+    ids=["no driver", "too few", "not that one", "no room"],
+)
+def test_what_cannot_be_had_is_named(fake_driver, environment, options, said):
+    for name, value in environment.items():
+        fake_driver.setenv(name, value)
+    done = run(
+        "serve",
+        STORIES,
+        *layout("1x2"),
+        *settings(**{"agents__device": "cuda", **options}),
+        *ANYWHERE,
+    )
+    assert done.returncode != 0 and said in done.stderr, done.stderr[-2000:]
+
+
+def test_a_gpu_deployment_is_planned_without_one():
+    done = run("check", STORIES, *layout("2x2"), *ON_GPU)
+    assert done.returncode == 0 and "4 agents" in done.stdout, done.stderr
+
+
+def test_the_nearest_cache_that_fits_does(fake_driver):
+    fake_driver.setenv("PANGEA_FAKE_GPU_MEMORY", str(64 << 20))
+    done = run("serve", STORIES, *ON_GPU, *settings(cache__memory="100MiB"), *ANYWHERE)
+    fits = re.search(r"cache.memory: (\d+MiB) fits", done.stderr)
+    assert fits, done.stderr[-2000:]
+    with serve(STORIES, *ON_GPU, *settings(cache__memory=fits[1])) as s:
+        assert s.complete(prompt=[1], max_tokens=4)[1]["completion_tokens"] == 4

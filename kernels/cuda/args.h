@@ -1,0 +1,191 @@
+// What each kernel is told: plain data, passed by value when it is launched. Addresses are the device's.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/types.h"
+
+namespace pangea::cuda {
+
+inline constexpr int kMostAdditions = 128;  // of one reduction
+inline constexpr int kMostLeaves = 128;     // of one product
+inline constexpr int kMostDepth = 24;       // of a leaf program's stack
+inline constexpr int kQueryChunk = 8;       // queries that a block of attention computes together
+inline constexpr int kMostHeadDim = 256;
+
+// Of product_plain.cu: k of a tile, and tiles that are there or on their way. Of product_quantised.cu: groups of 32 k
+// whose integer sums are made at a time, a warp each.
+inline constexpr int kProductTileK = 64, kProductStages = 3, kProductWarps = 8;
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+struct Int4 {
+  int x, y, z, w;
+};
+
+struct FillLastIdsArgs {
+  int32_t* ids;
+  const int32_t* slots;
+  const int32_t* last;
+  int32_t rows;
+};
+
+struct GatherRowsArgs {
+  const float* x;
+  const int32_t* rows;
+  float* out;
+  int64_t d;
+};
+
+struct EmbeddingArgs {
+  const std::byte* table;
+  int64_t pitch;
+  const int32_t* rows;
+  float* out;
+  int64_t width;
+  DType dtype;
+};
+
+struct AddArgs {
+  float* y;
+  const float* x;
+  int64_t n;
+};
+
+// One layer's pages (ops.h, KvLayer).
+struct Pages {
+  std::byte* base;
+  int64_t head_stride, block_stride, v_offset;
+  int32_t kv_heads, head_dim, block_tokens;
+  DType dtype;
+};
+
+struct CopyBlockArgs {
+  Pages pages;
+  int64_t from, to;
+};
+
+struct NormPart {
+  NormKind kind;
+  float eps;
+  const float* w;  // null: all ones
+  const float* b;  // null: none
+  float* y;        // null: no norm
+};
+
+struct RowNormArgs {
+  const float* x;
+  int64_t d;
+  NormPart norm;
+};
+
+struct ReduceNormArgs {
+  float* vectors;
+  const float* bias;
+  float* x;
+  int64_t m, d;
+  NormPart norm;
+  int32_t additions;
+  uint8_t into[kMostAdditions], from[kMostAdditions];
+};
+
+struct PackPlainArgs {
+  const float* x;
+  int64_t pitch;
+  float* out;
+  int64_t k, out_pitch;
+};
+
+// Quantised activations of a row: [groups][32 upper bytes, 32 lower bytes], then [groups] scales, then [groups][2] sums
+// of the integers of each half of a group. In 8 bits the upper bytes are not written.
+struct PackedRows {
+  std::byte* data;
+  int64_t row_bytes;
+  int32_t groups;
+  bool wide;
+};
+constexpr int64_t PackedRowBytes(int64_t groups) { return (groups * 76 + 15) / 16 * 16; }
+
+struct PackQuantisedArgs {
+  const float* x;
+  int64_t pitch;
+  PackedRows out;
+};
+
+struct GatePackArgs {
+  const float* g;
+  int64_t ldg;
+  const float* u;  // null: y = act(g)
+  int64_t ldu;
+  float* y;
+  int64_t ldy;
+  int64_t n;
+  Gate act;
+  float* plain;  // a copy of y, as a product reads it; null: none
+  int64_t plain_pitch;
+  PackedRows out;  // data null: none
+};
+
+struct FinishQkvKernelArgs {
+  Pages pages;
+  const int32_t* positions;
+  const int32_t* slots;
+  const int32_t* tables;  // of the layer's group
+  int64_t stride;
+  float *q, *k, *v;
+  int64_t ldq, ld;
+  const float *q_norm, *k_norm;
+  const float *cos, *sin;
+  int32_t heads, rot;
+  float eps, scale;
+  RopePairs pairs;
+};
+
+// Queries of one slot that read one KV head (batch.h, AttentionItem).
+struct Item {
+  int32_t row, rows, kv_head, head, heads, first, last, unit;
+};
+
+struct AttentionKernelArgs {
+  Pages pages;
+  const Item* items;
+  const int32_t* positions;
+  const int32_t* slots;
+  const int32_t* tables;
+  int64_t stride;
+  const float* q;
+  int64_t ldq;
+  float* out;
+  int64_t ldo;
+  int32_t window;
+  // Of partitions that are computed apart and then folded: partitions [from, from + span) of every item, counted from
+  // its first. A partial or a state is AttentionStride floats. span 0: a block folds all partitions as it goes.
+  int32_t from, span, queries;  // queries: of the largest item, room for which every item has
+  float* partials;              // [items][queries][span]
+  float* states;                // [items][queries]
+};
+
+// A K-split product as a stack program (types.h, LeafProgram); int32 is enough for k.
+struct Leaves {
+  int32_t count;
+  int32_t cuts[kMostLeaves + 1];
+  uint8_t merges[kMostLeaves];
+};
+
+struct ProductKernelArgs {
+  const std::byte* a;  // packed activations
+  int64_t row_bytes;
+  const std::byte* w;  // packed weight
+  int64_t panel_bytes;
+  float* y;  // [vectors][m][ldy]
+  int64_t ldy;
+  const float* bias;  // null: none
+  int32_t m, n, k;
+  int32_t rows;  // of a block
+  int32_t vectors;
+  bool wide;
+  Leaves leaves;
+};
+
+}  // namespace pangea::cuda

@@ -1,0 +1,58 @@
+// The queue of a device that runs kernels, for the words (words_*.cc), which launch them.
+#pragma once
+#include <memory>
+
+#include "kernels/check.h"
+#include "kernels/cuda/device.h"
+#include "kernels/device_ops.h"
+#include "kernels/queue.h"
+#include "kernels/threads.h"
+
+namespace pangea::cuda {
+
+class CudaQueue final : public Queue {
+ public:
+  // threads: of the host's own part (OnHost).
+  CudaQueue(std::unique_ptr<Device> device, int threads);
+  ~CudaQueue() override;
+  void Finish() override;
+  void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
+  DeviceMemory Allocate(int64_t bytes) override;
+  bool host_memory() const override { return false; }
+  void Upload(void* to, const void* from, int64_t bytes) override;
+  void Download(void* to, const void* from, int64_t bytes) override;
+
+  template <class Args>
+  void Launch(Kernel kernel, const Grid& grid, int64_t shared, const Args& args) {
+    PANGEA_CHECK(sizeof(Args) == InfoOf(kernel).args_bytes);
+    if (grid.x > 0 && grid.y > 0 && grid.z > 0) device_->Launch(kernel, grid, shared, &args);
+  }
+  int64_t held() const { return held_; }  // bytes allocated so far and not given back
+
+ private:
+  const std::unique_ptr<Device> device_;
+  ThreadPool pool_;
+  // What is uploaded goes through a ring of pinned memory, so that the host need not wait.
+  std::byte* const ring_;
+  int64_t ring_used_ = 0;
+  int64_t held_ = 0;
+};
+
+inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }
+
+// The words.
+extern const DeviceOps kOps;
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
+void MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
+void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue);
+void FillLastIds(const Batch& batch, Queue& queue);
+void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue& queue);
+void Norm(NormKind kind, const NormArgs& args, Queue& queue);
+void Add(float* y, const float* x, int64_t n, Queue& queue);
+void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue);
+void ReduceAddNorm(const ReduceArgs& args, Queue& queue);
+void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue);
+void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);
+void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
+
+}  // namespace pangea::cuda

@@ -1,0 +1,48 @@
+// A device that runs kernels: a GPU through its driver, or the host (MakeFiberDevice). Its work is done in the order in
+// which it was given. Whatever goes wrong on it ends the process with a message: a GPU's context is lost with the first
+// such error, and the fleet starts the agent again. One caller at a time.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/fibers.h"
+#include "kernels/cuda/kernel.h"
+
+namespace pangea::cuda {
+
+struct Grid {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;
+  virtual int64_t FreeMemory() = 0;  // bytes that Allocate may still give
+  // Aligned to 256 bytes; null when there is none left. Free waits for the work before it.
+  virtual std::byte* Allocate(int64_t bytes) = 0;
+  virtual void Free(std::byte* p) = 0;
+  // Memory of the host from and to which copies need no help of it.
+  virtual std::byte* AllocatePinned(int64_t bytes) = 0;
+  virtual void FreePinned(std::byte* p) = 0;
+  // `from` of CopyIn and `to` of CopyOut are the host's, and stay as they are until Finish.
+  virtual void CopyIn(void* to, const void* from, int64_t bytes) = 0;
+  virtual void CopyOut(void* to, const void* from, int64_t bytes) = 0;
+  virtual void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) = 0;
+  virtual void Finish() = 0;
+};
+
+struct FiberOptions {
+  fibers::Order order = fibers::Order::kForward;
+  uint32_t seed = 1;
+};
+// Work is not done before Finish: whoever reads too early reads what lay there.
+std::unique_ptr<Device> MakeFiberDevice(const FiberOptions& options = {});
+
+// GPU number `ordinal` of this host. Null, with a sentence that says what was looked for where, when it cannot be had.
+// library: of the driver; empty: as the system finds libcuda.so.1.
+std::unique_ptr<Device> OpenGpu(int ordinal, std::string* why, const std::string& library = "");
+
+}  // namespace pangea::cuda

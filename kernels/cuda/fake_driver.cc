@@ -1,0 +1,140 @@
+// A CUDA driver without a GPU: the functions of libcuda.so.1 that gpu_device.cc calls, with kernels on fibers. A test
+// puts it where the real one would be found, and runs the way to a GPU to its end. Memory of the "device" is the host's;
+// what a stream was given is done when it is waited for, so that a wait that is missing shows. The environment may say
+// how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4).
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "kernels/cuda/device.h"
+
+namespace {
+
+using Result = int;
+using Address = unsigned long long;
+using pangea::cuda::kKernels;
+using pangea::cuda::kKernelTable;
+
+constexpr Result kOk = 0, kInvalid = 1, kNoMemory = 2, kNoDevice = 101, kNotFound = 500;
+
+int64_t Setting(const char* name, int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::atoll(text) : otherwise;
+}
+
+struct State {
+  std::mutex mutex;
+  std::unique_ptr<pangea::cuda::Device> device = pangea::cuda::MakeFiberDevice();
+  std::map<Address, size_t> allocated;
+  int64_t free = Setting("PANGEA_FAKE_GPU_MEMORY", int64_t{1} << 30);
+};
+State& Here() {
+  static State state;
+  return state;
+}
+
+}  // namespace
+
+extern "C" {
+
+Result cuInit(unsigned) { return kOk; }
+Result cuGetErrorString(Result result, const char** text) {
+  *text = result == kNoMemory ? "out of memory" : result == kNoDevice ? "invalid device ordinal" : "a fake error";
+  return kOk;
+}
+Result cuDeviceGetCount(int* count) {
+  *count = static_cast<int>(Setting("PANGEA_FAKE_GPUS", 4));
+  return kOk;
+}
+Result cuDeviceGet(int* device, int ordinal) {
+  *device = ordinal;
+  return ordinal < Setting("PANGEA_FAKE_GPUS", 4) ? kOk : kNoDevice;
+}
+Result cuDeviceGetName(char* name, int length, int) {
+  std::strncpy(name, "a fake GPU", static_cast<size_t>(length));
+  return kOk;
+}
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+  *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 227 << 10 : 1;
+  return kOk;
+}
+Result cuDevicePrimaryCtxRetain(void** context, int) {
+  *context = &Here();
+  return kOk;
+}
+Result cuDevicePrimaryCtxRelease_v2(int) { return kOk; }
+Result cuCtxSetCurrent(void* context) { return context == &Here() ? kOk : kInvalid; }
+Result cuMemGetInfo_v2(size_t* free, size_t* total) {
+  std::lock_guard lock(Here().mutex);
+  *free = static_cast<size_t>(Here().free);
+  *total = static_cast<size_t>(Setting("PANGEA_FAKE_GPU_MEMORY", int64_t{1} << 30));
+  return kOk;
+}
+Result cuMemAlloc_v2(Address* address, size_t bytes) {
+  std::lock_guard lock(Here().mutex);
+  if (static_cast<int64_t>(bytes) > Here().free) return kNoMemory;
+  *address = reinterpret_cast<Address>(Here().device->Allocate(static_cast<int64_t>(bytes)));
+  Here().free -= static_cast<int64_t>(bytes);
+  Here().allocated[*address] = bytes;
+  return kOk;
+}
+Result cuMemFree_v2(Address address) {
+  std::lock_guard lock(Here().mutex);
+  const auto found = Here().allocated.find(address);
+  if (found == Here().allocated.end()) return kInvalid;
+  Here().free += static_cast<int64_t>(found->second);
+  Here().allocated.erase(found);
+  Here().device->Free(reinterpret_cast<std::byte*>(address));
+  return kOk;
+}
+Result cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+  *memory = Here().device->AllocatePinned(static_cast<int64_t>(bytes));
+  return *memory != nullptr ? kOk : kNoMemory;
+}
+Result cuMemFreeHost(void* memory) {
+  Here().device->FreePinned(static_cast<std::byte*>(memory));
+  return kOk;
+}
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+  Here().device->CopyIn(reinterpret_cast<void*>(to), from, static_cast<int64_t>(bytes));
+  return kOk;
+}
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+  Here().device->CopyOut(to, reinterpret_cast<const void*>(from), static_cast<int64_t>(bytes));
+  return kOk;
+}
+Result cuStreamCreate(void** stream, unsigned) {
+  *stream = &Here();
+  return kOk;
+}
+Result cuStreamDestroy_v2(void*) { return kOk; }
+Result cuStreamSynchronize(void*) {
+  Here().device->Finish();
+  return kOk;
+}
+Result cuModuleLoadData(void** module, const void*) {
+  *module = &Here();
+  return kOk;
+}
+Result cuModuleUnload(void*) { return kOk; }
+Result cuModuleGetFunction(void** function, void*, const char* name) {
+  for (int i = 0; i < kKernels; ++i) {
+    if (name != std::string("Pangea") + kKernelTable[i].name) continue;
+    *function = const_cast<pangea::cuda::KernelInfo*>(&kKernelTable[i]);
+    return kOk;
+  }
+  return kNotFound;
+}
+Result cuFuncSetAttribute(void*, int, int) { return kOk; }
+Result cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned threads, unsigned,
+                      unsigned, unsigned shared, void*, void** parameters, void**) {
+  const auto kernel =
+      static_cast<pangea::cuda::Kernel>(static_cast<pangea::cuda::KernelInfo*>(function) - kKernelTable);
+  if (threads != pangea::cuda::InfoOf(kernel).threads) return kInvalid;
+  Here().device->Launch(kernel, {grid_x, grid_y, grid_z}, shared, parameters[0]);
+  return kOk;
+}
+
+}  // extern "C"

@@ -1,0 +1,232 @@
+#include "kernels/cuda/fibers.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <boost/context/fiber.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace pangea::cuda::fibers {
+namespace {
+
+namespace context = boost::context;
+constexpr int kWarp = 32;
+
+// A stack, and an end of it that nobody may touch.
+class Stack {
+ public:
+  context::stack_context allocate() {
+    void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    PANGEA_CHECK(memory != MAP_FAILED && mprotect(memory, kGuard, PROT_NONE) == 0);
+    context::stack_context stack;
+    stack.size = kBytes - kGuard;
+    stack.sp = static_cast<std::byte*>(memory) + kBytes;
+    return stack;
+  }
+  void deallocate(context::stack_context& stack) noexcept {
+    munmap(static_cast<std::byte*>(stack.sp) - kBytes, kBytes);
+  }
+
+ private:
+  static constexpr size_t kGuard = 4096, kBytes = kGuard + (128 << 10);
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+};
+
+// One thread of a block; it lives on and is each block's.
+struct Fiber {
+  Thread thread;
+  context::fiber self;             // while another one runs
+  std::vector<Copy> copies;        // begun and not waited for
+  std::vector<size_t> group_ends;  // of those, in the order of CommitCopies
+  uint32_t exchanged[2] = {};      // what it gives the others of its warp, by turns
+  int turn = 0;
+};
+
+// Blocks of one thread of the host, one after another. The ready fibers are run by turns: each switches straight to
+// the next one when it must wait.
+class Runner {
+ public:
+  void Run(const Launch& launch, Order order, uint32_t seed) {
+    launch_ = &launch;
+    order_ = order;
+    random_.seed(seed);
+    const int threads = static_cast<int>(launch.threads);
+    while (static_cast<int>(fibers_.size()) < threads) fibers_.push_back(std::make_unique<Fiber>());
+    waiting_warps_.resize((threads + kWarp - 1) / kWarp);
+    if (static_cast<int64_t>(shared_.size()) < launch.shared + 16) shared_.resize(launch.shared + 16);
+    std::byte* const shared = shared_.data() + (16 - reinterpret_cast<uintptr_t>(shared_.data()) % 16) % 16;
+    std::vector<int64_t> blocks(static_cast<size_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]);
+    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int64_t>(i);
+    Arrange(&blocks);
+    for (const int64_t i : blocks) {
+      std::memset(shared, 0xff, static_cast<size_t>(launch.shared));
+      const auto x = static_cast<unsigned>(i % launch.grid[0]), rest = static_cast<unsigned>(i / launch.grid[0]);
+      RunBlock({x, rest % launch.grid[1], rest / launch.grid[1]}, shared);
+    }
+  }
+
+  Fiber& current() { return *current_; }
+
+  // The fiber that runs waits for the others of the block, or of its warp.
+  void MeetBlock() { Meet(&waiting_block_, static_cast<int>(launch_->threads)); }
+  void MeetWarp() {
+    const int warp = Number() / kWarp;
+    Meet(&waiting_warps_[warp], std::min(kWarp, static_cast<int>(launch_->threads) - warp * kWarp));
+  }
+  // Nobody gives its next but one value before all have taken this one: they meet in between.
+  uint32_t Exchange(uint32_t value, int lane) {
+    const int from = Number() / kWarp * kWarp + lane % kWarp, turn = current_->turn;
+    PANGEA_CHECK(from < static_cast<int>(launch_->threads));
+    current_->turn = 1 - turn;
+    current_->exchanged[turn] = value;
+    MeetWarp();
+    return fibers_[from]->exchanged[turn];
+  }
+
+ private:
+  int Number() const { return static_cast<int>(current_->thread.thread.x); }
+
+  template <class T>
+  void Arrange(std::vector<T>* numbers) {  // that ascend
+    if (order_ == Order::kReverse) std::reverse(numbers->begin(), numbers->end());
+    if (order_ == Order::kShuffled) std::shuffle(numbers->begin(), numbers->end(), random_);
+  }
+
+  void RunBlock(const Index& block, std::byte* shared) {
+    const int threads = static_cast<int>(launch_->threads);
+    left_ = threads;
+    waiting_block_.clear();
+    for (int i = 0; i < threads; ++i) {
+      Fiber& fiber = *fibers_[i];
+      fiber.thread = {{static_cast<unsigned>(i), 0, 0}, block, launch_->threads, shared};
+      fiber.copies.clear();
+      fiber.group_ends.clear();
+      waiting_block_.push_back(i);
+    }
+    Release(&waiting_block_);
+    if (launch_->meets) {
+      Switch(&main_, Next());
+    } else {
+      for (; next_ < ready_.size(); ++next_) {
+        current_ = fibers_[ready_[next_]].get();
+        launch_->body(launch_->args);
+      }
+      left_ = 0;
+    }
+    ready_.clear();
+    next_ = 0;
+    if (left_ == 0) return;
+    std::fprintf(stderr, "kernel %s: %d threads of block (%u, %u, %u) wait for others that never come\n", launch_->name,
+                 left_, block.x, block.y, block.z);
+    std::abort();
+  }
+
+  // The fiber whose turn it is; when none can go on, the one that called Run.
+  Fiber* Next() { return next_ < ready_.size() ? fibers_[ready_[next_++]].get() : &main_; }
+
+  void Switch(Fiber* from, Fiber* to) {
+    if (from == to) return;
+    if (to != &main_ && !to->self) {
+      to->self = context::fiber(std::allocator_arg, Stack(), [this](context::fiber&& before) {
+        came_from_->self = std::move(before);
+        Live();
+        return std::move(main_.self);
+      });
+    }
+    came_from_ = from;
+    current_ = to;
+    context::fiber before = std::move(to->self).resume();
+    came_from_->self = std::move(before);  // whoever it was that switched back
+  }
+
+  // A fiber's: block after block.
+  [[noreturn]] void Live() {
+    while (true) {
+      launch_->body(launch_->args);
+      --left_;
+      Switch(current_, Next());
+    }
+  }
+
+  void Meet(std::vector<int>* waiting, int all) {
+    if (!launch_->meets) {
+      std::fprintf(stderr, "kernel %s meets at a barrier, though it is said not to\n", launch_->name);
+      std::abort();
+    }
+    waiting->push_back(Number());
+    if (static_cast<int>(waiting->size()) == all) {
+      std::sort(waiting->begin(), waiting->end());
+      Release(waiting);
+    }
+    Switch(current_, Next());
+  }
+
+  void Release(std::vector<int>* waiting) {
+    Arrange(waiting);
+    if (next_ > 4096) {
+      ready_.erase(ready_.begin(), ready_.begin() + static_cast<int64_t>(next_));
+      next_ = 0;
+    }
+    ready_.insert(ready_.end(), waiting->begin(), waiting->end());
+    waiting->clear();
+  }
+
+  const Launch* launch_ = nullptr;
+  Order order_ = Order::kForward;
+  std::mt19937 random_;
+  std::vector<std::byte> shared_;
+  Fiber main_;  // of the caller of Run
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  Fiber* current_ = nullptr;
+  Fiber* came_from_ = nullptr;
+  std::vector<int> waiting_block_;
+  std::vector<std::vector<int>> waiting_warps_;
+  std::vector<int> ready_;  // those from next_ on
+  size_t next_ = 0;
+  int left_ = 0;  // threads of the block that have not ended
+};
+
+Runner& Mine() {
+  thread_local Runner runner;
+  return runner;
+}
+
+}  // namespace
+
+const Thread& Current() { return Mine().current().thread; }
+void Sync() { Mine().MeetBlock(); }
+void SyncWarp() { Mine().MeetWarp(); }
+uint32_t Shuffle(uint32_t value, int lane) { return Mine().Exchange(value, lane); }
+
+void BeginCopy(void* to, const void* from) {
+  PANGEA_CHECK(reinterpret_cast<uintptr_t>(to) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0);
+  Mine().current().copies.push_back({to, from});
+}
+void CommitCopies() {
+  Fiber& fiber = Mine().current();
+  fiber.group_ends.push_back(fiber.copies.size());
+}
+void WaitCopies(int open) {
+  Fiber& fiber = Mine().current();
+  if (static_cast<int>(fiber.group_ends.size()) <= open) return;
+  const size_t groups = fiber.group_ends.size() - open, done = fiber.group_ends[groups - 1];
+  for (size_t i = 0; i < done; ++i) std::memcpy(fiber.copies[i].to, fiber.copies[i].from, 16);
+  fiber.copies.erase(fiber.copies.begin(), fiber.copies.begin() + static_cast<int64_t>(done));
+  fiber.group_ends.erase(fiber.group_ends.begin(), fiber.group_ends.begin() + static_cast<int64_t>(groups));
+  for (size_t& end : fiber.group_ends) end -= done;
+}
+
+void Run(const Launch& launch, Order order, uint32_t seed) { Mine().Run(launch, order, seed); }
+
+}  // namespace pangea::cuda::fibers

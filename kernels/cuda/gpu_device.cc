@@ -1,0 +1,231 @@
+// A GPU through CUDA's driver, which is loaded when the first one is opened: no toolkit is needed to build this, and no
+// driver to start an executable that has it. What is declared here of the driver's interface is stable across its
+// versions (docs.nvidia.com/cuda/cuda-driver-api).
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "kernels/check.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/modules.h"
+
+namespace pangea::cuda {
+namespace {
+
+using Result = int;
+using Address = unsigned long long;
+struct ContextTag;
+struct StreamTag;
+struct ModuleTag;
+struct FunctionTag;
+using Context = ContextTag*;
+using Stream = StreamTag*;
+using Module = ModuleTag*;
+using Function = FunctionTag*;
+
+constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUTE_…
+constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
+constexpr unsigned kNonBlocking = 1;                       // CU_STREAM_NON_BLOCKING
+constexpr int kLeastMajor = 8;
+
+// X(member, name in the library, arguments)
+#define PANGEA_DRIVER(X)                                                      \
+  X(init, "cuInit", (unsigned))                                               \
+  X(error_string, "cuGetErrorString", (Result, const char**))                 \
+  X(device_count, "cuDeviceGetCount", (int*))                                 \
+  X(device_get, "cuDeviceGet", (int*, int))                                   \
+  X(device_name, "cuDeviceGetName", (char*, int, int))                        \
+  X(device_attribute, "cuDeviceGetAttribute", (int*, int, int))               \
+  X(context_retain, "cuDevicePrimaryCtxRetain", (Context*, int))              \
+  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int))                   \
+  X(context_use, "cuCtxSetCurrent", (Context))                                \
+  X(memory_info, "cuMemGetInfo_v2", (size_t*, size_t*))                       \
+  X(allocate, "cuMemAlloc_v2", (Address*, size_t))                            \
+  X(free, "cuMemFree_v2", (Address))                                          \
+  X(allocate_host, "cuMemHostAlloc", (void**, size_t, unsigned))              \
+  X(free_host, "cuMemFreeHost", (void*))                                      \
+  X(copy_in, "cuMemcpyHtoDAsync_v2", (Address, const void*, size_t, Stream))  \
+  X(copy_out, "cuMemcpyDtoHAsync_v2", (void*, Address, size_t, Stream))       \
+  X(stream_create, "cuStreamCreate", (Stream*, unsigned))                     \
+  X(stream_destroy, "cuStreamDestroy_v2", (Stream))                           \
+  X(stream_finish, "cuStreamSynchronize", (Stream))                           \
+  X(module_load, "cuModuleLoadData", (Module*, const void*))                  \
+  X(module_unload, "cuModuleUnload", (Module))                                \
+  X(module_function, "cuModuleGetFunction", (Function*, Module, const char*)) \
+  X(function_set, "cuFuncSetAttribute", (Function, int, int))                 \
+  X(launch, "cuLaunchKernel",                                                 \
+    (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, void**))
+
+struct Driver {
+  void* library = nullptr;
+#define PANGEA_MEMBER(member, name, arguments) Result(*member) arguments = nullptr;
+  PANGEA_DRIVER(PANGEA_MEMBER)
+#undef PANGEA_MEMBER
+
+  std::string Text(Result result) const {
+    const char* text = nullptr;
+    error_string(result, &text);
+    return std::string(text != nullptr ? text : "unknown error") + " (error " + std::to_string(result) + ")";
+  }
+};
+
+// False, with a sentence in *why.
+bool LoadDriver(const std::string& path, Driver* driver, std::string* why) {
+  const std::string name = path.empty() ? "libcuda.so.1" : path;
+  driver->library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (driver->library == nullptr) {
+    *why = "no CUDA driver: " + name + " was looked for where the system looks for libraries (" + dlerror() + ")";
+    return false;
+  }
+  const char* missing = nullptr;
+#define PANGEA_LOAD(member, name, arguments)                                            \
+  driver->member = reinterpret_cast<Result(*) arguments>(dlsym(driver->library, name)); \
+  if (driver->member == nullptr) missing = name;
+  PANGEA_DRIVER(PANGEA_LOAD)
+#undef PANGEA_LOAD
+  if (missing == nullptr) return true;
+  *why = "the CUDA driver " + name + " is too old: it has no " + missing;
+  dlclose(driver->library);
+  return false;
+}
+
+class Gpu final : public Device {
+ public:
+  explicit Gpu(const Driver& driver) : driver_(driver) {}
+  ~Gpu() override {
+    if (context_ != nullptr) {
+      driver_.context_use(context_);
+      if (stream_ != nullptr) driver_.stream_finish(stream_), driver_.stream_destroy(stream_);
+      for (const Module module : modules_) driver_.module_unload(module);
+      driver_.context_release(device_);
+    }
+    dlclose(driver_.library);
+  }
+
+  // An empty text, or what could not be had.
+  std::string Open(int ordinal) {
+    if (kModuleCount == 0)
+      return "this executable has no kernels for GPUs: it was built where no nvcc was found (docs/cuda.md)";
+    if (const Result r = driver_.init(0); r != 0) return "cuInit: " + driver_.Text(r);
+    int count = 0, major = 0, minor = 0;
+    if (const Result r = driver_.device_count(&count); r != 0) return "cuDeviceGetCount: " + driver_.Text(r);
+    if (ordinal >= count)
+      return "GPU " + std::to_string(ordinal) + " is not there: the driver has " + std::to_string(count);
+    char name[256] = {};
+    if (driver_.device_get(&device_, ordinal) != 0 || driver_.device_name(name, sizeof(name), device_) != 0 ||
+        driver_.device_attribute(&major, kMajor, device_) != 0 ||
+        driver_.device_attribute(&minor, kMinor, device_) != 0 ||
+        driver_.device_attribute(&most_shared_, kMostShared, device_) != 0)
+      return "GPU " + std::to_string(ordinal) + " cannot be asked what it is";
+    name_ = name;
+    const std::string who = "GPU " + std::to_string(ordinal) + " (" + name_ + ", compute capability " +
+                            std::to_string(major) + "." + std::to_string(minor) + ")";
+    if (major < kLeastMajor) return who + " is too old: 8.0 or newer is needed";
+    if (const Result r = driver_.context_retain(&context_, device_); r != 0) return who + ": " + driver_.Text(r);
+    Use();
+    if (const Result r = driver_.stream_create(&stream_, kNonBlocking); r != 0) return who + ": " + driver_.Text(r);
+    for (int i = 0; i < kModuleCount; ++i) {
+      Module module = nullptr;
+      if (const Result r = driver_.module_load(&module, kModules[i]); r != 0)
+        return who + " does not take these kernels: " + driver_.Text(r);
+      modules_.push_back(module);
+    }
+    functions_.resize(kKernels);
+    for (int i = 0; i < kKernels; ++i) {
+      const std::string symbol = std::string("Pangea") + kKernelTable[i].name;
+      for (const Module module : modules_) {
+        if (driver_.module_function(&functions_[i], module, symbol.c_str()) == 0) break;
+      }
+      if (functions_[i] == nullptr) return "no module has the kernel " + symbol;
+      Must(driver_.function_set(functions_[i], kDynamicShared, most_shared_), symbol.c_str());
+    }
+    return "";
+  }
+
+  std::string name() const override { return name_; }
+  int64_t FreeMemory() override {
+    size_t free = 0, total = 0;
+    Use();
+    Must(driver_.memory_info(&free, &total), "cuMemGetInfo");
+    return static_cast<int64_t>(free);
+  }
+  std::byte* Allocate(int64_t bytes) override {
+    Address address = 0;
+    Use();
+    if (driver_.allocate(&address, static_cast<size_t>(bytes)) != 0) return nullptr;
+    return reinterpret_cast<std::byte*>(address);
+  }
+  void Free(std::byte* p) override {
+    Finish();
+    Must(driver_.free(reinterpret_cast<Address>(p)), "cuMemFree");
+  }
+  std::byte* AllocatePinned(int64_t bytes) override {
+    void* memory = nullptr;
+    Use();
+    return driver_.allocate_host(&memory, static_cast<size_t>(bytes), 0) == 0 ? static_cast<std::byte*>(memory)
+                                                                              : nullptr;
+  }
+  void FreePinned(std::byte* p) override {
+    Use();
+    Must(driver_.free_host(p), "cuMemFreeHost");
+  }
+  void CopyIn(void* to, const void* from, int64_t bytes) override {
+    Use();
+    Must(driver_.copy_in(reinterpret_cast<Address>(to), from, static_cast<size_t>(bytes), stream_), "a copy");
+  }
+  void CopyOut(void* to, const void* from, int64_t bytes) override {
+    Use();
+    Must(driver_.copy_out(to, reinterpret_cast<Address>(from), static_cast<size_t>(bytes), stream_), "a copy");
+  }
+  void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) override {
+    const KernelInfo& info = InfoOf(kernel);
+    if (shared > most_shared_) {
+      std::fprintf(stderr, "kernel %s needs %lld bytes of shared memory, a block of this GPU has %d\n", info.name,
+                   static_cast<long long>(shared), most_shared_);
+      std::abort();
+    }
+    void* parameters[] = {const_cast<void*>(args)};
+    Use();
+    Must(driver_.launch(functions_[static_cast<int>(kernel)], grid.x, grid.y, grid.z, info.threads, 1, 1,
+                        static_cast<unsigned>(shared), stream_, parameters, nullptr),
+         info.name);
+    last_ = info.name;
+  }
+  void Finish() override {
+    Use();
+    Must(driver_.stream_finish(stream_), last_);
+  }
+
+ private:
+  // The calling thread may not be the one that opened the GPU.
+  void Use() { Must(driver_.context_use(context_), "cuCtxSetCurrent"); }
+  void Must(Result result, const char* what) const {
+    if (result == 0) return;
+    std::fprintf(stderr, "%s: %s: %s\n", name_.c_str(), what, driver_.Text(result).c_str());
+    std::abort();
+  }
+
+  const Driver driver_;
+  int device_ = 0, most_shared_ = 0;
+  std::string name_;
+  Context context_ = nullptr;
+  Stream stream_ = nullptr;
+  std::vector<Module> modules_;
+  std::vector<Function> functions_;
+  const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
+};
+
+}  // namespace
+
+std::unique_ptr<Device> OpenGpu(int ordinal, std::string* why, const std::string& library) {
+  Driver driver;
+  if (!LoadDriver(library, &driver, why)) return nullptr;
+  auto gpu = std::make_unique<Gpu>(driver);
+  *why = gpu->Open(ordinal);
+  if (!why->empty()) return nullptr;
+  return gpu;
+}
+
+}  // namespace pangea::cuda

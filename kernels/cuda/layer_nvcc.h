@@ -1,0 +1,63 @@
+// The words in which kernels are written, for nvcc. layer_fibers.h has the same for the host's compiler: a kernel's
+// text uses nothing of CUDA but these.
+#pragma once
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#define PANGEA_INLINE __host__ __device__ __forceinline__
+#include "kernels/cuda/args.h"
+#include "kernels/half.h"
+
+// A kernel of at most `threads` threads a block; its arguments are `a`.
+#define PANGEA_KERNEL(name, Args, threads) \
+  extern "C" __global__ void __launch_bounds__(threads) Pangea##name(const __grid_constant__ Args a)
+#define PANGEA_DEVICE __device__ __forceinline__
+
+namespace pangea::cuda {
+
+PANGEA_DEVICE Index ThreadIndex() { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
+PANGEA_DEVICE Index BlockIndex() { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
+PANGEA_DEVICE unsigned BlockThreads() { return blockDim.x; }
+
+// The block's shared memory, of the size that it was launched with, from a byte on.
+template <class T>
+PANGEA_DEVICE T* Shared(int64_t byte = 0) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return reinterpret_cast<T*>(memory + byte);
+}
+
+PANGEA_DEVICE void Sync() { __syncthreads(); }
+PANGEA_DEVICE void SyncWarp() { __syncwarp(); }
+// The value of another lane of the warp; all 32 lanes call.
+template <class T>
+PANGEA_DEVICE T Shuffle(T v, int lane) {
+  return __shfl_sync(0xffffffffu, v, lane);
+}
+
+// 16 bytes from global to shared memory, both aligned to 16, on their way while the thread goes on. What a thread has
+// begun since its last CommitCopies is one group; WaitCopies returns when no more than `open` of its groups are under
+// way, and other threads see what arrived after the next Sync.
+PANGEA_DEVICE void CopyAsync16(void* to, const void* from) {
+  const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(from) : "memory");
+}
+PANGEA_DEVICE void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int open>
+PANGEA_DEVICE void WaitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(open) : "memory");
+}
+
+// The sum of products of four signed bytes each, added to c.
+PANGEA_DEVICE int Dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+PANGEA_DEVICE float LoadF16(const void* p) { return __half2float(*static_cast<const __half*>(p)); }
+PANGEA_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+PANGEA_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
+PANGEA_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
+
+PANGEA_DEVICE Int4 LoadInt4(const void* p) {
+  const int4 v = *static_cast<const int4*>(p);
+  return {v.x, v.y, v.z, v.w};
+}
+
+}  // namespace pangea::cuda

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""planted.py --list | NAME OUT: sources of this folder with one bug each, which kernels/words_test must find (ctest: planted_cuda_NAME).
+
+--list prints NAME;SOURCE;TESTS a line. TESTS is the part of words_test that is run, on the kernels in each order of their threads.
+"""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# name: (source, tests, as it stands, as it is planted)
+BUGS = {
+    "missing_barrier_in_norm": ("rows.cu", "Norms", "  Sync();\n  mean = lanes[0];", "  mean = lanes[0];"),
+    "missing_barrier_in_reduction": (
+        "rows.cu",
+        "ReduceAddNorm",
+        "  if (a.norm.y == nullptr) return;\n  Sync();",
+        "  if (a.norm.y == nullptr) return;",
+    ),
+    "missing_barrier_after_scores": ("attention.cu", "PagesAndAttention", "run, tile);\n    Sync();\n    Softmax(tile);", "run, tile);\n    Softmax(tile);"),
+    "missing_barrier_between_partitions": (
+        "attention.cu",
+        "AttentionOfManyQueries",
+        "    Sync();  // scores and factors were read before",
+        "    // scores and factors were read before",
+    ),
+    "missing_barrier_in_fold": ("attention.cu", "AttentionInRounds", "  Sync();  // read by all before one thread writes them\n", ""),
+    "missing_barrier_for_a_tile": ("product_plain.cu", "Products", "    Sync();  // this tile is there", "    // this tile is there"),
+    "missing_barrier_for_terms": ("product_quantised.cu", "Products", "    Sync();\n    if (warp >= rows)", "    if (warp >= rows)"),
+    "terms_in_one_buffer": ("product_quantised.cu", "Products", "begin / kWarps % 2 * round_floats", "0 * round_floats"),
+    "missing_wait_for_a_copy": ("product_plain.cu", "Products", "WaitCopies<kStages - 2>()", "WaitCopies<kStages - 1>()"),
+    "missing_warp_barrier": ("finish_qkv.cu", "PagesAndAttention", "    SyncWarp();\n    const float* const w =", "    const float* const w ="),
+    "off_by_one_page_written": ("finish_qkv.cu", "PagesAndAttention", "position / a.pages.block_tokens]", "(position + 1) / a.pages.block_tokens]"),
+    "off_by_one_page_read": (
+        "attention.cu",
+        "PagesAndAttention",
+        "head + table[position / a.pages.block_tokens] * a.pages.block_stride + a.pages.v_offset;",
+        "head + table[(position + 1) / a.pages.block_tokens] * a.pages.block_stride + a.pages.v_offset;",
+    ),
+    "table_of_another_slot": ("attention.cu", "PagesAndAttention", "a.slots[item.row] * a.stride", "0 * a.stride"),
+    "window_one_too_wide": ("attention.cu", "PagesAndAttention", "high - a.window + 1 : 0", "high - a.window : 0"),
+    "wrong_split": ("attention.cu", "AttentionInRounds", "left < a.span ? left : a.span;", "left < a.span ? left : a.span - 1;"),
+    "split_that_forgets_its_first_round": ("attention.cu", "AttentionInRounds", "if (a.from > 0) m0 = state[0], l0 = state[1];", ""),
+    "padded_row_written": ("finish_qkv.cu", "PagesAndAttention", "if (slot < 0) return;", "if (slot < -1) return;"),
+    "row_of_logits_from_another": ("rows.cu", "EmbeddingAndRows", "a.x + a.rows[BlockIndex().x] * a.d", "a.x + a.rows[0] * a.d"),
+    "last_id_of_another_slot": ("rows.cu", "LastIds", "a.last[a.slots[i]]", "a.last[0]"),
+    "half_a_lane_sum": ("device_math.h", "Norms", "half > 0; half /= 2) v = v + Shuffle", "half > 1; half /= 2) v = v + Shuffle"),
+    "scale_of_half_a_group": ("device_math.h", "Products", "for (int half = 16; half > 0; half /= 2) {\n    const uint32_t other", "for (int half = 8; half > 0; half /= 2) {\n    const uint32_t other"),
+    "merges_of_another_leaf": ("product_plain.cu", "SplitProducts", "merge < a.leaves.merges[leaf]", "merge < a.leaves.merges[0]"),
+    "leaf_that_goes_on": ("product_quantised.cu", "SplitProducts", "      f = 0;\n", ""),
+    "bias_before_the_tree": ("product_quantised.cu", "Products", "  float f = 0;\n", "  float f = a.bias != nullptr && column < a.n ? a.bias[column] : 0;\n"),
+}  # fmt: skip
+
+
+def sources_of(header):
+    return {"device_math.h": {"Norms": "rows.cu", "Products": "activations.cu"}}[header]
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        for name, (source, tests, *_) in BUGS.items():
+            print(f"{name};{source if source.endswith('.cu') else sources_of(source)[tests]};{tests}")
+        return
+    name, out = sys.argv[1], pathlib.Path(sys.argv[2])
+    source, tests, right, wrong = BUGS[name]
+    text = (HERE / source).read_text()
+    if text.count(right) != 1:
+        sys.exit(f"planted.py: {name}: {source} has {text.count(right)} times what is to be changed")
+    text = text.replace(right, wrong)
+    if source.endswith(".h"):  # the source that is compiled includes the changed header instead
+        kernel = (HERE / sources_of(source)[tests]).read_text()
+        text = kernel.replace(f'#include "kernels/cuda/{source}"\n', text.replace("#pragma once\n", ""))
+    out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

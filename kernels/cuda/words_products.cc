@@ -1,0 +1,128 @@
+// The words of products: activations made ready, gates in front of them, and the products.
+#include <algorithm>
+
+#include "kernels/cuda/cuda_queue.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/weight.h"
+
+namespace pangea::cuda {
+namespace {
+
+// What a product reads of `x`, noted in *out; the kernel's view of it where it is quantised.
+PackedRows Announce(int64_t m, const Weight& w, ActivationBits bits, PackedActivations* out) {
+  out->dtype = w.dtype();
+  out->wide = bits == ActivationBits::k16;
+  out->m = m;
+  out->k = w.k();
+  const bool quantised = IsQuantised(w.dtype());
+  const int64_t groups = quantised ? w.k() / kQuantGroup : 0;
+  out->row_bytes = quantised ? PackedRowBytes(groups) : (w.k() * 4 + 15) / 16 * 16;
+  PANGEA_CHECK(m * out->row_bytes <= out->capacity);
+  if (!quantised) return {};
+  return {out->data, out->row_bytes, static_cast<int32_t>(groups), out->wide};
+}
+
+Kernel ProductOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return Kernel::kProductF32;
+    case DType::kF16:
+      return Kernel::kProductF16;
+    case DType::kBF16:
+      return Kernel::kProductBf16;
+    case DType::kQ8_0:
+      return Kernel::kProductQ8_0;
+    case DType::kQ4_0:
+      return Kernel::kProductQ4_0;
+    case DType::kQ4_1:
+      return Kernel::kProductQ4_1;
+    case DType::kQ5_0:
+      return Kernel::kProductQ5_0;
+    case DType::kQ5_1:
+      return Kernel::kProductQ5_1;
+    case DType::kQ4_K:
+      return Kernel::kProductQ4K;
+    case DType::kQ5_K:
+      return Kernel::kProductQ5K;
+    default:
+      PANGEA_CHECK(dtype == DType::kQ6_K);
+      return Kernel::kProductQ6K;
+  }
+}
+
+constexpr int64_t kGroupsABlock = 8, kColumns = 32;
+
+}  // namespace
+
+void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue) {
+  const PackedRows packed = Announce(x.m, w, bits, out);
+  const unsigned m = static_cast<unsigned>(x.m);
+  if (packed.data != nullptr) {
+    Cuda(queue).Launch(Kernel::kPackQuantised, {m, Pieces(packed.groups, kGroupsABlock)}, 0,
+                       PackQuantisedArgs{x.data, x.pitch, packed});
+  } else {
+    Cuda(queue).Launch(Kernel::kPackPlain, {m}, 0,
+                       PackPlainArgs{x.data, x.pitch, reinterpret_cast<float*>(out->data), out->k, out->row_bytes / 4});
+  }
+}
+
+void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
+  GatePackArgs told{.g = args.g,
+                    .ldg = args.ldg,
+                    .u = args.u,
+                    .ldu = args.ldu,
+                    .y = args.y,
+                    .ldy = args.ldy,
+                    .n = args.n,
+                    .act = args.act,
+                    .plain = nullptr,
+                    .plain_pitch = 0,
+                    .out = {}};
+  if (pack.w != nullptr) {
+    told.out = Announce(args.m, *pack.w, pack.bits, pack.out);
+    if (told.out.data == nullptr) {
+      told.plain = reinterpret_cast<float*>(pack.out->data);
+      told.plain_pitch = pack.out->row_bytes / 4;
+    }
+  }
+  Cuda(queue).Launch(Kernel::kGatePack, {static_cast<unsigned>(args.m), Pieces(Pieces(args.n, 32), kGroupsABlock)}, 0,
+                     told);
+}
+
+void MatMul(const PackedActivations& a, const Weight& weight, const BiasedOut& out, Queue& queue) {
+  if (weight.empty() || weight.vectors() == 0 || a.m == 0) return;
+  const Weight::Impl& w = weight.impl();
+  const int leaves = static_cast<int>(w.program.merges.size());
+  PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && out.ldy >= w.n);
+  PANGEA_CHECK(out.bias == nullptr || w.vectors == 1);
+  PANGEA_CHECK(leaves <= kMostLeaves && w.depth <= kMostDepth);
+  ProductKernelArgs told{.a = a.data,
+                         .row_bytes = a.row_bytes,
+                         .w = w.data.get(),
+                         .panel_bytes = w.panel_bytes,
+                         .y = out.y,
+                         .ldy = out.ldy,
+                         .bias = out.bias,
+                         .m = static_cast<int32_t>(a.m),
+                         .n = static_cast<int32_t>(w.n),
+                         .k = static_cast<int32_t>(w.k),
+                         .rows = 0,
+                         .vectors = w.vectors,
+                         .wide = a.wide,
+                         .leaves = {}};
+  told.leaves.count = leaves;
+  for (int i = 0; i <= leaves; ++i) told.leaves.cuts[i] = static_cast<int32_t>(w.program.cuts[i]);
+  for (int i = 0; i < leaves; ++i) told.leaves.merges[i] = static_cast<uint8_t>(w.program.merges[i]);
+  int64_t shared = 0;
+  if (const QuantFormat* format = FindFormat(w.dtype); format != nullptr) {
+    told.rows = a.m == 1 ? 1 : kProductWarps;
+    const int64_t terms = format->runs() + (format->minima ? 1 : 0);
+    shared = 2 * kProductWarps * terms * (told.rows + 1) * kColumns * 4;
+  } else {
+    told.rows = static_cast<int32_t>(std::min<int64_t>(64, (a.m + 3) / 4 * 4));
+    shared = kProductStages * (kProductTileK * kColumns * Info(w.dtype).bytes + int64_t{told.rows} * kProductTileK * 4);
+  }
+  Cuda(queue).Launch(ProductOf(w.dtype), {Pieces(w.n, kColumns), Pieces(a.m, told.rows)}, shared, told);
+}
+
+}  // namespace pangea::cuda
