@@ -1,5 +1,7 @@
 #include "agent/device_executor.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "configs/device.h"
 #include "configs/log.h"
@@ -21,12 +23,23 @@ int GpuFor(const Deployment& deployment, int agent) {
   return next;
 }
 
+// What a driver takes besides: it rounds large allocations up to pages of 2 MiB, of which each layer has about six, and
+// gives kernels memory for what their threads keep apart (the leaves of products: 0.3 GB on the largest GPUs).
+constexpr int64_t kLargePage = 2 << 20, kLargeOfALayer = 6, kOfKernels = 384 << 20, kMostReserved = 8;
+
+CudaOptions OptionsOf(const Assignment& a) {
+  return {.threads = a.deployment.agent(a.agent).threads, .exact = AddsAlongTree(a.deployment, a.plan)};
+}
+
 absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {
   std::string why;
-  auto gpu = MakeCudaQueue(a.deployment.agent(a.agent).threads, GpuFor(a.deployment, a.agent), &why);
+  auto gpu = MakeCudaQueue(OptionsOf(a), GpuFor(a.deployment, a.agent), &why);
   if (gpu.queue == nullptr) return absl::FailedPreconditionError(why);
-  const std::string fault =
-      DeviceFault(a.deployment, a.plan, a.agent, {.available = gpu.free_bytes, .source = gpu.name});
+  const int64_t reserved =
+      std::min(gpu.free_bytes / kMostReserved, kOfKernels + a.place().layers.size() * kLargeOfALayer * kLargePage);
+  const HostMemory room{.available = gpu.free_bytes - reserved,
+                        .source = absl::StrCat(gpu.name, ", less ", BytesText(reserved), " for its driver")};
+  const std::string fault = DeviceFault(a.deployment, a.plan, a.agent, room);
   if (!fault.empty()) return absl::ResourceExhaustedError(fault);
   LogInfo("on %s, %s free", gpu.name, BytesText(gpu.free_bytes));
   return std::move(gpu.queue);
@@ -43,7 +56,7 @@ absl::Status MakeExecutor(const Assignment& a, const KeptMemory& kept, std::uniq
     case DeviceKind::kCpu:
       break;
     case DeviceKind::kCudaOnCpu:
-      *queue = MakeCudaOnCpuQueue(a.deployment.agent(a.agent).threads);
+      *queue = MakeCudaOnCpuQueue(OptionsOf(a));
       break;
     case DeviceKind::kCuda:
       auto gpu = OpenGpu(a);

@@ -132,6 +132,7 @@ absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
   }
   copy_seconds_ = 0;
   if (!step.copies.empty()) {
+    queue_->Finish();  // a device may still be at the step before
     const auto begin = std::chrono::steady_clock::now();
     for (const BlockCopy& copy : step.copies) cache_->Copy(copy.group, copy.from, copy.to);
     queue_->Finish();
@@ -258,6 +259,10 @@ absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, G
     progress_.LeaveLayer();
     if (auto s = group.Send(self_.stage + 1, x); !s.ok()) return s;
     return std::optional<StepResult>{};
+  }
+  if (batch.logit_rows.empty()) {  // else the logits are waited for
+    queue_->Finish();
+    progress_.LeaveLayer();
   }
   StepResult result{.epoch = step.epoch, .number = step.number};
   result.copy_seconds = copy_seconds_;

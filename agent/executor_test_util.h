@@ -51,6 +51,7 @@ struct ClusterShape {
   int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
   bool tapped = false;
   enum { kCpu, kToy, kCuda } device = kCpu;  // of each agent; kCuda: its kernels on the CPU
+  bool exact = true;
 };
 
 // One deployment as threads: a step goes to every executor; the result comes from the last stage's rank 0.
@@ -59,7 +60,8 @@ class Cluster {
   Cluster(const CheckpointHeader& header, int stages, int ranks, int threads = 1)
       : Cluster(header, ClusterShape{stages, ranks, threads}) {}
   Cluster(const CheckpointHeader& header, const ClusterShape& layout) : header_(header) {
-    const auto& [stages, ranks, threads, fusion, tapped, device] = layout;
+    const auto& [stages, ranks, threads, fusion, tapped, device, exact] = layout;
+    deployment_.kernels.exact = exact;
     if (device != ClusterShape::kCpu) deployment_.agents.device = "cuda_on_cpu";  // whose memory is counted as its own
     deployment_.kernels.fusion = fusion;
     deployment_.model = header.path;
@@ -77,7 +79,8 @@ class Cluster {
       if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
       Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
       if (device != ClusterShape::kCpu)
-        queues_.push_back(device == ClusterShape::kToy ? MakeToyQueue(BestIsa()) : MakeCudaOnCpuQueue(threads));
+        queues_.push_back(device == ClusterShape::kToy ? MakeToyQueue(BestIsa())
+                                                       : MakeCudaOnCpuQueue({.threads = threads, .exact = exact}));
       Queue* const queue = device != ClusterShape::kCpu ? queues_.back().get() : nullptr;
       executors_.push_back(MakeStageExecutor(header_, deployment_, plan_, i, {.tap = tap, .queue = queue}));
       boxes_.push_back(std::make_unique<MaskBox>());

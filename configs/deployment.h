@@ -45,6 +45,7 @@ struct Deployment {
   } cache;
   struct Kernels {
     int activations = 16;      // 16 or 8
+    bool exact = true;         // false: CUDA agents add in whatever order is fastest
     std::string isa = "auto";  // auto, amx, avx512, avx2, reference
     int fusion = 3;            // 0 to 3
   } kernels;

@@ -114,6 +114,11 @@ const ConfigKey kModelKeys[] = {
      .min = 8,
      .max = 16,
      .doc = "Bits of activations with quantised weights, 8 or 16: 16 is as good as float32, 8 prefills faster."},
+    {.name = "kernels.exact",
+     .kind = KeyKind::kBoolean,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.exact; },
+     .doc = "Sums in one order, whatever the batch, the chunks, the cache and the layout: the same bytes "
+            "(docs/exactness.md). false: CUDA agents take the fastest products; CPU agents are exact anyway."},
     {.name = "kernels.fusion",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.fusion; },

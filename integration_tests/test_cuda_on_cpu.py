@@ -6,13 +6,14 @@ the answer, theirs.
 
 import pathlib
 import re
+import shutil
 
 import chaos
 import harms
 import pytest
 from exact_workloads import Grpc, Plan, run_model
 from harness import PANGEA, STORIES, layout, run, serve, settings
-from test_golden import ARCHITECTURES, CASES, FILES, GGUF, agrees
+from test_golden import ARCHITECTURES, CASES, FILES, GGUF, agrees, answers, ask, expected
 from test_recovery import ANY_NUMBER
 
 ON_CPU = settings(agents__device="cuda_on_cpu")
@@ -83,13 +84,15 @@ def test_gpus_are_taken_in_order_and_by_name(fake_driver, expected_story):
         (dict(LD_LIBRARY_PATH="/nowhere"), {}, "no CUDA driver: libcuda.so.1 was looked for"),
         (dict(PANGEA_FAKE_GPUS="1"), {}, "GPU 1 is not there: the driver has 1"),
         (dict(PANGEA_FAKE_GPUS="2"), dict(agents__device="cuda:7"), "GPU 7 is not there: the driver has 2"),
-        (dict(PANGEA_FAKE_GPU_MEMORY=str(64 << 20)), dict(cache__memory="100MiB"), ", a fake GPU): "),
+        (dict(PANGEA_FAKE_GPU_MEMORY=str(64 << 20)), dict(cache__memory="100MiB"), "a fake GPU, less 8.0 MiB for its driver): "),
+        (dict(LD_LIBRARY_PATH="$ALONE"), dict(kernels__exact="false"), "no cuBLASLt: libcublasLt.so.13 and .12 were looked for"),
     ],
-    ids=["no driver", "too few", "not that one", "no room"],
+    ids=["no driver", "too few", "not that one", "no room", "no library"],
 )
-def test_what_cannot_be_had_is_named(fake_driver, environment, options, said):
+def test_what_cannot_be_had_is_named(fake_driver, environment, options, said, tmp_path):
+    shutil.copy(FAKE / "libcuda.so.1", tmp_path)  # and no library of products beside it
     for name, value in environment.items():
-        fake_driver.setenv(name, value)
+        fake_driver.setenv(name, value.replace("$ALONE", str(tmp_path)))
     done = run(
         "serve",
         STORIES,
@@ -112,3 +115,14 @@ def test_the_nearest_cache_that_fits_does(fake_driver):
     assert fits, done.stderr[-2000:]
     with serve(STORIES, *ON_GPU, *settings(cache__memory=fits[1])) as s:
         assert s.complete(prompt=[1], max_tokens=4)[1]["completion_tokens"] == 4
+
+
+def test_the_fastest_products_of_a_library(fake_driver):
+    """kernels.exact: false, with a library that computes as the plain loop which stands for it on the CPU"""
+    model = GGUF / "llama3-bf16.gguf"
+    both = []
+    for device in ("cuda", "cuda_on_cpu"):
+        with serve(model, *settings(agents__device=device, kernels__exact="false", cache__memory="4MiB")) as s:
+            both.append([ask(s, c) for c in expected(model)["cases"]])
+    assert both[0] == both[1]
+    assert both[0] != answers(str(model)), "activations of 16 bits, so other numbers than the exact ones"

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "kernels/isa.h"
+#include "kernels/types.h"
 
 namespace pangea {
 
@@ -53,6 +54,10 @@ class Queue {
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
   // Whether the host may read and write such memory itself (after Finish). Where it may, work is done at once, too.
   virtual bool host_memory() const = 0;
+  // Whether weights of this type are packed as rows, [n][k] as they are, for products that may add in any order.
+  virtual bool packs_rows(DType) const { return false; }
+  // Memory of the device that a library's products may use, for as long as the queue; once, before the first of them.
+  virtual void UseWorkspace(std::byte*, int64_t /*bytes*/) {}
   // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. What is uploaded may
   // be changed once the call has returned; what is downloaded is there after Finish. Nothing is done where both sides
   // are one address.

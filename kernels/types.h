@@ -172,6 +172,7 @@ int64_t AttentionScratchBytes(int threads, int64_t head_dim);
 // many at a time (fewer queries, more).
 inline constexpr int64_t kCudaSplitQueries = 2048, kCudaPartials = 16;
 int64_t CudaAttentionScratchBytes(int64_t head_dim);
+inline constexpr int64_t kCudaWorkspaceBytes = 32 << 20;  // of a library's products
 
 // What the batches of one agent have in common (kernels/batch.h).
 struct BatchShape {

@@ -167,8 +167,10 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   w.vectors = w.program.vectors();
   w.depth = MaxDepth(w.program);
   w.bytes = PackedBytes(dtype, w.n, k);
-  const int64_t width = PanelColumns(dtype);
-  w.panel_bytes = PackedBytes(dtype, width, k);
+  w.rows = queue.packs_rows(dtype);
+  const int64_t width = w.rows ? 1 : PanelColumns(dtype);
+  w.panel_bytes = w.rows ? RowBytes(dtype, k) : PackedBytes(dtype, width, k);
+  PANGEA_CHECK(!w.rows || w.vectors == 1);
   bool filled = false;
   if (std::byte* kept = queue.weight_store() != nullptr ? queue.weight_store()->Take(w.bytes, &filled) : nullptr) {
     w.data = DeviceMemory(kept, {[](std::byte*, int64_t, void*) {}, w.bytes});
@@ -180,7 +182,11 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
   std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
   auto pack = [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
+    for (int64_t p = begin; p < end && w.rows; ++p) {
+      std::byte* const row = packed + p * w.panel_bytes;
+      for (int64_t i = 0; i < k; ++i) std::memcpy(row + 2 * i, columns[p].data + i * columns[p].step, 2);
+    }
+    for (int64_t p = begin; p < end && !w.rows; ++p) {
       const int64_t count = std::min(width, w.n - p * width);
       const int64_t padded = RoundUp(count, kPanel);
       std::byte* out = packed + p * w.panel_bytes;
@@ -189,6 +195,7 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
     }
   };
   queue.OnHost((w.n + width - 1) / width, 4, std::ref(pack));
+  if (w.rows) std::memset(packed + w.n * w.panel_bytes, 0, static_cast<size_t>(w.bytes - w.n * w.panel_bytes));
   queue.Upload(w.data.get(), packed, w.bytes);
   return weight;
 }

@@ -48,7 +48,8 @@ uint64_t Fnv(const std::string& text) {
 std::string SystemFingerprint(const Deployment& deployment, const CheckpointHeader& header,
                               const std::string& content_hash, const ParallelPlan& plan, const std::string& isa) {
   std::string covered = absl::StrCat(kBuild, "|", kExactness, "|", content_hash, "|", deployment.kernels.activations,
-                                     "|", isa, "|", deployment.cache.type);
+                                     deployment.kernels.exact ? "|" : "|fast|", isa, "|", deployment.cache.type);
+  if (!deployment.kernels.exact) absl::StrAppend(&covered, "|", plan.Hash());
   if (header.config.rope.scaling == RopeScaling::kDynamic)
     absl::StrAppend(&covered, "|", plan.context);  // it shapes the tables
   return absl::StrFormat("%s-%dx%d-%08x", Info(header.config.dtype).name, plan.stages, plan.ranks,

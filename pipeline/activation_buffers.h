@@ -11,15 +11,16 @@ namespace pangea {
 template <class T>
 struct ActivationBuffers {
   // Activations of the layers.
-  T x{};         // [R][d]        the residual: from the embedding or the stage before, to the stage behind or the head
-  T normed{};    // [R][d]        what a half layer's first product reads; Embed's rows of the position table
-  T qkv{};       // [R][q+2kv]    queries, keys, values; of the query layer keys and values alone
-  T query_in{};  // [R][d]        the query layer's rows of its table; models that have one
-  T query{};     // [R][q]        its queries
-  T heads{};     // [R][q]        attention's output
-  T up{};        // [R][f or 2f]  gate and up, side by side
-  T gated{};     // [R][f]        what the FFN's last product reads
-  T packed{};    // bytes         the activations of the product that runs, packed
+  T x{};          // [R][d]        the residual: from the embedding or the stage before, to the stage behind or the head
+  T normed{};     // [R][d]        what a half layer's first product reads; Embed's rows of the position table
+  T qkv{};        // [R][q+2kv]    queries, keys, values; of the query layer keys and values alone
+  T query_in{};   // [R][d]        the query layer's rows of its table; models that have one
+  T query{};      // [R][q]        its queries
+  T heads{};      // [R][q]        attention's output
+  T up{};         // [R][f or 2f]  gate and up, side by side
+  T gated{};      // [R][f]        what the FFN's last product reads
+  T packed{};     // bytes         the activations of the product that runs, packed
+  T workspace{};  // bytes        of a library's products; CUDA agents that need not be exact
   // Attention.
   T attention{};  // bytes        AttentionScratchBytes
   // Communication.
@@ -30,9 +31,9 @@ struct ActivationBuffers {
   T logits{};  // [kLogitRows][vocabulary slice]
   T raw{};     // [kLogitRows][vocabulary slice]  logits before penalties and temperature, for log-probabilities
 
-  std::array<T*, 15> list() {
-    return {&x,      &normed,    &qkv,  &query_in, &query,  &heads,  &up, &gated,
-            &packed, &attention, &mine, &all,      &judged, &logits, &raw};
+  std::array<T*, 16> list() {
+    return {&x,      &normed,    &qkv,       &query_in, &query, &heads,  &up,     &gated,
+            &packed, &workspace, &attention, &mine,     &all,   &judged, &logits, &raw};
   }
 };
 

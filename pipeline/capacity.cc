@@ -25,8 +25,9 @@ bool RunsCudaKernels(const AgentConfig& agent) {
   return device != nullptr && device->cuda_kernels;
 }
 
-int Vectors(const SplitDefinition& split, const Range& leaves) {
+int Vectors(const SplitDefinition& split, const Range& leaves, bool tree) {
   if (leaves.size() == 0) return 0;
+  if (!tree) return 1;
   return static_cast<int>(split.tree.Subtrees(static_cast<int>(leaves.begin), static_cast<int>(leaves.end)).size());
 }
 
@@ -180,6 +181,13 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
   return shape;
 }
 
+bool AddsAlongTree(const Deployment& deployment, const ParallelPlan& plan) {
+  for (size_t i = 0; i < plan.agents.size() && !deployment.kernels.exact; ++i) {
+    if (!RunsCudaKernels(deployment.agent(static_cast<int>(i)))) return true;
+  }
+  return deployment.kernels.exact;
+}
+
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
                                            const ParallelPlan& plan, int index) {
   const RankPlan& agent = plan.agents[index];
@@ -187,10 +195,11 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   const int64_t d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
   const int64_t ffn = agent.ffn_columns.size();
   const auto floats = [&](int64_t columns) { return rows * columns * kFloat; };
+  const bool tree = AddsAlongTree(deployment, plan);
   int all_attention = 0, all_ffn = 0;
   for (int rank = 0; rank < plan.ranks; ++rank) {
-    all_attention += Vectors(plan.attention, plan.at(agent.stage, rank).attn_leaves);
-    all_ffn += Vectors(plan.ffn, plan.at(agent.stage, rank).ffn_leaves);
+    all_attention += Vectors(plan.attention, plan.at(agent.stage, rank).attn_leaves, tree);
+    all_ffn += Vectors(plan.ffn, plan.at(agent.stage, rank).ffn_leaves, tree);
   }
   ActivationBuffers<int64_t> sizes;
   sizes.x = sizes.normed = floats(d);
@@ -204,8 +213,10 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   const AgentConfig& config = deployment.agent(index);
   sizes.attention = RunsCudaKernels(config) ? CudaAttentionScratchBytes(model.head_dim)
                                             : AttentionScratchBytes(std::max(config.threads, 1), model.head_dim);
-  sizes.mine = floats(d * std::max(Vectors(plan.attention, agent.attn_leaves), Vectors(plan.ffn, agent.ffn_leaves)));
+  sizes.mine =
+      floats(d * std::max(Vectors(plan.attention, agent.attn_leaves, tree), Vectors(plan.ffn, agent.ffn_leaves, tree)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
+  sizes.workspace = RunsCudaKernels(config) && !deployment.kernels.exact ? kCudaWorkspaceBytes : 0;
   sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
   sizes.logits = sizes.raw = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
   return sizes;
@@ -213,7 +224,7 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
 
 void AddBuffers(const ActivationBuffers<int64_t>& sizes, AgentMemory* memory) {
   memory->activations += sizes.x + sizes.normed + sizes.qkv + sizes.query_in + sizes.query + sizes.heads + sizes.up +
-                         sizes.gated + sizes.packed;
+                         sizes.gated + sizes.packed + sizes.workspace;
   memory->attention += sizes.attention;
   memory->communication += sizes.mine + sizes.all;
   memory->sampler += sizes.judged + sizes.logits + sizes.raw;

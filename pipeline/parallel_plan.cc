@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "configs/device.h"
 #include "configs/host.h"
+#include "kernels/cuda/limits.h"
 #include "pipeline/balance.h"
 #include "pipeline/capacity.h"
 #include "pipeline/checkpoint/hash.h"
@@ -42,6 +44,7 @@ class Planner {
     if (faults_.empty()) {
       Stages();
       Ranks();
+      DeviceLimits();
       Sizes();
     }
     return {std::move(plan_), std::move(faults_)};
@@ -173,6 +176,23 @@ class Planner {
       return static_cast<int>(plan_.ffn.tree.Subtrees(first, last).size());
     };
     return Balance(problem);
+  }
+
+  // What the kernels of a device cannot do is found out here, not at its first step.
+  void DeviceLimits() {
+    for (size_t i = 0; i < plan_.agents.size(); ++i) {
+      const DeviceInfo* device = FindDevice(d_.agent(static_cast<int>(i)).device);
+      if (device == nullptr || !device->cuda_kernels) continue;
+      const auto most = [&](const char* what, int64_t is, int64_t limit) {
+        if (is > limit)
+          Fault("agents.device", std::string(device->name), " agents have kernels for ", what, " of at most ", limit,
+                "; this model's: ", is);
+      };
+      most("heads", model_.head_dim, cuda::kMostHeadDim);
+      most("a width", model_.hidden, cuda::kMostHidden);
+      most("a number of leaves", static_cast<int64_t>(plan_.attention.cuts.size()) - 1, cuda::kMostLeaves);
+      return;  // the same for all
+    }
   }
 
   void Sizes() {

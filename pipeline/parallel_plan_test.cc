@@ -323,6 +323,27 @@ TEST(MakePlan, FaultsNameKeyAndLimit) {
   ExpectFault(Faults(shape, d), "context", "at most 512");
 }
 
+// Where each limit lies: kernels/cuda/limits.h.
+TEST(MakePlan, WhatCudasKernelsCannotDoIsRefused) {
+  const auto faults = [](const TestShape& shape, const char* device) {
+    Deployment deployment = Layout(1, 1);
+    deployment.agents.device = device;
+    std::string text;
+    for (const auto& fault : MakePlan(MakeTestCheckpoint(shape), deployment).faults) text += fault.Text() + "\n";
+    return text;
+  };
+  const TestShape wide{.hidden = 512, .heads = 1, .kv_heads = 1, .head_dim = 512};
+  EXPECT_EQ(faults(wide, "cuda"),
+            "agents.device: cuda agents have kernels for heads of at most 256; this model's: 512\n");
+  EXPECT_EQ(faults(wide, "cpu"), "");
+  EXPECT_EQ(
+      faults({.hidden = 129 * 16, .heads = 129, .kv_heads = 129}, "cuda_on_cpu"),
+      "agents.device: cuda_on_cpu agents have kernels for a number of leaves of at most 128; this model's: 129\n");
+  EXPECT_EQ(faults({.hidden = 128 * 16, .heads = 128, .kv_heads = 128}, "cuda"), "");
+  EXPECT_EQ(faults({.layers = 1, .hidden = 25344, .heads = 99, .kv_heads = 99, .head_dim = 256}, "cuda"),
+            "agents.device: cuda agents have kernels for a width of at most 25328; this model's: 25344\n");
+}
+
 // Whatever a caller passes unchecked: the file's own fault, once, and nothing is computed with it.
 TEST(MakePlan, WhatBreaksTheRulesOfTheFileIsNotPlanned) {
   const struct {

@@ -32,7 +32,7 @@ PLAN = [
     *(f"pipeline/checkpoint/{name}" for name in ("mapped_file", "safetensors", "sampling", "tensor_names", "tensor_table")),
 ]
 # The plan half of pipeline takes types and byte formulas from the kernels, so that it counts what they really hold; it reaches no op.
-PLAN_FROM_KERNELS = ["pipeline/", "configs/", "kernels/types.h"]
+PLAN_FROM_KERNELS = ["pipeline/", "configs/", "kernels/types.h", "kernels/cuda/limits.h"]
 
 # What a generation is made of: whose it is, text, the engine, what is counted and drawn of it.
 GENERATION_FROM = [

@@ -28,6 +28,13 @@ PANGEA_KERNEL(PackPlain, PackPlainArgs, 256) {
   for (int64_t j = ThreadIndex().x; j < a.k; j += BlockThreads()) to[j] = from[j];
 }
 
+// A block a row.
+PANGEA_KERNEL(PackHalves, PackHalvesArgs, 256) {
+  const float* const from = a.x + BlockIndex().x * a.pitch;
+  uint16_t* const to = a.out + BlockIndex().x * a.out_pitch;
+  for (int64_t j = ThreadIndex().x; j < a.k; j += BlockThreads()) to[j] = RoundToHalf(from[j], a.dtype);
+}
+
 // Grid: (row, groups of 32 in eights); a warp a group.
 PANGEA_KERNEL(PackQuantised, PackQuantisedArgs, 256) {
   const int64_t row = BlockIndex().x;
@@ -47,6 +54,7 @@ PANGEA_KERNEL(GatePack, GatePackArgs, 256) {
     y = ActOf(a.act, a.g[row * a.ldg + j]);
     if (a.u != nullptr) y = y * a.u[row * a.ldu + j];
     a.y[row * a.ldy + j] = y;
+    if (a.halves != nullptr) a.halves[row * a.half_pitch + j] = RoundToHalf(y, a.half_type);
     if (a.plain != nullptr) a.plain[row * a.plain_pitch + j] = y;
   }
   if (a.out.data != nullptr) PackGroup(y, a.out, row, group);

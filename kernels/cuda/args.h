@@ -3,15 +3,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/limits.h"
 #include "kernels/types.h"
 
 namespace pangea::cuda {
 
 inline constexpr int kMostAdditions = 128;  // of one reduction
-inline constexpr int kMostLeaves = 128;     // of one product
 inline constexpr int kMostDepth = 24;       // of a leaf program's stack
 inline constexpr int kQueryChunk = 8;       // queries that a block of attention computes together
-inline constexpr int kMostHeadDim = 256;
+
+// Of product_few_rows.cu: columns of a block, and rows at most.
+inline constexpr int kFewRowsColumns = 16, kMostFewRows = 8;
 
 // Of product_plain.cu: k of a tile, and tiles that are there or on their way. Of product_quantised.cu: groups of 32 k
 // whose integer sums are made at a time, a warp each.
@@ -29,6 +31,13 @@ struct FillLastIdsArgs {
   const int32_t* slots;
   const int32_t* last;
   int32_t rows;
+};
+
+// What a device reads in a second, for measurements: the sum of all words, a word a block.
+struct ReadAllArgs {
+  const std::byte* from;
+  int64_t pieces;  // of 16 bytes
+  int32_t* sums;   // [blocks]
 };
 
 struct GatherRowsArgs {
@@ -113,6 +122,15 @@ struct PackQuantisedArgs {
   PackedRows out;
 };
 
+// Rows of f32 rounded to the 16 bits of the weights that they meet.
+struct PackHalvesArgs {
+  const float* x;
+  int64_t pitch;
+  uint16_t* out;
+  int64_t k, out_pitch;
+  DType dtype;
+};
+
 struct GatePackArgs {
   const float* g;
   int64_t ldg;
@@ -124,6 +142,9 @@ struct GatePackArgs {
   Gate act;
   float* plain;  // a copy of y, as a product reads it; null: none
   int64_t plain_pitch;
+  uint16_t* halves;  // rounded to 16 bits of `half_type`; null: none
+  int64_t half_pitch;
+  DType half_type;
   PackedRows out;  // data null: none
 };
 
@@ -186,6 +207,18 @@ struct ProductKernelArgs {
   int32_t vectors;
   bool wide;
   Leaves leaves;
+};
+
+// y[M][n] = x . w, each w a row of k numbers; for few rows, of which each kernel is made for so many.
+struct FewRowsArgs {
+  const std::byte* w;
+  int64_t w_pitch;  // bytes
+  const std::byte* x;
+  int64_t x_pitch;  // bytes
+  float* y;
+  int64_t ldy;
+  const float* bias;  // null: none
+  int32_t m, n, k;
 };
 
 }  // namespace pangea::cuda

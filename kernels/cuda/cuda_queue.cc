@@ -5,14 +5,8 @@
 #include "kernels/cuda/make_queue.h"
 
 namespace pangea::cuda {
-namespace {
-
-constexpr int64_t kRing = 4 << 20;
-
-}  // namespace
-
-CudaQueue::CudaQueue(std::unique_ptr<Device> device, int threads)
-    : Queue(kOps, BestIsa()), device_(std::move(device)), pool_(threads), ring_(device_->AllocatePinned(kRing)) {
+CudaQueue::CudaQueue(std::unique_ptr<Device> device, std::byte* ring, int threads, bool exact)
+    : Queue(kOps, BestIsa()), device_(std::move(device)), exact_(exact), pool_(threads), ring_(ring) {
   PANGEA_CHECK(ring_ != nullptr);
 }
 
@@ -76,16 +70,23 @@ const DeviceOps kOps = {.pack_activations = PackActivations,
 
 namespace pangea {
 
-std::unique_ptr<Queue> MakeCudaOnCpuQueue(int threads, const cuda::FiberOptions& options) {
-  return std::make_unique<cuda::CudaQueue>(cuda::MakeFiberDevice(options), threads);
+std::unique_ptr<Queue> MakeCudaOnCpuQueue(const CudaOptions& options, const cuda::FiberOptions& fibers) {
+  auto device = cuda::MakeFiberDevice(fibers);
+  std::byte* const ring = device->AllocatePinned(cuda::kRing);
+  return std::make_unique<cuda::CudaQueue>(std::move(device), ring, options.threads, options.exact);
 }
 
-GpuQueue MakeCudaQueue(int threads, int ordinal, std::string* why, const std::string& library) {
-  auto device = cuda::OpenGpu(ordinal, why, library);
+GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why, const std::string& library) {
+  auto device = cuda::OpenGpu(ordinal, !options.exact, why, library);
   if (device == nullptr) return {};
-  GpuQueue gpu{.queue = nullptr, .name = "GPU " + std::to_string(ordinal) + ", " + device->name(), .free_bytes = 0};
   cuda::Device& opened = *device;
-  gpu.queue = std::make_unique<cuda::CudaQueue>(std::move(device), threads);
+  GpuQueue gpu{.queue = nullptr, .name = "GPU " + std::to_string(ordinal) + ", " + opened.name(), .free_bytes = 0};
+  std::byte* const ring = opened.AllocatePinned(cuda::kRing);
+  if (ring == nullptr) {
+    *why = gpu.name + ": this host has no " + std::to_string(cuda::kRing >> 20) + " MiB of memory that can be pinned";
+    return {};
+  }
+  gpu.queue = std::make_unique<cuda::CudaQueue>(std::move(device), ring, options.threads, options.exact);
   gpu.free_bytes = opened.FreeMemory();  // less what the queue itself takes
   return gpu;
 }

@@ -10,15 +10,20 @@
 
 namespace pangea::cuda {
 
+inline constexpr int64_t kRing = 4 << 20;
+
 class CudaQueue final : public Queue {
  public:
-  // threads: of the host's own part (OnHost).
-  CudaQueue(std::unique_ptr<Device> device, int threads);
+  // ring: kRing bytes, pinned, of the device's. threads: of the host's own part (OnHost). exact: products add in the one
+  // order.
+  CudaQueue(std::unique_ptr<Device> device, std::byte* ring, int threads, bool exact);
   ~CudaQueue() override;
   void Finish() override;
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
+  bool packs_rows(DType type) const override { return !exact_ && (type == DType::kF16 || type == DType::kBF16); }
+  void UseWorkspace(std::byte* memory, int64_t bytes) override { workspace_ = memory, workspace_bytes_ = bytes; }
   void Upload(void* to, const void* from, int64_t bytes) override;
   void Download(void* to, const void* from, int64_t bytes) override;
 
@@ -27,11 +32,19 @@ class CudaQueue final : public Queue {
     PANGEA_CHECK(sizeof(Args) == InfoOf(kernel).args_bytes);
     if (grid.x > 0 && grid.y > 0 && grid.z > 0) device_->Launch(kernel, grid, shared, &args);
   }
+  void Multiply(LibraryProduct product) {
+    product.workspace = workspace_;
+    product.workspace_bytes = workspace_bytes_;
+    device_->Multiply(product);
+  }
   int64_t held() const { return held_; }  // bytes allocated so far and not given back
 
  private:
   const std::unique_ptr<Device> device_;
+  const bool exact_;
   ThreadPool pool_;
+  std::byte* workspace_ = nullptr;
+  int64_t workspace_bytes_ = 0;
   // What is uploaded goes through a ring of pinned memory, so that the host need not wait.
   std::byte* const ring_;
   int64_t ring_used_ = 0;

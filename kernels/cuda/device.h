@@ -16,6 +16,18 @@ struct Grid {
   unsigned x = 1, y = 1, z = 1;
 };
 
+// y[m][n] = x . w (+ bias), in f32 of 16-bit numbers, in whatever order of sums is fastest. w: [n][k]; x: [m][x_pitch].
+struct LibraryProduct {
+  const std::byte* w = nullptr;
+  const std::byte* x = nullptr;
+  float* y = nullptr;
+  const float* bias = nullptr;  // [n]; null: none
+  int64_t m = 0, n = 0, k = 0, x_pitch = 0, ldy = 0;
+  DType dtype = DType::kBF16;  // or kF16
+  std::byte* workspace = nullptr;
+  int64_t workspace_bytes = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -31,6 +43,7 @@ class Device {
   virtual void CopyIn(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyOut(void* to, const void* from, int64_t bytes) = 0;
   virtual void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) = 0;
+  virtual void Multiply(const LibraryProduct& product) = 0;
   virtual void Finish() = 0;
 };
 
@@ -43,6 +56,7 @@ std::unique_ptr<Device> MakeFiberDevice(const FiberOptions& options = {});
 
 // GPU number `ordinal` of this host. Null, with a sentence that says what was looked for where, when it cannot be had.
 // library: of the driver; empty: as the system finds libcuda.so.1.
-std::unique_ptr<Device> OpenGpu(int ordinal, std::string* why, const std::string& library = "");
+// products: whether Multiply will be called, for which cuBLASLt is loaded (as libcublasLt.so.13 or 12).
+std::unique_ptr<Device> OpenGpu(int ordinal, bool products, std::string* why, const std::string& library = "");
 
 }  // namespace pangea::cuda

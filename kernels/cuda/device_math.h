@@ -68,6 +68,8 @@ PANGEA_DEVICE float LoadPlain(const std::byte* at, int64_t i) {
   return LoadBf16(at + 2 * i);
 }
 
+PANGEA_DEVICE uint16_t RoundToHalf(float f, DType type) { return type == DType::kF16 ? F32ToF16(f) : F32ToBf16(f); }
+
 // One group of 32 activations, one a lane of the warp, as product_quantised.cu reads it.
 PANGEA_DEVICE void PackGroup(float v, const PackedRows& out, int64_t row, int group) {
   const int lane = static_cast<int>(ThreadIndex().x) % 32;

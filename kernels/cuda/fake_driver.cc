@@ -114,6 +114,20 @@ Result cuStreamSynchronize(void*) {
   Here().device->Finish();
   return kOk;
 }
+Result cuEventCreate(void** event, unsigned) {
+  *event = &Here();
+  return kOk;
+}
+Result cuEventDestroy_v2(void*) { return kOk; }
+Result cuEventRecord(void*, void*) { return kOk; }
+Result cuEventSynchronize(void*) {
+  Here().device->Finish();
+  return kOk;
+}
+Result cuEventElapsedTime(float* milliseconds, void*, void*) {
+  *milliseconds = 1;
+  return kOk;
+}
 Result cuModuleLoadData(void** module, const void*) {
   *module = &Here();
   return kOk;
@@ -132,7 +146,8 @@ Result cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned
                       unsigned, unsigned shared, void*, void** parameters, void**) {
   const auto kernel =
       static_cast<pangea::cuda::Kernel>(static_cast<pangea::cuda::KernelInfo*>(function) - kKernelTable);
-  if (threads != pangea::cuda::InfoOf(kernel).threads) return kInvalid;
+  if (threads != pangea::cuda::InfoOf(kernel).threads || grid_y > 65535 || grid_z > 65535 || shared > 227 << 10)
+    return kInvalid;
   Here().device->Launch(kernel, {grid_x, grid_y, grid_z}, shared, parameters[0]);
   return kOk;
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/half.h"
 #include "kernels/threads.h"
 
 namespace pangea::cuda {
@@ -30,18 +31,33 @@ class FiberDevice final : public Device {
   }
   std::byte* AllocatePinned(int64_t bytes) override { return Allocate(bytes); }
   void FreePinned(std::byte* p) override { Free(p); }
-  void CopyIn(void* to, const void* from, int64_t bytes) override { work_.push_back({to, from, bytes, {}, {}, {}, 0}); }
+  void CopyIn(void* to, const void* from, int64_t bytes) override {
+    work_.push_back({.to = to, .from = from, .bytes = bytes});
+  }
   void CopyOut(void* to, const void* from, int64_t bytes) override { CopyIn(to, from, bytes); }
 
   void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) override {
     const auto* begin = static_cast<const std::byte*>(args);
-    work_.push_back({nullptr, nullptr, 0, &InfoOf(kernel), {begin, begin + InfoOf(kernel).args_bytes}, grid, shared});
+    work_.push_back({.kernel = &InfoOf(kernel),
+                     .args = {begin, begin + InfoOf(kernel).args_bytes},
+                     .grid = grid,
+                     .shared = shared});
+  }
+
+  void Multiply(const LibraryProduct& product) override {
+    products_.push_back(product);
+    work_.push_back({.product = true});
   }
 
   void Finish() override {
     SetComputeFloatMode();
     for (; !work_.empty(); work_.pop_front()) {
       const Work& work = work_.front();
+      if (work.product) {
+        Compute(products_.front());
+        products_.pop_front();
+        continue;
+      }
       if (work.kernel == nullptr) {
         std::memcpy(work.to, work.from, static_cast<size_t>(work.bytes));
         continue;
@@ -60,17 +76,37 @@ class FiberDevice final : public Device {
  private:
   static constexpr size_t kPoisoned = 64 << 20;  // larger memory is pages that nobody has touched yet
   struct Work {
-    void* to;
-    const void* from;
-    int64_t bytes;
-    const KernelInfo* kernel;  // null: a copy
-    std::vector<std::byte> args;
-    Grid grid;
-    int64_t shared;
+    void* to = nullptr;
+    const void* from = nullptr;
+    int64_t bytes = 0;
+    const KernelInfo* kernel = nullptr;  // null: a copy, or a product
+    std::vector<std::byte> args = {};
+    Grid grid = {};
+    int64_t shared = 0;
+    bool product = false;
   };
+  static void Compute(const LibraryProduct& p);
+
   FiberOptions options_;
   std::deque<Work> work_;
+  std::deque<LibraryProduct> products_;
 };
+
+// The plain loop that stands for the library.
+void FiberDevice::Compute(const LibraryProduct& p) {
+  const auto at = [&](const std::byte* row, int64_t i) {
+    uint16_t bits;
+    std::memcpy(&bits, row + 2 * i, 2);
+    return p.dtype == DType::kF16 ? F16ToF32(bits) : Bf16ToF32(bits);
+  };
+  for (int64_t i = 0; i < p.m; ++i) {
+    for (int64_t j = 0; j < p.n; ++j) {
+      float sum = 0;
+      for (int64_t e = 0; e < p.k; ++e) sum += at(p.x + 2 * i * p.x_pitch, e) * at(p.w + 2 * j * p.k, e);
+      p.y[i * p.ldy + j] = p.bias != nullptr ? sum + p.bias[j] : sum;
+    }
+  }
+}
 
 }  // namespace
 

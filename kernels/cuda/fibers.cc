@@ -109,7 +109,7 @@ class Runner {
     waiting_block_.clear();
     for (int i = 0; i < threads; ++i) {
       Fiber& fiber = *fibers_[i];
-      fiber.thread = {{static_cast<unsigned>(i), 0, 0}, block, launch_->threads, shared};
+      fiber.thread = {{static_cast<unsigned>(i), 0, 0}, block, launch_->threads, launch_->grid[0], shared};
       fiber.copies.clear();
       fiber.group_ends.clear();
       waiting_block_.push_back(i);

@@ -14,6 +14,7 @@ enum class Order : uint8_t { kForward, kReverse, kShuffled };
 struct Thread {
   Index thread, block;
   unsigned threads = 0;  // of the block
+  unsigned blocks = 0;   // of the grid, in its first dimension
   std::byte* shared = nullptr;
 };
 const Thread& Current();  // REQUIRES a kernel to run on this thread of the host

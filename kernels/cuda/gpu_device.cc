@@ -9,6 +9,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gpu_products.h"
 #include "kernels/cuda/modules.h"
 
 namespace pangea::cuda {
@@ -20,14 +21,17 @@ struct ContextTag;
 struct StreamTag;
 struct ModuleTag;
 struct FunctionTag;
+struct EventTag;
 using Context = ContextTag*;
 using Stream = StreamTag*;
 using Module = ModuleTag*;
 using Function = FunctionTag*;
+using Event = EventTag*;
 
 constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUTE_…
 constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
-constexpr unsigned kNonBlocking = 1;                       // CU_STREAM_NON_BLOCKING
+constexpr Result kOutOfMemory = 2;
+constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr int kLeastMajor = 8;
 
 // X(member, name in the library, arguments)
@@ -51,6 +55,11 @@ constexpr int kLeastMajor = 8;
   X(stream_create, "cuStreamCreate", (Stream*, unsigned))                     \
   X(stream_destroy, "cuStreamDestroy_v2", (Stream))                           \
   X(stream_finish, "cuStreamSynchronize", (Stream))                           \
+  X(event_create, "cuEventCreate", (Event*, unsigned))                        \
+  X(event_destroy, "cuEventDestroy_v2", (Event))                              \
+  X(event_record, "cuEventRecord", (Event, Stream))                           \
+  X(event_finish, "cuEventSynchronize", (Event))                              \
+  X(event_elapsed, "cuEventElapsedTime", (float*, Event, Event))              \
   X(module_load, "cuModuleLoadData", (Module*, const void*))                  \
   X(module_unload, "cuModuleUnload", (Module))                                \
   X(module_function, "cuModuleGetFunction", (Function*, Module, const char*)) \
@@ -74,7 +83,7 @@ struct Driver {
 // False, with a sentence in *why.
 bool LoadDriver(const std::string& path, Driver* driver, std::string* why) {
   const std::string name = path.empty() ? "libcuda.so.1" : path;
-  driver->library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  driver->library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);  // its threads may outlast us
   if (driver->library == nullptr) {
     *why = "no CUDA driver: " + name + " was looked for where the system looks for libraries (" + dlerror() + ")";
     return false;
@@ -97,6 +106,10 @@ class Gpu final : public Device {
   ~Gpu() override {
     if (context_ != nullptr) {
       driver_.context_use(context_);
+      products_.reset();
+      for (const Event event : events_) {
+        if (event != nullptr) driver_.event_destroy(event);
+      }
       if (stream_ != nullptr) driver_.stream_finish(stream_), driver_.stream_destroy(stream_);
       for (const Module module : modules_) driver_.module_unload(module);
       driver_.context_release(device_);
@@ -105,7 +118,7 @@ class Gpu final : public Device {
   }
 
   // An empty text, or what could not be had.
-  std::string Open(int ordinal) {
+  std::string Open(int ordinal, bool products) {
     if (kModuleCount == 0)
       return "this executable has no kernels for GPUs: it was built where no nvcc was found (docs/cuda.md)";
     if (const Result r = driver_.init(0); r != 0) return "cuInit: " + driver_.Text(r);
@@ -139,9 +152,16 @@ class Gpu final : public Device {
         if (driver_.module_function(&functions_[i], module, symbol.c_str()) == 0) break;
       }
       if (functions_[i] == nullptr) return "no module has the kernel " + symbol;
-      Must(driver_.function_set(functions_[i], kDynamicShared, most_shared_), symbol.c_str());
+      if (const Result r = driver_.function_set(functions_[i], kDynamicShared, most_shared_); r != 0)
+        return who + ": " + symbol + ": " + driver_.Text(r);
     }
-    return "";
+    if (!products) return "";
+    for (Event& event : events_) {
+      if (const Result r = driver_.event_create(&event, 0); r != 0) return who + ": " + driver_.Text(r);
+    }
+    std::string why;
+    products_ = LoadGpuProducts([this](const std::function<bool()>& run) { return Seconds(run); }, &why);
+    return why;
   }
 
   std::string name() const override { return name_; }
@@ -154,7 +174,9 @@ class Gpu final : public Device {
   std::byte* Allocate(int64_t bytes) override {
     Address address = 0;
     Use();
-    if (driver_.allocate(&address, static_cast<size_t>(bytes)) != 0) return nullptr;
+    const Result r = driver_.allocate(&address, static_cast<size_t>(bytes));
+    if (r == kOutOfMemory) return nullptr;
+    Must(r, last_);  // an error of work before it
     return reinterpret_cast<std::byte*>(address);
   }
   void Free(std::byte* p) override {
@@ -193,12 +215,29 @@ class Gpu final : public Device {
          info.name);
     last_ = info.name;
   }
+  void Multiply(const LibraryProduct& product) override {
+    Use();
+    const std::string why = products_->Multiply(product, stream_);
+    if (why.empty()) return;
+    std::fprintf(stderr, "%s: %s\n", name_.c_str(), why.c_str());
+    std::abort();
+  }
   void Finish() override {
     Use();
     Must(driver_.stream_finish(stream_), last_);
   }
 
  private:
+  // Of what `run` puts on the stream; -1: it could not.
+  double Seconds(const std::function<bool()>& run) {
+    Must(driver_.event_record(events_[0], stream_), "cuEventRecord");
+    if (!run()) return -1;
+    Must(driver_.event_record(events_[1], stream_), "cuEventRecord");
+    Must(driver_.event_finish(events_[1]), "cuEventSynchronize");
+    float milliseconds = 0;
+    Must(driver_.event_elapsed(&milliseconds, events_[0], events_[1]), "cuEventElapsedTime");
+    return milliseconds * 1e-3;
+  }
   // The calling thread may not be the one that opened the GPU.
   void Use() { Must(driver_.context_use(context_), "cuCtxSetCurrent"); }
   void Must(Result result, const char* what) const {
@@ -214,16 +253,18 @@ class Gpu final : public Device {
   Stream stream_ = nullptr;
   std::vector<Module> modules_;
   std::vector<Function> functions_;
+  Event events_[2] = {};
+  std::unique_ptr<GpuProducts> products_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
 };
 
 }  // namespace
 
-std::unique_ptr<Device> OpenGpu(int ordinal, std::string* why, const std::string& library) {
+std::unique_ptr<Device> OpenGpu(int ordinal, bool products, std::string* why, const std::string& library) {
   Driver driver;
   if (!LoadDriver(library, &driver, why)) return nullptr;
   auto gpu = std::make_unique<Gpu>(driver);
-  *why = gpu->Open(ordinal);
+  *why = gpu->Open(ordinal, products);
   if (!why->empty()) return nullptr;
   return gpu;
 }

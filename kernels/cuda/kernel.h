@@ -10,6 +10,7 @@ namespace pangea::cuda {
 // X(name, its arguments, threads of a block, whether they wait for each other).
 #define PANGEA_CUDA_KERNELS(X)                     \
   X(FillLastIds, FillLastIdsArgs, 256, false)      \
+  X(ReadAll, ReadAllArgs, 256, true)               \
   X(GatherRows, GatherRowsArgs, 256, false)        \
   X(EmbeddingRows, EmbeddingArgs, 256, false)      \
   X(Add, AddArgs, 256, false)                      \
@@ -17,6 +18,7 @@ namespace pangea::cuda {
   X(RowNorm, RowNormArgs, 256, true)               \
   X(ReduceAddNorm, ReduceNormArgs, 256, true)      \
   X(PackPlain, PackPlainArgs, 256, false)          \
+  X(PackHalves, PackHalvesArgs, 256, false)        \
   X(PackQuantised, PackQuantisedArgs, 256, true)   \
   X(GatePack, GatePackArgs, 256, true)             \
   X(FinishQkv, FinishQkvKernelArgs, 128, true)     \
@@ -24,6 +26,14 @@ namespace pangea::cuda {
   X(AttentionBf16, AttentionKernelArgs, 128, true) \
   X(AttentionI8, AttentionKernelArgs, 128, true)   \
   X(AttentionFold, AttentionKernelArgs, 128, true) \
+  X(FewRows1F16, FewRowsArgs, 256, true)           \
+  X(FewRows2F16, FewRowsArgs, 256, true)           \
+  X(FewRows4F16, FewRowsArgs, 256, true)           \
+  X(FewRows8F16, FewRowsArgs, 256, true)           \
+  X(FewRows1Bf16, FewRowsArgs, 256, true)          \
+  X(FewRows2Bf16, FewRowsArgs, 256, true)          \
+  X(FewRows4Bf16, FewRowsArgs, 256, true)          \
+  X(FewRows8Bf16, FewRowsArgs, 256, true)          \
   X(ProductF32, ProductKernelArgs, 256, true)      \
   X(ProductF16, ProductKernelArgs, 256, true)      \
   X(ProductBf16, ProductKernelArgs, 256, true)     \

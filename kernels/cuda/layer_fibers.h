@@ -17,6 +17,7 @@ namespace pangea::cuda {
 inline Index ThreadIndex() { return fibers::Current().thread; }
 inline Index BlockIndex() { return fibers::Current().block; }
 inline unsigned BlockThreads() { return fibers::Current().threads; }
+inline unsigned GridBlocks() { return fibers::Current().blocks; }
 
 template <class T>
 T* Shared(int64_t byte = 0) {
@@ -48,10 +49,16 @@ inline float LoadF16(const void* p) {
   std::memcpy(&h, p, 2);
   return F16ToF32(h);
 }
+inline float FromF16(uint16_t bits) { return F16ToF32(bits); }
 inline float Fma(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float SquareRoot(float x) { return std::sqrt(x); }
 inline int RoundToInt(float x) { return static_cast<int>(std::lrintf(x)); }
 
+inline Int4 StreamInt4(const void* p) {
+  Int4 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
 inline Int4 LoadInt4(const void* p) {
   Int4 v;
   std::memcpy(&v, __builtin_assume_aligned(p, 4), sizeof(v));

@@ -19,6 +19,7 @@ namespace pangea::cuda {
 PANGEA_DEVICE Index ThreadIndex() { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
 PANGEA_DEVICE Index BlockIndex() { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
 PANGEA_DEVICE unsigned BlockThreads() { return blockDim.x; }
+PANGEA_DEVICE unsigned GridBlocks() { return gridDim.x; }
 
 // The block's shared memory, of the size that it was launched with, from a byte on.
 template <class T>
@@ -51,6 +52,15 @@ PANGEA_DEVICE void WaitCopies() {
 // The sum of products of four signed bytes each, added to c.
 PANGEA_DEVICE int Dot4(int a, int b, int c) { return __dp4a(a, b, c); }
 PANGEA_DEVICE float LoadF16(const void* p) { return __half2float(*static_cast<const __half*>(p)); }
+PANGEA_DEVICE float FromF16(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+// As LoadInt4, of what is read once: it is not kept in the first cache.
+PANGEA_DEVICE Int4 StreamInt4(const void* p) {
+  Int4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.s32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
 PANGEA_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 PANGEA_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
 PANGEA_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }

@@ -48,12 +48,12 @@ struct Tiles {
 template <DType type>
 PANGEA_DEVICE void ProductOf(const ProductKernelArgs& a) {
   const int t = static_cast<int>(ThreadIndex().x);
-  const int64_t padded = (int64_t{a.n} + kPanel - 1) / kPanel * kPanel, column = int64_t{BlockIndex().x} * kColumns;
+  const int64_t padded = (int64_t{a.n} + kPanel - 1) / kPanel * kPanel, column = int64_t{BlockIndex().y} * kColumns;
   const int64_t panel = column / 64, first = panel * 64;
   const int64_t width = padded - first < 64 ? padded - first : 64;  // columns of the panel
   const int columns = static_cast<int>(first + width - column < kColumns ? first + width - column : kColumns);
   const int element = Tiles<type>::kElement;
-  const int64_t row = int64_t{BlockIndex().y} * a.rows;
+  const int64_t row = int64_t{BlockIndex().x} * a.rows;
   const Tiles<type> tiles{
       a,   a.w + panel * a.panel_bytes + (column - first) * element, width * element, columns * element / 16,
       row, static_cast<int>(a.m - row < a.rows ? a.m - row : a.rows)};
@@ -121,7 +121,7 @@ PANGEA_DEVICE void ProductOf(const ProductKernelArgs& a) {
 
 }  // namespace
 
-// Grid: (columns / 32, rows / a.rows); a.rows a multiple of kRowsAThread, at most 64. Shared: kStages tiles.
+// Grid: (rows / a.rows, columns / 32); a.rows a multiple of kRowsAThread, at most 64. Shared: kStages tiles.
 PANGEA_KERNEL(ProductF32, ProductKernelArgs, 256) { ProductOf<DType::kF32>(a); }
 PANGEA_KERNEL(ProductF16, ProductKernelArgs, 256) { ProductOf<DType::kF16>(a); }
 PANGEA_KERNEL(ProductBf16, ProductKernelArgs, 256) { ProductOf<DType::kBF16>(a); }

@@ -88,9 +88,9 @@ template <int format>
 PANGEA_DEVICE void ProductOf(const ProductKernelArgs& a) {
   constexpr int kTerms = Cell<format>::kTerms;
   const int warp = static_cast<int>(ThreadIndex().x) / 32, lane = static_cast<int>(ThreadIndex().x) % 32;
-  const int64_t panels = (int64_t{a.n} + kPanel - 1) / kPanel, panel = int64_t{BlockIndex().x} * 2 + lane / kPanel;
+  const int64_t panels = (int64_t{a.n} + kPanel - 1) / kPanel, panel = int64_t{BlockIndex().y} * 2 + lane / kPanel;
   const std::byte* const w = a.w + (panel < panels ? panel : panels - 1) * a.panel_bytes;
-  const int64_t row = int64_t{BlockIndex().y} * a.rows, column = int64_t{BlockIndex().x} * kColumns + lane;
+  const int64_t row = int64_t{BlockIndex().x} * a.rows, column = int64_t{BlockIndex().y} * kColumns + lane;
   const int rows = static_cast<int>(a.m - row < a.rows ? a.m - row : a.rows);
   const int groups = a.k / kQuantGroup;
   // Twice, so that a round is made while a slow warp still reads the one before.
@@ -147,7 +147,7 @@ constexpr int FormatOf(DType dtype) {
 
 }  // namespace
 
-// Grid: (columns / 32, rows / a.rows); a.rows at most kWarps. Shared: two rounds of terms.
+// Grid: (rows / a.rows, columns / 32); a.rows at most kWarps. Shared: two rounds of terms.
 PANGEA_KERNEL(ProductQ8_0, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ8_0)>(a); }
 PANGEA_KERNEL(ProductQ4_0, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ4_0)>(a); }
 PANGEA_KERNEL(ProductQ4_1, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ4_1)>(a); }

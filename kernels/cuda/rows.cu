@@ -105,6 +105,22 @@ PANGEA_KERNEL(FillLastIds, FillLastIdsArgs, 256) {
   if (i < a.rows && a.ids[i] < 0) a.ids[i] = a.last[a.slots[i]];
 }
 
+PANGEA_KERNEL(ReadAll, ReadAllArgs, 256) {
+  int sum = 0;
+  const int64_t step = int64_t{GridBlocks()} * BlockThreads();
+#pragma unroll 8
+  for (int64_t i = int64_t{BlockIndex().x} * BlockThreads() + ThreadIndex().x; i < a.pieces; i += step) {
+    const Int4 v = StreamInt4(a.from + i * 16);
+    sum += v.x + v.y + v.z + v.w;
+  }
+  int* const sums = Shared<int>();
+  sums[ThreadIndex().x] = sum;
+  Sync();
+  if (ThreadIndex().x != 0) return;
+  for (unsigned i = 1; i < BlockThreads(); ++i) sum += sums[i];
+  a.sums[BlockIndex().x] = sum;
+}
+
 PANGEA_KERNEL(GatherRows, GatherRowsArgs, 256) {
   const float* const from = a.x + a.rows[BlockIndex().x] * a.d;
   float* const to = a.out + BlockIndex().x * a.d;

@@ -9,6 +9,8 @@ namespace pangea::cuda {
 namespace {
 
 // What a product reads of `x`, noted in *out; the kernel's view of it where it is quantised.
+int64_t RoundUp16(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+
 PackedRows Announce(int64_t m, const Weight& w, ActivationBits bits, PackedActivations* out) {
   out->dtype = w.dtype();
   out->wide = bits == ActivationBits::k16;
@@ -16,7 +18,7 @@ PackedRows Announce(int64_t m, const Weight& w, ActivationBits bits, PackedActiv
   out->k = w.k();
   const bool quantised = IsQuantised(w.dtype());
   const int64_t groups = quantised ? w.k() / kQuantGroup : 0;
-  out->row_bytes = quantised ? PackedRowBytes(groups) : (w.k() * 4 + 15) / 16 * 16;
+  out->row_bytes = quantised ? PackedRowBytes(groups) : RoundUp16(w.k() * (w.impl().rows ? 2 : 4));
   PANGEA_CHECK(m * out->row_bytes <= out->capacity);
   if (!quantised) return {};
   return {out->data, out->row_bytes, static_cast<int32_t>(groups), out->wide};
@@ -60,6 +62,10 @@ void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Packed
   if (packed.data != nullptr) {
     Cuda(queue).Launch(Kernel::kPackQuantised, {m, Pieces(packed.groups, kGroupsABlock)}, 0,
                        PackQuantisedArgs{x.data, x.pitch, packed});
+  } else if (w.impl().rows) {
+    Cuda(queue).Launch(
+        Kernel::kPackHalves, {m}, 0,
+        PackHalvesArgs{x.data, x.pitch, reinterpret_cast<uint16_t*>(out->data), out->k, out->row_bytes / 2, w.dtype()});
   } else {
     Cuda(queue).Launch(Kernel::kPackPlain, {m}, 0,
                        PackPlainArgs{x.data, x.pitch, reinterpret_cast<float*>(out->data), out->k, out->row_bytes / 4});
@@ -77,10 +83,17 @@ void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
                     .act = args.act,
                     .plain = nullptr,
                     .plain_pitch = 0,
+                    .halves = nullptr,
+                    .half_pitch = 0,
+                    .half_type = DType::kBF16,
                     .out = {}};
   if (pack.w != nullptr) {
     told.out = Announce(args.m, *pack.w, pack.bits, pack.out);
-    if (told.out.data == nullptr) {
+    if (pack.w->impl().rows) {
+      told.halves = reinterpret_cast<uint16_t*>(pack.out->data);
+      told.half_pitch = pack.out->row_bytes / 2;
+      told.half_type = pack.w->dtype();
+    } else if (told.out.data == nullptr) {
       told.plain = reinterpret_cast<float*>(pack.out->data);
       told.plain_pitch = pack.out->row_bytes / 4;
     }
@@ -89,12 +102,42 @@ void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
                      told);
 }
 
+namespace {
+
+// Products whose sums may have any order: of few rows by a kernel of ours, else by the library.
+void MultiplyRows(const PackedActivations& a, const Weight::Impl& w, const BiasedOut& out, CudaQueue& cuda) {
+  if (a.m > kMostFewRows) {
+    cuda.Multiply({.w = w.data.get(),
+                   .x = a.data,
+                   .y = out.y,
+                   .bias = out.bias,
+                   .m = a.m,
+                   .n = w.n,
+                   .k = w.k,
+                   .x_pitch = a.row_bytes / 2,
+                   .ldy = out.ldy,
+                   .dtype = w.dtype});
+    return;
+  }
+  const bool half = w.dtype == DType::kF16;
+  const Kernel kernel = a.m == 1   ? (half ? Kernel::kFewRows1F16 : Kernel::kFewRows1Bf16)
+                        : a.m == 2 ? (half ? Kernel::kFewRows2F16 : Kernel::kFewRows2Bf16)
+                        : a.m <= 4 ? (half ? Kernel::kFewRows4F16 : Kernel::kFewRows4Bf16)
+                                   : (half ? Kernel::kFewRows8F16 : Kernel::kFewRows8Bf16);
+  cuda.Launch(kernel, {Pieces(w.n, kFewRowsColumns)}, 0,
+              FewRowsArgs{w.data.get(), w.panel_bytes, a.data, a.row_bytes, out.y, out.ldy, out.bias,
+                          static_cast<int32_t>(a.m), static_cast<int32_t>(w.n), static_cast<int32_t>(w.k)});
+}
+
+}  // namespace
+
 void MatMul(const PackedActivations& a, const Weight& weight, const BiasedOut& out, Queue& queue) {
   if (weight.empty() || weight.vectors() == 0 || a.m == 0) return;
   const Weight::Impl& w = weight.impl();
   const int leaves = static_cast<int>(w.program.merges.size());
   PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && out.ldy >= w.n);
   PANGEA_CHECK(out.bias == nullptr || w.vectors == 1);
+  if (w.rows) return MultiplyRows(a, w, out, Cuda(queue));
   PANGEA_CHECK(leaves <= kMostLeaves && w.depth <= kMostDepth);
   ProductKernelArgs told{.a = a.data,
                          .row_bytes = a.row_bytes,
@@ -122,7 +165,7 @@ void MatMul(const PackedActivations& a, const Weight& weight, const BiasedOut& o
     told.rows = static_cast<int32_t>(std::min<int64_t>(64, (a.m + 3) / 4 * 4));
     shared = kProductStages * (kProductTileK * kColumns * Info(w.dtype).bytes + int64_t{told.rows} * kProductTileK * 4);
   }
-  Cuda(queue).Launch(ProductOf(w.dtype), {Pieces(w.n, kColumns), Pieces(a.m, told.rows)}, shared, told);
+  Cuda(queue).Launch(ProductOf(w.dtype), {Pieces(a.m, told.rows), Pieces(w.n, kColumns)}, shared, told);
 }
 
 }  // namespace pangea::cuda
