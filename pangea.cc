@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "agent/bench_model.h"
 #include "agent/service.h"
 #include "clients/commands.h"
 #include "configs/command_line.h"
@@ -26,6 +27,7 @@ namespace {
 
 int Version(int, char**);
 int Help(int, char**);
+int Bench(int, char**);
 
 struct Subcommand {
   std::string_view name;
@@ -42,7 +44,7 @@ constexpr Subcommand kSubcommands[] = {
     {"key", pangea::KeyMain, "make an API key for the file that keys.file names"},
     {"chat", pangea::clients::ChatMain, "talk with a served model"},
     {"generate", pangea::clients::GenerateMain, "one prompt, one answer"},
-    {"bench", pangea::clients::BenchMain, "bench serve: load a server and report latencies and throughput"},
+    {"bench", Bench, "bench serve: load a server; bench model: measure the agents alone"},
     {"version", Version, "print the version, what it was built from and what this machine's CPU can do"},
     {"help", Help, "help SUBCOMMAND: what it does and takes; without one this text"},
 };
@@ -65,6 +67,11 @@ int Version(int argc, char** argv) {
               pangea::kCommit, pangea::kBuildType, __VERSION__,
               std::string(pangea::IsaName(pangea::BestIsa())).c_str());
   return 0;
+}
+
+int Bench(int argc, char** argv) {
+  const bool model = argc > 1 && std::string_view(argv[1]) == "model";
+  return model ? pangea::BenchModelMain(argc, argv) : pangea::clients::BenchMain(argc, argv);
 }
 
 const Subcommand* Find(std::string_view name) {

@@ -89,11 +89,13 @@ int Serve(BenchOptions& o) {
 
 int BenchMain(int argc, char** argv) {
   if (argc < 2 || std::string_view(argv[1]) != "serve") {
-    CommandLine overview("bench", "serve [options]",
+    CommandLine overview("bench", "serve|model [options]",
                          "serve   loads a server with the OpenAI REST API and reports latencies and\n"
-                         "        throughput; see pangea bench serve --help");
+                         "        throughput; see pangea bench serve --help\n"
+                         "model   measures what the agents of a deployment compute; see pangea bench\n"
+                         "        model --help");
     absl::Status status = overview.Parse(argc, argv, /*most_words=*/0).status();
-    if (status.ok() && !overview.help()) status = absl::InvalidArgumentError("serve is expected; see --help");
+    if (status.ok() && !overview.help()) status = absl::InvalidArgumentError("serve or model is expected; see --help");
     return *overview.Exit(status);
   }
   BenchOptions options;

@@ -34,7 +34,8 @@ CommandLine::Setter Setting(ServeArgs* args, std::string key, bool literal) {
 void AddLayoutOptions(CommandLine& line, ServeArgs* args) {
   line.Value("--pipeline", "N", "pipeline stages (1)", Setting(args, "parallel.pipeline", false));
   line.Value("--tensor", "N", "tensor-parallel ranks of each stage (1)", Setting(args, "parallel.tensor", false));
-  line.Value("--device", "KIND", "cpu, or sim, which computes nothing (cpu)", Setting(args, "agents.device", false));
+  line.Value("--device", "KIND", "cpu, cuda, or for tests sim, which computes nothing, and cuda_on_cpu (cpu)",
+             Setting(args, "agents.device", false));
   line.List("--set", "KEY=VALUE", "any key of a deployment file, over the file; repeatable", &args->settings);
 }
 

@@ -1,5 +1,7 @@
 #include "kernels/cuda/cuda_queue.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "kernels/cuda/make_queue.h"
@@ -89,6 +91,27 @@ GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why
   gpu.queue = std::make_unique<cuda::CudaQueue>(std::move(device), ring, options.threads, options.exact);
   gpu.free_bytes = opened.FreeMemory();  // less what the queue itself takes
   return gpu;
+}
+
+int64_t CudaLaunches(const Queue& queue) { return static_cast<const cuda::CudaQueue&>(queue).launches(); }
+
+double CudaReadBandwidth(Queue& queue) {
+  constexpr unsigned kBlocks = 132 * 16;
+  int64_t bytes = int64_t{1} << 30;
+  DeviceMemory memory = queue.Allocate(bytes);
+  while (memory == nullptr && bytes > 1 << 20) memory = queue.Allocate(bytes /= 2);
+  const DeviceMemory sums = queue.Allocate(kBlocks * 4);
+  if (memory == nullptr || sums == nullptr) return 0;
+  const cuda::ReadAllArgs args{memory.get(), bytes / 16, reinterpret_cast<int32_t*>(sums.get())};
+  double best = 0;
+  for (int round = 0; round < 6; ++round) {  // the first is not counted
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 4; ++i) cuda::Cuda(queue).Launch(cuda::Kernel::kReadAll, {kBlocks}, 1024, args);
+    queue.Finish();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / 4;
+    if (round > 0) best = std::max(best, static_cast<double>(bytes) / seconds);
+  }
+  return best;
 }
 
 int64_t CudaBytes(const Queue& queue) { return static_cast<const cuda::CudaQueue&>(queue).held(); }

@@ -30,14 +30,18 @@ class CudaQueue final : public Queue {
   template <class Args>
   void Launch(Kernel kernel, const Grid& grid, int64_t shared, const Args& args) {
     PANGEA_CHECK(sizeof(Args) == InfoOf(kernel).args_bytes);
-    if (grid.x > 0 && grid.y > 0 && grid.z > 0) device_->Launch(kernel, grid, shared, &args);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    ++launches_;
+    device_->Launch(kernel, grid, shared, &args);
   }
   void Multiply(LibraryProduct product) {
     product.workspace = workspace_;
     product.workspace_bytes = workspace_bytes_;
+    ++launches_;
     device_->Multiply(product);
   }
-  int64_t held() const { return held_; }  // bytes allocated so far and not given back
+  int64_t launches() const { return launches_; }  // kernels and products so far
+  int64_t held() const { return held_; }          // bytes allocated so far and not given back
 
  private:
   const std::unique_ptr<Device> device_;
@@ -48,7 +52,7 @@ class CudaQueue final : public Queue {
   // What is uploaded goes through a ring of pinned memory, so that the host need not wait.
   std::byte* const ring_;
   int64_t ring_used_ = 0;
-  int64_t held_ = 0;
+  int64_t held_ = 0, launches_ = 0;
 };
 
 inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }

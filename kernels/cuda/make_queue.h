@@ -22,6 +22,8 @@ struct GpuQueue {
 };
 // GPU number `ordinal` of this host; or a sentence in *why. library: of the driver, as OpenGpu's.
 GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why, const std::string& library = "");
-int64_t CudaBytes(const Queue& queue);  // of the device's memory that is allocated; of either queue
+int64_t CudaLaunches(const Queue& queue);  // of kernels, so far
+double CudaReadBandwidth(Queue& queue);    // bytes a second, by a kernel that does nothing else
+int64_t CudaBytes(const Queue& queue);     // of the device's memory that is allocated; of either queue
 
 }  // namespace pangea

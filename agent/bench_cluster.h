@@ -1,0 +1,60 @@
+// All agents of a deployment as threads of one process, for measurements: each executor on a thread of its own, as in
+// an agent process, and groups that are threads' own.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/assignment.h"
+#include "agent/executor.h"
+#include "agent/kept_memory.h"
+#include "agent/worker.h"
+
+namespace pangea {
+
+class BenchCluster {
+ public:
+  static absl::StatusOr<std::unique_ptr<BenchCluster>> Make(const Deployment& deployment,
+                                                            const CheckpointHeader& header, const ParallelPlan& plan);
+  ~BenchCluster();
+
+  // So many sequences, each with `context` positions read (random ids). Until Forget.
+  absl::Status Fill(int sequences, int context);
+  // One step in which each of them decodes; its seconds.
+  absl::StatusOr<double> Decode();
+  // A prompt of so many ids is read, in steps as large as the deployment allows, and forgotten; its seconds.
+  absl::StatusOr<double> Prefill(int tokens);
+  absl::Status Forget();
+
+  double multiply_adds() const;  // of all agents, so far
+  int64_t kernels() const;       // launched by agents that launch any, so far
+  double ReadBandwidth();        // bytes a second that the agents' devices read together
+
+ private:
+  struct Agent {
+    Assignment assignment;
+    KeptMemory kept;
+    std::unique_ptr<Queue> queue;
+    std::unique_ptr<Executor> executor;
+    std::unique_ptr<Worker> worker;
+  };
+  struct Sequence {
+    uint64_t id;
+    int position;  // of the next row
+    int blocks;    // of its own that the agents know
+  };
+  explicit BenchCluster(const ParallelPlan& plan) : plan_(plan) {}
+  absl::StatusOr<double> Run(Step step);
+  absl::Status Read(Sequence* sequence, int tokens, double* seconds);
+  StepSequence Rows(Sequence* sequence, int rows);
+
+  const ParallelPlan plan_;
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<std::unique_ptr<Agent>> agents_;
+  std::vector<Sequence> sequences_;
+  std::vector<uint64_t> ended_;
+  int next_block_ = 0;
+  uint64_t number_ = 0, next_id_ = 0;
+};
+
+}  // namespace pangea
