@@ -28,7 +28,9 @@ int GpuFor(const Deployment& deployment, int agent) {
 constexpr int64_t kLargePage = 2 << 20, kLargeOfALayer = 6, kOfKernels = 384 << 20, kMostReserved = 8;
 
 CudaOptions OptionsOf(const Assignment& a) {
-  return {.threads = a.deployment.agent(a.agent).threads, .exact = AddsAlongTree(a.deployment, a.plan)};
+  return {.threads = a.deployment.agent(a.agent).threads,
+          .exact = AddsAlongTree(a.deployment, a.plan),
+          .fusion = a.deployment.kernels.fusion};
 }
 
 absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {

@@ -79,8 +79,9 @@ class Cluster {
       if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
       Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
       if (device != ClusterShape::kCpu)
-        queues_.push_back(device == ClusterShape::kToy ? MakeToyQueue(BestIsa())
-                                                       : MakeCudaOnCpuQueue({.threads = threads, .exact = exact}));
+        queues_.push_back(device == ClusterShape::kToy
+                              ? MakeToyQueue(BestIsa())
+                              : MakeCudaOnCpuQueue({.threads = threads, .exact = exact, .fusion = fusion}));
       Queue* const queue = device != ClusterShape::kCpu ? queues_.back().get() : nullptr;
       executors_.push_back(MakeStageExecutor(header_, deployment_, plan_, i, {.tap = tap, .queue = queue}));
       boxes_.push_back(std::make_unique<MaskBox>());

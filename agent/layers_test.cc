@@ -102,9 +102,10 @@ TEST(Devices, RunModelsOfEveryKind) {
   }
 }
 
-// kernels.exact: false. Products take activations that are rounded to the weights' 16 bits; the reference's numbers with
-// that rounding are in the files ("rounded"). On a short prompt they are met; on a long one, where some activation rounds
-// the other way since sums have another order, the numbers are as far from those without rounding as the reference's.
+// kernels.exact: false. Products take activations that are rounded to the weights' 16 bits; the reference's numbers
+// with that rounding are in the files ("rounded"). On a short prompt they are met; on a long one, where some activation
+// rounds the other way since sums have another order, the numbers are as far from those without rounding as the
+// reference's.
 TEST(Devices, AddInAnyOrderWhereTheyMay) {
   for (const char* name : {"gguf/llama3-bf16.gguf", "gguf/qwen2-bf16.gguf", "gguf/gpt2-bf16.gguf"}) {
     const auto header = *ReadCheckpointHeader((kGolden / name).string());

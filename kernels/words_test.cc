@@ -38,6 +38,7 @@ std::vector<Target> Targets() {
   std::vector<Target> targets = {
       {"toy", [] { return MakeToyQueue(BestIsa()); }},
       {"cuda_on_cpu", [] { return OnFibers(Order::kForward); }},
+      {"cuda_on_cpu_unfused", [] { return MakeCudaOnCpuQueue({.fusion = 0}); }},
       {"cuda_on_cpu_reversed", [] { return OnFibers(Order::kReverse); }},
       {"cuda_on_cpu_shuffled", [] { return OnFibers(Order::kShuffled); }},
   };

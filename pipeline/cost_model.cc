@@ -154,8 +154,8 @@ std::string MemoryFault(const Deployment& deployment, const ParallelPlan& plan) 
 
 namespace {
 
-// What is wrong when these agents need more than `room` has, and the nearest change that fits. who: "agent 3", "2 agents
-// of this host".
+// What is wrong when these agents need more than `room` has, and the nearest change that fits. who: "agent 3", "2
+// agents of this host".
 std::string RoomFault(std::span<const RankPlan* const> agents, const std::string& who, const Deployment& deployment,
                       const ParallelPlan& plan, const HostMemory& room) {
   int64_t needed = 0, pages = 0, swap = 0, blocks = 0, largest = 0;

@@ -62,6 +62,12 @@ struct AddArgs {
   int64_t n;
 };
 
+struct AddBiasArgs {
+  float* y;  // rows of n, ld apart
+  const float* b;
+  int64_t n, ld;
+};
+
 // One layer's pages (ops.h, KvLayer).
 struct Pages {
   std::byte* base;
@@ -148,6 +154,17 @@ struct GatePackArgs {
   PackedRows out;  // data null: none
 };
 
+// What of FinishQkv a launch does: all of it, or at kernels.fusion 0 one part after another.
+enum QkvPart : uint32_t {
+  kNormQuery = 1,
+  kNormKey = 2,
+  kRotateQuery = 4,
+  kRotateKey = 8,
+  kScaleQuery = 16,
+  kStore = 32
+};
+inline constexpr uint32_t kAllParts = 63;
+
 struct FinishQkvKernelArgs {
   Pages pages;
   const int32_t* positions;
@@ -161,6 +178,7 @@ struct FinishQkvKernelArgs {
   int32_t heads, rot;
   float eps, scale;
   RopePairs pairs;
+  uint32_t parts;
 };
 
 // Queries of one slot that read one KV head (batch.h, AttentionItem).

@@ -7,8 +7,8 @@
 #include "kernels/cuda/make_queue.h"
 
 namespace pangea::cuda {
-CudaQueue::CudaQueue(std::unique_ptr<Device> device, std::byte* ring, int threads, bool exact)
-    : Queue(kOps, BestIsa()), device_(std::move(device)), exact_(exact), pool_(threads), ring_(ring) {
+CudaQueue::CudaQueue(std::unique_ptr<Device> device, std::byte* ring, const CudaOptions& options)
+    : Queue(kOps, BestIsa()), device_(std::move(device)), options_(options), pool_(options.threads), ring_(ring) {
   PANGEA_CHECK(ring_ != nullptr);
 }
 
@@ -75,7 +75,7 @@ namespace pangea {
 std::unique_ptr<Queue> MakeCudaOnCpuQueue(const CudaOptions& options, const cuda::FiberOptions& fibers) {
   auto device = cuda::MakeFiberDevice(fibers);
   std::byte* const ring = device->AllocatePinned(cuda::kRing);
-  return std::make_unique<cuda::CudaQueue>(std::move(device), ring, options.threads, options.exact);
+  return std::make_unique<cuda::CudaQueue>(std::move(device), ring, options);
 }
 
 GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why, const std::string& library) {
@@ -88,7 +88,7 @@ GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why
     *why = gpu.name + ": this host has no " + std::to_string(cuda::kRing >> 20) + " MiB of memory that can be pinned";
     return {};
   }
-  gpu.queue = std::make_unique<cuda::CudaQueue>(std::move(device), ring, options.threads, options.exact);
+  gpu.queue = std::make_unique<cuda::CudaQueue>(std::move(device), ring, options);
   gpu.free_bytes = opened.FreeMemory();  // less what the queue itself takes
   return gpu;
 }

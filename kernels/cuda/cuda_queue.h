@@ -4,6 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/make_queue.h"
 #include "kernels/device_ops.h"
 #include "kernels/queue.h"
 #include "kernels/threads.h"
@@ -14,15 +15,16 @@ inline constexpr int64_t kRing = 4 << 20;
 
 class CudaQueue final : public Queue {
  public:
-  // ring: kRing bytes, pinned, of the device's. threads: of the host's own part (OnHost). exact: products add in the one
-  // order.
-  CudaQueue(std::unique_ptr<Device> device, std::byte* ring, int threads, bool exact);
+  // ring: kRing bytes, pinned, of the device's.
+  CudaQueue(std::unique_ptr<Device> device, std::byte* ring, const CudaOptions& options);
   ~CudaQueue() override;
   void Finish() override;
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
-  bool packs_rows(DType type) const override { return !exact_ && (type == DType::kF16 || type == DType::kBF16); }
+  bool packs_rows(DType type) const override {
+    return !options_.exact && (type == DType::kF16 || type == DType::kBF16);
+  }
   void UseWorkspace(std::byte* memory, int64_t bytes) override { workspace_ = memory, workspace_bytes_ = bytes; }
   void Upload(void* to, const void* from, int64_t bytes) override;
   void Download(void* to, const void* from, int64_t bytes) override;
@@ -40,12 +42,13 @@ class CudaQueue final : public Queue {
     ++launches_;
     device_->Multiply(product);
   }
+  bool fused() const { return options_.fusion > 0; }
   int64_t launches() const { return launches_; }  // kernels and products so far
   int64_t held() const { return held_; }          // bytes allocated so far and not given back
 
  private:
   const std::unique_ptr<Device> device_;
-  const bool exact_;
+  const CudaOptions options_;
   ThreadPool pool_;
   std::byte* workspace_ = nullptr;
   int64_t workspace_bytes_ = 0;
@@ -57,8 +60,9 @@ class CudaQueue final : public Queue {
 
 inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }
 
-// The words.
+// The words, and single ops that they are at kernels.fusion 0.
 extern const DeviceOps kOps;
+void AddBiasTo(float* y, const float* b, const Shape& shape, Queue& queue);
 void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
 void MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);
 void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue);

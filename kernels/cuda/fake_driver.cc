@@ -1,7 +1,7 @@
 // A CUDA driver without a GPU: the functions of libcuda.so.1 that gpu_device.cc calls, with kernels on fibers. A test
-// puts it where the real one would be found, and runs the way to a GPU to its end. Memory of the "device" is the host's;
-// what a stream was given is done when it is waited for, so that a wait that is missing shows. The environment may say
-// how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4).
+// puts it where the real one would be found, and runs the way to a GPU to its end. Memory of the "device" is the
+// host's; what a stream was given is done when it is waited for, so that a wait that is missing shows. The environment
+// may say how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4).
 #include <cstdlib>
 #include <cstring>
 #include <map>

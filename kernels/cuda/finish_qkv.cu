@@ -54,7 +54,7 @@ PANGEA_DEVICE void Store(const float* x, const Pages& pages, std::byte* extent, 
 }  // namespace
 
 // A block a row, a warp a head. Shared: head_dim floats a warp.
-PANGEA_KERNEL(FinishQkv, FinishQkvKernelArgs, 128) {
+PANGEA_KERNEL_FOR(FinishQkv, FinishQkvKernelArgs, 128, 8) {
   const int64_t row = BlockIndex().x;
   const int32_t slot = a.slots[row];
   if (slot < 0) return;
@@ -68,11 +68,15 @@ PANGEA_KERNEL(FinishQkv, FinishQkvKernelArgs, 128) {
     float* const at = query ? a.q + row * a.ldq + head * d : (keys ? a.k : a.v) + row * a.ld + of_kv * d;
     for (int j = lane; j < d; j += 32) x[j] = at[j];
     SyncWarp();
+    const auto does = [&](uint32_t of_query, uint32_t of_key) {
+      return (query && (a.parts & of_query) != 0) || (keys && (a.parts & of_key) != 0);
+    };
     const float* const w = query ? a.q_norm : a.k_norm;
-    if ((query || keys) && w != nullptr) NormOfHead(x, d, w, a.eps);
-    if ((query || keys) && a.rot > 0) Rotate(x, a, position);
-    for (int j = lane; j < d && (query || keys); j += 32) at[j] = query ? x[j] * a.scale : x[j];
-    if (!query) {
+    if (does(kNormQuery, kNormKey) && w != nullptr) NormOfHead(x, d, w, a.eps);
+    if (does(kRotateQuery, kRotateKey) && a.rot > 0) Rotate(x, a, position);
+    const bool scaled = query && (a.parts & kScaleQuery) != 0;
+    for (int j = lane; j < d && (query || keys); j += 32) at[j] = scaled ? x[j] * a.scale : x[j];
+    if (!query && (a.parts & kStore) != 0) {
       const int32_t block = a.tables[slot * a.stride + position / a.pages.block_tokens];
       std::byte* const extent = a.pages.base + of_kv * a.pages.head_stride + block * a.pages.block_stride;
       Store(x, a.pages, keys ? extent : extent + a.pages.v_offset, position % a.pages.block_tokens, keys);

@@ -14,6 +14,7 @@ namespace pangea::cuda {
   X(GatherRows, GatherRowsArgs, 256, false)        \
   X(EmbeddingRows, EmbeddingArgs, 256, false)      \
   X(Add, AddArgs, 256, false)                      \
+  X(AddBias, AddBiasArgs, 256, false)              \
   X(CopyBlock, CopyBlockArgs, 256, false)          \
   X(RowNorm, RowNormArgs, 256, true)               \
   X(ReduceAddNorm, ReduceNormArgs, 256, true)      \

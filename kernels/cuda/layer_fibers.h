@@ -1,5 +1,5 @@
-// The words in which kernels are written, for the host's compiler: the threads of a block are fibers, a barrier is where
-// they take turns (fibers.h). The same words as layer_nvcc.h, where each is explained.
+// The words in which kernels are written, for the host's compiler: the threads of a block are fibers, a barrier is
+// where they take turns (fibers.h). The same words as layer_nvcc.h, where each is explained.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "kernels/half.h"
 
 #define PANGEA_KERNEL(name, Args, threads) void name([[maybe_unused]] const Args& a)
+#define PANGEA_KERNEL_FOR(name, Args, threads, blocks) PANGEA_KERNEL(name, Args, threads)
 #define PANGEA_DEVICE inline
 
 namespace pangea::cuda {

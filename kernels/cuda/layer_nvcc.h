@@ -9,9 +9,12 @@
 #include "kernels/cuda/args.h"
 #include "kernels/half.h"
 
-// A kernel of at most `threads` threads a block; its arguments are `a`.
+// A kernel of at most `threads` threads a block; its arguments are `a`. _FOR: of which so many blocks at least are to
+// fit on a multiprocessor, and which may have as many registers as that allows.
 #define PANGEA_KERNEL(name, Args, threads) \
   extern "C" __global__ void __launch_bounds__(threads) Pangea##name(const __grid_constant__ Args a)
+#define PANGEA_KERNEL_FOR(name, Args, threads, blocks) \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) Pangea##name(const __grid_constant__ Args a)
 #define PANGEA_DEVICE __device__ __forceinline__
 
 namespace pangea::cuda {

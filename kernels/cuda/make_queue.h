@@ -9,8 +9,9 @@
 namespace pangea {
 
 struct CudaOptions {
-  int threads = 1;    // of the host's own part of the work
-  bool exact = true;  // products add in the one order of docs/exactness.md
+  int threads = 1;          // of the host's own part of the work
+  bool exact = true;        // products add in the one order of docs/exactness.md
+  int fusion = kMaxFusion;  // 0: every op of a word is a launch of its own; the same bytes
 };
 
 // CUDA's kernels on the host: the same text, threads as fibers.

@@ -1,4 +1,5 @@
-// The kernels as nvcc made them: one module a source (*.cu), each for every architecture. A build without nvcc has none.
+// The kernels as nvcc made them: one module a source (*.cu), each for every architecture. A build without nvcc has
+// none.
 #pragma once
 
 namespace pangea::cuda {

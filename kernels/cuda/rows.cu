@@ -138,6 +138,12 @@ PANGEA_KERNEL(Add, AddArgs, 256) {
   if (i < a.n) a.y[i] = a.y[i] + a.x[i];
 }
 
+// A block a row.
+PANGEA_KERNEL(AddBias, AddBiasArgs, 256) {
+  float* const y = a.y + BlockIndex().x * a.ld;
+  for (int64_t j = ThreadIndex().x; j < a.n; j += BlockThreads()) y[j] = y[j] + a.b[j];
+}
+
 // A block a KV head: its keys and values lie behind each other.
 PANGEA_KERNEL(CopyBlock, CopyBlockArgs, 256) {
   std::byte* const head = a.pages.base + BlockIndex().x * a.pages.head_stride;

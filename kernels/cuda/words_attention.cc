@@ -19,8 +19,8 @@ int64_t TileBytes(int64_t d) { return kQueryChunk * (d + kPartition + 6) * 4; }
 
 }  // namespace
 
-// Few items with many partitions: these are computed apart, as many at a time as the scratch holds, and then folded from
-// the left; else each block folds its own as it goes. The bytes are the same.
+// Few items with many partitions: these are computed apart, as many at a time as the scratch holds, and then folded
+// from the left; else each block folds its own as it goes. The bytes are the same.
 void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue) {
   const AttentionWork& work = *args.work;
   const int64_t items = static_cast<int64_t>(work.items.size()), stride = AttentionStride(kv.head_dim);

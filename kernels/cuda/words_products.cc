@@ -73,6 +73,10 @@ void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Packed
 }
 
 void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
+  if (pack.w != nullptr && !Cuda(queue).fused()) {
+    cuda::GatePack(args, {}, queue);
+    return cuda::PackActivations({args.y, args.m, args.ldy}, *pack.w, pack.bits, pack.out, queue);
+  }
   GatePackArgs told{.g = args.g,
                     .ldg = args.ldg,
                     .u = args.u,
@@ -133,6 +137,10 @@ void MultiplyRows(const PackedActivations& a, const Weight::Impl& w, const Biase
 
 void MatMul(const PackedActivations& a, const Weight& weight, const BiasedOut& out, Queue& queue) {
   if (weight.empty() || weight.vectors() == 0 || a.m == 0) return;
+  if (out.bias != nullptr && !Cuda(queue).fused()) {
+    cuda::MatMul(a, weight, {out.y, out.ldy, nullptr}, queue);
+    return AddBiasTo(out.y, out.bias, {a.m, weight.n(), out.ldy}, queue);
+  }
   const Weight::Impl& w = weight.impl();
   const int leaves = static_cast<int>(w.program.merges.size());
   PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && out.ldy >= w.n);

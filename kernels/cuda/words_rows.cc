@@ -15,6 +15,10 @@ int64_t RowBytesShared(int64_t d) { return (d + 16) * static_cast<int64_t>(sizeo
 
 }  // namespace
 
+void AddBiasTo(float* y, const float* b, const Shape& shape, Queue& queue) {
+  Cuda(queue).Launch(Kernel::kAddBias, {static_cast<unsigned>(shape.m)}, 0, AddBiasArgs{y, b, shape.n, shape.ld});
+}
+
 void FillLastIds(const Batch& batch, Queue& queue) {
   const FillLastIdsArgs args{batch.ids, batch.slots, batch.last, static_cast<int32_t>(batch.rows)};
   Cuda(queue).Launch(Kernel::kFillLastIds, {Pieces(batch.rows, 256)}, 0, args);
@@ -41,6 +45,17 @@ void Norm(NormKind kind, const NormArgs& args, Queue& queue) {
 }
 
 void ReduceAddNorm(const ReduceArgs& args, Queue& queue) {
+  if (!Cuda(queue).fused()) {
+    const int64_t vector = args.m * args.d;
+    for (const auto& [into, from] : args.additions)
+      cuda::Add(args.vectors + into * vector, args.vectors + from * vector, vector, queue);
+    if (args.bias != nullptr) AddBiasTo(args.vectors, args.bias, {args.m, args.d, args.d}, queue);
+    cuda::Add(args.x, args.vectors, vector, queue);
+    NormArgs norm = args.norm;
+    norm.x = args.x, norm.m = args.m, norm.d = args.d;
+    if (norm.y != nullptr) cuda::Norm(args.kind, norm, queue);
+    return;
+  }
   PANGEA_CHECK(args.additions.size() <= kMostAdditions);
   ReduceNormArgs told{.vectors = args.vectors,
                       .bias = args.bias,
@@ -78,9 +93,23 @@ void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args,
                                  .rot = static_cast<int32_t>(args.rot),
                                  .eps = args.eps,
                                  .scale = args.scale,
-                                 .pairs = args.pairs};
-  const int64_t warps = InfoOf(Kernel::kFinishQkv).threads / 32;
-  Cuda(queue).Launch(Kernel::kFinishQkv, {static_cast<unsigned>(batch.rows)}, warps * kv.head_dim * 4, told);
+                                 .pairs = args.pairs,
+                                 .parts = kAllParts};
+  const auto launch = [&](uint32_t parts) {
+    FinishQkvKernelArgs some = told;
+    some.parts = parts;
+    const int64_t warps = InfoOf(Kernel::kFinishQkv).threads / 32;
+    Cuda(queue).Launch(Kernel::kFinishQkv, {static_cast<unsigned>(batch.rows)}, warps * kv.head_dim * 4, some);
+  };
+  if (Cuda(queue).fused()) return launch(kAllParts);
+  if (args.q_norm != nullptr) launch(kNormQuery);
+  if (args.k_norm != nullptr) launch(kNormKey);
+  if (args.rot > 0) {
+    launch(kRotateQuery);
+    launch(kRotateKey);
+  }
+  launch(kScaleQuery);
+  launch(kStore);
 }
 
 void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue) {

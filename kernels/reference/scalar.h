@@ -30,7 +30,9 @@ PANGEA_INLINE F32 Min(F32 a, F32 b) { return a.v < b.v ? a : b; }
 PANGEA_INLINE F32 Max(F32 a, F32 b) { return a.v > b.v ? a : b; }
 PANGEA_INLINE F32 AsFloat(I32 a) { return F32(__builtin_bit_cast(float, a.v)); }
 PANGEA_INLINE I32 AsInt(F32 a) { return I32(__builtin_bit_cast(int32_t, a.v)); }
-PANGEA_INLINE F32 Neg(F32 a) { return AsFloat(I32(static_cast<int32_t>(static_cast<uint32_t>(AsInt(a).v) ^ 0x80000000u))); }
+PANGEA_INLINE F32 Neg(F32 a) {
+  return AsFloat(I32(static_cast<int32_t>(static_cast<uint32_t>(AsInt(a).v) ^ 0x80000000u)));
+}
 PANGEA_INLINE F32 Abs(F32 a) { return AsFloat(I32(AsInt(a).v & 0x7fffffff)); }
 PANGEA_INLINE F32 CopySign(F32 a, F32 sign) {
   return AsFloat(I32(static_cast<int32_t>((static_cast<uint32_t>(AsInt(a).v) & 0x7fffffffu) |
