@@ -51,6 +51,7 @@ absl::StatusOr<double> BenchCluster::Run(Step step) {
   step.epoch = 1;
   step.number = ++number_;
   step.ended = std::exchange(ended_, {});
+  if (auto s = Validate(step, agents_[0]->assignment.limits()); !s.ok()) return s;
   std::vector<absl::Status> statuses(agents_.size());
   std::latch done(static_cast<std::ptrdiff_t>(agents_.size()));
   const auto begin = std::chrono::steady_clock::now();
@@ -97,7 +98,8 @@ absl::Status BenchCluster::Read(Sequence* sequence, int tokens, double* seconds)
     const int rows = std::min(tokens - at, any.deployment.schedule.max_batch_tokens);
     StepSequence s = Rows(sequence, rows);
     for (int i = 0; i < rows; ++i)
-      s.ids.push_back(static_cast<int32_t>((sequence->id * 7919 + (at + i) * 104729) % any.header.config.vocab));
+      s.ids.push_back(static_cast<int32_t>((sequence->id * 7919 + static_cast<uint64_t>(at + i) * 104729) %
+                                           static_cast<uint64_t>(any.header.config.vocab)));
     s.whole_tables = at == 0;
     if (at == 0) {
       Sampling greedy;

@@ -12,10 +12,12 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "agent/bench_cluster.h"
+#include "configs/host.h"
 #include "configs/log.h"
 #include "configs/serve_args.h"
 #include "nlohmann/json.hpp"
 #include "pipeline/capacity.h"
+#include "pipeline/cost_model.h"
 
 namespace pangea {
 namespace {
@@ -44,6 +46,8 @@ struct Bench {
   }
 };
 
+constexpr int kWarmUp = 2;  // steps that are not counted
+
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
@@ -61,12 +65,12 @@ absl::Status Decode(Bench& b, BenchCluster& cluster, int batch, double* median) 
   std::vector<double> times;
   const double before = cluster.multiply_adds();
   const int64_t launched = cluster.kernels();
-  for (int i = -2; i < b.options.steps; ++i) {  // two that are not counted
+  for (int i = -kWarmUp; i < b.options.steps; ++i) {
     const auto took = cluster.Decode();
     if (!took.ok()) return took.status();
     if (i >= 0) times.push_back(*took);
   }
-  const double seconds = *median = Median(times), steps = b.options.steps + 2;
+  const double seconds = *median = Median(times), steps = b.options.steps + kWarmUp;
   const double flops = 2 * (cluster.multiply_adds() - before) / steps;
   const double bytes = static_cast<double>(b.read_a_step) + batch * KvBytes(b) * (b.options.context + steps / 2);
   const double launches = static_cast<double>(cluster.kernels() - launched) / steps;
@@ -119,6 +123,7 @@ absl::Status RunAll(Bench& b, const std::vector<int>& batches) {
     if (!cluster.ok()) return cluster.status();
     if (b.bandwidth == 0) {
       b.bandwidth = (*cluster)->ReadBandwidth();
+      if (b.bandwidth <= 0) return absl::ResourceExhaustedError("no memory is left to measure its reading with");
       b.Say({{"what", "read"}, {"bytes_per_second", b.bandwidth}},
             absl::StrFormat("read bandwidth of all agents' devices %33.2f GB/s", b.bandwidth * 1e-9));
     }
@@ -139,12 +144,13 @@ absl::Status RunAll(Bench& b, const std::vector<int>& batches) {
 }
 
 absl::Status Batches(const Options& o, const Deployment& deployment, std::vector<int>* batches) {
+  const int most = std::min(deployment.schedule.max_sequences, deployment.schedule.max_batch_tokens);
   for (const auto word : absl::StrSplit(o.batch, ',')) {
     int batch = 0;
-    if (!absl::SimpleAtoi(word, &batch) || batch < 1 || batch > deployment.schedule.max_sequences)
-      return absl::InvalidArgumentError(absl::StrCat("--batch: numbers from 1 to schedule.max_sequences (",
-                                                     deployment.schedule.max_sequences,
-                                                     ") are expected, with commas between them"));
+    if (!absl::SimpleAtoi(word, &batch) || batch < 1 || batch > most)
+      return absl::InvalidArgumentError(
+          absl::StrCat("--batch: numbers from 1 to ", most,
+                       " (schedule.max_sequences and max_batch_tokens) are expected, with commas between them"));
     batches->push_back(batch);
   }
   return absl::OkStatus();
@@ -163,8 +169,9 @@ int BenchModelMain(int argc, char** argv) {
   CommandLine line("bench model", "TARGET [options]",
                    R"(Loads a model as its agents would, all as threads of this process, and measures
 what they compute: reading a prompt, and decoding steps of several batches, each
-beside the bytes a second that the same threads or GPUs read. No doors, no master,
-no sockets. Exit status 1 when it failed, 78 for a deployment that is refused.)");
+beside the bytes a second that the same threads or GPUs read together (of several
+stages one computes at a time; of a window all of the context is counted). No
+doors, no master, no sockets. Exit status 1 when it failed, 78 for a deployment that is refused.)");
   line.Word("TARGET", "as of pangea serve");
   AddLayoutOptions(line, &o.serve);
   line.Text("--batch", "N,N,…", "sequences that decode together (default " + o.batch + ")", &o.batch);
@@ -186,8 +193,17 @@ no sockets. Exit status 1 when it failed, 78 for a deployment that is refused.)"
   if (!header.ok()) return Refuse(std::string(header.status().message()));
   b.header = *std::move(header);
   PlanResult planned = MakePlan(b.header, b.deployment);
-  if (!planned.faults.empty()) return Refuse(planned.faults[0].Text());
+  if (!planned.faults.empty()) {
+    for (const DeploymentFault& fault : planned.faults) Refuse(fault.Text());
+    return kConfigExitCode;
+  }
   b.plan = std::move(planned.plan);
+  if (const std::string fault = HostFault(b.deployment, b.plan, AvailableMemory()); !fault.empty())
+    return Refuse(fault);
+  const int longest = std::max(o.context + o.steps + kWarmUp, o.prompt);
+  if (longest > b.plan.context)
+    return Refuse(absl::StrCat("--context and --steps, or --prompt, come to ", longest,
+                               " positions; the deployment's context is ", b.plan.context));
   for (const RankPlan& agent : b.plan.agents) b.read_a_step += agent.memory.packed;
   if (const absl::Status s = RunAll(b, batches); !s.ok())
     return std::cerr << "pangea bench model: " << s.message() << "\n", 1;

@@ -11,12 +11,13 @@
 namespace pangea {
 namespace {
 
-// The GPU that the agent's place names, or the next of its host: local agents that name none take them in order.
+// The GPU that the agent's place names, or the next of its host: agents that name none take them in order. Remote ones
+// without a host's address may be anywhere: each takes the first.
 int GpuFor(const Deployment& deployment, int agent) {
   const AgentConfig& own = deployment.agent(agent);
   if (const int named = GpuOf(own.device); named >= 0) return named;
   int next = 0;
-  for (int i = 0; i < agent; ++i) {
+  for (int i = 0; i < agent && (own.launch == "local" || !own.host.empty()); ++i) {
     const AgentConfig& other = deployment.agent(i);
     if (other.device == own.device && other.launch == own.launch && other.host == own.host) ++next;
   }

@@ -107,23 +107,27 @@ TEST(Devices, RunModelsOfEveryKind) {
 // rounds the other way since sums have another order, the numbers are as far from those without rounding as the
 // reference's.
 TEST(Devices, AddInAnyOrderWhereTheyMay) {
-  for (const char* name : {"gguf/llama3-bf16.gguf", "gguf/qwen2-bf16.gguf", "gguf/gpt2-bf16.gguf"}) {
-    const auto header = *ReadCheckpointHeader((kGolden / name).string());
-    const json expected = Expected(name);
+  constexpr std::string_view kModels[] = {"gguf/gpt2-bf16.gguf", "gguf/llama3-bf16.gguf", "gguf/qwen2-bf16.gguf"};
+  for (const std::string_view name : kModels) {
+    const auto header = *ReadCheckpointHeader((kGolden / std::string(name)).string());
+    const json expected = Expected(std::string(name));
     for (const ClusterShape layout : {ClusterShape{}, ClusterShape{2, 2}}) {
       ClusterShape fast = layout;
       fast.device = ClusterShape::kCuda;
       fast.exact = false;
       Cluster cluster(header, fast);
-      for (const int chunk : {512, 7}) {               // the library's products, and those of few rows
-        if (chunk == 7 && layout.ranks > 1) continue;  // slow
+      for (const int chunk : {512, 7}) {  // the library's products, and those of few rows
+        // Slow on fibers: of the first model alone.
+        if (chunk == 7 && (layout.ranks > 1 || name != kModels[0])) continue;
         SCOPED_TRACE(testing::Message() << name << ' ' << layout.stages << 'x' << layout.ranks << ' ' << chunk);
+        int met = 0;
         double worst = 0, sum = 0, theirs_worst = 0, theirs_sum = 0;
         for (const json& c : expected["cases"]) {
           const auto got = cluster.Ask(c["prompt"].get<std::vector<int32_t>>(), 1, chunk, false).logprobs;
           for (size_t i = 0; i < got.size(); ++i) {
             const double exact = c["paged"][i], rounded = c["rounded"][i];
-            if (got.size() < 4) {
+            if (got.size() < 10) {
+              ++met;
               EXPECT_NEAR(got[i], rounded, 0.001) << i;
             }
             worst = std::max(worst, std::abs(got[i] - exact));
@@ -132,6 +136,7 @@ TEST(Devices, AddInAnyOrderWhereTheyMay) {
             theirs_sum += std::abs(rounded - exact);
           }
         }
+        EXPECT_GT(met, 0);
         EXPECT_LT(worst, 2 * theirs_worst);
         EXPECT_LT(sum, 1.5 * theirs_sum);
         EXPECT_GT(sum, 0.5 * theirs_sum) << "and rounded they are";

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "configs/cat.h"
 #include "configs/deployment.h"
+#include "configs/device.h"
 #include "configs/keys.h"
 #include "configs/values.h"
 
@@ -137,13 +138,16 @@ class Rules {
   void Agents() {
     std::string remote;  // key that makes the first remote agent one
     bool local_without_host = false;
+    std::set<std::string> gpus;  // that local agents name
     for (size_t i = 0; i < entries(); ++i) {
       const AgentConfig& agent = entry(i);
       if (agent.launch == "remote" && remote.empty()) remote = AgentKey(i, "launch");
       if (agent.launch == "local" && agent.host.empty()) local_without_host = true;
       const std::string device = AgentKey(i, "device"), first = AgentKey(0, "device");
-      if (agent.device != entry(0).device && Sound(device) && Sound(first))
+      if (Sound(device) && Sound(first) && FindDevice(agent.device)->kind != FindDevice(entry(0).device)->kind)
         Fault(device, "all agents must have the same kind of device", first);
+      const bool named = agent.launch == "local" && GpuOf(agent.device) >= 0 && !gpus.insert(agent.device).second;
+      if (named && Sound(device)) Fault(device, "another agent of this host has that GPU", first);
     }
     if (remote.empty()) return;
     if (d_.parallel.transport == "shm")

@@ -40,10 +40,12 @@ def test_levels_of_fusion():
 @pytest.mark.parametrize(
     "args, code, said",
     [
-        (["--batch", "0"], 64, "numbers from 1 to schedule.max_sequences (64)"),
-        (["--batch", "1,x"], 64, "numbers from 1 to schedule.max_sequences (64)"),
-        (["--batch", "65"], 64, "numbers from 1 to schedule.max_sequences (64)"),
-        (["--context", "513"], 1, "a sequence 512"),
+        (["--batch", "0"], 64, "numbers from 1 to 64 (schedule.max_sequences and max_batch_tokens)"),
+        (["--batch", "1,x"], 64, "numbers from 1 to 64"),
+        (["--batch", "65"], 64, "numbers from 1 to 64"),
+        (["--batch", "33", *settings(schedule__max_batch_tokens=32)], 64, "numbers from 1 to 32"),
+        (["--context", "479"], 78, "come to 513 positions; the deployment's context is 512"),
+        (["--context", "90", *settings(context=100)], 78, "the deployment's context is 100"),
         (["--batch", "8", "--context", "300", *settings(cache__memory="700KiB")], 1, "does not fit"),
         (["--tensor", "99"], 78, "parallel.tensor"),
     ],

@@ -105,6 +105,20 @@ def test_what_cannot_be_had_is_named(fake_driver, environment, options, said, tm
     assert done.returncode != 0 and said in done.stderr, done.stderr[-2000:]
 
 
+def test_gpus_may_be_named_one_by_one(tmp_path):
+    def said(*devices):
+        path = tmp_path / "d.yaml"
+        path.write_text(f"model: {STORIES}\nparallel: {{tensor: 2}}\nagents: [{', '.join('{device: ' + d + '}' for d in devices)}]\n")
+        done = run("check", path)
+        return done.returncode, done.stderr
+
+    assert said('"cuda:1"', '"cuda:0"')[0] == 0 and said("cuda", '"cuda:0"')[0] == 0
+    code, text = said('"cuda:1"', '"cuda:1"')
+    assert code == 78 and "agents[1].device: another agent of this host has that GPU" in text
+    code, text = said("cuda", "cpu")
+    assert code == 78 and "all agents must have the same kind of device" in text
+
+
 def test_a_gpu_deployment_is_planned_without_one():
     done = run("check", STORIES, *layout("2x2"), *ON_GPU)
     assert done.returncode == 0 and "4 agents" in done.stdout, done.stderr

@@ -74,7 +74,10 @@ TEST(FastProducts, AreWithinTheRoundingsOfTheirSums) {
   for (const Order order : {Order::kForward, Order::kReverse, Order::kShuffled})
     queues.push_back(MakeCudaOnCpuQueue({.exact = false}, {.order = order, .seed = 3}));
   std::string why;
-  if (auto gpu = MakeCudaQueue({.exact = false}, 0, &why).queue; gpu != nullptr) queues.push_back(std::move(gpu));
+  if (auto gpu = MakeCudaQueue({.exact = false}, 0, &why).queue; gpu != nullptr) {
+    std::printf("on a GPU, too\n");
+    queues.push_back(std::move(gpu));
+  }
   for (const auto& queue : queues) {
     for (const DType dtype : {DType::kF16, DType::kBF16}) {
       for (const int64_t m : {1, 2, 3, 4, 5, 8, 9, 20}) {

@@ -38,14 +38,15 @@ check() {  # NAME COMMAND…: its last lines, and whether it held
   check words timeout 150 "$folder/kernels_words_test" '--gtest_filter=*/cuda'
   grep -q 'Words.*/cuda ' "$out/words.log" || { echo "FAILED  no GPU was opened"; code=1; }
   check fast_products timeout 60 "$folder/kernels_fast_products_test"
+  grep -q 'on a GPU, too' "$out/fast_products.log" || { echo "FAILED  no GPU with cuBLASLt was opened for them"; code=1; }
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-      check "$tool" timeout 90 compute-sanitizer --tool $tool --error-exitcode 9 "$folder/kernels_words_test" '--gtest_filter=Words.PagesAndAttention/cuda:Words.SplitProducts/cuda:Words.ReduceAddNorm/cuda'
+      check "$tool" timeout 60 compute-sanitizer --tool $tool --error-exitcode 9 "$folder/kernels_words_test" '--gtest_filter=Words.PagesAndAttention/cuda:Words.SplitProducts/cuda:Words.ReduceAddNorm/cuda'
     done
   else
     echo "none    compute-sanitizer"
   fi
-  check bench_8b timeout 180 "$folder/cuda_bench" --shape 8b --json "$out/8b.json"
+  check bench_8b timeout 150 "$folder/cuda_bench" --shape 8b --json "$out/8b.json"
   cat "$out/bench_8b.log"
   check bench_1b timeout 60 "$folder/cuda_bench" --shape 1b --json "$out/1b.json"
   cat "$out/bench_1b.log"

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "configs/device.h"
 #include "configs/host.h"
 #include "configs/log.h"
 #include "master/fleet/clock.h"
@@ -157,7 +158,7 @@ absl::StatusOr<uint64_t> FleetImpl::Relayout(int pipeline, int tensor, const Dep
   const auto next = std::make_shared<Layout>(*std::move(made));
   for (int i = 0; i < static_cast<int>(next->plan.agents.size()); ++i) {
     const std::string& device = next->deployment.agent(i).device;
-    if (device != layout_->deployment.agent(0).device)
+    if (FindDevice(device)->kind != FindDevice(layout_->deployment.agent(0).device)->kind)
       return absl::InvalidArgumentError(absl::StrCat("agents.device: ", device, " is not what they have now"));
   }
   std::vector<int> all(facts_.agents());
