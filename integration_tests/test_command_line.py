@@ -406,7 +406,7 @@ def test_a_plan_that_this_host_has_no_memory_for_is_refused():
         r = run(command, STORIES, *settings(cache__memory="900TiB", cache__swap="900TiB"))
         assert r.returncode == CONFIG_ERROR, r
         assert re.search(
-            r"^memory: 1 agent of this host need 3\d\d.* GiB, .* are available \(.*\): .* GiB are missing; ", r.stderr, re.M
+            r"^memory: 1 agent of this host needs 3\d\d.* GiB, .* are available \(.*\): .* GiB are missing; ", r.stderr, re.M
         ), r.stderr
     advice = re.search(r"; cache.swap: 0 (?:and cache.memory: (\d+)MiB )?fits", r.stderr)
     # What it advises is accepted, but for what other processes have taken since.

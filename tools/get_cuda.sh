@@ -6,7 +6,7 @@
 case ${1:-} in
   "") ;;
   -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
-  *) say "takes no arguments; see --help"; exit 64 ;;
+  *) say "unknown option $1; see --help"; exit 64 ;;
 esac
 python_venv build/cuda tools/cuda_requirements.txt
 say "CUDA compiler: build/cuda"

@@ -7,6 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,7s/^# //p' "$0"; exit 0; fi
+case ${1:-} in
+  --pack) ;;
+  -*) echo "unknown option $1; see --help" >&2; exit 64 ;;
+esac
 if [ "${1:-}" = --pack ]; then
   to=build/gpu_check
   rm -rf "$to" && mkdir -p "$to/lib"
