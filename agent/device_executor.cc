@@ -26,11 +26,12 @@ int GpuFor(const Deployment& deployment, int agent) {
 
 // What a driver takes besides: it rounds large allocations up to pages of 2 MiB, of which each layer has about six, and
 // gives kernels memory for what their threads keep apart (the leaves of products: 0.3 GB on the largest GPUs).
+// Of a small device no more than an eighth.
 constexpr int64_t kLargePage = 2 << 20, kLargeOfALayer = 6, kOfKernels = 384 << 20, kMostReserved = 8;
 
 CudaOptions OptionsOf(const Assignment& a) {
   return {.threads = a.deployment.agent(a.agent).threads,
-          .exact = AddsAlongTree(a.deployment, a.plan),
+          .exact = AddsAlongTree(a.deployment),
           .fusion = a.deployment.kernels.fusion};
 }
 

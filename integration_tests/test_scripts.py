@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -25,3 +26,27 @@ def test_an_unknown_option(script):
     done = run(script, "--nonsense")
     assert done.returncode == 64 and done.stdout == ""
     assert "--nonsense" in done.stderr and "--help" in done.stderr
+
+
+PTXAS = """ptxas info    : Compiling entry function 'PangeaAdd' for 'sm_80'
+ptxas info    : Function properties for PangeaAdd
+    0 bytes stack frame, {spilled} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used {registers} registers, used 0 barriers
+"""
+
+
+@pytest.mark.parametrize(
+    "compiler, values, said",
+    [
+        ("1.2", dict(spilled=0, registers=999), ""),  # another compiler's numbers are its own
+        ("1.2", dict(spilled=8, registers=10), "Add on sm_80 spills 8 bytes"),
+        ("13.0.88", dict(spilled=0, registers=999), "is now: Add              sm_80    999"),
+    ],
+    ids=["another compiler", "a spill", "another number"],
+)
+def test_what_kernels_take_is_compared(tmp_path, compiler, values, said):
+    (tmp_path / "x.ptxas").write_text(PTXAS.format(**values))
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/cuda_resources.py", tmp_path, "--compiler", compiler], capture_output=True, text=True
+    )
+    assert done.returncode == bool(said) and said in done.stdout, done.stdout

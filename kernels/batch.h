@@ -14,20 +14,11 @@
 #include <span>
 #include <vector>
 
+#include "kernels/attention_item.h"
 #include "kernels/buffer.h"
 #include "kernels/types.h"
 
 namespace pangea {
-
-// Queries (rows x heads of one KV head) of one slot that are computed together.
-struct AttentionItem {
-  int32_t row, rows;    // rows [row, row + rows) of the batch
-  int32_t kv_head;      // of this rank
-  int32_t head, heads;  // heads [head, head + heads) of this rank, all of kv_head
-  int32_t first, last;  // partitions of kPartition positions, from the first to the last that any query sees
-  int32_t unit;         // partitions of all items before this one
-};
-static_assert(sizeof(AttentionItem) == kAttentionItemBytes);
 
 // The attention of all layers with one window.
 struct AttentionWork {

@@ -21,6 +21,34 @@ struct DeviceOps {
   void (*copy_block)(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
 };
 
+// The words of a device are functions of these names in a namespace of its own: declared there, and as its table.
+#define PANGEA_DECLARE_WORDS                                                                                           \
+  void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);     \
+  void MatMul(const PackedActivations& a, const Weight& w, const BiasedOut& out, Queue& queue);                        \
+  void EmbeddingRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out, Queue& queue); \
+  void FillLastIds(const Batch& batch, Queue& queue);                                                                  \
+  void GatherRows(const float* x, int64_t d, std::span<const int32_t> rows, float* out, Queue& queue);                 \
+  void Norm(NormKind kind, const NormArgs& args, Queue& queue);                                                        \
+  void Add(float* y, const float* x, int64_t n, Queue& queue);                                                         \
+  void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue);                                               \
+  void ReduceAddNorm(const ReduceArgs& args, Queue& queue);                                                            \
+  void FinishQkv(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue);                      \
+  void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);                      \
+  void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
+#define PANGEA_WORDS_OF(device)                 \
+  {.pack_activations = device::PackActivations, \
+   .mat_mul = device::MatMul,                   \
+   .embedding_rows = device::EmbeddingRows,     \
+   .fill_last_ids = device::FillLastIds,        \
+   .gather_rows = device::GatherRows,           \
+   .norm = device::Norm,                        \
+   .add = device::Add,                          \
+   .gate_pack = device::GatePack,               \
+   .reduce_add_norm = device::ReduceAddNorm,    \
+   .finish_qkv = device::FinishQkv,             \
+   .attention = device::Attention,              \
+   .copy_block = device::CopyBlock}
+
 namespace on_cpu {
 extern const DeviceOps kOps;
 }

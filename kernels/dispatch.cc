@@ -99,18 +99,7 @@ void CpuQueue::Upload(void* to, const void* from, int64_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
-const DeviceOps on_cpu::kOps = {.pack_activations = on_cpu::PackActivations,
-                                .mat_mul = on_cpu::MatMul,
-                                .embedding_rows = on_cpu::EmbeddingRows,
-                                .fill_last_ids = on_cpu::FillLastIds,
-                                .gather_rows = on_cpu::GatherRows,
-                                .norm = on_cpu::Norm,
-                                .add = on_cpu::Add,
-                                .gate_pack = on_cpu::GatePack,
-                                .reduce_add_norm = on_cpu::ReduceAddNorm,
-                                .finish_qkv = on_cpu::FinishQkv,
-                                .attention = on_cpu::Attention,
-                                .copy_block = on_cpu::CopyBlock};
+const DeviceOps on_cpu::kOps = PANGEA_WORDS_OF(on_cpu);
 
 void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue) {
   queue.ops().pack_activations(x, w, bits, out, queue);

@@ -250,18 +250,7 @@ void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue) {
   Toy(queue).Put([&queue, kv = Real(kv), from, to] { on_cpu::CopyBlock(kv, from, to, Toy(queue).cpu()); });
 }
 
-constexpr DeviceOps kOps = {.pack_activations = on_toy::PackActivations,
-                            .mat_mul = on_toy::MatMul,
-                            .embedding_rows = on_toy::EmbeddingRows,
-                            .fill_last_ids = on_toy::FillLastIds,
-                            .gather_rows = on_toy::GatherRows,
-                            .norm = on_toy::Norm,
-                            .add = on_toy::Add,
-                            .gate_pack = on_toy::GatePack,
-                            .reduce_add_norm = on_toy::ReduceAddNorm,
-                            .finish_qkv = on_toy::FinishQkv,
-                            .attention = on_toy::Attention,
-                            .copy_block = on_toy::CopyBlock};
+constexpr DeviceOps kOps = PANGEA_WORDS_OF(on_toy);
 
 }  // namespace on_toy
 

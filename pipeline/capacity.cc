@@ -181,11 +181,8 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
   return shape;
 }
 
-bool AddsAlongTree(const Deployment& deployment, const ParallelPlan& plan) {
-  for (size_t i = 0; i < plan.agents.size() && !deployment.kernels.exact; ++i) {
-    if (!RunsCudaKernels(deployment.agent(static_cast<int>(i)))) return true;
-  }
-  return deployment.kernels.exact;
+bool AddsAlongTree(const Deployment& deployment) {
+  return deployment.kernels.exact || !RunsCudaKernels(deployment.agent(0));
 }
 
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
@@ -195,7 +192,7 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   const int64_t d = model.hidden, q = agent.heads.size() * model.head_dim, kv = agent.kv_heads.size() * model.head_dim;
   const int64_t ffn = agent.ffn_columns.size();
   const auto floats = [&](int64_t columns) { return rows * columns * kFloat; };
-  const bool tree = AddsAlongTree(deployment, plan);
+  const bool tree = AddsAlongTree(deployment);
   int all_attention = 0, all_ffn = 0;
   for (int rank = 0; rank < plan.ranks; ++rank) {
     all_attention += Vectors(plan.attention, plan.at(agent.stage, rank).attn_leaves, tree);
@@ -216,7 +213,7 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   sizes.mine =
       floats(d * std::max(Vectors(plan.attention, agent.attn_leaves, tree), Vectors(plan.ffn, agent.ffn_leaves, tree)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
-  sizes.workspace = RunsCudaKernels(config) && !deployment.kernels.exact ? kCudaWorkspaceBytes : 0;
+  sizes.workspace = tree ? 0 : kCudaWorkspaceBytes;
   sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
   sizes.logits = sizes.raw = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
   return sizes;

@@ -67,8 +67,9 @@ WeightSizes AgentWeights(const TensorIndex& index, const RankPlan& agent);
 int64_t KvBlockBytes(const ModelConfig& model, DType dtype, int block_tokens, const RankPlan& agent);
 // What the batches of an agent have in common. agent: index in the plan.
 BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan, int agent);
-// Whether K-split products are added along the model's tree: unless the deployment lets all of its agents do otherwise.
-bool AddsAlongTree(const Deployment& deployment, const ParallelPlan& plan);
+// Whether K-split products are added along the model's tree: unless the deployment lets CUDA agents do otherwise. (All
+// agents are of one kind.)
+bool AddsAlongTree(const Deployment& deployment);
 // Bytes of every buffer that the agent computes a step in.
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
                                            const ParallelPlan& plan, int agent);

@@ -96,21 +96,24 @@ NormWeights Stage::LoadNorm(Role weight, Role bias, int layer) {
 
 Stage::Reduction Stage::MakeReduction(const SplitDefinition& split, Range RankPlan::* leaves) const {
   Reduction r;
+  if (!AddsAlongTree(deployment_)) {  // each rank's sum, added in the order of ranks
+    for (int rank = 0; rank < plan_.ranks; ++rank) {
+      const bool holds = (plan_.at(self_.stage, rank).*leaves).size() > 0;
+      r.vectors.push_back(holds ? 1 : 0);
+      if (holds && r.total++ > 0) r.finish.emplace_back(0, r.total - 1);
+    }
+    r.sizes.resize(plan_.ranks);
+    return r;
+  }
   std::vector<int> held;
   for (int rank = 0; rank < plan_.ranks; ++rank) {
     const Range run = plan_.at(self_.stage, rank).*leaves;
-    if (!AddsAlongTree(deployment_, plan_)) {  // each rank's sum, added in the order of ranks
-      r.vectors.push_back(run.size() > 0 ? 1 : 0);
-      if (run.size() > 0 && r.total++ > 0) r.finish.emplace_back(0, r.total - 1);
-      continue;
-    }
     const auto nodes = run.size() > 0 ? split.tree.Subtrees(run.begin, run.end) : std::vector<int>{};
     held.insert(held.end(), nodes.begin(), nodes.end());
     r.vectors.push_back(static_cast<int>(nodes.size()));
   }
-  r.sizes.resize(plan_.ranks);
-  if (!AddsAlongTree(deployment_, plan_)) return r;
   r.total = static_cast<int>(held.size());
+  r.sizes.resize(plan_.ranks);
   r.finish = split.tree.Finish(held);
   const Range own = self_.*leaves;
   if (own.size() > 0) r.program = split.tree.Program(own.begin, own.end, split.cuts);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # get_cuda.sh: fetches the CUDA compiler below build/cuda, as pinned wheels of PyPI, for machines without a toolkit. The next configuring
-# of a build finds it there and compiles the kernels for GPUs (docs/cuda.md). 70 MB, 270 MB unpacked; with everything in place it returns
+# of a build finds it there and compiles the kernels for GPUs (docs/cuda.md). 100 MB, 270 MB unpacked; with everything in place it returns
 # at once. Its use is bound by NVIDIA's licence, which lies beside it.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 case ${1:-} in

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention_item.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/types.h"
 
@@ -181,14 +182,9 @@ struct FinishQkvKernelArgs {
   uint32_t parts;
 };
 
-// Queries of one slot that read one KV head (batch.h, AttentionItem).
-struct Item {
-  int32_t row, rows, kv_head, head, heads, first, last, unit;
-};
-
 struct AttentionKernelArgs {
   Pages pages;
-  const Item* items;
+  const AttentionItem* items;
   const int32_t* positions;
   const int32_t* slots;
   const int32_t* tables;

@@ -43,7 +43,8 @@ struct Run {
 };
 
 // Queries of the chunk into shared memory, with what each sees; those that are none see nothing.
-PANGEA_DEVICE Run LoadQueries(const AttentionKernelArgs& a, const Item& item, int first, int n, const Tile& tile) {
+PANGEA_DEVICE Run LoadQueries(const AttentionKernelArgs& a, const AttentionItem& item, int first, int n,
+                              const Tile& tile) {
   const int t = static_cast<int>(ThreadIndex().x), d = a.pages.head_dim;
   for (int i = t; i < kQueryChunk * d; i += kThreads) {
     const int query = first + i / d;
@@ -149,14 +150,14 @@ PANGEA_DEVICE Fold FoldOf(float part_m, float part_l, float* m, float* l) {
   return fold;
 }
 
-PANGEA_DEVICE float* OutOf(const AttentionKernelArgs& a, const Item& item, int query) {
+PANGEA_DEVICE float* OutOf(const AttentionKernelArgs& a, const AttentionItem& item, int query) {
   const int64_t row = item.row + query / item.heads, head = item.head + query % item.heads;
   return a.out + row * a.ldo + head * a.pages.head_dim;
 }
 
 template <DType type>
 PANGEA_DEVICE void AttentionOf(const AttentionKernelArgs& a) {
-  const Item item = a.items[BlockIndex().x];
+  const AttentionItem item = a.items[BlockIndex().x];
   const int first = static_cast<int>(BlockIndex().y) * kQueryChunk, queries = item.rows * item.heads;
   const int n = queries - first < kQueryChunk ? queries - first : kQueryChunk;
   const int apart = item.first + a.from + static_cast<int>(BlockIndex().z);
@@ -232,7 +233,7 @@ PANGEA_KERNEL(AttentionI8, AttentionKernelArgs, 128) { AttentionOf<DType::kI8>(a
 
 // Partitions that were computed apart, from the left, onto what the ones before came to. Grid: (item, query).
 PANGEA_KERNEL(AttentionFold, AttentionKernelArgs, 128) {
-  const Item item = a.items[BlockIndex().x];
+  const AttentionItem item = a.items[BlockIndex().x];
   const int query = static_cast<int>(BlockIndex().y), d = a.pages.head_dim;
   if (query >= item.rows * item.heads || item.first + a.from > item.last) return;
   const int64_t at = int64_t{BlockIndex().x} * a.queries + query, stride = AttentionStride(d);

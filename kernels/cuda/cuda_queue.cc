@@ -7,6 +7,7 @@
 #include "kernels/cuda/make_queue.h"
 
 namespace pangea::cuda {
+
 CudaQueue::CudaQueue(std::unique_ptr<Device> device, std::byte* ring, const CudaOptions& options)
     : Queue(kOps, BestIsa()), device_(std::move(device)), options_(options), pool_(options.threads), ring_(ring) {
   PANGEA_CHECK(ring_ != nullptr);
@@ -55,18 +56,7 @@ void CudaQueue::Download(void* to, const void* from, int64_t bytes) {
   if (bytes > 0) device_->CopyOut(to, from, bytes);
 }
 
-const DeviceOps kOps = {.pack_activations = PackActivations,
-                        .mat_mul = MatMul,
-                        .embedding_rows = EmbeddingRows,
-                        .fill_last_ids = FillLastIds,
-                        .gather_rows = GatherRows,
-                        .norm = Norm,
-                        .add = Add,
-                        .gate_pack = GatePack,
-                        .reduce_add_norm = ReduceAddNorm,
-                        .finish_qkv = FinishQkv,
-                        .attention = Attention,
-                        .copy_block = CopyBlock};
+const DeviceOps kOps = PANGEA_WORDS_OF(cuda);
 
 }  // namespace pangea::cuda
 

@@ -66,7 +66,7 @@ class CublasLt final : public GpuProducts {
 
   std::string Load() {
     for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
-      if (library_ == nullptr) library_ = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+      if (library_ == nullptr) library_ = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     }
     if (library_ == nullptr)
       return "no cuBLASLt: libcublasLt.so.13 and .12 were looked for where the system looks for libraries "
@@ -83,25 +83,21 @@ class CublasLt final : public GpuProducts {
   }
 
   std::string Multiply(const LibraryProduct& p, void* stream) override {
-    const Key key{p.m, p.n, p.k, p.x_pitch, p.ldy, static_cast<int>(p.dtype), p.bias != nullptr, AlignmentOf(p.y)};
-    auto found = shapes_.find(key);
-    if (found == shapes_.end()) {
-      Shape shape;
+    const auto [found, is_new] = shapes_.try_emplace(KeyOf(p, p.m));
+    Shape& shape = found->second;
+    if (is_new) {
       if (const std::string why = Make(p, &shape); !why.empty()) return why;
-      found = shapes_.emplace(key, shape).first;
       // Rows in so many steps, so that a batch which grows by one is not measured anew.
-      const Key step{Step(p.m),       p.n, p.k, p.x_pitch, p.ldy, static_cast<int>(p.dtype), p.bias != nullptr,
-                     AlignmentOf(p.y)};
-      if (const auto chosen = chosen_.find(step); chosen != chosen_.end() && Fits(*found, chosen->second, p, stream)) {
-        found->second.algorithm = chosen->second;
-      } else {
-        if (const std::string why = Choose(p, stream, &found->second); !why.empty()) return why;
-        chosen_[step] = found->second.algorithm;
-        return "";  // which has computed it, too
+      const auto [chosen, unknown] = chosen_.try_emplace(KeyOf(p, Step(p.m)));
+      shape.algorithm = chosen->second;
+      if (unknown || Run(shape, shape.algorithm, p, stream) != 0) {
+        const std::string why = Choose(p, stream, &shape);
+        chosen->second = shape.algorithm;
+        return why;
       }
-      return "";
+      return "";  // either has computed it, too
     }
-    const Status s = Run(found->second, found->second.algorithm, p, stream);
+    const Status s = Run(shape, shape.algorithm, p, stream);
     return s == 0 ? "" : "cublasLtMatmul: status " + std::to_string(s);
   }
 
@@ -117,6 +113,9 @@ class CublasLt final : public GpuProducts {
   static uint32_t AlignmentOf(const void* p) {
     return static_cast<uint32_t>(
         std::min<uintptr_t>(256, reinterpret_cast<uintptr_t>(p) & -reinterpret_cast<uintptr_t>(p)));
+  }
+  static Key KeyOf(const LibraryProduct& p, int64_t m) {
+    return {m, p.n, p.k, p.x_pitch, p.ldy, static_cast<int>(p.dtype), p.bias != nullptr, AlignmentOf(p.y)};
   }
   static int64_t Step(int64_t m) {
     int64_t step = 16;
@@ -145,11 +144,6 @@ class CublasLt final : public GpuProducts {
     return multiply(handle_, shape.desc, &one, p.w, shape.w, p.x, shape.x, &zero, p.y, shape.y, p.y, shape.y,
                     &algorithm, p.workspace, static_cast<size_t>(p.workspace_bytes), stream);
   }
-  bool Fits(const std::pair<const Key, Shape>& made, const Algorithm& algorithm, const LibraryProduct& p,
-            void* stream) {
-    return Run(made.second, algorithm, p, stream) == 0;
-  }
-
   std::string Choose(const LibraryProduct& p, void* stream, Shape* shape) {
     Preference preference = nullptr;
     std::array<Found, kTried> found = {};

@@ -1,5 +1,5 @@
 // Products with weights of f32, f16 and bf16: one chain of fma over k for every output, as docs/exactness.md defines
-// it. A block has 32 columns and up to kMostRows rows; its tiles of weights and activations arrive asynchronously, some
+// it. A block has 32 columns and up to 64 rows; its tiles of weights and activations arrive asynchronously, some
 // ahead of the one that is computed with.
 #include "kernels/cuda/device_math.h"
 

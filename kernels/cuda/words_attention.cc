@@ -26,9 +26,8 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
   const int64_t items = static_cast<int64_t>(work.items.size()), stride = AttentionStride(kv.head_dim);
   if (items == 0) return;
   PANGEA_CHECK(kv.head_dim <= kMostHeadDim);
-  static_assert(sizeof(Item) == sizeof(AttentionItem));
   AttentionKernelArgs told{.pages = PagesOf(kv),
-                           .items = reinterpret_cast<const Item*>(work.items.data()),
+                           .items = work.items.data(),
                            .positions = batch.positions,
                            .slots = batch.slots,
                            .tables = batch.Table(kv.group, 0),
