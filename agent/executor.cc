@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "absl/strings/str_cat.h"
+#include "agent/device_sampler.h"
 #include "agent/kv_cache.h"
 #include "agent/mask_box.h"
 #include "agent/sampler.h"
@@ -30,6 +31,23 @@ std::vector<uint64_t> Sampled(const Step& step) {
 struct Slot {
   int64_t blocks = 0;  // in its table
   SamplingState sampling;
+};
+
+// A row whose logits are wanted.
+struct WantedRow {
+  size_t sequence = 0;  // in the step
+  size_t out = 0;       // in the result
+  int slot = 0;
+  LogitRow row;
+};
+
+// A step that was begun, until it has ended.
+struct OpenStep {
+  StepResult result;
+  int rows = 0;
+  std::vector<WantedRow> wanted;           // only of those that the device draws,
+  std::deque<DeviceSampler::Drawn> drawn;  // kLogitRows of them each
+  uint64_t mark = 0;                       // of the queue, behind all of it
 };
 
 class StageExecutor : public Executor {
@@ -72,7 +90,10 @@ class StageExecutor : public Executor {
     batch_ = std::make_unique<BatchBuilder>(batch, queue_);
     slots_.resize(batch.slots);
     ForgetAll();
-    if (self_.last) {
+    if (DrawsOnDevice(deployment_, plan_, agent_)) {
+      device_sampler_ =
+          std::make_unique<DeviceSampler>(SamplingShapeOf(deployment_, plan_, agent_), stage_->drawing(), queue_);
+    } else if (self_.last) {
       std::vector<Range> slices;
       for (int r = 0; r < plan_.ranks; ++r) slices.push_back(plan_.at(self_.stage, r).vocab);
       sampler_ = std::make_unique<Sampler>(slices, self_.rank, stage_->raw(), queue_);
@@ -80,19 +101,27 @@ class StageExecutor : public Executor {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override;
+  absl::Status Begin(const Step& step, Group& group) override;
+  absl::StatusOr<std::optional<StepResult>> End() override;
+  // Alone in the layout: what goes to other agents goes through the host.
+  bool overlaps() const override { return device_sampler_ != nullptr && plan_.stages == 1; }
+  bool Done() override { return queue_->Reached(open_.front().mark); }
   AgentMemory memory() const override;
 
  private:
   void ForgetAll();
   absl::StatusOr<int> SlotOf(uint64_t id);
+  absl::Status Compute(const Step& step, Group& group, OpenStep* open);
   absl::Status Prepare(const Step& step, Group& group);
   absl::Status AddRows(const StepSequence& sequence, int slot);
   absl::Status ReceiveSamples(const Step& step, Group& group);
   absl::Status SendSamples(const Step& step, Group& group);
-  absl::Status Judge(const Step& step, const Batch& batch, Group& group, StepResult* result);
-  void Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows, std::span<const RowResult> judged,
-               StepResult* result);
+  std::vector<WantedRow> Wanted(const Step& step, StepResult* result) const;
+  absl::Status Judge(const Step& step, const Batch& batch, Group& group, OpenStep* open);
+  absl::Status TakeMasks(const Step& step, std::span<WantedRow> rows, std::deque<AllowedIds>* masks);
+  void Draw(std::span<const WantedRow> rows, OpenStep* open);
+  void Settle(OpenStep* open);
+  void Collect(const WantedRow& wanted, const RowResult& judged, StepResult* result);
 
   const CheckpointHeader& header_;
   const Deployment& deployment_;
@@ -105,7 +134,9 @@ class StageExecutor : public Executor {
   std::unique_ptr<Stage> stage_;
   std::span<std::byte> pages_;
   std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<Sampler> sampler_;               // of the last stage: this one,
+  std::unique_ptr<DeviceSampler> device_sampler_;  // or this one
+  std::deque<OpenStep> open_;
   uint64_t epoch_ = 0;
   std::unique_ptr<BatchBuilder> batch_;
   std::vector<Slot> slots_;
@@ -142,7 +173,10 @@ absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
   for (const StepSequence& s : step.sequences) {
     const auto slot = SlotOf(s.id);
     if (!slot.ok()) return slot.status();
-    if (s.sampling) slots_[*slot].sampling.Set(*s.sampling);
+    if (s.sampling) {
+      slots_[*slot].sampling.Set(*s.sampling);
+      if (device_sampler_ != nullptr) device_sampler_->Begin(*slot, slots_[*slot].sampling);
+    }
     if (slots_[*slot].sampling.params == nullptr) {
       return absl::InternalError(
           absl::StrCat("step ", step.number, ": sequence ", s.id, " begins without saying how it is sampled"));
@@ -240,12 +274,22 @@ absl::Status StageExecutor::SendSamples(const Step& step, Group& group) {
   return group.Send(0, std::as_bytes(std::span(samples)));
 }
 
-absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, Group& group) {
-  progress_.EnterStep(step.number, step.rows());
+absl::Status StageExecutor::Begin(const Step& step, Group& group) {
+  auto s = Compute(step, group, &open_.emplace_back());
+  if (s.ok()) return s;
+  queue_->Finish();  // it may write there
+  open_.pop_back();
+  return s;
+}
+
+absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* open) {
+  if (open_.size() == 1) progress_.EnterStep(step.number, step.rows());
   if (auto s = Prepare(step, group); !s.ok()) return s;
   if (self_.first && plan_.stages > 1) {
     if (auto ids = Sampled(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
   }
+  open->result = {.epoch = step.epoch, .number = step.number, .copy_seconds = copy_seconds_};
+  open->rows = step.rows();
   const Batch& batch = batch_->Finish();
   if (self_.first) {
     stage_->Embed(batch);
@@ -257,79 +301,131 @@ absl::StatusOr<std::optional<StepResult>> StageExecutor::Run(const Step& step, G
   if (!self_.last) {
     const auto x = stage_->ReadX(batch);
     progress_.LeaveLayer();
-    if (auto s = group.Send(self_.stage + 1, x); !s.ok()) return s;
-    return std::optional<StepResult>{};
+    return group.Send(self_.stage + 1, x);
   }
-  if (batch.logit_rows.empty()) {  // else the logits are waited for
+  if (auto s = Judge(step, batch, group, open); !s.ok()) return s;
+  if (overlaps()) {
+    open->mark = queue_->Mark();
+    return absl::OkStatus();
+  }
+  if (device_sampler_ != nullptr || batch.logit_rows.empty()) {  // else the logits were waited for
     queue_->Finish();
     progress_.LeaveLayer();
   }
-  StepResult result{.epoch = step.epoch, .number = step.number};
-  result.copy_seconds = copy_seconds_;
-  if (auto s = Judge(step, batch, group, &result); !s.ok()) return s;
-  if (auto s = SendSamples(step, group); !s.ok()) return s;
-  if (self_.rank != 0) return std::optional<StepResult>{};
-  return std::optional<StepResult>{std::move(result)};
+  Settle(open);
+  return SendSamples(step, group);
 }
 
-// Logits and samples, kLogitRows at a time.
-absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& group, StepResult* result) {
-  std::vector<std::pair<int, LogitRow>> wanted;  // index into step.sequences, row
+absl::StatusOr<std::optional<StepResult>> StageExecutor::End() {
+  OpenStep& open = open_.front();
+  if (overlaps()) {
+    queue_->Wait(open.mark);
+    progress_.LeaveLayer();
+    Settle(&open);
+  }
+  std::optional<StepResult> result;
+  if (self_.last && self_.rank == 0) result = std::move(open.result);
+  open_.pop_front();
+  if (!open_.empty()) progress_.EnterStep(open_.front().result.number, open_.front().rows);
+  return result;
+}
+
+// All rows whose logits the step wants, in order; room for each such sequence in the result.
+std::vector<WantedRow> StageExecutor::Wanted(const Step& step, StepResult* result) const {
+  std::vector<WantedRow> wanted;
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const StepSequence& s = step.sequences[i];
-    const SamplingState* state = &slots_[slot_of_.at(s.id)].sampling;
-    const int n = s.rows();
-    const int first = s.logits == LogitRows::kAll ? 0 : s.logits == LogitRows::kLast ? n - 1 : n;
-    for (int k = first; k < n; ++k) {
+    if (s.logits == LogitRows::kNone) continue;
+    const int slot = slot_of_.at(s.id), n = s.rows();
+    for (int k = s.logits == LogitRows::kAll ? 0 : n - 1; k < n; ++k) {
       const int32_t known = k + 1 < n ? s.ids[k + 1] : s.logits == LogitRows::kAll ? s.next_id : -1;
-      wanted.push_back({static_cast<int>(i), LogitRow{state, s.start + k, known}});
+      wanted.push_back({.sequence = i,
+                        .out = result->sequences.size(),
+                        .slot = slot,
+                        .row = {&slots_[slot].sampling, s.start + k, known}});
     }
-    if (s.logits != LogitRows::kNone) result->sequences.push_back({.id = s.id});
+    result->sequences.push_back({.id = s.id});
   }
-  std::vector<RowResult> judged;
-  std::vector<LogitRow> rows;
-  for (size_t at = 0; at < wanted.size(); at += kLogitRows) {
-    const size_t n = std::min<size_t>(kLogitRows, wanted.size() - at);
-    float* logits = stage_->Logits(batch, static_cast<int64_t>(at), static_cast<int64_t>(n));
-    rows.clear();
-    std::deque<AllowedIds> masks;  // each stays where it is
-    for (size_t i = 0; i < n; ++i) {
-      LogitRow& row = rows.emplace_back(wanted[at + i].second);
-      const StepSequence& s = step.sequences[wanted[at + i].first];
-      if (!s.masked || row.known_id >= 0) continue;
-      auto mask = masks_->Take(step, s.id);
-      if (!mask.ok()) return mask.status();
-      row.mask = &masks.emplace_back(*std::move(mask));
-    }
-    if (auto s = sampler_->Run(logits, rows, group, &judged); !s.ok()) return s;
-    progress_.LeaveLayer();  // as long as a layer, or longer
-    Collect(step, std::span(wanted).subspan(at, n), judged, result);
+  return wanted;
+}
+
+// masks: where they lie as long as the rows are looked at.
+absl::Status StageExecutor::TakeMasks(const Step& step, std::span<WantedRow> rows, std::deque<AllowedIds>* masks) {
+  for (WantedRow& wanted : rows) {
+    const StepSequence& s = step.sequences[wanted.sequence];
+    if (!s.masked || wanted.row.known_id >= 0) continue;
+    auto mask = masks_->Take(step, s.id);
+    if (!mask.ok()) return mask.status();
+    wanted.row.mask = &masks->emplace_back(*std::move(mask));
   }
   return absl::OkStatus();
 }
 
-void StageExecutor::Collect(const Step& step, std::span<const std::pair<int, LogitRow>> rows,
-                            std::span<const RowResult> judged, StepResult* result) {
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const uint64_t id = step.sequences[rows[i].first].id;
-    // Results stand in the step's order, so the row's sequence is found from the back.
-    auto out =
-        std::find_if(result->sequences.rbegin(), result->sequences.rend(), [&](const auto& s) { return s.id == id; });
-    if (!judged[i].finite) {
-      out->status = absl::DataLossError("the model gave a value that is not finite (NaN or infinity) in its logits");
-      out->samples.clear();
-      batch_->SetLast(slot_of_.at(id), 0);  // a row that ran ahead reads some id; its result is dropped
+// Logits and samples, kLogitRows at a time.
+absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& group, OpenStep* open) {
+  std::vector<WantedRow> wanted = Wanted(step, &open->result);
+  std::vector<RowResult> judged;
+  std::vector<LogitRow> rows;
+  for (size_t at = 0; at < wanted.size(); at += kLogitRows) {
+    const size_t n = std::min<size_t>(kLogitRows, wanted.size() - at);
+    const std::span<WantedRow> some = std::span(wanted).subspan(at, n);
+    stage_->MakeLogits(batch, static_cast<int64_t>(at), static_cast<int64_t>(n));
+    float* const logits = device_sampler_ != nullptr ? nullptr : stage_->ReadLogits(static_cast<int64_t>(n));
+    std::deque<AllowedIds> masks;  // each stays where it is
+    if (auto s = TakeMasks(step, some, &masks); !s.ok()) return s;
+    if (device_sampler_ != nullptr) {
+      Draw(some, open);
       continue;
     }
-    if (!out->status.ok()) continue;
-    if (rows[i].second.known_id >= 0) {
-      out->prompt.push_back(judged[i].sample);
-      continue;
+    rows.clear();
+    for (const WantedRow& row : some) rows.push_back(row.row);
+    if (auto s = sampler_->Run(logits, rows, group, &judged); !s.ok()) return s;
+    progress_.LeaveLayer();  // as long as a layer, or longer
+    for (size_t i = 0; i < n; ++i) {
+      Collect(some[i], judged[i], &open->result);
+      if (some[i].row.known_id >= 0) continue;
+      const int slot = some[i].slot;
+      if (judged[i].finite) slots_[slot].sampling.Accept(judged[i].sample.id);
+      batch_->SetLast(slot, judged[i].finite ? judged[i].sample.id : 0);  // a row that ran ahead reads some id
     }
-    out->samples.push_back(judged[i].sample);
-    const int slot = slot_of_.at(id);
-    slots_[slot].sampling.Accept(judged[i].sample.id);
-    batch_->SetLast(slot, judged[i].sample.id);
+  }
+  if (device_sampler_ != nullptr) open->wanted = std::move(wanted);
+  return absl::OkStatus();
+}
+
+void StageExecutor::Draw(std::span<const WantedRow> rows, OpenStep* open) {
+  std::vector<DeviceSampler::Row> told;
+  for (const WantedRow& wanted : rows) told.push_back({wanted.row, wanted.slot});
+  device_sampler_->Draw({stage_->device_logits(), stage_->edited(), batch_->device_last()}, told,
+                        &open->drawn.emplace_back());
+  for (const WantedRow& wanted : rows) {
+    if (wanted.row.known_id >= 0) continue;
+    ++slots_[wanted.slot].sampling.count;
+    batch_->LastIsDrawn(wanted.slot);
+  }
+}
+
+// What the device drew.
+void StageExecutor::Settle(OpenStep* open) {
+  for (size_t i = 0; i < open->wanted.size(); ++i) {
+    const RowResult drawn = open->drawn[i / kLogitRows].Result(i % kLogitRows);
+    const WantedRow& wanted = open->wanted[i];
+    Collect(wanted, drawn, &open->result);
+    if (plan_.stages > 1 && wanted.row.known_id < 0) batch_->SetLast(wanted.slot, drawn.finite ? drawn.sample.id : 0);
+  }
+}
+
+void StageExecutor::Collect(const WantedRow& wanted, const RowResult& judged, StepResult* result) {
+  SequenceResult& out = result->sequences[wanted.out];
+  if (!judged.finite) {
+    out.status = absl::DataLossError("the model gave a value that is not finite (NaN or infinity) in its logits");
+    out.samples.clear();
+  } else if (out.status.ok()) {
+    if (wanted.row.known_id >= 0) {
+      out.prompt.push_back(judged.sample);
+    } else {
+      out.samples.push_back(judged.sample);
+    }
   }
 }
 

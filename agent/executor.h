@@ -1,4 +1,5 @@
-// One step: batch in -> forward -> sample -> result out.
+// One step: batch in -> forward -> sample -> result out. On a device that computes later and draws ids itself, the next
+// step may be begun before the one before has ended, so that it never waits for the host.
 #pragma once
 #include <optional>
 #include <span>
@@ -25,8 +26,17 @@ class Executor {
   virtual ~Executor() = default;
   // Loads this agent's slices and allocates its pages; long, reports progress by log lines.
   virtual absl::Status Load() = 0;
-  // The result on rank 0 of the last stage, nullopt elsewhere. An error means the group is dead.
-  virtual absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) = 0;
+  // Steps in number order. An error, of either, means that the group is dead.
+  virtual absl::Status Begin(const Step& step, Group& group) = 0;
+  // Waits for the oldest step that was begun: its result on rank 0 of the last stage, nullopt elsewhere.
+  virtual absl::StatusOr<std::optional<StepResult>> End() = 0;
+  // Whether the next step may be begun before End; if so, Done says whether End would wait now.
+  virtual bool overlaps() const { return false; }
+  virtual bool Done() { return true; }
+  absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) {
+    if (auto s = Begin(step, group); !s.ok()) return s;
+    return End();
+  }
   const Progress& progress() const { return progress_; }
   virtual AgentMemory memory() const = 0;  // what it holds; after Load what the plan says
   // Where it asks for the masks of masked sequences, between logits and draw, on every rank of the last stage. Before

@@ -96,8 +96,7 @@ void Sampler::Prepare(float* x, float* raw, Work* work) const {
   const auto at = [&](int32_t id) -> float* {
     return id >= slice.begin && id < slice.end ? x + (id - slice.begin) : nullptr;
   };
-  // A mask knows better: one that allows nothing but an end means it.
-  const bool ban_ends = row.state->count < p.min_tokens && !p.end_ids.empty() && row.mask == nullptr;
+  const bool ban_ends = row.BansEnds() && !p.end_ids.empty();
   const bool changed = !work->greedy || !p.logit_bias.empty() || p.NeedsCounts() || ban_ends || row.mask != nullptr;
   work->raw_row = x;
   if (row.known_id >= 0 || !work->finite) return;

@@ -37,6 +37,8 @@ struct LogitRow {
   int32_t position = 0;              // of the row: the id drawn stands at position + 1
   int32_t known_id = -1;             // >= 0: nothing is drawn, only this id's log-probability is wanted
   const AllowedIds* mask = nullptr;  // of a masked row: no other id is drawn, whatever min_tokens says
+  // A mask knows better: one that allows nothing but an end means it.
+  bool BansEnds() const { return mask == nullptr && state->count < state->params->min_tokens; }
 };
 
 struct RowResult {

@@ -4,13 +4,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <numeric>
 #include <random>
 #include <thread>
 
+#include "agent/device_sampler.h"
 #include "agent/group/thread_group.h"
 #include "gtest/gtest.h"
+#include "kernels/cuda/make_queue.h"
 #include "kernels/threads.h"
 
 namespace pangea {
@@ -126,7 +129,7 @@ Case RandomCase(std::mt19937& rng, int64_t vocab, int rows) {
     p.seed = rng();
     SequenceSampling s;
     s.choice = rng() % 3;
-    p.top_logprobs = int(pick(-1, 0, 5));
+    p.top_logprobs = int(pick(-1, 0, 5, 290));
     p.min_tokens = int(pick(0, 20));
     p.end_ids = {2, int32_t(vocab - 1)};
     if (rng() % 2) p.logit_bias = {{1, 4.0f}, {int32_t(vocab / 2), -100.0f}};
@@ -264,6 +267,162 @@ TEST(Sampler, ARowWithNanIsMarkedAndChangesNoOtherRow) {
   EXPECT_TRUE(after[0].finite && after[2].finite);
   EXPECT_EQ(after[0].sample.id, before[0].sample.id);
   EXPECT_EQ(after[2].sample.id, before[2].sample.id);
+}
+
+// A device that draws itself, as it runs on the host's fibers: bit for bit what the sampler above draws, sequence after
+// sequence of steps, with what a slot has counted.
+struct Drawing {
+  const char* name;
+  std::unique_ptr<Queue> (*make)();
+};
+template <cuda::fibers::Order order>
+std::unique_ptr<Queue> OnFibers() {
+  return MakeCudaOnCpuQueue({}, {.order = order, .seed = 5});
+}
+std::unique_ptr<Queue> OnGpu() {
+  std::string why;
+  return MakeCudaQueue({}, 0, &why).queue;
+}
+std::vector<Drawing> Drawings() {
+  std::vector<Drawing> all = {{"cuda_on_cpu", OnFibers<cuda::fibers::Order::kForward>},
+                              {"cuda_on_cpu_reversed", OnFibers<cuda::fibers::Order::kReverse>},
+                              {"cuda_on_cpu_shuffled", OnFibers<cuda::fibers::Order::kShuffled>}};
+  if (OnGpu() != nullptr) all.push_back({"cuda", OnGpu});
+  return all;
+}
+void PrintTo(const Drawing& drawing, std::ostream* out) { *out << drawing.name; }
+
+class DeviceSampling : public testing::TestWithParam<Drawing> {
+ protected:
+  // steps: logits of each row, one a sequence; whose states are told what was drawn.
+  void ExpectTheSame(int64_t vocab, std::vector<SamplingState> states, const std::vector<std::vector<float>>& steps,
+                     const std::vector<LogitRow>& rows);
+};
+INSTANTIATE_TEST_SUITE_P(, DeviceSampling, testing::ValuesIn(Drawings()),
+                         [](const auto& info) { return info.param.name; });
+
+void DeviceSampling::ExpectTheSame(int64_t vocab, std::vector<SamplingState> states,
+                                   const std::vector<std::vector<float>>& steps, const std::vector<LogitRow>& rows) {
+  SetComputeFloatMode();
+  const int64_t n = int64_t(states.size());
+  const auto host = MakeCpuQueue(1, BestIsa());
+  const auto queue = GetParam().make();
+  const SamplingShape shape{.rows = n, .slots = n + 2, .vocab = vocab, .tops = 290};
+  const Buffer<std::byte> memory(SamplingBytes(shape), *queue);
+  const Buffer<float> logits(n * vocab, *queue), edited(n * vocab, *queue);
+  const Buffer<int32_t> last(shape.slots, *queue);
+  DeviceSampler device(shape, memory.data(), queue.get());
+  auto groups = MakeThreadGroups(1, 1, absl::Seconds(30));
+  std::vector<float> raw(n * vocab);
+  Sampler sampler({{0, vocab}}, 0, raw.data(), host.get());
+  for (int64_t i = 0; i < n; ++i) device.Begin(int(n - i), states[i]);
+  for (size_t step = 0; step < steps.size(); ++step) {
+    std::vector<LogitRow> asked = rows;
+    std::vector<DeviceSampler::Row> told;
+    for (int64_t i = 0; i < n; ++i) {
+      asked[i].state = &states[i];
+      asked[i].position += int(step);
+      told.push_back({asked[i], int(n - i)});
+    }
+    queue->Upload(logits.data(), steps[step].data(), logits.bytes());
+    DeviceSampler::Drawn drawn;
+    device.Draw({logits.data(), edited.data(), last.data()}, told, &drawn);
+    std::vector<int32_t> lasts(shape.slots);
+    queue->Download(lasts.data(), last.data(), last.bytes());
+    queue->Finish();
+    std::vector<RowResult> want;
+    std::vector<float> x = steps[step];
+    ASSERT_TRUE(sampler.Run(x.data(), asked, *groups[0], &want).ok());
+    for (int64_t i = 0; i < n; ++i) {
+      SCOPED_TRACE("step " + std::to_string(step) + " row " + std::to_string(i));
+      const RowResult got = drawn.Result(i);
+      ASSERT_EQ(got.finite, want[i].finite);
+      if (rows[i].known_id < 0) {
+        EXPECT_EQ(lasts[n - i], want[i].finite ? want[i].sample.id : 0);
+      }
+      if (!got.finite) continue;
+      EXPECT_EQ(got.sample.id, want[i].sample.id);
+      EXPECT_EQ(got.sample.logprob, want[i].sample.logprob);
+      EXPECT_EQ(got.sample.top, want[i].sample.top);
+      if (rows[i].known_id < 0) states[i].Accept(want[i].sample.id);
+    }
+  }
+}
+
+TEST_P(DeviceSampling, DrawsWhatTheHostDraws) {
+  std::mt19937 rng(11);
+  for (const int64_t vocab : {300, 523, 2000, 4096, 5001}) {
+    SCOPED_TRACE("vocabulary " + std::to_string(vocab));
+    const Case c = RandomCase(rng, vocab, 32);
+    std::vector<std::vector<float>> steps(3);
+    for (auto& step : steps)
+      for (const auto& row : RandomCase(rng, vocab, 32).rows) step.insert(step.end(), row.begin(), row.end());
+    std::deque<AllowedIds> masks;
+    std::vector<LogitRow> rows;
+    for (size_t i = 0; i < c.states.size(); ++i) {
+      LogitRow& row = rows.emplace_back();
+      row.position = int32_t(i * 7);
+      if (i % 8 == 1) row.known_id = int32_t(rng() % vocab);
+      if (i % 4 == 2) {  // a few ids, or all but a few
+        AllowedIds& mask = masks.emplace_back();
+        mask.others = i % 8 == 2;
+        mask.words = {{1, 0x00ff00ff0f0f3355u}, {int32_t(vocab - 1) / 64, 1}};
+        row.mask = &mask;
+      }
+    }
+    ExpectTheSame(vocab, c.states, steps, rows);
+  }
+}
+
+// Among them the filters' own borders: values that are all alike, a k and a p at which nothing is cut, and a row whose
+// mass is so even that most of its ids are walked.
+TEST_P(DeviceSampling, DrawsWhatTheHostDrawsAtTheBorders) {
+  constexpr int64_t kVocab = 2600;
+  std::vector<SamplingState> states;
+  std::vector<float> logits;
+  const auto add = [&](const Sampling& p, auto value) {
+    states.emplace_back().Set({.params = std::make_shared<Sampling>(p)});
+    for (int64_t i = 0; i < kVocab; ++i) logits.push_back(float(value(i)));
+  };
+  const auto even = [](int64_t) { return 1.0; };
+  const auto nearly_even = [](int64_t i) { return 1e-4 * double(i * 7919 % kVocab); };
+  const auto zeros = [](int64_t i) { return i % 3 == 0 ? -0.0 : i % 3 == 1 ? 0.0 : -1.0; };
+  add({.temperature = 0}, even);
+  add({.temperature = 0}, zeros);
+  for (const float p : {0.0f, 1e-6f, 0.5f, 0.97f, 0.9999999f, 1.0f}) {
+    for (const int k : {0, 1, 128, 129, 1024, 1500, 2599, 2600, 9999}) {
+      add({.top_p = p, .top_k = k, .seed = 3}, even);
+      add({.top_p = p, .top_k = k, .seed = 4, .top_logprobs = 3}, nearly_even);
+      add({.top_p = p, .top_k = k, .min_p = 0.99f, .seed = 5, .top_logprobs = 290}, zeros);
+    }
+  }
+  std::vector<LogitRow> rows(states.size());
+  ExpectTheSame(kVocab, states, {logits, logits}, rows);
+}
+
+TEST_P(DeviceSampling, MarksARowThatIsNotFinite) {
+  std::mt19937 rng(3);
+  const Case c = RandomCase(rng, 4500, 6);
+  std::vector<float> logits;
+  for (const auto& row : c.rows) logits.insert(logits.end(), row.begin(), row.end());
+  logits[4500 + 4400] = NAN;
+  logits[2 * 4500 + 7] = kInf;
+  logits[4 * 4500] = -kInf;
+  ExpectTheSame(4500, c.states, {logits}, std::vector<LogitRow>(6));
+}
+
+// More biases than there is room for at once: the rows are judged in several goes.
+TEST_P(DeviceSampling, TakesABiasOfEveryId) {
+  std::vector<SamplingState> states;
+  std::vector<float> logits;
+  for (int row = 0; row < 3; ++row) {
+    Sampling p{.temperature = row == 1 ? 0.0f : 1.0f, .seed = uint64_t(row), .top_logprobs = 2, .min_tokens = 9};
+    p.end_ids = {5, 298, 5, 1000000};
+    for (int32_t id = 0; id < 300; ++id) p.logit_bias.emplace_back(id, id >= 298 ? 40.0f : float(id % 13) - 6);
+    states.emplace_back().Set({.params = std::make_shared<Sampling>(p)});
+    for (int i = 0; i < 300; ++i) logits.push_back(float((i + row) % 7));
+  }
+  ExpectTheSame(300, states, {logits, logits}, std::vector<LogitRow>(3));
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include "agent/assignment.h"
 #include "agent/device_executor.h"
 #include "agent/group/make_group.h"
-#include "agent/kept_memory.h"
+#include "agent/loaded.h"
 #include "agent/own_address.h"
 #include "configs/device.h"
 #include "configs/failpoint.h"
@@ -33,15 +33,8 @@ constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to
 constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
 // Where the executor is, is told as often as this: often enough for a silence to be one, and once a second at least.
 constexpr double kReportsPerSilence = 4, kLongestReportPeriod = 1, kShortestReportPeriod = 0.01;
-constexpr int kTraces = 16;  // that an agent without results keeps
 
 }  // namespace
-
-struct AgentSession::Loaded : Assignment {
-  KeptMemory kept;  // before the executor, which uses both
-  std::unique_ptr<Queue> queue;
-  std::unique_ptr<Executor> executor;
-};
 
 AgentSession::AgentSession(const AgentOptions& options, const std::string& token)
     : options_(options), stream_(options.master, token), worker_(std::make_unique<Worker>()) {
@@ -130,6 +123,8 @@ void AgentSession::LetGo() {
   limits_.reset();
   answers_ = false;
   traces_.Clear();
+  steps_open_ -= static_cast<int>(begun_.size());
+  begun_.clear();
 }
 
 absl::Status AgentSession::Load(const wire::Assign& assign) {
@@ -242,122 +237,6 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
   message.mutable_formed()->set_epoch(form.epoch());
   stream_.Send(std::move(message));
   return absl::OkStatus();
-}
-
-// Steps run in number order, from 1 in every epoch: the stream keeps it, and a gap is an error.
-absl::Status AgentSession::CheckOrder(const Step& step) {
-  if (step.epoch != step_epoch_) {
-    step_epoch_ = step.epoch;
-    next_step_ = 1;
-  }
-  if (step.number != next_step_) {
-    return absl::InternalError(absl::StrCat("step ", step.number, " came where ", next_step_, " was due"));
-  }
-  next_step_ = step.number + 1;
-  return absl::OkStatus();
-}
-
-ControlStream::After AgentSession::OnStep(const wire::Step& message) {
-  const Failpoint at(Wall::kStep);
-  std::optional<StepLimits> limits;
-  {
-    MutexLock lock(mutex_);
-    limits = limits_;
-    if (message.epoch() != epoch_) return After::kRead;  // of an epoch that is over
-  }
-  auto step = std::make_shared<Step>(DecodeStep(message));
-  absl::Status status =
-      limits ? Validate(*step, *limits) : absl::FailedPreconditionError("a step came before the weights");
-  if (status.ok()) status = CheckOrder(*step);
-  if (status.ok()) masks_.Expect(*step);
-  const bool behind = steps_open_.fetch_add(1) > 0;  // one runs, or is about to
-  const auto run = [this, step] {
-    auto told = RunStep(*step);
-    --steps_open_;  // before the stream may learn that the answer is on its way
-    if (!told) return;
-    const Failpoint at(Wall::kResult);
-    stream_.Send(*std::move(told));
-  };
-  if (status.ok() && !worker_->Post(run)) status = absl::ResourceExhaustedError("too many steps wait");
-  if (!status.ok()) {
-    --steps_open_;
-    Fail(message.epoch(), status, /*fatal=*/true);
-  }
-  // The step that runs will be answered before another one is needed, unless it waits for a mask, which comes this way.
-  return status.ok() && behind && answers_ && !masks_.Waiting() ? After::kHold : After::kRead;
-}
-
-// Sizes first: then it is decoded, then judged.
-void AgentSession::OnMask(const wire::Mask& message) {
-  std::optional<StepLimits> limits;
-  {
-    MutexLock lock(mutex_);
-    limits = limits_;
-    if (message.epoch() != epoch_) return;  // of an epoch that is over
-  }
-  absl::Status status = absl::FailedPreconditionError("a mask came before the weights");
-  if (limits) {
-    auto mask = DecodeMask(message, limits->vocab);
-    status = mask.ok() ? Validate(*mask, *limits) : mask.status();
-    if (status.ok()) status = masks_.Deliver(*std::move(mask));
-  }
-  if (!status.ok()) Fail(message.epoch(), status, /*fatal=*/true);
-}
-
-std::optional<wire::FromAgent> AgentSession::RunStep(const Step& step) {
-  std::shared_ptr<Group> group;
-  {
-    MutexLock lock(mutex_);
-    if (step.epoch != epoch_ || left_) return std::nullopt;
-    group = group_;
-  }
-  if (!group) return std::nullopt;  // forming failed, which was reported
-  const auto result = Execute(step, *group);
-  masks_.Forget(step);
-  if (!result.ok()) {
-    const absl::StatusCode code = result.status().code();
-    // What a peer or the transport did to the group, as against what is wrong here.
-    const bool transport = code == absl::StatusCode::kAborted || code == absl::StatusCode::kUnavailable ||
-                           code == absl::StatusCode::kDeadlineExceeded;
-    group->Abort(result.status());
-    {
-      MutexLock lock(mutex_);
-      if (group_ == group) group_.reset();
-      if (transport && step.epoch != epoch_) return std::nullopt;  // its group had to make way for the next one
-    }
-    Fail(step.epoch, result.status(), !transport);
-    return std::nullopt;
-  }
-  wire::FromAgent message;
-  if (*result) {
-    EncodeResult(**result, message.mutable_result());
-    EncodeActivity(activity_.totals(), message.mutable_result()->mutable_activity());
-    if (traces_.steps_size() > 0) message.mutable_result()->mutable_traces()->Swap(&traces_);
-    return message;
-  }
-  // An agent that has nothing else to say tells them when it is idle, or has some to tell.
-  if (traces_.steps_size() == 0 || (traces_.steps_size() < kTraces && steps_open_ > 1)) return std::nullopt;
-  message.mutable_traces()->Swap(&traces_);
-  return message;
-}
-
-// With a timeline, keeps what the step was made of.
-absl::StatusOr<std::optional<StepResult>> AgentSession::Execute(const Step& step, Group& group) {
-  const bool trace = !loaded_->deployment.timeline.file.empty();
-  activity_.Switch(Activity::kBusy);
-  const int64_t begin = activity_.since();
-  if (trace) activity_.Record();
-  auto result = loaded_->executor->Run(step, group);
-  activity_.Switch(Activity::kWait);
-  if (!trace) return result;
-  wire::StepTrace& told = *traces_.add_steps();
-  told.set_epoch(step.epoch);
-  told.set_number(step.number);
-  told.set_rows(step.rows());
-  told.set_begin(begin);
-  const auto stretches = activity_.Recorded();
-  told.mutable_stretches()->Add(stretches.begin(), stretches.end());
-  return result;
 }
 
 void AgentSession::Fail(uint64_t epoch, const absl::Status& why, bool fatal) {

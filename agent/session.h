@@ -21,6 +21,8 @@
 
 namespace pangea {
 
+struct Loaded;
+
 class AgentSession {
  public:
   AgentSession(const AgentOptions& options, const std::string& token);
@@ -31,8 +33,6 @@ class AgentSession {
   void Terminate(const absl::Status& why);
 
  private:
-  struct Loaded;  // deployment, header, plan, executor
-
   using After = ControlStream::After;
   After Handle(const agent::v1::FromMaster& message);
   void Joined(int place, double silence);
@@ -44,8 +44,13 @@ class AgentSession {
   void LetGo();  // of what is loaded
   absl::Status Load(const agent::v1::Assign& assign);
   absl::Status Form(const agent::v1::Form& form, std::shared_ptr<Rendezvous> board);
-  std::optional<agent::v1::FromAgent> RunStep(const Step& step);  // -> what the master is told
-  absl::StatusOr<std::optional<StepResult>> Execute(const Step& step, Group& group);
+  void BeginStep(const std::shared_ptr<const Step>& step);
+  void EnterStep();
+  void PostEnd();
+  void EndStep();
+  void LoseGroup(const Step& step, const std::shared_ptr<Group>& group, const absl::Status& why);
+  std::optional<agent::v1::FromAgent> Told(std::optional<StepResult> result);
+  void Trace(const Step& step);
 
   absl::Status CheckOrder(const Step& step);
   // Sends a Failure. Fatal: nothing can be done with this process any more, so it leaves within a second.
@@ -78,7 +83,15 @@ class AgentSession {
   bool stopped_ = false;                     // control thread: the master said so
   std::atomic<int> steps_open_{0};           // given to the worker and not done
   std::atomic<bool> answers_{false};         // this agent tells the master what steps came to
-  agent::v1::StepTraces traces_;             // executor thread: not told yet
+  // Executor thread.
+  struct BegunStep {
+    std::shared_ptr<const Step> step;
+    std::shared_ptr<Group> group;
+  };
+  std::deque<BegunStep> begun_;   // and not ended
+  bool end_posted_ = false;       // the worker will look whether the oldest of them is done
+  int64_t entered_ = 0;           // when the oldest became that
+  agent::v1::StepTraces traces_;  // not told yet
   std::unique_ptr<Worker> worker_;
   std::thread housekeeper_;
 };

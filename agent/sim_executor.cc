@@ -26,7 +26,16 @@ class SimExecutor : public Executor {
   absl::Status Load() override { return absl::OkStatus(); }
 
   // A token travels the pipeline as a real hidden state would, so that a missing agent stalls the stream.
-  absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) override {
+  absl::Status Begin(const Step& step, Group& group) override {
+    auto result = Compute(step, group);
+    if (result.ok()) result_ = *std::move(result);
+    return result.status();
+  }
+  absl::StatusOr<std::optional<StepResult>> End() override { return std::exchange(result_, std::nullopt); }
+  AgentMemory memory() const override { return {}; }
+
+ private:
+  absl::StatusOr<std::optional<StepResult>> Compute(const Step& step, Group& group) {
     progress_.EnterStep(step.number, step.rows());
     if (auto s = Prepare(step); !s.ok()) return s;
     std::vector<std::byte> token(64), all(64 * plan_.ranks);
@@ -58,9 +67,7 @@ class SimExecutor : public Executor {
     }
     return std::optional<StepResult>{std::move(result)};
   }
-  AgentMemory memory() const override { return {}; }
 
- private:
   // Of a masked sequence the next id that its mask allows.
   absl::StatusOr<int32_t> Draw(const Step& step, const StepSequence& s, int position) {
     const int32_t vocab = header_.config.vocab;
@@ -87,6 +94,7 @@ class SimExecutor : public Executor {
   const CheckpointHeader& header_;
   const ParallelPlan& plan_;
   const RankPlan& self_;
+  std::optional<StepResult> result_;  // of the step that was begun
   uint64_t epoch_ = 0;
   std::unordered_map<uint64_t, uint64_t> draws_;  // of each sequence: what its ids depend on, beside the position
 };

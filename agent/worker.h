@@ -24,6 +24,11 @@ class Worker {
     changed_.notify_all();
     return true;
   }
+  // Whether a task waits for the one that runs.
+  bool waits() {
+    MutexLock lock(mutex_);
+    return stopping_ || !tasks_.empty();
+  }
   // Drops what waits and gives the running task so long to end; false: it is still running.
   bool Stop(std::chrono::milliseconds limit) {
     MutexLock lock(mutex_);

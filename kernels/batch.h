@@ -57,6 +57,9 @@ class BatchBuilder {
   void SetBlocks(const TablePlace& place, std::span<const int32_t> blocks);
   void SetLast(int slot, int32_t id);
   int32_t last(int slot) const { return last_.host[slot]; }
+  // The device itself writes what the slot's last id will be; the host knows only that there is one.
+  void LastIsDrawn(int slot) { last_.host[slot] = 0; }
+  int32_t* device_last() const { return last_.device.data(); }
   int64_t bytes() const;  // of the device's memory that it holds: BatchBytes
 
   // A step: Begin, then its rows in order, then Finish.

@@ -2,6 +2,7 @@
 // the single ops, are pieces of the CPU's words and are called with its queue alone (docs/adding_a_device.md).
 #pragma once
 #include "kernels/ops.h"
+#include "kernels/sampling.h"
 
 namespace pangea {
 
@@ -19,6 +20,9 @@ struct DeviceOps {
   void (*finish_qkv)(const KvLayer& kv, const Batch& batch, const FinishQkvArgs& args, Queue& queue);
   void (*attention)(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);
   void (*copy_block)(const KvLayer& kv, int64_t from, int64_t to, Queue& queue);
+  // Of a device that draws ids itself; null, both: the host does, on downloaded logits.
+  void (*sample)(const SampleArgs& args, Queue& queue) = nullptr;
+  void (*count_ids)(const CountArgs& args, Queue& queue) = nullptr;
 };
 
 // The words of a device are functions of these names in a namespace of its own: declared there, and as its table.

@@ -127,6 +127,9 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
 void CopyBlock(const KvLayer& kv, int64_t from, int64_t to, Queue& queue) {
   queue.ops().copy_block(kv, from, to, queue);
 }
+bool CanSample(const Queue& queue) { return queue.ops().sample != nullptr; }
+void SampleIds(const SampleArgs& args, Queue& queue) { queue.ops().sample(args, queue); }
+void CountIds(const CountArgs& args, Queue& queue) { queue.ops().count_ids(args, queue); }
 
 std::unique_ptr<Queue> MakeCpuQueue(int threads, Isa isa, bool spin, int fusion) {
   return std::make_unique<CpuQueue>(threads, isa, spin, fusion);

@@ -15,6 +15,7 @@
 
 #include "kernels/batch.h"
 #include "kernels/queue.h"
+#include "kernels/sampling.h"
 #include "kernels/types.h"
 
 namespace pangea {
@@ -236,6 +237,11 @@ struct AttentionArgs {
 void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- logits
+
+// Of a device that draws ids itself (sampling.h); REQUIRES CanSample(queue).
+bool CanSample(const Queue& queue);
+void SampleIds(const SampleArgs& args, Queue& queue);
+void CountIds(const CountArgs& args, Queue& queue);
 
 // Host functions, for the sampler: of the same bits on every device and in every class; any thread. REQUIRES isa <=
 // BestIsa(). Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x

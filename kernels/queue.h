@@ -44,6 +44,12 @@ class Queue {
   Isa host_isa() const { return host_isa_; }
   // Waits until all that was put here is done.
   virtual void Finish() = 0;
+  // A mark behind what was put here so far, and waiting for no more than that. Reached: Wait would not wait for the
+  // device. Marks are waited for in order, kMarks at most are open; a Finish waits for all.
+  static constexpr uint64_t kMarks = 8;
+  virtual uint64_t Mark() { return 0; }
+  virtual bool Reached(uint64_t) { return true; }
+  virtual void Wait(uint64_t) { Finish(); }
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;
@@ -59,8 +65,8 @@ class Queue {
   // Memory of the device that a library's products may use, for as long as the queue; once, before the first of them.
   virtual void UseWorkspace(std::byte*, int64_t /*bytes*/) {}
   // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. What is uploaded may
-  // be changed once the call has returned; what is downloaded is there after Finish. Nothing is done where both sides
-  // are one address.
+  // be changed once the call has returned; what is downloaded is there after Finish, or after Wait for a mark behind it.
+  // Nothing is done where both sides are one address.
   virtual void Upload(void* to, const void* from, int64_t bytes) = 0;
   virtual void Download(void* to, const void* from, int64_t bytes) = 0;
 

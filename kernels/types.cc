@@ -1,5 +1,7 @@
 #include "kernels/types.h"
 
+#include "kernels/sampling.h"
+
 namespace pangea {
 
 int LeafProgram::vectors() const {
@@ -46,6 +48,8 @@ int64_t AttentionScratchBytes(int threads, int64_t head_dim) {
 int64_t CudaAttentionScratchBytes(int64_t head_dim) {
   return kCudaSplitQueries * (1 + kCudaPartials) * AttentionStride(head_dim) * static_cast<int64_t>(sizeof(float));
 }
+
+int64_t SamplingBytes(const SamplingShape& shape) { return SampleMemory(shape, nullptr).bytes; }
 
 int64_t MaxAttentionItems(const BatchShape& shape) {
   // An item has at least one row; the heads of one KV head take one item in kMaxQueries.

@@ -174,6 +174,13 @@ inline constexpr int64_t kCudaSplitQueries = 2048, kCudaPartials = 16;
 int64_t CudaAttentionScratchBytes(int64_t head_dim);
 inline constexpr int64_t kCudaWorkspaceBytes = 32 << 20;  // of a library's products
 
+// Of a device that draws ids itself (kernels/sampling.h): rows at a time, slots, ids, and the most likely ids that a row
+// may tell.
+struct SamplingShape {
+  int64_t rows = 0, slots = 0, vocab = 0, tops = 0;
+};
+int64_t SamplingBytes(const SamplingShape& shape);
+
 // What the batches of one agent have in common (kernels/batch.h).
 struct BatchShape {
   int64_t rows = 0, slots = 0;  // at most

@@ -27,13 +27,15 @@ struct ActivationBuffers {
   T mine{};  // [vectors][R][d]   this rank's partial sums of a K-split product
   T all{};   // [vectors][R][d]   those of all ranks; several ranks only
   // Sampler; the last stage only.
-  T judged{};  // [kLogitRows][d]                the rows whose logits are wanted
-  T logits{};  // [kLogitRows][vocabulary slice]
-  T raw{};     // [kLogitRows][vocabulary slice]  logits before penalties and temperature, for log-probabilities
+  T judged{};   // [kLogitRows][d]                the rows whose logits are wanted
+  T logits{};   // [kLogitRows][vocabulary slice]
+  T raw{};      // [kLogitRows][vocabulary slice]  logits before penalties and temperature, for log-probabilities; where
+                //                                 the device draws, those after them
+  T drawing{};  // bytes        SamplingBytes; of an agent whose device draws ids itself
 
-  std::array<T*, 16> list() {
-    return {&x,      &normed,    &qkv,       &query_in, &query, &heads,  &up,     &gated,
-            &packed, &workspace, &attention, &mine,     &all,   &judged, &logits, &raw};
+  std::array<T*, 17> list() {
+    return {&x,         &normed,    &qkv,  &query_in, &query,  &heads,  &up,  &gated,  &packed,
+            &workspace, &attention, &mine, &all,      &judged, &logits, &raw, &drawing};
   }
 };
 

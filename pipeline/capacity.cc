@@ -185,6 +185,17 @@ bool AddsAlongTree(const Deployment& deployment) {
   return deployment.kernels.exact || !RunsCudaKernels(deployment.agent(0));
 }
 
+bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int index) {
+  return plan.agents[index].last && plan.ranks == 1 && RunsCudaKernels(deployment.agent(index));
+}
+
+SamplingShape SamplingShapeOf(const Deployment& deployment, const ParallelPlan& plan, int index) {
+  return {.rows = kLogitRows,
+          .slots = deployment.schedule.max_sequences,
+          .vocab = plan.agents[index].vocab.size(),
+          .tops = deployment.limits.top_logprobs};
+}
+
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
                                            const ParallelPlan& plan, int index) {
   const RankPlan& agent = plan.agents[index];
@@ -216,6 +227,7 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   sizes.workspace = tree ? 0 : kCudaWorkspaceBytes;
   sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
   sizes.logits = sizes.raw = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
+  if (DrawsOnDevice(deployment, plan, index)) sizes.drawing = SamplingBytes(SamplingShapeOf(deployment, plan, index));
   return sizes;
 }
 
@@ -224,7 +236,7 @@ void AddBuffers(const ActivationBuffers<int64_t>& sizes, AgentMemory* memory) {
                          sizes.gated + sizes.packed + sizes.workspace;
   memory->attention += sizes.attention;
   memory->communication += sizes.mine + sizes.all;
-  memory->sampler += sizes.judged + sizes.logits + sizes.raw;
+  memory->sampler += sizes.judged + sizes.logits + sizes.raw + sizes.drawing;
 }
 
 AgentMemory MemoryOf(const TensorIndex& index, const Deployment& deployment, const ParallelPlan& plan, int agent) {

@@ -70,6 +70,10 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
 // Whether K-split products are added along the model's tree: unless the deployment lets CUDA agents do otherwise. (All
 // agents are of one kind.)
 bool AddsAlongTree(const Deployment& deployment);
+// Whether the agent's device draws ids itself: those that can, and hold the whole vocabulary. With several ranks the
+// hosts draw, as it is they who exchange.
+bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int agent);
+SamplingShape SamplingShapeOf(const Deployment& deployment, const ParallelPlan& plan, int agent);
 // Bytes of every buffer that the agent computes a step in.
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,
                                            const ParallelPlan& plan, int agent);

@@ -176,13 +176,16 @@ std::span<const std::byte> Stage::ReadX(const Batch& batch) {
   return x;
 }
 
-float* Stage::Logits(const Batch& batch, int64_t first, int64_t n) {
+void Stage::MakeLogits(const Batch& batch, int64_t first, int64_t n) {
   GatherRows(a_.x, model_.hidden, batch.logit_rows.subspan(first, n), a_.judged, *queue_);
   const bool norm_here = !(model_.query_layer && model_.final_norm_before_query);
   if (norm_here) Norm(a_.judged, final_norm_, n, a_.judged);
   Batch rows;  // of the head: no adapter reaches it
   rows.rows = n;
   Product(head_, a_.judged, rows, a_.logits);
+}
+
+float* Stage::ReadLogits(int64_t n) {
   float* logits = HostSide(a_.logits, host_logits_);
   queue_->Download(logits, a_.logits, n * head_.columns * static_cast<int64_t>(sizeof(float)));
   queue_->Finish();

@@ -70,13 +70,18 @@ class Stage {
   void Embed(const Batch& batch);
   // Runs this stage's layers over x in place. pages: of these layers, in order. An error means the group is dead.
   absl::Status Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress);
-  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on, for the host to read and change;
-  // n <= kLogitRows. Good until the next call.
-  float* Logits(const Batch& batch, int64_t first, int64_t n);
+  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= kLogitRows. They lie in
+  // device_logits, or are read for the host, which may change them; good until the next call.
+  void MakeLogits(const Batch& batch, int64_t first, int64_t n);
+  float* ReadLogits(int64_t n);
+  const float* device_logits() const { return a_.logits; }
 
   // What it holds; without pages, swap and batch.
   const AgentMemory& memory() const { return held_; }
   float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [kLogitRows][vocab slice] of the host
+  // For a device that draws itself: as much of its own, and SamplingBytes.
+  float* edited() { return a_.raw; }
+  std::byte* drawing() { return reinterpret_cast<std::byte*>(a_.drawing); }
 
  private:
   Stage(const CheckpointHeader& header, const Deployment& deployment, const ParallelPlan& plan, int agent,

@@ -73,8 +73,10 @@ absl::Status Stage::LoadAll() {
     make(host_x_, sizes.x);
     make(host_mine_, sizes.mine);
     make(host_all_, sizes.all);
-    make(host_logits_, sizes.logits);
-    make(raw_, sizes.raw);
+    if (sizes.drawing == 0) {
+      make(host_logits_, sizes.logits);
+      make(raw_, sizes.raw);
+    }
     make(seen_, std::max({sizes.qkv, sizes.up, sizes.x}));
   }
   if (sizes.workspace > 0) queue_->UseWorkspace(reinterpret_cast<std::byte*>(a_.workspace), sizes.workspace);

@@ -5,6 +5,7 @@
 
 #include "kernels/attention_item.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/sampling.h"
 #include "kernels/types.h"
 
 namespace pangea::cuda {
@@ -233,6 +234,25 @@ struct FewRowsArgs {
   int64_t ldy;
   const float* bias;  // null: none
   int32_t m, n, k;
+};
+
+// Of all kernels of sampling.cu but the last.
+struct SampleKernelArgs {
+  SampleMemory memory;
+  const float* logits;
+  float* edited;
+  int32_t* last;
+  int64_t tops;
+};
+// Their shared memory, bytes: of JudgeLogits two floats an id, and the best of each warp; of CutLogits a list of ids as
+// 64-bit keys, a term of each, bins of 11 bits, and some words.
+inline constexpr int64_t kDrawShared = 128, kJudgeShared = kSampleIds * 8 + kDrawShared,
+                         kCutShared = kMostListed * 12 + (1 << 11) * 4 + kDrawShared;
+struct CountIdsArgs {
+  int32_t* counts;     // [vocab] of a slot
+  const int32_t* ids;  // null: all counts become 0
+  int64_t n;           // ids; without ids, counts
+  bool in_prompt;
 };
 
 }  // namespace pangea::cuda

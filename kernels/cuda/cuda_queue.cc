@@ -14,13 +14,59 @@ CudaQueue::CudaQueue(std::unique_ptr<Device> device, std::byte* ring, const Cuda
 }
 
 CudaQueue::~CudaQueue() {
-  device_->Finish();
+  device_->Finish();  // what has not landed is wanted by nobody
   device_->FreePinned(ring_);
 }
 
 void CudaQueue::Finish() {
   device_->Finish();
-  ring_used_ = 0;
+  open_.clear();
+  Passed(used_);
+}
+
+static_assert(Queue::kMarks == Device::kEvents);
+
+uint64_t CudaQueue::Mark() {
+  if (open_.size() == kMarks) Wait(open_.front().number);
+  device_->Record(static_cast<int>(++marks_ % kMarks));
+  open_.push_back({marks_, used_});
+  return marks_;
+}
+
+bool CudaQueue::Reached(uint64_t mark) {
+  return open_.empty() || mark < open_.front().number || device_->Passed(static_cast<int>(mark % kMarks));
+}
+
+void CudaQueue::Wait(uint64_t mark) {
+  while (!open_.empty() && open_.front().number <= mark) {
+    const OpenMark passed = open_.front();
+    open_.pop_front();
+    device_->Await(static_cast<int>(passed.number % kMarks));
+    Passed(passed.ring);
+  }
+}
+
+// All work before this place of the ring is done.
+void CudaQueue::Passed(int64_t ring) {
+  for (; !landing_.empty() && landing_.front().ring < ring; landing_.pop_front())
+    std::memcpy(landing_.front().to, landing_.front().from, static_cast<size_t>(landing_.front().bytes));
+  free_ = ring;
+}
+
+// Room for so many bytes, waited for where there is none.
+std::byte* CudaQueue::InRing(int64_t bytes) {
+  bytes = (bytes + 15) / 16 * 16;
+  if (used_ % kRing + bytes > kRing) used_ = (used_ / kRing + 1) * kRing;  // in one piece
+  while (used_ + bytes - free_ > kRing) {
+    if (open_.empty()) {
+      Finish();
+    } else {
+      Wait(open_.front().number);
+    }
+  }
+  std::byte* const room = ring_ + used_ % kRing;
+  used_ += bytes;
+  return room;
 }
 
 void CudaQueue::OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) {
@@ -46,17 +92,28 @@ void CudaQueue::Upload(void* to, const void* from, int64_t bytes) {
     device_->CopyIn(to, from, bytes);
     return Finish();
   }
-  if (ring_used_ + bytes > kRing) Finish();
-  std::memcpy(ring_ + ring_used_, from, static_cast<size_t>(bytes));
-  device_->CopyIn(to, ring_ + ring_used_, bytes);
-  ring_used_ += (bytes + 15) / 16 * 16;
+  std::byte* const room = InRing(bytes);
+  std::memcpy(room, from, static_cast<size_t>(bytes));
+  device_->CopyIn(to, room, bytes);
 }
 
 void CudaQueue::Download(void* to, const void* from, int64_t bytes) {
-  if (bytes > 0) device_->CopyOut(to, from, bytes);
+  if (bytes == 0) return;
+  if (bytes > kMostThroughRing) return device_->CopyOut(to, from, bytes);
+  std::byte* const room = InRing(bytes);
+  landing_.push_back({to, room, bytes, used_ - 1});
+  device_->CopyOut(room, from, bytes);
 }
 
-const DeviceOps kOps = PANGEA_WORDS_OF(cuda);
+namespace {
+DeviceOps Words() {
+  DeviceOps ops = PANGEA_WORDS_OF(cuda);
+  ops.sample = SampleIds;
+  ops.count_ids = CountIds;
+  return ops;
+}
+}  // namespace
+const DeviceOps kOps = Words();
 
 }  // namespace pangea::cuda
 

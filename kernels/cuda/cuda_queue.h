@@ -1,5 +1,6 @@
 // The queue of a device that runs kernels, for the words (words_*.cc), which launch them.
 #pragma once
+#include <deque>
 #include <memory>
 
 #include "kernels/check.h"
@@ -12,6 +13,7 @@
 namespace pangea::cuda {
 
 inline constexpr int64_t kRing = 4 << 20;
+inline constexpr int64_t kMostThroughRing = 1 << 20;  // of a download
 
 class CudaQueue final : public Queue {
  public:
@@ -19,6 +21,9 @@ class CudaQueue final : public Queue {
   CudaQueue(std::unique_ptr<Device> device, std::byte* ring, const CudaOptions& options);
   ~CudaQueue() override;
   void Finish() override;
+  uint64_t Mark() override;
+  bool Reached(uint64_t mark) override;
+  void Wait(uint64_t mark) override;
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
@@ -47,14 +52,30 @@ class CudaQueue final : public Queue {
   int64_t held() const { return held_; }          // bytes allocated so far and not given back
 
  private:
+  struct OpenMark {
+    uint64_t number;
+    int64_t ring;  // what lies before is free once the mark is passed
+  };
+  struct Landing {  // a download on its way
+    void* to;
+    const std::byte* from;
+    int64_t bytes, ring;
+  };
+  std::byte* InRing(int64_t bytes);
+  void Passed(int64_t ring);
+
   const std::unique_ptr<Device> device_;
   const CudaOptions options_;
   ThreadPool pool_;
   std::byte* workspace_ = nullptr;
   int64_t workspace_bytes_ = 0;
-  // What is uploaded goes through a ring of pinned memory, so that the host need not wait.
+  // What is uploaded or downloaded goes through a ring of pinned memory, so that the host need not wait: bytes
+  // [free_, used_) of an endless one are in use.
   std::byte* const ring_;
-  int64_t ring_used_ = 0;
+  int64_t free_ = 0, used_ = 0;
+  uint64_t marks_ = 0;
+  std::deque<OpenMark> open_;
+  std::deque<Landing> landing_;
   int64_t held_ = 0, launches_ = 0;
 };
 
@@ -64,5 +85,7 @@ inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }
 extern const DeviceOps kOps;
 void AddBiasTo(float* y, const float* b, const Shape& shape, Queue& queue);
 PANGEA_DECLARE_WORDS
+void SampleIds(const SampleArgs& args, Queue& queue);
+void CountIds(const CountArgs& args, Queue& queue);
 
 }  // namespace pangea::cuda

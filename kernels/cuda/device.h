@@ -45,6 +45,12 @@ class Device {
   virtual void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) = 0;
   virtual void Multiply(const LibraryProduct& product) = 0;
   virtual void Finish() = 0;
+  // Of kEvents: a mark behind the work so far, in place of the one it was before; and waiting for that. Passed: Await
+  // would not wait for the device.
+  static constexpr int kEvents = 8;
+  virtual void Record(int event) = 0;
+  virtual bool Passed(int event) = 0;
+  virtual void Await(int event) = 0;
 };
 
 struct FiberOptions {

@@ -13,6 +13,7 @@ inline constexpr float kMinusInfinity = -__builtin_huge_valf();
 inline constexpr int kLanes = 16;  // of a row's sum; a warp holds two rows' lanes
 
 PANGEA_DEVICE float ExpOf(float x) { return Exp(F32(x)).v; }
+PANGEA_DEVICE float LogOf(float x) { return Log(F32(x)).v; }
 // As maxps: the second when equal or unordered.
 PANGEA_DEVICE float MaxOf(float a, float b) { return a > b ? a : b; }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "kernels/cuda/device.h"
 
@@ -17,7 +18,7 @@ using Address = unsigned long long;
 using pangea::cuda::kKernels;
 using pangea::cuda::kKernelTable;
 
-constexpr Result kOk = 0, kInvalid = 1, kNoMemory = 2, kNoDevice = 101, kNotFound = 500;
+constexpr Result kOk = 0, kInvalid = 1, kNoMemory = 2, kNoDevice = 101, kNotFound = 500, kNotReady = 600;
 
 int64_t Setting(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
@@ -29,6 +30,11 @@ struct State {
   std::unique_ptr<pangea::cuda::Device> device = pangea::cuda::MakeFiberDevice();
   std::map<Address, size_t> allocated;
   int64_t free = Setting("PANGEA_FAKE_GPU_MEMORY", int64_t{1} << 30);
+  int events = 0;
+};
+struct Event {
+  int number;
+  bool asked;
 };
 State& Here() {
   static State state;
@@ -115,13 +121,23 @@ Result cuStreamSynchronize(void*) {
   return kOk;
 }
 Result cuEventCreate(void** event, unsigned) {
-  *event = &Here();
+  *event = new Event{Here().events++, false};
   return kOk;
 }
-Result cuEventDestroy_v2(void*) { return kOk; }
-Result cuEventRecord(void*, void*) { return kOk; }
-Result cuEventSynchronize(void*) {
-  Here().device->Finish();
+Result cuEventDestroy_v2(void* event) {
+  delete static_cast<Event*>(event);
+  return kOk;
+}
+Result cuEventRecord(void* event, void*) {
+  auto* recorded = static_cast<Event*>(event);
+  recorded->asked = false;
+  Here().device->Record(recorded->number);
+  return kOk;
+}
+// Not ready the first time that it is asked for, as if the device were still at work.
+Result cuEventQuery(void* event) { return std::exchange(static_cast<Event*>(event)->asked, true) ? kOk : kNotReady; }
+Result cuEventSynchronize(void* event) {
+  Here().device->Await(static_cast<Event*>(event)->number);
   return kOk;
 }
 Result cuEventElapsedTime(float* milliseconds, void*, void*) {

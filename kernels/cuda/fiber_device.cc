@@ -49,10 +49,29 @@ class FiberDevice final : public Device {
     work_.push_back({.product = true});
   }
 
-  void Finish() override {
+  void Finish() override { DoWork(-1); }
+  void Record(int event) override {
+    std::erase_if(work_, [&](const Work& work) { return work.event == event; });
+    work_.push_back({.event = event});
+  }
+  bool Passed(int) override { return true; }  // whoever waits does the work
+  void Await(int event) override {
+    for (const Work& work : work_) {
+      if (work.event == event) return DoWork(event);
+    }
+  }
+
+ private:
+  // All of it, or up to an event.
+  void DoWork(int until) {
     SetComputeFloatMode();
-    for (; !work_.empty(); work_.pop_front()) {
-      const Work& work = work_.front();
+    while (!work_.empty()) {
+      const Work work = std::move(work_.front());
+      work_.pop_front();
+      if (work.event >= 0) {
+        if (work.event == until) return;
+        continue;
+      }
       if (work.product) {
         Compute(products_.front());
         products_.pop_front();
@@ -73,7 +92,6 @@ class FiberDevice final : public Device {
     }
   }
 
- private:
   static constexpr size_t kPoisoned = 64 << 20;  // larger memory is pages that nobody has touched yet
   struct Work {
     void* to = nullptr;
@@ -84,6 +102,7 @@ class FiberDevice final : public Device {
     Grid grid = {};
     int64_t shared = 0;
     bool product = false;
+    int event = -1;
   };
   static void Compute(const LibraryProduct& p);
 

@@ -174,6 +174,14 @@ class Runner {
 
   void Release(std::vector<int>* waiting) {
     Arrange(waiting);
+    if (order_ == Order::kReverse) {  // a warp that may go on does, before others begin
+      const size_t n = waiting->size(), room = std::min(n, next_);
+      next_ -= room;
+      ready_.insert(ready_.begin() + static_cast<int64_t>(next_), n - room, 0);
+      std::copy(waiting->begin(), waiting->end(), ready_.begin() + static_cast<int64_t>(next_));
+      waiting->clear();
+      return;
+    }
     if (next_ > 4096) {
       ready_.erase(ready_.begin(), ready_.begin() + static_cast<int64_t>(next_));
       next_ = 0;

@@ -9,6 +9,8 @@
 
 namespace pangea::cuda::fibers {
 
+// kForward: from barrier to barrier all take turns. kReverse: from the last thread to the first, each warp as far as it
+// gets.
 enum class Order : uint8_t { kForward, kReverse, kShuffled };
 
 struct Thread {

@@ -32,6 +32,8 @@ constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUT
 constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
 constexpr Result kOutOfMemory = 2;
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
+constexpr unsigned kUntimed = 2;      // CU_EVENT_DISABLE_TIMING
+constexpr Result kNotReady = 600;
 constexpr int kLeastMajor = 8;
 
 // X(member, name in the library, arguments)
@@ -59,6 +61,7 @@ constexpr int kLeastMajor = 8;
   X(event_destroy, "cuEventDestroy_v2", (Event))                              \
   X(event_record, "cuEventRecord", (Event, Stream))                           \
   X(event_finish, "cuEventSynchronize", (Event))                              \
+  X(event_query, "cuEventQuery", (Event))                                     \
   X(event_elapsed, "cuEventElapsedTime", (float*, Event, Event))              \
   X(module_load, "cuModuleLoadData", (Module*, const void*))                  \
   X(module_unload, "cuModuleUnload", (Module))                                \
@@ -110,6 +113,9 @@ class Gpu final : public Device {
       for (const Event event : events_) {
         if (event != nullptr) driver_.event_destroy(event);
       }
+      for (const Event event : marks_) {
+        if (event != nullptr) driver_.event_destroy(event);
+      }
       if (stream_ != nullptr) driver_.stream_finish(stream_), driver_.stream_destroy(stream_);
       for (const Module module : modules_) driver_.module_unload(module);
       driver_.context_release(device_);
@@ -154,6 +160,9 @@ class Gpu final : public Device {
       if (functions_[i] == nullptr) return "no module has the kernel " + symbol;
       if (const Result r = driver_.function_set(functions_[i], kDynamicShared, most_shared_); r != 0)
         return who + ": " + symbol + ": " + driver_.Text(r);
+    }
+    for (Event& event : marks_) {
+      if (const Result r = driver_.event_create(&event, kUntimed); r != 0) return who + ": " + driver_.Text(r);
     }
     if (!products) return "";
     for (Event& event : events_) {
@@ -226,6 +235,21 @@ class Gpu final : public Device {
     Use();
     Must(driver_.stream_finish(stream_), last_);
   }
+  void Record(int event) override {
+    Use();
+    Must(driver_.event_record(marks_[event], stream_), "cuEventRecord");
+  }
+  bool Passed(int event) override {
+    Use();
+    const Result r = driver_.event_query(marks_[event]);
+    if (r == kNotReady) return false;
+    Must(r, last_);
+    return true;
+  }
+  void Await(int event) override {
+    Use();
+    Must(driver_.event_finish(marks_[event]), last_);
+  }
 
  private:
   // Of what `run` puts on the stream; -1: it could not.
@@ -253,7 +277,8 @@ class Gpu final : public Device {
   Stream stream_ = nullptr;
   std::vector<Module> modules_;
   std::vector<Function> functions_;
-  Event events_[2] = {};
+  Event events_[2] = {};  // by which products are timed
+  Event marks_[kEvents] = {};
   std::unique_ptr<GpuProducts> products_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
 };

@@ -45,7 +45,12 @@ namespace pangea::cuda {
   X(ProductQ5_1, ProductKernelArgs, 256, true)     \
   X(ProductQ4K, ProductKernelArgs, 256, true)      \
   X(ProductQ5K, ProductKernelArgs, 256, true)      \
-  X(ProductQ6K, ProductKernelArgs, 256, true)
+  X(ProductQ6K, ProductKernelArgs, 256, true)      \
+  X(JudgeLogits, SampleKernelArgs, 256, true)      \
+  X(CutLogits, SampleKernelArgs, 256, true)        \
+  X(DrawIds, SampleKernelArgs, 256, true)          \
+  X(TellSamples, SampleKernelArgs, 256, true)      \
+  X(CountIds, CountIdsArgs, 256, false)
 
 enum class Kernel : int {
 #define PANGEA_NAME(name, Args, threads, meets) k##name,

@@ -41,6 +41,14 @@ void WaitCopies() {
   fibers::WaitCopies(open);
 }
 
+// A fiber goes on until it waits.
+inline int AtomicAdd(int* p, int v) {
+  const int before = *p;
+  *p = before + v;
+  return before;
+}
+inline void AtomicOr(int* p, int v) { *p |= v; }
+
 inline int Dot4(int a, int b, int c) {
   for (int i = 0; i < 32; i += 8) c += static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i);
   return c;

@@ -52,6 +52,10 @@ PANGEA_DEVICE void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(open) : "memory");
 }
 
+// Adds to what other threads may be adding to as well; what it was before.
+PANGEA_DEVICE int AtomicAdd(int* p, int v) { return atomicAdd(p, v); }
+PANGEA_DEVICE void AtomicOr(int* p, int v) { atomicOr(p, v); }
+
 // The sum of products of four signed bytes each, added to c.
 PANGEA_DEVICE int Dot4(int a, int b, int c) { return __dp4a(a, b, c); }
 PANGEA_DEVICE float LoadF16(const void* p) { return __half2float(*static_cast<const __half*>(p)); }

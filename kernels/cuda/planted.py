@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""planted.py --list | NAME OUT: sources of this folder with one bug each, which kernels/words_test must find (ctest: planted_cuda_NAME).
+"""planted.py --list | NAME OUT: sources of this folder with one bug each, which a test must find (ctest: planted_cuda_NAME): kernels/words_test, of sampling.cu agent/sampler_test.
 
---list prints NAME;SOURCE;TESTS a line. TESTS is the part of words_test that is run, on the kernels in each order of their threads.
+--list prints NAME;SOURCE;TESTS a line. TESTS is the part of the test that is run, on the kernels in each order of their threads.
 """
 
 import pathlib
@@ -50,6 +50,23 @@ BUGS = {
     "merges_of_another_leaf": ("product_plain.cu", "SplitProducts", "merge < a.leaves.merges[leaf]", "merge < a.leaves.merges[0]"),
     "leaf_that_goes_on": ("product_quantised.cu", "SplitProducts", "      f = 0;\n", ""),
     "bias_before_the_tree": ("product_quantised.cu", "Products", "  float f = 0;\n", "  float f = a.bias != nullptr && column < a.n ? a.bias[column] : 0;\n"),
+    "sample_from_the_wrong_row": ("sampling.cu", "DrawsWhatTheHostDraws", "const float x = a.edited[r * vocab + id + i];", "const float x = a.edited[id + i];"),
+    "draw_at_the_next_position": ("sampling.cu", "DrawsWhatTheHostDraws", "static_cast<uint32_t>(row.position), ", "static_cast<uint32_t>(row.position + 1), "),
+    "draws_of_all_choices_alike": ("sampling.cu", "DrawsWhatTheHostDraws", "static_cast<uint32_t>(row.choice), 0", "0, 0"),
+    "counts_of_another_slot": ("sampling.cu", "DrawsWhatTheHostDraws", "m.counts[row.slot * vocab + first + i]", "m.counts[first + i]"),
+    "drawn_id_not_counted": ("sampling.cu", "DrawsWhatTheHostDraws", "if (row.counts != 0 && bad == 0) m.counts", "if (false) m.counts"),
+    "mask_of_another_row": ("sampling.cu", "DrawsWhatTheHostDraws", "m.masks[row.mask * m.mask_words()", "m.masks[0 * m.mask_words()"),
+    "last_edit_forgotten": ("sampling.cu", "TakesABiasOfEveryId", "i < row.edits; i += threads", "i < row.edits - 1; i += threads"),
+    "edits_of_another_row": ("sampling.cu", "DrawsWhatTheHostDraws", "m.edits[row.first_edit + i]", "m.edits[i]"),
+    "ties_to_the_highest_id": ("sampling.cu", "DrawsWhatTheHostDrawsAtTheBorders", "a.value == b.value && a.id < b.id", "a.value == b.value && a.id > b.id"),
+    "zeros_of_two_values": ("sampling.cu", "DrawsWhatTheHostDrawsAtTheBorders", "Bits(value + 0.0f)", "Bits(value)"),
+    "digits_that_overlap": ("sampling.cu", "DrawsWhatTheHostDrawsAtTheBorders", "known = shift, shift =", "known = shift + kDigit, shift ="),
+    "one_id_too_few": ("sampling.cu", "DrawsWhatTheHostDrawsAtTheBorders", "key >= least) w.list", "key > least) w.list"),
+    "mass_of_the_first_list_alone": ("sampling.cu", "DrawsWhatTheHostDrawsAtTheBorders", "const bool done = w.numbers[2] != 0;", "const bool done = true;"),
+    "missing_barrier_in_best": ("sampling.cu", "DrawsWhatTheHostDraws", "shared[t / 32] = best;\n  Sync();", "shared[t / 32] = best;"),
+    "missing_barrier_in_sort": ("sampling.cu", "DrawsWhatTheHostDraws", "        }\n      }\n      Sync();\n", "        }\n      }\n"),
+    "missing_barrier_before_edits": ("sampling.cu", "TakesABiasOfEveryId", "  if (!row.draws()) return;\n\n  Sync();", "  if (!row.draws()) return;\n"),
+    "infinity_overlooked": ("sampling.cu", "MarksARowThatIsNotFinite", "for (int i = 1; i < threads / 32; ++i) bad += bests[i].id;", ""),
 }  # fmt: skip
 
 
