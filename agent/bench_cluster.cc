@@ -47,11 +47,15 @@ BenchCluster::~BenchCluster() {
   }
 }
 
+absl::Status BenchCluster::Number(Step* step) {
+  step->epoch = 1;
+  step->number = ++number_;
+  step->ended = std::exchange(ended_, {});
+  return Validate(*step, agents_[0]->assignment.limits());
+}
+
 absl::StatusOr<double> BenchCluster::Run(Step step) {
-  step.epoch = 1;
-  step.number = ++number_;
-  step.ended = std::exchange(ended_, {});
-  if (auto s = Validate(step, agents_[0]->assignment.limits()); !s.ok()) return s;
+  if (auto s = Number(&step); !s.ok()) return s;
   std::vector<absl::Status> statuses(agents_.size());
   std::latch done(static_cast<std::ptrdiff_t>(agents_.size()));
   const auto begin = std::chrono::steady_clock::now();
@@ -124,14 +128,38 @@ absl::Status BenchCluster::Fill(int sequences, int context) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> BenchCluster::Decode() {
-  Step step;
-  for (Sequence& sequence : sequences_) {
-    step.sequences.push_back(Rows(&sequence, 1));  // its id: the last sample
-    step.sequences.back().logits = LogitRows::kLast;
+absl::Status BenchCluster::Decode(int steps, std::vector<double>* seconds) {
+  Executor& first = *agents_[0]->executor;
+  auto before = std::chrono::steady_clock::now();
+  const auto end = [&]() -> absl::Status {
+    const auto result = first.End();
+    const auto now = std::chrono::steady_clock::now();
+    seconds->push_back(std::chrono::duration<double>(now - before).count());
+    before = now;
+    if (!result.ok()) return result.status();
+    for (const SequenceResult& sequence : (*result)->sequences)
+      if (!sequence.status.ok()) return sequence.status;
+    return absl::OkStatus();
+  };
+  for (int i = 0; i < steps; ++i) {
+    Step step;
+    for (Sequence& sequence : sequences_) {
+      step.sequences.push_back(Rows(&sequence, 1));  // its id: the last sample
+      step.sequences.back().logits = LogitRows::kLast;
+    }
+    if (next_block_ > plan_.kv_blocks) return absl::ResourceExhaustedError("the cache is full; raise cache.memory");
+    if (!first.overlaps()) {
+      const auto took = Run(std::move(step));
+      if (!took.ok()) return took.status();
+      seconds->push_back(*took);
+      continue;
+    }
+    if (auto s = Number(&step); !s.ok()) return s;
+    if (auto s = first.Begin(step, *groups_[0]); !s.ok()) return s;
+    if (i == 0) continue;
+    if (auto s = end(); !s.ok()) return s;
   }
-  if (next_block_ > plan_.kv_blocks) return absl::ResourceExhaustedError("the cache is full; raise cache.memory");
-  return Run(std::move(step));
+  return first.overlaps() ? end() : absl::OkStatus();
 }
 
 absl::StatusOr<double> BenchCluster::Prefill(int tokens) {

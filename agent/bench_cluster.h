@@ -20,8 +20,9 @@ class BenchCluster {
 
   // So many sequences, each with `context` positions read (random ids). Until Forget.
   absl::Status Fill(int sequences, int context);
-  // One step in which each of them decodes; its seconds.
-  absl::StatusOr<double> Decode();
+  // Steps in which each of them decodes; the seconds of each. Where steps may overlap, each is begun before the one
+  // before it has ended, as an agent has them: then from end to end.
+  absl::Status Decode(int steps, std::vector<double>* seconds);
   // A prompt of so many ids is read, in steps as large as the deployment allows, and forgotten; its seconds.
   absl::StatusOr<double> Prefill(int tokens);
   absl::Status Forget();
@@ -44,6 +45,7 @@ class BenchCluster {
     int blocks;    // of its own that the agents know
   };
   explicit BenchCluster(const ParallelPlan& plan) : plan_(plan) {}
+  absl::Status Number(Step* step);
   absl::StatusOr<double> Run(Step step);
   absl::Status Read(Sequence* sequence, int tokens, double* seconds);
   StepSequence Rows(Sequence* sequence, int rows);

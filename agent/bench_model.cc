@@ -65,11 +65,8 @@ absl::Status Decode(Bench& b, BenchCluster& cluster, int batch, double* median) 
   std::vector<double> times;
   const double before = cluster.multiply_adds();
   const int64_t launched = cluster.kernels();
-  for (int i = -kWarmUp; i < b.options.steps; ++i) {
-    const auto took = cluster.Decode();
-    if (!took.ok()) return took.status();
-    if (i >= 0) times.push_back(*took);
-  }
+  if (auto s = cluster.Decode(kWarmUp + b.options.steps, &times); !s.ok()) return s;
+  times.erase(times.begin(), times.begin() + kWarmUp);
   const double seconds = *median = Median(times), steps = b.options.steps + kWarmUp;
   const double flops = 2 * (cluster.multiply_adds() - before) / steps;
   const double bytes = static_cast<double>(b.read_a_step) + batch * KvBytes(b) * (b.options.context + steps / 2);

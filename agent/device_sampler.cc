@@ -50,7 +50,7 @@ void DeviceSampler::AddEdits(const LogitRow& row) {
   edits_.erase(std::unique(own, edits_.end(), [](const auto& a, const auto& b) { return a.id == b.id; }), edits_.end());
 }
 
-void DeviceSampler::Tell(const Row& row, size_t first_edit) {
+void DeviceSampler::Add(const Row& row, size_t first_edit) {
   const Sampling& p = *row.logits.state->params;
   const bool draws = row.logits.known_id < 0;
   SampleRow& told = told_.emplace_back();
@@ -79,50 +79,62 @@ void DeviceSampler::Tell(const Row& row, size_t first_edit) {
   queue_->Upload(memory_.masks + told.mask * memory_.mask_words(), mask_.data(), memory_.mask_words() * 8);
 }
 
-void DeviceSampler::Draw(const On& on, std::span<const Row> rows, Drawn* drawn) {
-  const Failpoint at_sample(Wall::kSample);
-  PANGEA_CHECK(static_cast<int64_t>(rows.size()) <= memory_.shape.rows);
+void DeviceSampler::MakeRoom(std::span<const Row> rows, Drawn* drawn) {
   drawn->most = 0;
   for (const Row& row : rows)
     drawn->most = std::max(drawn->most, static_cast<size_t>(std::max(row.logits.state->params->top_logprobs, 0)));
   drawn->rows.resize(rows.size());
   drawn->tops.resize(rows.size() * drawn->most);
-  for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {  // as many as there is room for their edits
-    told_.clear();
-    edits_.clear();
-    for (; end < rows.size(); ++end) {
-      const size_t first = edits_.size();
-      if (rows[end].logits.known_id < 0) AddEdits(rows[end].logits);
-      if (static_cast<int64_t>(edits_.size()) > memory_.shape.vocab) {
-        edits_.resize(first);
-        break;
-      }
-      Tell(rows[end], first);
-    }
-    DrawTold(on, begin, drawn);
+}
+
+void DeviceSampler::Draw(const On& on, std::span<const Row> rows, Drawn* drawn) {
+  MakeRoom(rows, drawn);
+  const int64_t vocab = memory_.shape.vocab;
+  for (size_t begin = 0; begin < rows.size();) {
+    SampleArgs args{.tops = static_cast<int64_t>(drawn->most)};
+    const int64_t first = static_cast<int64_t>(begin) * vocab;
+    const size_t n = Tell({on.logits + first, on.edited + first, on.last}, rows.subspan(begin), 0, &args);
+    SampleIds(args, *queue_);
+    Fetch(args, n, begin, drawn);
+    begin += n;
   }
 }
 
-void DeviceSampler::DrawTold(const On& on, size_t begin, Drawn* drawn) {
-  const int64_t vocab = memory_.shape.vocab, n = static_cast<int64_t>(told_.size());
-  const int64_t first = static_cast<int64_t>(begin), most = static_cast<int64_t>(drawn->most);
-  SampleArgs args{.memory = &memory_,
-                  .logits = on.logits + first * vocab,
-                  .edited = on.edited + first * vocab,
-                  .last = on.last,
-                  .rows = n,
-                  .tops = most};
-  for (const SampleRow& row : told_) {
-    args.cuts |= row.cuts();
-    args.draws |= row.draws() && !row.greedy();
-    args.logprobs |= row.tops >= 0;
+size_t DeviceSampler::Tell(const On& on, std::span<const Row> rows, size_t padded, SampleArgs* args) {
+  const Failpoint at_sample(Wall::kSample);
+  PANGEA_CHECK(static_cast<int64_t>(std::max(rows.size(), padded)) <= memory_.shape.rows);
+  told_.clear();
+  edits_.clear();
+  size_t n = 0;
+  for (; n < rows.size(); ++n) {
+    const size_t first = edits_.size();
+    if (rows[n].logits.known_id < 0) AddEdits(rows[n].logits);
+    if (static_cast<int64_t>(edits_.size()) > memory_.shape.vocab) {
+      edits_.resize(first);
+      break;
+    }
+    Add(rows[n], first);
   }
-  queue_->Upload(memory_.rows, told_.data(), n * static_cast<int64_t>(sizeof(SampleRow)));
+  while (told_.size() < padded) told_.push_back({.known_id = 0, .tops = -1, .mask = -1});
+  args->memory = &memory_;
+  args->logits = on.logits;
+  args->edited = on.edited;
+  args->last = on.last;
+  args->rows = static_cast<int64_t>(told_.size());
+  for (const SampleRow& row : told_) {
+    args->cuts |= row.cuts();
+    args->draws |= row.draws() && !row.greedy();
+    args->logprobs |= row.tops >= 0;
+  }
+  queue_->Upload(memory_.rows, told_.data(), args->rows * static_cast<int64_t>(sizeof(SampleRow)));
   queue_->Upload(memory_.edits, edits_.data(), static_cast<int64_t>(edits_.size() * sizeof(LogitEdit)));
-  SampleIds(args, *queue_);
-  queue_->Download(drawn->rows.data() + begin, memory_.sampled, n * static_cast<int64_t>(sizeof(SampledRow)));
+  return n;
+}
+
+void DeviceSampler::Fetch(const SampleArgs& args, size_t rows, size_t begin, Drawn* drawn) {
+  queue_->Download(drawn->rows.data() + begin, memory_.sampled, static_cast<int64_t>(rows * sizeof(SampledRow)));
   queue_->Download(drawn->tops.data() + begin * drawn->most, memory_.tops,
-                   n * most * static_cast<int64_t>(sizeof(TopLogit)));
+                   static_cast<int64_t>(rows) * args.tops * static_cast<int64_t>(sizeof(TopLogit)));
 }
 
 RowResult DeviceSampler::Drawn::Result(size_t row) const {

@@ -36,11 +36,16 @@ class DeviceSampler {
   };
   // rows: at most as many as the shape says.
   void Draw(const On& on, std::span<const Row> rows, Drawn* drawn);
+  // The same in steps: the device is told of as many of the rows as there is room for their edits, and of rows that are
+  // none up to `padded`; then SampleIds(*args) draws them; then what it drew is fetched, as from row `begin` on. How
+  // many rows it was told of.
+  size_t Tell(const On& on, std::span<const Row> rows, size_t padded, SampleArgs* args);
+  void Fetch(const SampleArgs& args, size_t rows, size_t begin, Drawn* drawn);
+  static void MakeRoom(std::span<const Row> rows, Drawn* drawn);
 
  private:
   void AddEdits(const LogitRow& row);
-  void Tell(const Row& row, size_t first_edit);
-  void DrawTold(const On& on, size_t begin, Drawn* drawn);
+  void Add(const Row& row, size_t first_edit);
 
   SampleMemory memory_;
   Queue* queue_;

@@ -1,14 +1,15 @@
 #include "agent/executor.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <deque>
 #include <unordered_map>
 
 #include "absl/strings/str_cat.h"
-#include "agent/device_sampler.h"
 #include "agent/kv_cache.h"
 #include "agent/mask_box.h"
+#include "agent/open_step.h"
 #include "agent/sampler.h"
 #include "configs/deployment.h"
 #include "configs/log.h"
@@ -19,35 +20,10 @@
 namespace pangea {
 namespace {
 
-// Sequences that a step samples, in order: every stage reads this from the step alone.
-std::vector<uint64_t> Sampled(const Step& step) {
-  std::vector<uint64_t> ids;
-  for (const StepSequence& s : step.sequences)
-    if (s.logits == LogitRows::kLast || (s.logits == LogitRows::kAll && s.next_id < 0)) ids.push_back(s.id);
-  return ids;
-}
-
 // What an agent remembers of a sequence between steps, beside its slot's table and last sample in the batch.
 struct Slot {
   int64_t blocks = 0;  // in its table
   SamplingState sampling;
-};
-
-// A row whose logits are wanted.
-struct WantedRow {
-  size_t sequence = 0;  // in the step
-  size_t out = 0;       // in the result
-  int slot = 0;
-  LogitRow row;
-};
-
-// A step that was begun, until it has ended.
-struct OpenStep {
-  StepResult result;
-  int rows = 0;
-  std::vector<WantedRow> wanted;           // only of those that the device draws,
-  std::deque<DeviceSampler::Drawn> drawn;  // kLogitRows of them each
-  uint64_t mark = 0;                       // of the queue, behind all of it
 };
 
 class StageExecutor : public Executor {
@@ -90,7 +66,8 @@ class StageExecutor : public Executor {
     batch_ = std::make_unique<BatchBuilder>(batch, queue_);
     slots_.resize(batch.slots);
     ForgetAll();
-    if (DrawsOnDevice(deployment_, plan_, agent_)) {
+    logit_rows_ = static_cast<size_t>(LogitRowsAtOnce(deployment_, plan_, agent_));
+    if (DrawsOnDevice(deployment_, plan_, agent_) && CanSample(*queue_)) {
       device_sampler_ =
           std::make_unique<DeviceSampler>(SamplingShapeOf(deployment_, plan_, agent_), stage_->drawing(), queue_);
     } else if (self_.last) {
@@ -119,9 +96,12 @@ class StageExecutor : public Executor {
   std::vector<WantedRow> Wanted(const Step& step, StepResult* result) const;
   absl::Status Judge(const Step& step, const Batch& batch, Group& group, OpenStep* open);
   absl::Status TakeMasks(const Step& step, std::span<WantedRow> rows, std::deque<AllowedIds>* masks);
+  bool Repeats(const Step& step) const;
+  absl::StatusOr<bool> ComputeAgain(const Step& step, Group& group, OpenStep* open);
+  DeviceSampler::On SampledOn() const;
   void Draw(std::span<const WantedRow> rows, OpenStep* open);
+  void AreDrawn(std::span<const WantedRow> rows);
   void Settle(OpenStep* open);
-  void Collect(const WantedRow& wanted, const RowResult& judged, StepResult* result);
 
   const CheckpointHeader& header_;
   const Deployment& deployment_;
@@ -137,6 +117,7 @@ class StageExecutor : public Executor {
   std::unique_ptr<Sampler> sampler_;               // of the last stage: this one,
   std::unique_ptr<DeviceSampler> device_sampler_;  // or this one
   std::deque<OpenStep> open_;
+  size_t logit_rows_ = 0;  // made at a time
   uint64_t epoch_ = 0;
   std::unique_ptr<BatchBuilder> batch_;
   std::vector<Slot> slots_;
@@ -269,7 +250,7 @@ absl::Status StageExecutor::ReceiveSamples(const Step& step, Group& group) {
 absl::Status StageExecutor::SendSamples(const Step& step, Group& group) {
   if (plan_.stages == 1) return absl::OkStatus();
   std::vector<int32_t> samples;
-  for (uint64_t id : Sampled(step)) samples.push_back(std::max(batch_->last(slot_of_.at(id)), 0));
+  for (uint64_t id : SampledIn(step)) samples.push_back(std::max(batch_->last(slot_of_.at(id)), 0));
   if (samples.empty()) return absl::OkStatus();
   return group.Send(0, std::as_bytes(std::span(samples)));
 }
@@ -286,10 +267,15 @@ absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* op
   if (open_.size() == 1) progress_.EnterStep(step.number, step.rows());
   if (auto s = Prepare(step, group); !s.ok()) return s;
   if (self_.first && plan_.stages > 1) {
-    if (auto ids = Sampled(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
+    if (auto ids = SampledIn(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));
   }
   open->result = {.epoch = step.epoch, .number = step.number, .copy_seconds = copy_seconds_};
   open->rows = step.rows();
+  progress_.rows.fetch_add(open->rows, std::memory_order_relaxed);
+  progress_.multiply_adds.fetch_add(open->rows * stage_->multiply_adds_per_row(), std::memory_order_relaxed);
+  if (Repeats(step)) {
+    if (auto done = ComputeAgain(step, group, open); !done.ok() || *done) return done.status();
+  }
   const Batch& batch = batch_->Finish();
   if (self_.first) {
     stage_->Embed(batch);
@@ -314,6 +300,47 @@ absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* op
   }
   Settle(open);
   return SendSamples(step, group);
+}
+
+// A step that does nothing but decode, all of it on the device.
+bool StageExecutor::Repeats(const Step& step) const {
+  if (!overlaps() || !queue_->repeats() || tap_ != nullptr || step.sequences.empty()) return false;
+  if (step.sequences.size() > logit_rows_) return false;
+  return OnlyDecodes(step);
+}
+
+// The device has done the like before, but for the numbers that it is told first. False: it has no room for all edits.
+absl::StatusOr<bool> StageExecutor::ComputeAgain(const Step& step, Group& group, OpenStep* open) {
+  StepResult result = open->result;
+  std::vector<WantedRow> wanted = Wanted(step, &result);
+  std::vector<DeviceSampler::Row> rows;
+  for (const WantedRow& row : wanted) rows.push_back({row.row, row.slot});
+  const int64_t padded = std::min<int64_t>(PaddedRows(static_cast<int64_t>(rows.size())),
+                                           std::min<int64_t>(logit_rows_, deployment_.schedule.max_batch_tokens));
+  DeviceSampler::Drawn drawn;
+  DeviceSampler::MakeRoom(rows, &drawn);
+  SampleArgs args{.tops = static_cast<int64_t>(drawn.most)};
+  if (device_sampler_->Tell(SampledOn(), rows, static_cast<size_t>(padded), &args) < rows.size()) return false;
+  batch_->Pad(padded);
+  const Batch& batch = batch_->Finish();
+  std::vector<int64_t> key{padded, args.cuts, args.draws, args.logprobs, args.tops};
+  for (const AttentionWork& work : batch.attention)
+    key.insert(key.end(), {static_cast<int64_t>(work.items.size()), work.queries, work.longest});
+  absl::Status status = group.status();
+  queue_->Repeat(key, [&] {
+    stage_->Embed(batch);
+    status = stage_->Forward(batch, cache_->layers(), group, progress_);
+    stage_->MakeLogits(batch, 0, padded);
+    SampleIds(args, *queue_);
+  });
+  if (!status.ok()) return status;
+  open->result = std::move(result);
+  open->drawn.push_back(std::move(drawn));
+  device_sampler_->Fetch(args, rows.size(), 0, &open->drawn.back());
+  AreDrawn(wanted);
+  open->wanted = std::move(wanted);
+  open->mark = queue_->Mark();
+  return true;
 }
 
 absl::StatusOr<std::optional<StepResult>> StageExecutor::End() {
@@ -361,13 +388,13 @@ absl::Status StageExecutor::TakeMasks(const Step& step, std::span<WantedRow> row
   return absl::OkStatus();
 }
 
-// Logits and samples, kLogitRows at a time.
+// Logits and samples, logit_rows_ at a time.
 absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& group, OpenStep* open) {
   std::vector<WantedRow> wanted = Wanted(step, &open->result);
   std::vector<RowResult> judged;
   std::vector<LogitRow> rows;
-  for (size_t at = 0; at < wanted.size(); at += kLogitRows) {
-    const size_t n = std::min<size_t>(kLogitRows, wanted.size() - at);
+  for (size_t at = 0; at < wanted.size(); at += logit_rows_) {
+    const size_t n = std::min(logit_rows_, wanted.size() - at);
     const std::span<WantedRow> some = std::span(wanted).subspan(at, n);
     stage_->MakeLogits(batch, static_cast<int64_t>(at), static_cast<int64_t>(n));
     float* const logits = device_sampler_ != nullptr ? nullptr : stage_->ReadLogits(static_cast<int64_t>(n));
@@ -393,11 +420,19 @@ absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& g
   return absl::OkStatus();
 }
 
+DeviceSampler::On StageExecutor::SampledOn() const {
+  return {stage_->device_logits(), stage_->edited(), batch_->device_last()};
+}
+
 void StageExecutor::Draw(std::span<const WantedRow> rows, OpenStep* open) {
   std::vector<DeviceSampler::Row> told;
   for (const WantedRow& wanted : rows) told.push_back({wanted.row, wanted.slot});
-  device_sampler_->Draw({stage_->device_logits(), stage_->edited(), batch_->device_last()}, told,
-                        &open->drawn.emplace_back());
+  device_sampler_->Draw(SampledOn(), told, &open->drawn.emplace_back());
+  AreDrawn(rows);
+}
+
+// From now on each of these sequences has an id more, though the host does not know it yet.
+void StageExecutor::AreDrawn(std::span<const WantedRow> rows) {
   for (const WantedRow& wanted : rows) {
     if (wanted.row.known_id >= 0) continue;
     ++slots_[wanted.slot].sampling.count;
@@ -408,24 +443,10 @@ void StageExecutor::Draw(std::span<const WantedRow> rows, OpenStep* open) {
 // What the device drew.
 void StageExecutor::Settle(OpenStep* open) {
   for (size_t i = 0; i < open->wanted.size(); ++i) {
-    const RowResult drawn = open->drawn[i / kLogitRows].Result(i % kLogitRows);
+    const RowResult drawn = open->drawn[i / logit_rows_].Result(i % logit_rows_);
     const WantedRow& wanted = open->wanted[i];
     Collect(wanted, drawn, &open->result);
     if (plan_.stages > 1 && wanted.row.known_id < 0) batch_->SetLast(wanted.slot, drawn.finite ? drawn.sample.id : 0);
-  }
-}
-
-void StageExecutor::Collect(const WantedRow& wanted, const RowResult& judged, StepResult* result) {
-  SequenceResult& out = result->sequences[wanted.out];
-  if (!judged.finite) {
-    out.status = absl::DataLossError("the model gave a value that is not finite (NaN or infinity) in its logits");
-    out.samples.clear();
-  } else if (out.status.ok()) {
-    if (wanted.row.known_id >= 0) {
-      out.prompt.push_back(judged.sample);
-    } else {
-      out.samples.push_back(judged.sample);
-    }
   }
 }
 

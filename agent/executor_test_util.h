@@ -120,6 +120,26 @@ class Cluster {
     return result;
   }
 
+  // Each step is begun before the one before it has ended. A deployment of one agent.
+  std::vector<StepResult> RunAhead(std::vector<Step> steps) {
+    SetComputeFloatMode();
+    std::vector<StepResult> results;
+    const auto end = [&] {
+      auto r = executors_[0]->End();
+      ASSERT_TRUE(r.ok()) << r.status();
+      results.push_back(std::move(**r));
+    };
+    for (size_t i = 0; i < steps.size(); ++i) {
+      steps[i].epoch = 1;
+      steps[i].number = ++number_;
+      EXPECT_TRUE(executors_[0]->Begin(steps[i], *groups_[0]).ok());
+      if (i > 0 || !executors_[0]->overlaps()) end();
+    }
+    while (results.size() < steps.size()) end();
+    return results;
+  }
+  Queue& queue() { return *queues_[0]; }
+
   // The id that follows the prompt when only those of the mask may be drawn; and the best without it, with `top`
   // others.
   Sample Draw(const std::vector<int32_t>& prompt, const Sampling& sampling, const AllowedIds* allowed) {

@@ -102,6 +102,71 @@ TEST(Devices, RunModelsOfEveryKind) {
   }
 }
 
+// A crowd: prompts of some sequences, and then steps that only decode, of fewer and fewer of them.
+std::vector<Step> CrowdSteps(const ParallelPlan& plan) {
+  struct Member {
+    int prompt, decodes;
+    Sampling sampling;
+  };
+  const std::vector<Member> members = {{5, 70, {.temperature = 0}},
+                                       {120, 70, {.top_p = 0.9f, .frequency_penalty = 0.5f, .seed = 7}},
+                                       {60, 50, {.temperature = 0.8f, .top_k = 40, .seed = 8, .top_logprobs = 4}},
+                                       {9, 50, {.min_p = 0.05f, .repetition_penalty = 1.3f, .seed = 9}},
+                                       {130, 50, {.temperature = 1.3f, .seed = 10, .top_logprobs = 0}},
+                                       {33, 20, {.seed = 11, .min_tokens = 30, .end_ids = {2, 3, 300}}},
+                                       {25, 20, {.temperature = 0, .presence_penalty = 1, .logit_bias = {{7, 3.5f}}}},
+                                       {64, 20, {.seed = 12}},
+                                       {1, 20, {.temperature = 0}}};
+  std::vector<Step> steps;
+  std::vector<int> blocks(members.size()), next(1);
+  const auto rows = [&](size_t i, int start, int n) {
+    StepSequence s{.id = i + 1, .start = start, .logits = LogitRows::kLast};
+    s.blocks.resize(1);
+    for (; blocks[i] * plan.block_tokens < start + n; ++blocks[i]) s.blocks[0].push_back(next[0]++);
+    if (s.blocks[0].empty()) s.blocks.clear();
+    return s;
+  };
+  for (size_t i = 0; i < members.size(); ++i) {
+    StepSequence s = rows(i, 0, members[i].prompt);
+    for (int k = 0; k < members[i].prompt; ++k) s.ids.push_back((k * 37 + static_cast<int>(i)) % 500);
+    s.whole_tables = true;
+    s.sampling = {.params = std::make_shared<Sampling>(members[i].sampling)};
+    s.sampling->prompt_ids.assign(s.ids.begin(), s.ids.end());
+    steps.push_back({.sequences = {s}});
+  }
+  for (int k = 0; k < members[0].decodes; ++k) {
+    Step& step = steps.emplace_back();
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (k < members[i].decodes) step.sequences.push_back(rows(i, members[i].prompt + k, 1));
+      if (k == members[i].decodes) step.ended.push_back(i + 1);
+    }
+  }
+  return steps;
+}
+
+// Steps that only decode are padded and done as a graph, each begun before the one before has ended: across partitions
+// of attention, with every kind of draw, the bytes of the CPU, which does one after another.
+TEST(Devices, RepeatStepsThatOnlyDecode) {
+  const auto header = *ReadCheckpointHeader((fs::path(PANGEA_SOURCE_DIR) / "models/stories260k").string());
+  Cluster cpu(header, {});
+  const auto steps = CrowdSteps(cpu.plan());
+  const auto expected = cpu.RunAhead(steps);
+  for (const int fusion : {1, 3}) {
+    Cluster there(header, {.fusion = fusion, .device = ClusterShape::kCuda});
+    const auto got = there.RunAhead(steps);
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t step = 0; step < got.size(); ++step) {
+      for (size_t i = 0; i < got[step].sequences.size(); ++i) {
+        const Sample &a = got[step].sequences[i].samples.at(0), &b = expected[step].sequences[i].samples.at(0);
+        ASSERT_EQ(a.id, b.id) << "fusion " << fusion << " step " << step << " sequence " << i;
+        EXPECT_EQ(a.logprob, b.logprob);
+        EXPECT_EQ(a.top, b.top);
+      }
+    }
+    EXPECT_EQ(CudaPlays(there.queue()) > 50, fusion >= 2) << CudaPlays(there.queue());
+  }
+}
+
 // kernels.exact: false. Products take activations that are rounded to the weights' 16 bits; the reference's numbers
 // with that rounding are in the files ("rounded"). On a short prompt they are met; on a long one, where some activation
 // rounds the other way since sums have another order, the numbers are as far from those without rounding as the

@@ -124,8 +124,8 @@ const ConfigKey kModelKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.fusion; },
      .min = 0,
      .max = 3,
-     .doc =
-         "Layer parts done in one pass: 1 queries, keys, values; 2 sums, norms too; 3 biases, gates too. Same bytes."},
+     .doc = "Layer parts done in one pass: 1 queries, keys, values; 2 sums, norms too; 3 biases, gates too; of CUDA "
+            "agents see docs/cuda.md. Same bytes."},
     {.name = "kernels.isa",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.isa; },

@@ -1,6 +1,7 @@
 #include "kernels/batch.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/check.h"
 
@@ -8,21 +9,21 @@ namespace pangea {
 
 BatchBuilder::BatchBuilder(const BatchShape& shape, Queue* queue) : shape_(shape), queue_(queue) {
   PANGEA_CHECK(std::is_sorted(shape_.kv_of_head.begin(), shape_.kv_of_head.end()));
-  for (Array<int32_t>* array : {&ids_, &positions_, &slots_, &adapters_, &logit_rows_})
-    array->Make(shape_.rows, *queue);
-  for (Array<int32_t>* array : {&last_, &lengths_}) array->Make(shape_.slots, *queue);
-  tables_.Make(shape_.groups * shape_.slots * shape_.stride, *queue);
-  items_.Make(MaxAttentionItems(shape_) * static_cast<int64_t>(shape_.windows.size()), *queue);
+  const int64_t items = MaxAttentionItems(shape_) * static_cast<int64_t>(shape_.windows.size());
+  const int64_t numbers = 5 * shape_.rows + shape_.slots;
+  of_step_ = Part<std::byte>(numbers * static_cast<int64_t>(sizeof(int32_t)) + items * kAttentionItemBytes, queue);
+  last_ = Part<int32_t>(shape_.slots, queue);
+  tables_ = Part<int32_t>(shape_.groups * shape_.slots * shape_.stride, queue);
+  int64_t at = 0;
+  for (View<int32_t>* view : {&ids_, &positions_, &slots_, &adapters_, &logit_rows_, &lengths_}) {
+    *view = of_step_.At<int32_t>(at);
+    at += (view == &lengths_ ? shape_.slots : shape_.rows) * static_cast<int64_t>(sizeof(int32_t));
+  }
+  items_ = of_step_.At<AttentionItem>(at);
   attention_.resize(shape_.windows.size());
 }
 
-int64_t BatchBuilder::bytes() const {
-  int64_t sum = items_.device.bytes();
-  for (const Array<int32_t>* array :
-       {&ids_, &positions_, &slots_, &adapters_, &last_, &lengths_, &tables_, &logit_rows_})
-    sum += array->device.bytes();
-  return sum;
-}
+int64_t BatchBuilder::bytes() const { return of_step_.device.bytes() + last_.device.bytes() + tables_.device.bytes(); }
 
 void BatchBuilder::SetBlocks(const TablePlace& place, std::span<const int32_t> blocks) {
   const int64_t n = static_cast<int64_t>(blocks.size());
@@ -40,6 +41,15 @@ void BatchBuilder::SetLast(int slot, int32_t id) {
 void BatchBuilder::Begin() {
   batch_ = Batch();
   item_count_ = logits_ = 0;
+  padded_ = false;
+}
+
+void BatchBuilder::Pad(int64_t rows) {
+  while (batch_.rows < rows) {
+    AddRow({.slot = -1});
+    WantLogits();
+  }
+  padded_ = true;
 }
 
 void BatchBuilder::AddRow(const Row& row) {
@@ -54,21 +64,19 @@ void BatchBuilder::AddRow(const Row& row) {
 
 const Batch& BatchBuilder::Finish() {
   for (size_t i = 0; i < attention_.size(); ++i) MakeItems(shape_.windows[i], &attention_[i]);
-  for (Array<int32_t>* array : {&ids_, &positions_, &slots_, &adapters_}) array->Upload(0, batch_.rows, *queue_);
-  lengths_.Upload(0, shape_.slots, *queue_);
-  logit_rows_.Upload(0, logits_, *queue_);
-  items_.Upload(0, item_count_, *queue_);
-  batch_.ids = ids_.device.data();
-  batch_.positions = positions_.device.data();
-  batch_.slots = slots_.device.data();
-  batch_.adapters = adapters_.device.data();
+  const int64_t used = reinterpret_cast<const std::byte*>(items_.host + item_count_) - of_step_.host;
+  of_step_.Upload(0, used, *queue_);
+  batch_.ids = ids_.device;
+  batch_.positions = positions_.device;
+  batch_.slots = slots_.device;
+  batch_.adapters = adapters_.device;
   batch_.last = last_.device.data();
-  batch_.lengths = lengths_.device.data();
+  batch_.lengths = lengths_.device;
   batch_.tables = tables_.device.data();
   batch_.slot_count = shape_.slots;
   batch_.stride = shape_.stride;
   batch_.attention = attention_;
-  batch_.logit_rows = {logit_rows_.device.data(), static_cast<size_t>(logits_)};
+  batch_.logit_rows = {logit_rows_.device, static_cast<size_t>(logits_)};
   return batch_;
 }
 
@@ -100,12 +108,19 @@ void BatchBuilder::MakeItems(int window, AttentionWork* work) {
     for (int64_t row = 0, stop; row < batch_.rows; row = stop) {
       stop = row + 1;
       while (stop < batch_.rows && slots_.host[stop] == slots_.host[row]) ++stop;
-      if (slots_.host[row] < 0) continue;
+      if (slots_.host[row] < 0) {
+        for (int64_t r = row; r < stop && padded_; ++r) items_.host[item_count_++] = {};  // without queries
+        continue;
+      }
       for (int64_t r = row; r < stop; r += step)
         add(r, std::min(step, stop - r), shape_.kv_of_head[head], head, end - head);
     }
   }
-  work->items = {items_.device.data() + begin, static_cast<size_t>(item_count_ - begin)};
+  if (padded_) {  // an eighth longer at most, but for short ones
+    const int64_t step = std::max<int64_t>(1, std::bit_floor(static_cast<uint64_t>(work->longest)) / 8);
+    work->longest = (work->longest + step - 1) / step * step;
+  }
+  work->items = {items_.device + begin, static_cast<size_t>(item_count_ - begin)};
 }
 
 }  // namespace pangea

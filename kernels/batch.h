@@ -71,34 +71,49 @@ class BatchBuilder {
   };
   void Begin();
   void AddRow(const Row& row);
+  // Up to so many rows by rows that are none, and attention as for any step of as many rows that is not much longer: so
+  // that steps look alike (Queue::Repeat). The logits of each row are then wanted. Before Finish.
+  void Pad(int64_t rows);
   void WantLogits() { logit_rows_.host[logits_++] = static_cast<int32_t>(batch_.rows) - 1; }  // of the row added last
   // Good until the next Begin; the builder must not move.
   const Batch& Finish();
 
  private:
-  // An array of the device and its image, which are one where the host can reach the device's memory.
+  // Memory of the device and its image, which are one where the host can reach the device's memory.
   template <class T>
-  struct Array {
-    Buffer<T> device;
-    std::vector<T> image;
+  struct View {
+    T* device = nullptr;
     T* host = nullptr;
-    void Make(int64_t n, Queue& queue) {
-      device = Buffer<T>(n, queue);
-      if (!queue.host_memory()) image.resize(n);
-      host = queue.host_memory() ? device.data() : image.data();
+  };
+  template <class T>
+  struct Part {
+    Part() = default;
+    Part(int64_t n, Queue* queue) : device(n, *queue) {
+      if (!queue->host_memory()) image.resize(n);
+      host = queue->host_memory() ? device.data() : image.data();
     }
     void Upload(int64_t first, int64_t n, Queue& queue) {
       queue.Upload(device.data() + first, host + first, n * static_cast<int64_t>(sizeof(T)));
     }
+    template <class U>
+    View<U> At(int64_t byte) const {
+      return {reinterpret_cast<U*>(device.data() + byte), reinterpret_cast<U*>(host + byte)};
+    }
+    Buffer<T> device;
+    std::vector<T> image;
+    T* host = nullptr;
   };
 
   void MakeItems(int window, AttentionWork* work);
 
   const BatchShape shape_;
   Queue* queue_;
-  Array<int32_t> ids_, positions_, slots_, adapters_, last_, lengths_, tables_, logit_rows_;
-  Array<AttentionItem> items_;
+  Part<std::byte> of_step_;  // what each step has anew: one upload
+  View<int32_t> ids_, positions_, slots_, adapters_, logit_rows_, lengths_;
+  View<AttentionItem> items_;
+  Part<int32_t> last_, tables_;
   int64_t item_count_ = 0, logits_ = 0;
+  bool padded_ = false;
   std::vector<AttentionWork> attention_;
   Batch batch_;
 };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "kernels/isa.h"
 #include "kernels/types.h"
@@ -50,6 +51,11 @@ class Queue {
   virtual uint64_t Mark() { return 0; }
   virtual bool Reached(uint64_t) { return true; }
   virtual void Wait(uint64_t) { Finish(); }
+  // put() gives the queue work, the same whenever the key is the same: nothing but ops, with the same arguments. A
+  // device may remember it, and put() is then not called.
+  virtual void Repeat(const std::vector<int64_t>& /*key*/, const std::function<void()>& put) { put(); }
+  // Whether Repeat remembers anything.
+  virtual bool repeats() const { return false; }
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;
@@ -65,8 +71,8 @@ class Queue {
   // Memory of the device that a library's products may use, for as long as the queue; once, before the first of them.
   virtual void UseWorkspace(std::byte*, int64_t /*bytes*/) {}
   // Copies in the order of the queue; `to` of an upload and `from` of a download are the device's. What is uploaded may
-  // be changed once the call has returned; what is downloaded is there after Finish, or after Wait for a mark behind it.
-  // Nothing is done where both sides are one address.
+  // be changed once the call has returned; what is downloaded is there after Finish, or after Wait for a mark behind
+  // it. Nothing is done where both sides are one address.
   virtual void Upload(void* to, const void* from, int64_t bytes) = 0;
   virtual void Download(void* to, const void* from, int64_t bytes) = 0;
 

@@ -174,8 +174,8 @@ inline constexpr int64_t kCudaSplitQueries = 2048, kCudaPartials = 16;
 int64_t CudaAttentionScratchBytes(int64_t head_dim);
 inline constexpr int64_t kCudaWorkspaceBytes = 32 << 20;  // of a library's products
 
-// Of a device that draws ids itself (kernels/sampling.h): rows at a time, slots, ids, and the most likely ids that a row
-// may tell.
+// Of a device that draws ids itself (kernels/sampling.h): rows at a time, slots, ids, and the most likely ids that a
+// row may tell.
 struct SamplingShape {
   int64_t rows = 0, slots = 0, vocab = 0, tops = 0;
 };

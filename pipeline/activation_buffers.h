@@ -27,10 +27,10 @@ struct ActivationBuffers {
   T mine{};  // [vectors][R][d]   this rank's partial sums of a K-split product
   T all{};   // [vectors][R][d]   those of all ranks; several ranks only
   // Sampler; the last stage only.
-  T judged{};   // [kLogitRows][d]                the rows whose logits are wanted
-  T logits{};   // [kLogitRows][vocabulary slice]
-  T raw{};      // [kLogitRows][vocabulary slice]  logits before penalties and temperature, for log-probabilities; where
-                //                                 the device draws, those after them
+  T judged{};  // [LogitRowsAtOnce][d]                the rows whose logits are wanted
+  T logits{};  // [LogitRowsAtOnce][vocabulary slice]
+  T raw{};  // [LogitRowsAtOnce][vocabulary slice]  logits before penalties and temperature, for log-probabilities; where
+            //                                 the device draws, those after them
   T drawing{};  // bytes        SamplingBytes; of an agent whose device draws ids itself
 
   std::array<T*, 17> list() {
@@ -39,6 +39,7 @@ struct ActivationBuffers {
   }
 };
 
-inline constexpr int64_t kLogitRows = 32;  // rows of logits made at a time: never prompt x vocabulary
+// Rows of logits made at a time, never prompt x vocabulary: so many, or where the device draws up to so many.
+inline constexpr int64_t kLogitRows = 32, kMostLogitRows = 256;
 
 }  // namespace pangea

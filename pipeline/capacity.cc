@@ -189,8 +189,13 @@ bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int i
   return plan.agents[index].last && plan.ranks == 1 && RunsCudaKernels(deployment.agent(index));
 }
 
+int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, int index) {
+  if (!DrawsOnDevice(deployment, plan, index)) return kLogitRows;
+  return std::clamp<int64_t>(deployment.schedule.max_sequences, kLogitRows, kMostLogitRows);
+}
+
 SamplingShape SamplingShapeOf(const Deployment& deployment, const ParallelPlan& plan, int index) {
-  return {.rows = kLogitRows,
+  return {.rows = LogitRowsAtOnce(deployment, plan, index),
           .slots = deployment.schedule.max_sequences,
           .vocab = plan.agents[index].vocab.size(),
           .tops = deployment.limits.top_logprobs};
@@ -225,8 +230,9 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
       floats(d * std::max(Vectors(plan.attention, agent.attn_leaves, tree), Vectors(plan.ffn, agent.ffn_leaves, tree)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
   sizes.workspace = tree ? 0 : kCudaWorkspaceBytes;
-  sizes.judged = agent.last ? kLogitRows * d * kFloat : 0;
-  sizes.logits = sizes.raw = agent.last ? kLogitRows * agent.vocab.size() * kFloat : 0;
+  const int64_t judged = agent.last ? LogitRowsAtOnce(deployment, plan, index) : 0;
+  sizes.judged = judged * d * kFloat;
+  sizes.logits = sizes.raw = judged * agent.vocab.size() * kFloat;
   if (DrawsOnDevice(deployment, plan, index)) sizes.drawing = SamplingBytes(SamplingShapeOf(deployment, plan, index));
   return sizes;
 }

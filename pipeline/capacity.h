@@ -73,6 +73,8 @@ bool AddsAlongTree(const Deployment& deployment);
 // Whether the agent's device draws ids itself: those that can, and hold the whole vocabulary. With several ranks the
 // hosts draw, as it is they who exchange.
 bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int agent);
+// Rows of logits that an agent of the last stage makes at a time: where the device draws, those of a step that decodes.
+int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, int agent);
 SamplingShape SamplingShapeOf(const Deployment& deployment, const ParallelPlan& plan, int agent);
 // Bytes of every buffer that the agent computes a step in.
 ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deployment& deployment,

@@ -39,8 +39,6 @@ absl::Status Stage::Forward(const Batch& batch, std::span<const KvLayer> pages, 
     if (auto s = group.status(); !s.ok()) return s;
   }
   if (queue_->host_memory()) progress.LeaveLayer();
-  progress.rows.fetch_add(m, std::memory_order_relaxed);
-  progress.multiply_adds.fetch_add(m * multiply_adds_per_row_, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 

@@ -70,7 +70,8 @@ class Stage {
   void Embed(const Batch& batch);
   // Runs this stage's layers over x in place. pages: of these layers, in order. An error means the group is dead.
   absl::Status Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress);
-  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= kLogitRows. They lie in
+  int64_t multiply_adds_per_row() const { return multiply_adds_per_row_; }
+  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= LogitRowsAtOnce. They lie in
   // device_logits, or are read for the host, which may change them; good until the next call.
   void MakeLogits(const Batch& batch, int64_t first, int64_t n);
   float* ReadLogits(int64_t n);
@@ -78,7 +79,7 @@ class Stage {
 
   // What it holds; without pages, swap and batch.
   const AgentMemory& memory() const { return held_; }
-  float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [kLogitRows][vocab slice] of the host
+  float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [LogitRowsAtOnce][vocab slice] of the host
   // For a device that draws itself: as much of its own, and SamplingBytes.
   float* edited() { return a_.raw; }
   std::byte* drawing() { return reinterpret_cast<std::byte*>(a_.drawing); }

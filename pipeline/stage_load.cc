@@ -73,7 +73,7 @@ absl::Status Stage::LoadAll() {
     make(host_x_, sizes.x);
     make(host_mine_, sizes.mine);
     make(host_all_, sizes.all);
-    if (sizes.drawing == 0) {
+    if (sizes.drawing == 0 || !CanSample(*queue_)) {
       make(host_logits_, sizes.logits);
       make(raw_, sizes.raw);
     }

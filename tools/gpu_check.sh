@@ -14,7 +14,7 @@ esac
 if [ "${1:-}" = --pack ]; then
   to=build/gpu_check
   rm -rf "$to" && mkdir -p "$to/lib"
-  for program in kernels/kernels_words_test kernels/kernels_fast_products_test bench/cuda_bench; do
+  for program in kernels/kernels_words_test kernels/kernels_fast_products_test agent/sampler_test bench/cuda_bench; do
     cp "build/release/$program" "$to/" && strip "$to/$(basename "$program")"
     ldd "build/release/$program" | awk '/=> \//{print $3}' | grep -vE '/lib(c|m|dl|rt|pthread)\.so' | xargs -r -I{} cp -Lu {} "$to/lib/"
   done
@@ -41,6 +41,7 @@ check() {  # NAME COMMAND…: its last lines, and whether it held
   nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader 2>&1 || true
   check words timeout 150 "$folder/kernels_words_test" '--gtest_filter=*/cuda'
   grep -q 'Words.*/cuda ' "$out/words.log" || { echo "FAILED  no GPU was opened"; code=1; }
+  check draws timeout 60 "$folder/sampler_test" '--gtest_filter=*/cuda'
   check fast_products timeout 60 "$folder/kernels_fast_products_test"
   grep -q 'on a GPU, too' "$out/fast_products.log" || { echo "FAILED  no GPU with cuBLASLt was opened for them"; code=1; }
   if command -v compute-sanitizer >/dev/null; then

@@ -19,6 +19,7 @@ CudaQueue::~CudaQueue() {
 }
 
 void CudaQueue::Finish() {
+  PANGEA_CHECK(!recording_);
   device_->Finish();
   open_.clear();
   Passed(used_);
@@ -55,6 +56,7 @@ void CudaQueue::Passed(int64_t ring) {
 
 // Room for so many bytes, waited for where there is none.
 std::byte* CudaQueue::InRing(int64_t bytes) {
+  PANGEA_CHECK(!recording_);
   bytes = (bytes + 15) / 16 * 16;
   if (used_ % kRing + bytes > kRing) used_ = (used_ / kRing + 1) * kRing;  // in one piece
   while (used_ + bytes - free_ > kRing) {
@@ -67,6 +69,36 @@ std::byte* CudaQueue::InRing(int64_t bytes) {
   std::byte* const room = ring_ + used_ % kRing;
   used_ += bytes;
   return room;
+}
+
+// The second time that a key is seen a graph is made of it: the first may have to measure products.
+void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<void()>& put) {
+  if (!repeats()) return put();
+  const bool seen = repeated_.contains(key);
+  if (!seen && repeated_.size() >= kMostGraphs) DropOldest();
+  Repeated& repeated = repeated_[key];
+  repeated.last = ++asked_;
+  if (!seen) return put();
+  if (repeated.graph == 0) {
+    const int64_t before = launches_;
+    recording_ = true;
+    device_->BeginGraph();
+    put();
+    device_->EndGraph(repeated.graph = ++graphs_);
+    recording_ = false;
+    repeated.kernels = launches_ - before;
+    launches_ = before;
+  }
+  device_->Play(repeated.graph);
+  ++plays_;
+  launches_ += repeated.kernels;
+}
+
+void CudaQueue::DropOldest() {
+  const auto oldest = std::min_element(repeated_.begin(), repeated_.end(),
+                                       [](const auto& a, const auto& b) { return a.second.last < b.second.last; });
+  if (oldest->second.graph != 0) device_->DropGraph(oldest->second.graph);
+  repeated_.erase(oldest);
 }
 
 void CudaQueue::OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) {
@@ -126,7 +158,8 @@ std::unique_ptr<Queue> MakeCudaOnCpuQueue(const CudaOptions& options, const cuda
 }
 
 GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why, const std::string& library) {
-  auto device = cuda::OpenGpu(ordinal, !options.exact, why, library);
+  const bool dependent = options.fusion >= cuda::kDependentFusion;
+  auto device = cuda::OpenGpu(ordinal, {.products = !options.exact, .dependent = dependent}, why, library);
   if (device == nullptr) return {};
   cuda::Device& opened = *device;
   GpuQueue gpu{.queue = nullptr, .name = "GPU " + std::to_string(ordinal) + ", " + opened.name(), .free_bytes = 0};
@@ -141,6 +174,8 @@ GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why
 }
 
 int64_t CudaLaunches(const Queue& queue) { return static_cast<const cuda::CudaQueue&>(queue).launches(); }
+
+int64_t CudaPlays(const Queue& queue) { return static_cast<const cuda::CudaQueue&>(queue).plays(); }
 
 double CudaReadBandwidth(Queue& queue) {
   constexpr unsigned kBlocks = 132 * 16;

@@ -1,7 +1,9 @@
 // The queue of a device that runs kernels, for the words (words_*.cc), which launch them.
 #pragma once
 #include <deque>
+#include <map>
 #include <memory>
+#include <vector>
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
@@ -13,6 +15,9 @@
 namespace pangea::cuda {
 
 inline constexpr int64_t kRing = 4 << 20;
+// kernels.fusion from which on a step is a graph, and its kernels are launched as dependent.
+inline constexpr int kGraphFusion = 2, kDependentFusion = 3;
+inline constexpr size_t kMostGraphs = 64;             // kept
 inline constexpr int64_t kMostThroughRing = 1 << 20;  // of a download
 
 class CudaQueue final : public Queue {
@@ -24,6 +29,8 @@ class CudaQueue final : public Queue {
   uint64_t Mark() override;
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
+  void Repeat(const std::vector<int64_t>& key, const std::function<void()>& put) override;
+  bool repeats() const override { return options_.fusion >= kGraphFusion; }
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
@@ -49,6 +56,7 @@ class CudaQueue final : public Queue {
   }
   bool fused() const { return options_.fusion > 0; }
   int64_t launches() const { return launches_; }  // kernels and products so far
+  int64_t plays() const { return plays_; }        // of graphs
   int64_t held() const { return held_; }          // bytes allocated so far and not given back
 
  private:
@@ -61,6 +69,12 @@ class CudaQueue final : public Queue {
     const std::byte* from;
     int64_t bytes, ring;
   };
+  struct Repeated {  // by its key
+    int graph = 0;   // 0: none yet
+    int64_t kernels = 0;
+    uint64_t last = 0;  // when it was asked for
+  };
+  void DropOldest();
   std::byte* InRing(int64_t bytes);
   void Passed(int64_t ring);
 
@@ -76,7 +90,11 @@ class CudaQueue final : public Queue {
   uint64_t marks_ = 0;
   std::deque<OpenMark> open_;
   std::deque<Landing> landing_;
-  int64_t held_ = 0, launches_ = 0;
+  int64_t held_ = 0, launches_ = 0, plays_ = 0;
+  std::map<std::vector<int64_t>, Repeated> repeated_;
+  int graphs_ = 0;  // made so far
+  uint64_t asked_ = 0;
+  bool recording_ = false;
 };
 
 inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }

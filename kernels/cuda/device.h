@@ -51,6 +51,12 @@ class Device {
   virtual void Record(int event) = 0;
   virtual bool Passed(int event) = 0;
   virtual void Await(int event) = 0;
+  // Launches and products from here on are not done but kept, as a graph of this number, which is then done as often as
+  // it is played. Nothing else may be asked for between the two.
+  virtual void BeginGraph() = 0;
+  virtual void EndGraph(int graph) = 0;
+  virtual void Play(int graph) = 0;
+  virtual void DropGraph(int graph) = 0;
 };
 
 struct FiberOptions {
@@ -60,9 +66,13 @@ struct FiberOptions {
 // Work is not done before Finish: whoever reads too early reads what lay there.
 std::unique_ptr<Device> MakeFiberDevice(const FiberOptions& options = {});
 
+struct GpuOptions {
+  bool products = false;   // Multiply will be called, for which cuBLASLt is loaded (as libcublasLt.so.13 or 12)
+  bool dependent = false;  // a kernel's blocks may come before the one before it has ended (PANGEA_KERNEL)
+};
 // GPU number `ordinal` of this host. Null, with a sentence that says what was looked for where, when it cannot be had.
 // library: of the driver; empty: as the system finds libcuda.so.1.
-// products: whether Multiply will be called, for which cuBLASLt is loaded (as libcublasLt.so.13 or 12).
-std::unique_ptr<Device> OpenGpu(int ordinal, bool products, std::string* why, const std::string& library = "");
+std::unique_ptr<Device> OpenGpu(int ordinal, const GpuOptions& options, std::string* why,
+                                const std::string& library = "");
 
 }  // namespace pangea::cuda

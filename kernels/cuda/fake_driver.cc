@@ -30,7 +30,7 @@ struct State {
   std::unique_ptr<pangea::cuda::Device> device = pangea::cuda::MakeFiberDevice();
   std::map<Address, size_t> allocated;
   int64_t free = Setting("PANGEA_FAKE_GPU_MEMORY", int64_t{1} << 30);
-  int events = 0;
+  int events = 0, graphs = 0;
 };
 struct Event {
   int number;
@@ -158,13 +158,42 @@ Result cuModuleGetFunction(void** function, void*, const char* name) {
   return kNotFound;
 }
 Result cuFuncSetAttribute(void*, int, int) { return kOk; }
-Result cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned threads, unsigned,
-                      unsigned, unsigned shared, void*, void** parameters, void**) {
+struct LaunchConfig {
+  unsigned grid[3], block[3], shared;
+  void* stream;
+  const int* attributes;
+  unsigned count;
+};
+Result cuLaunchKernelEx(const LaunchConfig* config, void* function, void** parameters, void**) {
   const auto kernel =
       static_cast<pangea::cuda::Kernel>(static_cast<pangea::cuda::KernelInfo*>(function) - kKernelTable);
-  if (threads != pangea::cuda::InfoOf(kernel).threads || grid_y > 65535 || grid_z > 65535 || shared > 227 << 10)
+  if (config->block[0] != pangea::cuda::InfoOf(kernel).threads || config->grid[1] > 65535 || config->grid[2] > 65535 ||
+      config->shared > 227 << 10 || (config->count > 0 && (config->count > 1 || config->attributes[0] != 6)))
     return kInvalid;
-  Here().device->Launch(kernel, {grid_x, grid_y, grid_z}, shared, parameters[0]);
+  Here().device->Launch(kernel, {config->grid[0], config->grid[1], config->grid[2]}, config->shared, parameters[0]);
+  return kOk;
+}
+Result cuStreamBeginCapture_v2(void*, int mode) {
+  if (mode != 1) return kInvalid;
+  Here().device->BeginGraph();
+  return kOk;
+}
+Result cuStreamEndCapture(void*, void** graph) {
+  Here().device->EndGraph(++Here().graphs);
+  *graph = reinterpret_cast<void*>(static_cast<intptr_t>(Here().graphs));
+  return kOk;
+}
+Result cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long) {
+  *made = graph;
+  return kOk;
+}
+Result cuGraphDestroy(void*) { return kOk; }
+Result cuGraphLaunch(void* graph, void*) {
+  Here().device->Play(static_cast<int>(reinterpret_cast<intptr_t>(graph)));
+  return kOk;
+}
+Result cuGraphExecDestroy(void* graph) {
+  Here().device->DropGraph(static_cast<int>(reinterpret_cast<intptr_t>(graph)));
   return kOk;
 }
 

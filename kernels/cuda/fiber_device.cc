@@ -2,6 +2,9 @@
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "kernels/check.h"
@@ -32,22 +35,32 @@ class FiberDevice final : public Device {
   std::byte* AllocatePinned(int64_t bytes) override { return Allocate(bytes); }
   void FreePinned(std::byte* p) override { Free(p); }
   void CopyIn(void* to, const void* from, int64_t bytes) override {
+    PANGEA_CHECK(!recording_);
     work_.push_back({.to = to, .from = from, .bytes = bytes});
   }
   void CopyOut(void* to, const void* from, int64_t bytes) override { CopyIn(to, from, bytes); }
 
   void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) override {
     const auto* begin = static_cast<const std::byte*>(args);
-    work_.push_back({.kernel = &InfoOf(kernel),
-                     .args = {begin, begin + InfoOf(kernel).args_bytes},
-                     .grid = grid,
-                     .shared = shared});
+    Put({.kernel = &InfoOf(kernel),
+         .args = {begin, begin + InfoOf(kernel).args_bytes},
+         .grid = grid,
+         .shared = shared});
   }
+  void Multiply(const LibraryProduct& product) override { Put({.product = product}); }
 
-  void Multiply(const LibraryProduct& product) override {
-    products_.push_back(product);
-    work_.push_back({.product = true});
+  void BeginGraph() override {
+    PANGEA_CHECK(!recording_);
+    recording_ = true;
   }
+  void EndGraph(int graph) override {
+    recording_ = false;
+    graphs_[graph] = std::exchange(recorded_, {});
+  }
+  void Play(int graph) override {
+    for (const Work& work : graphs_.at(graph)) Put(work);
+  }
+  void DropGraph(int graph) override { graphs_.erase(graph); }
 
   void Finish() override { DoWork(-1); }
   void Record(int event) override {
@@ -64,6 +77,7 @@ class FiberDevice final : public Device {
  private:
   // All of it, or up to an event.
   void DoWork(int until) {
+    PANGEA_CHECK(!recording_);
     SetComputeFloatMode();
     while (!work_.empty()) {
       const Work work = std::move(work_.front());
@@ -73,8 +87,7 @@ class FiberDevice final : public Device {
         continue;
       }
       if (work.product) {
-        Compute(products_.front());
-        products_.pop_front();
+        Compute(*work.product);
         continue;
       }
       if (work.kernel == nullptr) {
@@ -101,14 +114,16 @@ class FiberDevice final : public Device {
     std::vector<std::byte> args = {};
     Grid grid = {};
     int64_t shared = 0;
-    bool product = false;
+    std::optional<LibraryProduct> product = {};
     int event = -1;
   };
+  void Put(Work work) { (recording_ ? recorded_ : work_).push_back(std::move(work)); }
   static void Compute(const LibraryProduct& p);
 
   FiberOptions options_;
-  std::deque<Work> work_;
-  std::deque<LibraryProduct> products_;
+  std::deque<Work> work_, recorded_;
+  bool recording_ = false;
+  std::map<int, std::deque<Work>> graphs_;
 };
 
 // The plain loop that stands for the library.

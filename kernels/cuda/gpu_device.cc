@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <vector>
 
 #include "kernels/check.h"
@@ -22,11 +23,33 @@ struct StreamTag;
 struct ModuleTag;
 struct FunctionTag;
 struct EventTag;
+struct GraphTag;
+struct GraphExecTag;
 using Context = ContextTag*;
 using Stream = StreamTag*;
 using Module = ModuleTag*;
 using Function = FunctionTag*;
 using Event = EventTag*;
+using Graph = GraphTag*;
+using GraphExec = GraphExecTag*;
+
+// CUlaunchAttribute and CUlaunchConfig.
+struct LaunchAttribute {
+  int id = 0;
+  char padding[4] = {};
+  union {
+    char bytes[64];
+    int number;
+  } value = {};
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+struct LaunchConfig {
+  unsigned grid[3] = {}, block[3] = {}, shared = 0;
+  Stream stream = nullptr;
+  const LaunchAttribute* attributes = nullptr;
+  unsigned count = 0;
+};
+static_assert(sizeof(LaunchConfig) == 56);
 
 constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUTE_…
 constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
@@ -34,41 +57,48 @@ constexpr Result kOutOfMemory = 2;
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr unsigned kUntimed = 2;      // CU_EVENT_DISABLE_TIMING
 constexpr Result kNotReady = 600;
-constexpr int kLeastMajor = 8;
+constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
+constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+constexpr int kLeastMajor = 8, kDependentMajor = 9;
 
 // X(member, name in the library, arguments)
-#define PANGEA_DRIVER(X)                                                      \
-  X(init, "cuInit", (unsigned))                                               \
-  X(error_string, "cuGetErrorString", (Result, const char**))                 \
-  X(device_count, "cuDeviceGetCount", (int*))                                 \
-  X(device_get, "cuDeviceGet", (int*, int))                                   \
-  X(device_name, "cuDeviceGetName", (char*, int, int))                        \
-  X(device_attribute, "cuDeviceGetAttribute", (int*, int, int))               \
-  X(context_retain, "cuDevicePrimaryCtxRetain", (Context*, int))              \
-  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int))                   \
-  X(context_use, "cuCtxSetCurrent", (Context))                                \
-  X(memory_info, "cuMemGetInfo_v2", (size_t*, size_t*))                       \
-  X(allocate, "cuMemAlloc_v2", (Address*, size_t))                            \
-  X(free, "cuMemFree_v2", (Address))                                          \
-  X(allocate_host, "cuMemHostAlloc", (void**, size_t, unsigned))              \
-  X(free_host, "cuMemFreeHost", (void*))                                      \
-  X(copy_in, "cuMemcpyHtoDAsync_v2", (Address, const void*, size_t, Stream))  \
-  X(copy_out, "cuMemcpyDtoHAsync_v2", (void*, Address, size_t, Stream))       \
-  X(stream_create, "cuStreamCreate", (Stream*, unsigned))                     \
-  X(stream_destroy, "cuStreamDestroy_v2", (Stream))                           \
-  X(stream_finish, "cuStreamSynchronize", (Stream))                           \
-  X(event_create, "cuEventCreate", (Event*, unsigned))                        \
-  X(event_destroy, "cuEventDestroy_v2", (Event))                              \
-  X(event_record, "cuEventRecord", (Event, Stream))                           \
-  X(event_finish, "cuEventSynchronize", (Event))                              \
-  X(event_query, "cuEventQuery", (Event))                                     \
-  X(event_elapsed, "cuEventElapsedTime", (float*, Event, Event))              \
-  X(module_load, "cuModuleLoadData", (Module*, const void*))                  \
-  X(module_unload, "cuModuleUnload", (Module))                                \
-  X(module_function, "cuModuleGetFunction", (Function*, Module, const char*)) \
-  X(function_set, "cuFuncSetAttribute", (Function, int, int))                 \
-  X(launch, "cuLaunchKernel",                                                 \
-    (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**, void**))
+#define PANGEA_DRIVER(X)                                                                \
+  X(init, "cuInit", (unsigned))                                                         \
+  X(error_string, "cuGetErrorString", (Result, const char**))                           \
+  X(device_count, "cuDeviceGetCount", (int*))                                           \
+  X(device_get, "cuDeviceGet", (int*, int))                                             \
+  X(device_name, "cuDeviceGetName", (char*, int, int))                                  \
+  X(device_attribute, "cuDeviceGetAttribute", (int*, int, int))                         \
+  X(context_retain, "cuDevicePrimaryCtxRetain", (Context*, int))                        \
+  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int))                             \
+  X(context_use, "cuCtxSetCurrent", (Context))                                          \
+  X(memory_info, "cuMemGetInfo_v2", (size_t*, size_t*))                                 \
+  X(allocate, "cuMemAlloc_v2", (Address*, size_t))                                      \
+  X(free, "cuMemFree_v2", (Address))                                                    \
+  X(allocate_host, "cuMemHostAlloc", (void**, size_t, unsigned))                        \
+  X(free_host, "cuMemFreeHost", (void*))                                                \
+  X(copy_in, "cuMemcpyHtoDAsync_v2", (Address, const void*, size_t, Stream))            \
+  X(copy_out, "cuMemcpyDtoHAsync_v2", (void*, Address, size_t, Stream))                 \
+  X(stream_create, "cuStreamCreate", (Stream*, unsigned))                               \
+  X(stream_destroy, "cuStreamDestroy_v2", (Stream))                                     \
+  X(stream_finish, "cuStreamSynchronize", (Stream))                                     \
+  X(event_create, "cuEventCreate", (Event*, unsigned))                                  \
+  X(event_destroy, "cuEventDestroy_v2", (Event))                                        \
+  X(event_record, "cuEventRecord", (Event, Stream))                                     \
+  X(event_finish, "cuEventSynchronize", (Event))                                        \
+  X(event_query, "cuEventQuery", (Event))                                               \
+  X(event_elapsed, "cuEventElapsedTime", (float*, Event, Event))                        \
+  X(module_load, "cuModuleLoadData", (Module*, const void*))                            \
+  X(module_unload, "cuModuleUnload", (Module))                                          \
+  X(module_function, "cuModuleGetFunction", (Function*, Module, const char*))           \
+  X(function_set, "cuFuncSetAttribute", (Function, int, int))                           \
+  X(capture_begin, "cuStreamBeginCapture_v2", (Stream, int))                            \
+  X(capture_end, "cuStreamEndCapture", (Stream, Graph*))                                \
+  X(graph_make, "cuGraphInstantiateWithFlags", (GraphExec*, Graph, unsigned long long)) \
+  X(graph_launch, "cuGraphLaunch", (GraphExec, Stream))                                 \
+  X(graph_drop, "cuGraphDestroy", (Graph))                                              \
+  X(graph_exec_drop, "cuGraphExecDestroy", (GraphExec))                                 \
+  X(launch, "cuLaunchKernelEx", (const LaunchConfig*, Function, void**, void**))
 
 struct Driver {
   void* library = nullptr;
@@ -117,6 +147,7 @@ class Gpu final : public Device {
         if (event != nullptr) driver_.event_destroy(event);
       }
       if (stream_ != nullptr) driver_.stream_finish(stream_), driver_.stream_destroy(stream_);
+      for (const auto& [number, graph] : graphs_) driver_.graph_exec_drop(graph);
       for (const Module module : modules_) driver_.module_unload(module);
       driver_.context_release(device_);
     }
@@ -124,7 +155,7 @@ class Gpu final : public Device {
   }
 
   // An empty text, or what could not be had.
-  std::string Open(int ordinal, bool products) {
+  std::string Open(int ordinal, const GpuOptions& options) {
     if (kModuleCount == 0)
       return "this executable has no kernels for GPUs: it was built where no nvcc was found (docs/cuda.md)";
     if (const Result r = driver_.init(0); r != 0) return "cuInit: " + driver_.Text(r);
@@ -141,6 +172,7 @@ class Gpu final : public Device {
     name_ = name;
     const std::string who = "GPU " + std::to_string(ordinal) + " (" + name_ + ", compute capability " +
                             std::to_string(major) + "." + std::to_string(minor) + ")";
+    dependent_ = options.dependent && major >= kDependentMajor;
     if (major < kLeastMajor) return who + " is too old: 8.0 or newer is needed";
     if (const Result r = driver_.context_retain(&context_, device_); r != 0) return who + ": " + driver_.Text(r);
     Use();
@@ -164,7 +196,7 @@ class Gpu final : public Device {
     for (Event& event : marks_) {
       if (const Result r = driver_.event_create(&event, kUntimed); r != 0) return who + ": " + driver_.Text(r);
     }
-    if (!products) return "";
+    if (!options.products) return "";
     for (Event& event : events_) {
       if (const Result r = driver_.event_create(&event, 0); r != 0) return who + ": " + driver_.Text(r);
     }
@@ -218,10 +250,16 @@ class Gpu final : public Device {
       std::abort();
     }
     void* parameters[] = {const_cast<void*>(args)};
+    LaunchAttribute dependent{.id = kDependentLaunch};
+    dependent.value.number = 1;
+    const LaunchConfig config{.grid = {grid.x, grid.y, grid.z},
+                              .block = {info.threads, 1, 1},
+                              .shared = static_cast<unsigned>(shared),
+                              .stream = stream_,
+                              .attributes = &dependent,
+                              .count = dependent_ ? 1u : 0u};
     Use();
-    Must(driver_.launch(functions_[static_cast<int>(kernel)], grid.x, grid.y, grid.z, info.threads, 1, 1,
-                        static_cast<unsigned>(shared), stream_, parameters, nullptr),
-         info.name);
+    Must(driver_.launch(&config, functions_[static_cast<int>(kernel)], parameters, nullptr), info.name);
     last_ = info.name;
   }
   void Multiply(const LibraryProduct& product) override {
@@ -249,6 +287,30 @@ class Gpu final : public Device {
   void Await(int event) override {
     Use();
     Must(driver_.event_finish(marks_[event]), last_);
+  }
+
+  void BeginGraph() override {
+    Use();
+    Must(driver_.capture_begin(stream_, kThreadLocal), "cuStreamBeginCapture");
+  }
+  void EndGraph(int graph) override {
+    Graph captured = nullptr;
+    GraphExec made = nullptr;
+    Use();
+    Must(driver_.capture_end(stream_, &captured), "cuStreamEndCapture");
+    Must(driver_.graph_make(&made, captured, 0), "cuGraphInstantiate");
+    Must(driver_.graph_drop(captured), "cuGraphDestroy");
+    graphs_[graph] = made;
+  }
+  void Play(int graph) override {
+    Use();
+    Must(driver_.graph_launch(graphs_.at(graph), stream_), "cuGraphLaunch");
+    last_ = "a step's graph";
+  }
+  void DropGraph(int graph) override {
+    Use();
+    Must(driver_.graph_exec_drop(graphs_.at(graph)), "cuGraphExecDestroy");  // when it is done, if it is under way
+    graphs_.erase(graph);
   }
 
  private:
@@ -279,17 +341,19 @@ class Gpu final : public Device {
   std::vector<Function> functions_;
   Event events_[2] = {};  // by which products are timed
   Event marks_[kEvents] = {};
+  std::map<int, GraphExec> graphs_;
+  bool dependent_ = false;
   std::unique_ptr<GpuProducts> products_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
 };
 
 }  // namespace
 
-std::unique_ptr<Device> OpenGpu(int ordinal, bool products, std::string* why, const std::string& library) {
+std::unique_ptr<Device> OpenGpu(int ordinal, const GpuOptions& options, std::string* why, const std::string& library) {
   Driver driver;
   if (!LoadDriver(library, &driver, why)) return nullptr;
   auto gpu = std::make_unique<Gpu>(driver);
-  *why = gpu->Open(ordinal, products);
+  *why = gpu->Open(ordinal, options);
   if (!why->empty()) return nullptr;
   return gpu;
 }

@@ -10,11 +10,24 @@
 #include "kernels/half.h"
 
 // A kernel of at most `threads` threads a block; its arguments are `a`. _FOR: of which so many blocks at least are to
-// fit on a multiprocessor, and which may have as many registers as that allows.
-#define PANGEA_KERNEL(name, Args, threads) \
-  extern "C" __global__ void __launch_bounds__(threads) Pangea##name(const __grid_constant__ Args a)
-#define PANGEA_KERNEL_FOR(name, Args, threads, blocks) \
-  extern "C" __global__ void __launch_bounds__(threads, blocks) Pangea##name(const __grid_constant__ Args a)
+// fit on a multiprocessor, and which may have as many registers as that allows. Launched so (kernels.fusion 3), its
+// blocks come while the last of the kernel before it still run, and wait for the end of that before they do anything.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define PANGEA_MEET_THE_KERNEL_BEFORE                \
+  asm volatile("griddepcontrol.launch_dependents;"); \
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#else
+#define PANGEA_MEET_THE_KERNEL_BEFORE
+#endif
+#define PANGEA_KERNEL_WITHIN(name, Args, ...)                                                              \
+  static __device__ __forceinline__ void name(const Args& a);                                              \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) Pangea##name(const __grid_constant__ Args a) { \
+    PANGEA_MEET_THE_KERNEL_BEFORE                                                                          \
+    name(a);                                                                                               \
+  }                                                                                                        \
+  static __device__ __forceinline__ void name([[maybe_unused]] const Args& a)
+#define PANGEA_KERNEL(name, Args, threads) PANGEA_KERNEL_WITHIN(name, Args, threads)
+#define PANGEA_KERNEL_FOR(name, Args, threads, blocks) PANGEA_KERNEL_WITHIN(name, Args, threads, blocks)
 #define PANGEA_DEVICE __device__ __forceinline__
 
 namespace pangea::cuda {

@@ -24,6 +24,7 @@ struct GpuQueue {
 // GPU number `ordinal` of this host; or a sentence in *why. library: of the driver, as OpenGpu's.
 GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why, const std::string& library = "");
 int64_t CudaLaunches(const Queue& queue);  // of kernels, so far
+int64_t CudaPlays(const Queue& queue);     // of steps that were done as a graph, so far
 double CudaReadBandwidth(Queue& queue);    // bytes a second, by a kernel that does nothing else
 int64_t CudaBytes(const Queue& queue);     // of the device's memory that is allocated; of either queue
 

@@ -148,13 +148,13 @@ constexpr int FormatOf(DType dtype) {
 }  // namespace
 
 // Grid: (rows / a.rows, columns / 32); a.rows at most kWarps. Shared: two rounds of terms.
-PANGEA_KERNEL(ProductQ8_0, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ8_0)>(a); }
-PANGEA_KERNEL(ProductQ4_0, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ4_0)>(a); }
-PANGEA_KERNEL(ProductQ4_1, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ4_1)>(a); }
-PANGEA_KERNEL(ProductQ5_0, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ5_0)>(a); }
-PANGEA_KERNEL(ProductQ5_1, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ5_1)>(a); }
-PANGEA_KERNEL(ProductQ4K, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ4_K)>(a); }
-PANGEA_KERNEL(ProductQ5K, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ5_K)>(a); }
-PANGEA_KERNEL(ProductQ6K, ProductKernelArgs, 256) { ProductOf<FormatOf(DType::kQ6_K)>(a); }
+PANGEA_KERNEL_FOR(ProductQ8_0, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ8_0)>(a); }
+PANGEA_KERNEL_FOR(ProductQ4_0, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ4_0)>(a); }
+PANGEA_KERNEL_FOR(ProductQ4_1, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ4_1)>(a); }
+PANGEA_KERNEL_FOR(ProductQ5_0, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ5_0)>(a); }
+PANGEA_KERNEL_FOR(ProductQ5_1, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ5_1)>(a); }
+PANGEA_KERNEL_FOR(ProductQ4K, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ4_K)>(a); }
+PANGEA_KERNEL_FOR(ProductQ5K, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ5_K)>(a); }
+PANGEA_KERNEL_FOR(ProductQ6K, ProductKernelArgs, 256, 4) { ProductOf<FormatOf(DType::kQ6_K)>(a); }
 
 }  // namespace pangea::cuda
