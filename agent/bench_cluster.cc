@@ -13,13 +13,23 @@
 #include "kernels/cuda/make_queue.h"
 #include "kernels/ops.h"
 #include "kernels/threads.h"
+#include "pipeline/capacity.h"
 
 namespace pangea {
+namespace {
+
+SequenceSampling Greedy() {
+  Sampling greedy;
+  greedy.temperature = 0;
+  return {.params = std::make_shared<Sampling>(greedy)};
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<BenchCluster>> BenchCluster::Make(const Deployment& deployment,
                                                                  const CheckpointHeader& header,
-                                                                 const ParallelPlan& plan) {
-  auto cluster = std::unique_ptr<BenchCluster>(new BenchCluster(plan));
+                                                                 const ParallelPlan& plan, bool makes_up) {
+  auto cluster = std::unique_ptr<BenchCluster>(new BenchCluster(plan, makes_up));
   const auto isa = IsaFromName(deployment.kernels.isa);
   cluster->groups_ = MakeThreadGroups(plan.stages, plan.ranks, absl::Seconds(600));
   for (int i = 0; i < static_cast<int>(plan.agents.size()); ++i) {
@@ -32,7 +42,7 @@ absl::StatusOr<std::unique_ptr<BenchCluster>> BenchCluster::Make(const Deploymen
     agent.assignment.isa = isa.value_or(BestIsa());
     if (agent.assignment.isa > BestIsa())
       return absl::FailedPreconditionError(absl::StrCat("this CPU lacks ISA class ", deployment.kernels.isa));
-    if (auto s = MakeExecutor(agent.assignment, agent.kept, &agent.queue, &agent.executor); !s.ok()) return s;
+    if (auto s = MakeExecutor(agent.assignment, agent.kept, &agent.queue, &agent.executor, makes_up); !s.ok()) return s;
     if (auto s = agent.executor->Load(); !s.ok()) return s;
     agent.worker = std::make_unique<Worker>();
   }
@@ -91,13 +101,17 @@ StepSequence BenchCluster::Rows(Sequence* sequence, int rows) {
   return s;
 }
 
+absl::Status BenchCluster::HasRoom(int tokens) const {
+  const int needed = (tokens + plan_.block_tokens - 1) / plan_.block_tokens;
+  if (next_block_ + needed <= plan_.kv_blocks && tokens <= plan_.context) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a context of ", tokens, " tokens more does not fit: cache.memory holds ",
+                   int64_t{plan_.kv_blocks} * plan_.block_tokens, ", a sequence ", plan_.context));
+}
+
 absl::Status BenchCluster::Read(Sequence* sequence, int tokens, double* seconds) {
   const Assignment& any = agents_[0]->assignment;
-  const int needed = (tokens + plan_.block_tokens - 1) / plan_.block_tokens;
-  if (next_block_ + needed > plan_.kv_blocks || tokens > plan_.context)
-    return absl::ResourceExhaustedError(
-        absl::StrCat("a context of ", tokens, " tokens more does not fit: cache.memory holds ",
-                     int64_t{plan_.kv_blocks} * plan_.block_tokens, ", a sequence ", plan_.context));
+  if (auto s = HasRoom(tokens); !s.ok()) return s;
   for (int at = 0; at < tokens;) {
     const int rows = std::min(tokens - at, any.deployment.schedule.max_batch_tokens);
     StepSequence s = Rows(sequence, rows);
@@ -105,11 +119,7 @@ absl::Status BenchCluster::Read(Sequence* sequence, int tokens, double* seconds)
       s.ids.push_back(static_cast<int32_t>((sequence->id * 7919 + static_cast<uint64_t>(at + i) * 104729) %
                                            static_cast<uint64_t>(any.header.config.vocab)));
     s.whole_tables = at == 0;
-    if (at == 0) {
-      Sampling greedy;
-      greedy.temperature = 0;
-      s.sampling = SequenceSampling{.params = std::make_shared<Sampling>(greedy)};
-    }
+    if (at == 0) s.sampling = Greedy();
     at += rows;
     if (at == tokens) s.logits = LogitRows::kLast;
     const auto took = Run({.sequences = {s}});
@@ -123,7 +133,18 @@ absl::Status BenchCluster::Fill(int sequences, int context) {
   double ignored = 0;
   for (int i = 0; i < sequences; ++i) {
     sequences_.push_back({.id = ++next_id_, .position = 0, .blocks = 0});
-    if (auto s = Read(&sequences_.back(), context, &ignored); !s.ok()) return s;
+    if (!makes_up_) {
+      if (auto s = Read(&sequences_.back(), context, &ignored); !s.ok()) return s;
+      continue;
+    }
+    if (auto s = HasRoom(context); !s.ok()) return s;
+    StepSequence last = Rows(&sequences_.back(), context);
+    last.start = context - 1;
+    last.ids = {1};
+    last.logits = LogitRows::kLast;
+    last.whole_tables = true;
+    last.sampling = Greedy();
+    if (auto s = Run({.sequences = {last}}).status(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -185,6 +206,16 @@ double BenchCluster::multiply_adds() const {
   return sum;
 }
 
+Queue::Times BenchCluster::device_times() const {
+  Queue::Times sum;
+  for (const auto& agent : agents_) {
+    const Queue::Times own = agent->executor->device_times();
+    sum.busy += own.busy;
+    sum.idle += own.idle;
+  }
+  return sum;
+}
+
 int64_t BenchCluster::kernels() const {
   int64_t sum = 0;
   for (const auto& agent : agents_)
@@ -219,6 +250,41 @@ double BenchCluster::ReadBandwidth() {
     PANGEA_CHECK(finite);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     best = std::max(best, static_cast<double>(memory.size() * sizeof(float)) / seconds);
+  }
+  return of_devices + best;
+}
+
+double BenchCluster::MatrixRate() {
+  int threads = 0;
+  double of_devices = 0;
+  for (const auto& agent : agents_) {
+    const AgentConfig& config = agent->assignment.deployment.agent(agent->assignment.agent);
+    const DeviceKind kind = FindDevice(config.device)->kind;
+    if (kind == DeviceKind::kCuda) of_devices += CudaMatrixRate(*agent->queue);
+    if (kind == DeviceKind::kCpu) threads += std::max(config.threads, 1);
+  }
+  if (threads == 0) return of_devices;
+  const Assignment& any = agents_[0]->assignment;
+  const TensorIndex index(any.header);
+  const DType dtype = index.dtype(Role::kDown, 0);
+  constexpr int64_t kWide = 1024, kRows = 256;  // in the caches of a core or two
+  const auto queue = MakeCpuQueue(threads, any.isa);
+  queue->set_makes_weights_up(true);
+  const std::vector<std::byte> nothing(static_cast<size_t>(kWide * RowBytes(dtype, kWide)));
+  const WeightRows run{.dtype = dtype, .data = nothing.data(), .pitch = RowBytes(dtype, kWide), .n = kWide};
+  const Weight weight = Weight::Pack(std::span(&run, 1), kWide, *queue);
+  const std::vector<float> x(kRows * kWide, 0.5f);
+  std::vector<float> y(kRows * kWide);
+  const Buffer<std::byte> memory(PackedActivationBytes(kRows, kWide), *queue);
+  PackedActivations packed{.data = memory.data(), .capacity = memory.bytes()};
+  const ActivationBits bits = any.deployment.kernels.activations == 8 ? ActivationBits::k8 : ActivationBits::k16;
+  PackActivations({x.data(), kRows, kWide}, weight, bits, &packed, *queue);
+  double best = 0;
+  for (int round = 0; round < 30; ++round) {
+    const auto begin = std::chrono::steady_clock::now();
+    MatMul(packed, weight, {y.data(), kWide, nullptr}, *queue);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    best = std::max(best, 2.0 * kRows * kWide * kWide / seconds);
   }
   return of_devices + best;
 }

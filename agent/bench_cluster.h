@@ -15,10 +15,12 @@ namespace pangea {
 class BenchCluster {
  public:
   static absl::StatusOr<std::unique_ptr<BenchCluster>> Make(const Deployment& deployment,
-                                                            const CheckpointHeader& header, const ParallelPlan& plan);
+                                                            const CheckpointHeader& header, const ParallelPlan& plan,
+                                                            bool makes_up);
   ~BenchCluster();
 
-  // So many sequences, each with `context` positions read (random ids). Until Forget.
+  // So many sequences, each with `context` positions read (random ids), or where weights are made up, with pages for so
+  // many that are made up, too. Until Forget.
   absl::Status Fill(int sequences, int context);
   // Steps in which each of them decodes; the seconds of each. Where steps may overlap, each is begun before the one
   // before it has ended, as an agent has them: then from end to end.
@@ -27,9 +29,13 @@ class BenchCluster {
   absl::StatusOr<double> Prefill(int tokens);
   absl::Status Forget();
 
-  double multiply_adds() const;  // of all agents, so far
-  int64_t kernels() const;       // launched by agents that launch any, so far
-  double ReadBandwidth();        // bytes a second that the agents' devices read together
+  double multiply_adds() const;       // of all agents, so far
+  Queue::Times device_times() const;  // of all agents, so far
+  int64_t kernels() const;            // launched by agents that launch any, so far
+  // Of the agents' devices together: bytes a second that they read, and floating-point operations a second of products
+  // (of the CPUs' agents of the model's own, in their caches; of GPUs cuBLASLt's, and 0 where they have none).
+  double ReadBandwidth();
+  double MatrixRate();
 
  private:
   struct Agent {
@@ -44,13 +50,15 @@ class BenchCluster {
     int position;  // of the next row
     int blocks;    // of its own that the agents know
   };
-  explicit BenchCluster(const ParallelPlan& plan) : plan_(plan) {}
+  BenchCluster(const ParallelPlan& plan, bool makes_up) : plan_(plan), makes_up_(makes_up) {}
   absl::Status Number(Step* step);
   absl::StatusOr<double> Run(Step step);
+  absl::Status HasRoom(int tokens) const;
   absl::Status Read(Sequence* sequence, int tokens, double* seconds);
   StepSequence Rows(Sequence* sequence, int rows);
 
   const ParallelPlan plan_;
+  const bool makes_up_;
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<std::unique_ptr<Agent>> agents_;
   std::vector<Sequence> sequences_;

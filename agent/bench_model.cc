@@ -26,7 +26,7 @@ struct Options {
   ServeArgs serve;
   std::string batch = "1,8,32", fusion;
   int context = 128, prompt = 512, steps = 32;
-  bool json = false;
+  bool json = false, made_weights = false;
 };
 
 struct Bench {
@@ -35,7 +35,7 @@ struct Bench {
   CheckpointHeader header;
   ParallelPlan plan;
   nlohmann::json rows = nlohmann::json::array();
-  double bandwidth = 0;
+  double bandwidth = 0, matrix_rate = 0;
   int64_t read_a_step = 0;  // bytes of weights, of all agents
 
   void Say(const nlohmann::json& row, const std::string& text) {
@@ -65,7 +65,11 @@ absl::Status Decode(Bench& b, BenchCluster& cluster, int batch, double* median) 
   std::vector<double> times;
   const double before = cluster.multiply_adds();
   const int64_t launched = cluster.kernels();
-  if (auto s = cluster.Decode(kWarmUp + b.options.steps, &times); !s.ok()) return s;
+  if (auto s = cluster.Decode(kWarmUp, &times); !s.ok()) return s;
+  const Queue::Times warm = cluster.device_times();
+  if (auto s = cluster.Decode(b.options.steps, &times); !s.ok()) return s;
+  const Queue::Times done = cluster.device_times();
+  const double busy = done.busy - warm.busy, idle = done.idle - warm.idle;
   times.erase(times.begin(), times.begin() + kWarmUp);
   const double seconds = *median = Median(times), steps = b.options.steps + kWarmUp;
   const double flops = 2 * (cluster.multiply_adds() - before) / steps;
@@ -80,12 +84,14 @@ absl::Status Decode(Bench& b, BenchCluster& cluster, int batch, double* median) 
        {"bytes_per_second", bytes / seconds},
        {"of_read_bandwidth", bytes / seconds / b.bandwidth},
        {"flops_per_second", flops / seconds},
-       {"kernels_a_step", launches}},
+       {"kernels_a_step", launches},
+       {"device_idle", busy > 0 ? idle / (busy + idle) : 0}},
       absl::StrFormat("decode, batch %4d, context %5d   %9.3f ms a step  %9.1f tokens/s  %7.2f GB/s (%5.1f %% of read)"
                       "  %8.2f GFLOP/s%s",
                       batch, b.options.context, seconds * 1e3, batch / seconds, bytes / seconds * 1e-9,
                       100 * bytes / seconds / b.bandwidth, flops / seconds * 1e-9,
-                      launches > 0 ? absl::StrFormat("  %.0f kernels", launches) : ""));
+                      launches > 0 ? absl::StrFormat("  %.0f kernels", launches) : "") +
+          (busy > 0 ? absl::StrFormat(", idle %.1f %%", 100 * idle / (busy + idle)) : ""));
   return cluster.Forget();
 }
 
@@ -104,9 +110,11 @@ absl::Status Prefill(Bench& b, BenchCluster& cluster) {
          {"tokens", b.options.prompt},
          {"seconds", seconds},
          {"tokens_per_second", b.options.prompt / seconds},
-         {"flops_per_second", flops / seconds}},
-        absl::StrFormat("prefill of %5d                    %9.3f ms         %9.1f tokens/s %45.2f GFLOP/s",
-                        b.options.prompt, seconds * 1e3, b.options.prompt / seconds, flops / seconds * 1e-9));
+         {"flops_per_second", flops / seconds},
+         {"of_matrix_rate", b.matrix_rate > 0 ? flops / seconds / b.matrix_rate : 0}},
+        absl::StrFormat("prefill of %5d                    %9.3f ms         %9.1f tokens/s %45.2f GFLOP/s%s",
+                        b.options.prompt, seconds * 1e3, b.options.prompt / seconds, flops / seconds * 1e-9,
+                        b.matrix_rate > 0 ? absl::StrFormat(" (%.1f %%)", 100 * flops / seconds / b.matrix_rate) : ""));
   return absl::OkStatus();
 }
 
@@ -116,13 +124,17 @@ absl::Status RunAll(Bench& b, const std::vector<int>& batches) {
   double of_first = 0;
   for (const int level : levels) {
     b.deployment.kernels.fusion = level;
-    auto cluster = BenchCluster::Make(b.deployment, b.header, b.plan);
+    auto cluster = BenchCluster::Make(b.deployment, b.header, b.plan, b.options.made_weights);
     if (!cluster.ok()) return cluster.status();
     if (b.bandwidth == 0) {
       b.bandwidth = (*cluster)->ReadBandwidth();
       if (b.bandwidth <= 0) return absl::ResourceExhaustedError("no memory is left to measure its reading with");
       b.Say({{"what", "read"}, {"bytes_per_second", b.bandwidth}},
             absl::StrFormat("read bandwidth of all agents' devices %33.2f GB/s", b.bandwidth * 1e-9));
+      b.matrix_rate = (*cluster)->MatrixRate();
+      if (b.matrix_rate > 0)
+        b.Say({{"what", "matrix"}, {"flops_per_second", b.matrix_rate}},
+              absl::StrFormat("products of all agents' devices, in their caches %22.2f GFLOP/s", b.matrix_rate * 1e-9));
     }
     double median = 0;
     if (levels.size() > 1) {
@@ -176,6 +188,9 @@ doors, no master, no sockets. Exit status 1 when it failed, 78 for a deployment 
   line.Number("--prompt", "ids of the prompt that is read, default 512", {1, 16777216}, &o.prompt);
   line.Number("--steps", "decoding steps of each batch, default 32", {1, 100000}, &o.steps);
   line.Choice("--fusion", "all", "all: decoding of the first batch at each level of kernels.fusion instead", &o.fusion);
+  line.Switch("--made-weights",
+              "weights are made up where they lie: of TARGET sizes alone matter (tools/make_shape.py)",
+              &o.made_weights);
   line.Switch("--json", "print JSON instead", &o.json);
   const absl::Status parsed = ParseTarget(line, argc - 1, argv + 1, &o.serve);
   if (const auto code = line.Exit(parsed)) return *code;

@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {
 }  // namespace
 
 absl::Status MakeExecutor(const Assignment& a, const KeptMemory& kept, std::unique_ptr<Queue>* queue,
-                          std::unique_ptr<Executor>* executor) {
+                          std::unique_ptr<Executor>* executor, bool makes_weights_up) {
   switch (FindDevice(a.deployment.agent(a.agent).device)->kind) {
     case DeviceKind::kSim:
       *executor = MakeSimExecutor(a.header, a.plan, a.agent);
@@ -68,9 +68,12 @@ absl::Status MakeExecutor(const Assignment& a, const KeptMemory& kept, std::uniq
       *queue = *std::move(gpu);
       break;
   }
-  *executor = MakeStageExecutor(
-      a.header, a.deployment, a.plan, a.agent,
-      {.isa = a.isa, .weights = kept.weights.get(), .pages = kept.page_memory(), .queue = queue->get()});
+  *executor = MakeStageExecutor(a.header, a.deployment, a.plan, a.agent,
+                                {.isa = a.isa,
+                                 .weights = kept.weights.get(),
+                                 .pages = kept.page_memory(),
+                                 .makes_weights_up = makes_weights_up,
+                                 .queue = queue->get()});
   return absl::OkStatus();
 }
 

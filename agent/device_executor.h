@@ -12,6 +12,6 @@ namespace pangea {
 // *queue: of a device that is not the host, and null else; outlives the executor, as do the assignment and what is
 // kept. An error says what of the device could not be had.
 absl::Status MakeExecutor(const Assignment& assignment, const KeptMemory& kept, std::unique_ptr<Queue>* queue,
-                          std::unique_ptr<Executor>* executor);
+                          std::unique_ptr<Executor>* executor, bool makes_weights_up = false);
 
 }  // namespace pangea

@@ -42,6 +42,7 @@ class StageExecutor : public Executor {
         queue_(options.queue != nullptr ? options.queue : own_queue_.get()) {
     if (queue_->host_memory()) queue_->set_weight_store(options.weights);
     if (queue_->host_memory()) pages_ = options.pages;
+    queue_->set_makes_weights_up(options.makes_weights_up);
   }
 
   ~StageExecutor() override { queue_->Finish(); }  // what is under way uses what is given back now
@@ -83,6 +84,7 @@ class StageExecutor : public Executor {
   // Alone in the layout: what goes to other agents goes through the host.
   bool overlaps() const override { return device_sampler_ != nullptr && plan_.stages == 1; }
   bool Done() override { return queue_->Reached(open_.front().mark); }
+  Queue::Times device_times() const override { return queue_->times(); }
   AgentMemory memory() const override;
 
  private:
@@ -265,6 +267,7 @@ absl::Status StageExecutor::Begin(const Step& step, Group& group) {
 
 absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* open) {
   if (open_.size() == 1) progress_.EnterStep(step.number, step.rows());
+  queue_->Begin();
   if (auto s = Prepare(step, group); !s.ok()) return s;
   if (self_.first && plan_.stages > 1) {
     if (auto ids = SampledIn(step); !ids.empty()) awaited_.emplace_back(step.number, std::move(ids));

@@ -33,6 +33,7 @@ class Executor {
   // Whether the next step may be begun before End; if so, Done says whether End would wait now.
   virtual bool overlaps() const { return false; }
   virtual bool Done() { return true; }
+  virtual Queue::Times device_times() const { return {}; }  // of steps that have ended
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) {
     if (auto s = Begin(step, group); !s.ok()) return s;
     return End();
@@ -56,6 +57,7 @@ struct StageOptions {
   Tap* tap = nullptr;              // sees every buffer of every layer; null: none
   WeightStore* weights = nullptr;  // where they are packed, or lie packed; outlives the executor. Null: in own memory
   std::span<std::byte> pages;      // host memory for the KV pages, as for the weights; empty: in own memory
+  bool makes_weights_up = false;   // for measurements (Queue)
   Queue* queue = nullptr;  // of the agent's device, one agent's alone; null: a CPU queue as deployment and plan say
 };
 // agent: index in the plan. The references must outlive the executor.

@@ -19,6 +19,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvShape& shape, Q
     if (cache->memory_ == nullptr)
       return absl::ResourceExhaustedError(absl::StrCat("cannot reserve ", cache->bytes_, " bytes for KV blocks"));
   }
+  if (cache->memory_ != nullptr && queue->makes_weights_up())
+    queue->MakeUp(cache->memory_.get(), cache->bytes_, shape.dtype);
   std::byte* base = given.empty() ? cache->memory_.get() : given.data();
   for (const int group : shape.group_of_layer) {
     const int64_t head = block * shape.blocks[group];

@@ -177,7 +177,10 @@ void on_cpu::EmbeddingRows(const WeightRows& table, int64_t width, std::span<con
 WeightRows PlaceTable(const WeightRows& table, Buffer<std::byte>* memory, Queue& queue) {
   if (queue.host_memory()) return table;
   PANGEA_CHECK(!table.transposed);
-  *memory = Buffer<std::byte>(std::span(table.data, static_cast<size_t>(table.n * table.pitch)), queue);
+  const std::span stored(table.data, static_cast<size_t>(table.n * table.pitch));
+  *memory = queue.makes_weights_up() ? Buffer<std::byte>(static_cast<int64_t>(stored.size()), queue)
+                                     : Buffer<std::byte>(stored, queue);
+  if (queue.makes_weights_up()) queue.MakeUp(memory->data(), memory->bytes(), table.dtype);
   WeightRows placed = table;
   placed.data = memory->data();
   return placed;

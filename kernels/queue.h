@@ -49,6 +49,13 @@ class Queue {
   // device. Marks are waited for in order, kMarks at most are open; a Finish waits for all.
   static constexpr uint64_t kMarks = 8;
   virtual uint64_t Mark() { return 0; }
+  // A place from which on the work up to the next mark is timed; and how long, of all that was waited for so far, the
+  // device was at it, and idle between one such stretch and the next. A device that does not know says nothing.
+  struct Times {
+    double busy = 0, idle = 0;  // seconds
+  };
+  virtual void Begin() {}
+  virtual Times times() const { return {}; }
   virtual bool Reached(uint64_t) { return true; }
   virtual void Wait(uint64_t) { Finish(); }
   // put() gives the queue work, the same whenever the key is the same: nothing but ops, with the same arguments. A
@@ -62,6 +69,11 @@ class Queue {
   // From now on weights are packed there, which outlives them. REQUIRES host_memory().
   void set_weight_store(WeightStore* store) { weight_store_ = store; }
   WeightStore* weight_store() const { return weight_store_; }
+  // For measurements: weights, and tables of rows that lie on the device, are made up where they lie, small numbers that
+  // are all alike only in size; what they are packed from is not read.
+  void set_makes_weights_up(bool makes_up) { makes_weights_up_ = makes_up; }
+  bool makes_weights_up() const { return makes_weights_up_; }
+  virtual void MakeUp(std::byte* to, int64_t bytes, DType dtype);  // of this type (made_up.h); whole words of 32 bits
   // Aligned to 64 bytes, content unspecified. Null when there is none left, though the plan has counted it before.
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
   // Whether the host may read and write such memory itself (after Finish). Where it may, work is done at once, too.
@@ -80,6 +92,7 @@ class Queue {
   const DeviceOps& ops_;
   const Isa host_isa_;
   WeightStore* weight_store_ = nullptr;
+  bool makes_weights_up_ = false;
 };
 
 // threads, spin: as ThreadPool's (threads.h). The calling thread takes part, and computes in the float mode of

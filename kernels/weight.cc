@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
+#include "kernels/made_up.h"
 
 namespace pangea {
 namespace {
@@ -179,6 +180,10 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   }
   PANGEA_CHECK(w.data != nullptr);
   if (filled) return weight;
+  if (queue.makes_weights_up()) {
+    queue.MakeUp(w.data.get(), w.bytes, dtype);
+    return weight;
+  }
   const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
   std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
   auto pack = [&](int64_t begin, int64_t end) {
@@ -202,6 +207,20 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
 
 Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, Queue& queue) {
   return Pack(runs, k, LeafProgram{}, queue);
+}
+
+void Queue::MakeUp(std::byte* to, int64_t bytes, DType dtype) {
+  constexpr int64_t kPiece = 1 << 16;  // words
+  const int64_t words = bytes / 4;
+  std::vector<uint32_t> image(host_memory() ? 0 : kPiece);
+  for (int64_t at = 0; at < words; at += kPiece) {
+    const int64_t n = std::min(kPiece, words - at);
+    uint32_t* const out = host_memory() ? reinterpret_cast<uint32_t*>(to) + at : image.data();
+    OnHost(n, 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = MadeUpWord(static_cast<uint64_t>(at + i), dtype);
+    });
+    Upload(to + 4 * at, out, 4 * n);
+  }
 }
 
 bool Weight::empty() const { return impl_ == nullptr || impl_->n == 0; }

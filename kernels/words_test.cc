@@ -136,6 +136,17 @@ TEST_P(Words, Products) {
   }
 }
 
+TEST_P(Words, WeightsThatAreMadeUp) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_K, DType::kI8}) {
+    SCOPED_TRACE(std::string(Info(dtype).name));
+    ExpectTheBits([&](Queue& queue) {
+      const Buffer<float> memory(3001, queue);
+      queue.MakeUp(reinterpret_cast<std::byte*>(memory.data()), memory.bytes(), dtype);
+      return Read(queue, memory);
+    });
+  }
+}
+
 TEST_P(Words, ProductsOfOddK) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (const int64_t k : {1, 2, 63, 65, 130}) {

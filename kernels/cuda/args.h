@@ -42,6 +42,12 @@ struct ReadAllArgs {
   int32_t* sums;   // [blocks]
 };
 
+struct MakeUpArgs {
+  uint32_t* to;
+  int64_t words;
+  DType dtype;
+};
+
 struct GatherRowsArgs {
   const float* x;
   const int32_t* rows;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cuda/make_queue.h"
 
@@ -22,16 +23,23 @@ void CudaQueue::Finish() {
   PANGEA_CHECK(!recording_);
   device_->Finish();
   open_.clear();
+  timed_ = 0;
   Passed(used_);
 }
 
-static_assert(Queue::kMarks == Device::kEvents);
+static_assert(2 * Queue::kMarks == Device::kEvents);  // where a stretch begins, and where it ends
 
 uint64_t CudaQueue::Mark() {
   if (open_.size() == kMarks) Wait(open_.front().number);
   device_->Record(static_cast<int>(++marks_ % kMarks));
-  open_.push_back({marks_, used_});
+  open_.push_back({marks_, used_, std::exchange(begun_, false)});
   return marks_;
+}
+
+void CudaQueue::Begin() {
+  if (open_.size() == kMarks) Wait(open_.front().number);
+  device_->Record(static_cast<int>(kMarks + (marks_ + 1) % kMarks));
+  begun_ = true;
 }
 
 bool CudaQueue::Reached(uint64_t mark) {
@@ -42,8 +50,14 @@ void CudaQueue::Wait(uint64_t mark) {
   while (!open_.empty() && open_.front().number <= mark) {
     const OpenMark passed = open_.front();
     open_.pop_front();
-    device_->Await(static_cast<int>(passed.number % kMarks));
+    const int event = static_cast<int>(passed.number % kMarks), began = event + static_cast<int>(kMarks);
+    device_->Await(event);
     Passed(passed.ring);
+    if (passed.timed) {
+      times_.busy += device_->Seconds(began, event);
+      if (timed_ + 1 == passed.number) times_.idle += device_->Seconds(static_cast<int>(timed_ % kMarks), began);
+      timed_ = passed.number;
+    }
   }
 }
 
@@ -116,6 +130,10 @@ DeviceMemory CudaQueue::Allocate(int64_t bytes) {
                                  self->held_ -= n;
                                },
                                bytes, this});
+}
+
+void CudaQueue::MakeUp(std::byte* to, int64_t bytes, DType dtype) {
+  Launch(Kernel::kMakeUp, {1024}, 0, MakeUpArgs{reinterpret_cast<uint32_t*>(to), bytes / 4, dtype});
 }
 
 void CudaQueue::Upload(void* to, const void* from, int64_t bytes) {
@@ -194,6 +212,36 @@ double CudaReadBandwidth(Queue& queue) {
     if (round > 0) best = std::max(best, static_cast<double>(bytes) / seconds);
   }
   return best;
+}
+
+double CudaMatrixRate(Queue& queue) {
+  if (cuda::Cuda(queue).exact()) return 0;
+  double rate = 0;
+  for (int64_t n = 256, largest = 8192; n <= largest; n *= 2) {  // until it takes long enough to be measured
+    const DeviceMemory w = queue.Allocate(2 * n * n), x = queue.Allocate(2 * n * n), y = queue.Allocate(4 * n * n);
+    if (w == nullptr || x == nullptr || y == nullptr) break;
+    queue.MakeUp(w.get(), 2 * n * n, DType::kBF16);
+    queue.MakeUp(x.get(), 2 * n * n, DType::kBF16);
+    double best = 0;
+    for (int round = 0; round < 6; ++round) {  // the first chooses how it is done
+      queue.Finish();
+      const auto begin = std::chrono::steady_clock::now();
+      cuda::Cuda(queue).Multiply({.w = w.get(),
+                                  .x = x.get(),
+                                  .y = reinterpret_cast<float*>(y.get()),
+                                  .m = n,
+                                  .n = n,
+                                  .k = n,
+                                  .x_pitch = n,
+                                  .ldy = n});
+      queue.Finish();
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      if (round > 0 && (best == 0 || seconds < best)) best = seconds;
+    }
+    rate = 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / best;
+    if (best > 0.05) break;
+  }
+  return rate;
 }
 
 int64_t CudaBytes(const Queue& queue) { return static_cast<const cuda::CudaQueue&>(queue).held(); }

@@ -27,6 +27,8 @@ class CudaQueue final : public Queue {
   ~CudaQueue() override;
   void Finish() override;
   uint64_t Mark() override;
+  void Begin() override;
+  Times times() const override { return times_; }
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
   void Repeat(const std::vector<int64_t>& key, const std::function<void()>& put) override;
@@ -38,6 +40,7 @@ class CudaQueue final : public Queue {
     return !options_.exact && (type == DType::kF16 || type == DType::kBF16);
   }
   void UseWorkspace(std::byte* memory, int64_t bytes) override { workspace_ = memory, workspace_bytes_ = bytes; }
+  void MakeUp(std::byte* to, int64_t bytes, DType dtype) override;
   void Upload(void* to, const void* from, int64_t bytes) override;
   void Download(void* to, const void* from, int64_t bytes) override;
 
@@ -54,6 +57,7 @@ class CudaQueue final : public Queue {
     ++launches_;
     device_->Multiply(product);
   }
+  bool exact() const { return options_.exact; }
   bool fused() const { return options_.fusion > 0; }
   int64_t launches() const { return launches_; }  // kernels and products so far
   int64_t plays() const { return plays_; }        // of graphs
@@ -63,6 +67,7 @@ class CudaQueue final : public Queue {
   struct OpenMark {
     uint64_t number;
     int64_t ring;  // what lies before is free once the mark is passed
+    bool timed;    // from its own Begin
   };
   struct Landing {  // a download on its way
     void* to;
@@ -88,6 +93,9 @@ class CudaQueue final : public Queue {
   std::byte* const ring_;
   int64_t free_ = 0, used_ = 0;
   uint64_t marks_ = 0;
+  bool begun_ = false;
+  uint64_t timed_ = 0;  // the mark that was passed last and timed; 0: none, or work since then was not timed
+  Times times_;
   std::deque<OpenMark> open_;
   std::deque<Landing> landing_;
   int64_t held_ = 0, launches_ = 0, plays_ = 0;

@@ -47,10 +47,11 @@ class Device {
   virtual void Finish() = 0;
   // Of kEvents: a mark behind the work so far, in place of the one it was before; and waiting for that. Passed: Await
   // would not wait for the device.
-  static constexpr int kEvents = 8;
+  static constexpr int kEvents = 16;
   virtual void Record(int event) = 0;
   virtual bool Passed(int event) = 0;
   virtual void Await(int event) = 0;
+  virtual double Seconds(int from, int to) = 0;  // between two that are passed
   // Launches and products from here on are not done but kept, as a graph of this number, which is then done as often as
   // it is played. Nothing else may be asked for between the two.
   virtual void BeginGraph() = 0;

@@ -50,6 +50,10 @@ Result cuGetErrorString(Result result, const char** text) {
   *text = result == kNoMemory ? "out of memory" : result == kNoDevice ? "invalid device ordinal" : "a fake error";
   return kOk;
 }
+Result cuDriverGetVersion(int* version) {
+  *version = 13000;
+  return kOk;
+}
 Result cuDeviceGetCount(int* count) {
   *count = static_cast<int>(Setting("PANGEA_FAKE_GPUS", 4));
   return kOk;
@@ -140,8 +144,9 @@ Result cuEventSynchronize(void* event) {
   Here().device->Await(static_cast<Event*>(event)->number);
   return kOk;
 }
-Result cuEventElapsedTime(float* milliseconds, void*, void*) {
-  *milliseconds = 1;
+Result cuEventElapsedTime(float* milliseconds, void* from, void* to) {
+  *milliseconds = static_cast<float>(
+      1e3 * Here().device->Seconds(static_cast<Event*>(from)->number, static_cast<Event*>(to)->number));
   return kOk;
 }
 Result cuModuleLoadData(void** module, const void*) {
@@ -158,6 +163,8 @@ Result cuModuleGetFunction(void** function, void*, const char* name) {
   return kNotFound;
 }
 Result cuFuncSetAttribute(void*, int, int) { return kOk; }
+// For the library of products beside it.
+void pangea_fake_product(const pangea::cuda::LibraryProduct* product) { Here().device->Multiply(*product); }
 struct LaunchConfig {
   unsigned grid[3], block[3], shared;
   void* stream;

@@ -1,12 +1,12 @@
-// cuBLASLt without a GPU, for the fake driver: the functions that gpu_products.cc calls. Its products are computed by
-// the host, at once: the stream's earlier work is waited for first. It names three algorithms, of which the first
-// cannot compute anything; the driver's clock cannot tell the others apart.
+// cuBLASLt without a GPU, for the fake driver: the functions that gpu_products.cc calls. Its products are that driver's.
+// It names three algorithms, of which the first cannot compute anything; with PANGEA_FAKE_NO_ALGORITHMS none.
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
-#include "kernels/half.h"
+#include "kernels/cuda/device.h"
 
 namespace {
 
@@ -27,12 +27,6 @@ struct Found {
   int reserved[4];
 };
 
-float Number(int type, const void* base, uint64_t at) {
-  uint16_t bits;
-  std::memcpy(&bits, static_cast<const char*>(base) + 2 * at, 2);
-  return type == 2 ? pangea::F16ToF32(bits) : pangea::Bf16ToF32(bits);
-}
-
 }  // namespace
 
 extern "C" {
@@ -42,6 +36,7 @@ int cublasLtCreate(void** handle) {
   return 0;
 }
 int cublasLtDestroy(void*) { return 0; }
+size_t cublasLtGetVersion() { return 130100; }
 int cublasLtMatmulDescCreate(Desc** desc, int compute, int scale) {
   *desc = new Desc;
   return compute == 68 && scale == 0 ? 0 : 7;
@@ -75,6 +70,8 @@ int cublasLtMatmulPreferenceDestroy(void*) { return 0; }
 int cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t) { return 0; }
 int cublasLtMatmulAlgoGetHeuristic(void*, Desc*, Layout*, Layout*, Layout*, Layout*, void*, int, Found* found,
                                    int* count) {
+  *count = 0;
+  if (std::getenv("PANGEA_FAKE_NO_ALGORITHMS") != nullptr) return 0;
   for (int i = 0; i < 3; ++i) {
     found[i] = {};
     found[i].algorithm[0] = static_cast<uint64_t>(i);
@@ -87,19 +84,24 @@ int cublasLtMatmul(void*, const Desc* desc, const void*, const void* a, const La
                    const uint64_t* algorithm, void*, size_t, void* stream) {
   if (algorithm[0] == 0 || desc->transpose != 1) return 15;
   // Of the driver beside it; found through the process, as both were loaded by name.
-  static const auto finish = [] {
+  static const auto product = [] {
     void* const driver = dlopen("libcuda.so.1", RTLD_NOW);
-    return reinterpret_cast<int (*)(void*)>(driver != nullptr ? dlsym(driver, "cuStreamSynchronize") : nullptr);
+    return reinterpret_cast<void (*)(const pangea::cuda::LibraryProduct*)>(
+        driver != nullptr ? dlsym(driver, "pangea_fake_product") : nullptr);
   }();
-  if (finish == nullptr || finish(stream) != 0) return 14;
-  for (uint64_t i = 0; i < of_d->columns; ++i) {
-    for (uint64_t j = 0; j < of_d->rows; ++j) {
-      float sum = 0;
-      for (uint64_t k = 0; k < of_a->rows; ++k)
-        sum += Number(of_a->type, a, j * of_a->pitch + k) * Number(of_b->type, b, i * of_b->pitch + k);
-      static_cast<float*>(d)[i * of_d->pitch + j] = desc->epilogue == 4 ? sum + desc->bias[j] : sum;
-    }
-  }
+  if (product == nullptr) return 14;
+  const pangea::cuda::LibraryProduct told{.w = static_cast<const std::byte*>(a),
+                                          .x = static_cast<const std::byte*>(b),
+                                          .y = static_cast<float*>(d),
+                                          .bias = desc->epilogue == 4 ? desc->bias : nullptr,
+                                          .m = static_cast<int64_t>(of_d->columns),
+                                          .n = static_cast<int64_t>(of_d->rows),
+                                          .k = static_cast<int64_t>(of_a->rows),
+                                          .x_pitch = of_b->pitch,
+                                          .ldy = of_d->pitch,
+                                          .dtype = of_a->type == 2 ? pangea::DType::kF16 : pangea::DType::kBF16};
+  if (of_a->pitch != told.k || stream == nullptr) return 14;
+  product(&told);
   return 0;
 }
 

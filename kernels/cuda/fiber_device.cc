@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -68,6 +69,9 @@ class FiberDevice final : public Device {
     work_.push_back({.event = event});
   }
   bool Passed(int) override { return true; }  // whoever waits does the work
+  double Seconds(int from, int to) override {
+    return std::chrono::duration<double>(passed_[to] - passed_[from]).count();
+  }
   void Await(int event) override {
     for (const Work& work : work_) {
       if (work.event == event) return DoWork(event);
@@ -83,6 +87,7 @@ class FiberDevice final : public Device {
       const Work work = std::move(work_.front());
       work_.pop_front();
       if (work.event >= 0) {
+        passed_[work.event] = std::chrono::steady_clock::now();
         if (work.event == until) return;
         continue;
       }
@@ -123,6 +128,7 @@ class FiberDevice final : public Device {
   FiberOptions options_;
   std::deque<Work> work_, recorded_;
   bool recording_ = false;
+  std::map<int, std::chrono::steady_clock::time_point> passed_;
   std::map<int, std::deque<Work>> graphs_;
 };
 

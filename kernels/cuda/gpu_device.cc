@@ -55,7 +55,6 @@ constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUT
 constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
 constexpr Result kOutOfMemory = 2;
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
-constexpr unsigned kUntimed = 2;      // CU_EVENT_DISABLE_TIMING
 constexpr Result kNotReady = 600;
 constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
 constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
@@ -65,6 +64,7 @@ constexpr int kLeastMajor = 8, kDependentMajor = 9;
 #define PANGEA_DRIVER(X)                                                                \
   X(init, "cuInit", (unsigned))                                                         \
   X(error_string, "cuGetErrorString", (Result, const char**))                           \
+  X(driver_version, "cuDriverGetVersion", (int*))                                       \
   X(device_count, "cuDeviceGetCount", (int*))                                           \
   X(device_get, "cuDeviceGet", (int*, int))                                             \
   X(device_name, "cuDeviceGetName", (char*, int, int))                                  \
@@ -194,14 +194,17 @@ class Gpu final : public Device {
         return who + ": " + symbol + ": " + driver_.Text(r);
     }
     for (Event& event : marks_) {
-      if (const Result r = driver_.event_create(&event, kUntimed); r != 0) return who + ": " + driver_.Text(r);
+      if (const Result r = driver_.event_create(&event, 0); r != 0) return who + ": " + driver_.Text(r);
     }
     if (!options.products) return "";
     for (Event& event : events_) {
       if (const Result r = driver_.event_create(&event, 0); r != 0) return who + ": " + driver_.Text(r);
     }
     std::string why;
-    products_ = LoadGpuProducts([this](const std::function<bool()>& run) { return Seconds(run); }, &why);
+    int version = 0;
+    if (const Result r = driver_.driver_version(&version); r != 0) return "cuDriverGetVersion: " + driver_.Text(r);
+    products_ = LoadGpuProducts([this](const std::function<bool()>& run) { return Seconds(run); },
+                                name_ + ", driver " + std::to_string(version), &why);
     return why;
   }
 
@@ -287,6 +290,13 @@ class Gpu final : public Device {
   void Await(int event) override {
     Use();
     Must(driver_.event_finish(marks_[event]), last_);
+  }
+
+  double Seconds(int from, int to) override {
+    float milliseconds = 0;
+    Use();
+    Must(driver_.event_elapsed(&milliseconds, marks_[from], marks_[to]), "cuEventElapsedTime");
+    return milliseconds * 1e-3;
   }
 
   void BeginGraph() override {

@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <tuple>
 #include <vector>
+
+#include "kernels/cuda/chosen_algorithms.h"
 
 namespace pangea::cuda {
 namespace {
@@ -17,9 +18,6 @@ using Desc = void*;
 using Layout = void*;
 using Preference = void*;
 
-struct Algorithm {
-  uint64_t data[8];
-};
 struct Found {  // cublasLtMatmulHeuristicResult_t
   Algorithm algorithm;
   size_t workspace;
@@ -54,7 +52,7 @@ constexpr int kTranspose = 1, kEpilogueBias = 4, kMostWorkspace = 1, kAlignment 
 
 class CublasLt final : public GpuProducts {
  public:
-  explicit CublasLt(const TimeOnStream& seconds) : seconds_(seconds) {}
+  CublasLt(const TimeOnStream& seconds, const std::string& gpu) : seconds_(seconds), gpu_(gpu) {}
   ~CublasLt() override {
     for (const auto& [key, shape] : shapes_) {
       desc_destroy(shape.desc);
@@ -79,6 +77,8 @@ class CublasLt final : public GpuProducts {
 #undef PANGEA_LOAD
     if (missing != nullptr) return std::string("this cuBLASLt has no ") + missing;
     if (const Status s = create(&handle_); s != 0) return "cublasLtCreate: status " + std::to_string(s);
+    const auto version = reinterpret_cast<size_t (*)()>(dlsym(library_, "cublasLtGetVersion"));
+    chosen_.Open(gpu_ + ", cuBLASLt " + std::to_string(version != nullptr ? version() : 0));
     return "";
   }
 
@@ -88,22 +88,20 @@ class CublasLt final : public GpuProducts {
     if (is_new) {
       if (const std::string why = Make(p, &shape); !why.empty()) return why;
       // Rows in so many steps, so that a batch which grows by one is not measured anew.
-      const auto [chosen, unknown] = chosen_.try_emplace(KeyOf(p, Step(p.m)));
-      shape.algorithm = chosen->second;
-      if (unknown || Run(shape, shape.algorithm, p, stream) != 0) {
-        const std::string why = Choose(p, stream, &shape);
-        chosen->second = shape.algorithm;
-        return why;
+      const ProductKey step = KeyOf(p, Step(p.m));
+      if (const Algorithm* chosen = chosen_.Find(step)) {
+        shape.algorithm = *chosen;
+        if (Run(shape, shape.algorithm, p, stream) == 0) return "";
       }
-      return "";  // either has computed it, too
+      if (const std::string why = Choose(p, stream, &shape); !why.empty()) return why;
+      chosen_.Add(step, shape.algorithm);
+      return "";  // choosing has computed it, too
     }
     const Status s = Run(shape, shape.algorithm, p, stream);
     return s == 0 ? "" : "cublasLtMatmul: status " + std::to_string(s);
   }
 
  private:
-  // m, n, k, x_pitch, ldy, type, bias, alignment of y (that of w and x is one for all of a stage)
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, bool, uint32_t>;
   struct Shape {
     Desc desc = nullptr;
     Layout w = nullptr, x = nullptr, y = nullptr;
@@ -114,8 +112,8 @@ class CublasLt final : public GpuProducts {
     return static_cast<uint32_t>(
         std::min<uintptr_t>(256, reinterpret_cast<uintptr_t>(p) & -reinterpret_cast<uintptr_t>(p)));
   }
-  static Key KeyOf(const LibraryProduct& p, int64_t m) {
-    return {m, p.n, p.k, p.x_pitch, p.ldy, static_cast<int>(p.dtype), p.bias != nullptr, AlignmentOf(p.y)};
+  static ProductKey KeyOf(const LibraryProduct& p, int64_t m) {
+    return {m, p.n, p.k, p.x_pitch, p.ldy, static_cast<int64_t>(p.dtype), p.bias != nullptr, AlignmentOf(p.y)};
   }
   static int64_t Step(int64_t m) {
     int64_t step = 16;
@@ -181,19 +179,20 @@ class CublasLt final : public GpuProducts {
   }
 
   const TimeOnStream seconds_;
+  const std::string gpu_;
   void* library_ = nullptr;
   Handle handle_ = nullptr;
 #define PANGEA_MEMBER(member, name, arguments) Status(*member) arguments = nullptr;
   PANGEA_LIBRARY(PANGEA_MEMBER)
 #undef PANGEA_MEMBER
-  std::map<Key, Shape> shapes_;
-  std::map<Key, Algorithm> chosen_;
+  std::map<ProductKey, Shape> shapes_;
+  ChosenAlgorithms chosen_;
 };
 
 }  // namespace
 
-std::unique_ptr<GpuProducts> LoadGpuProducts(const TimeOnStream& seconds, std::string* why) {
-  auto library = std::make_unique<CublasLt>(seconds);
+std::unique_ptr<GpuProducts> LoadGpuProducts(const TimeOnStream& seconds, const std::string& gpu, std::string* why) {
+  auto library = std::make_unique<CublasLt>(seconds, gpu);
   *why = library->Load();
   if (!why->empty()) return nullptr;
   return library;

@@ -11,6 +11,7 @@ namespace pangea::cuda {
 #define PANGEA_CUDA_KERNELS(X)                     \
   X(FillLastIds, FillLastIdsArgs, 256, false)      \
   X(ReadAll, ReadAllArgs, 256, true)               \
+  X(MakeUp, MakeUpArgs, 256, false)                \
   X(GatherRows, GatherRowsArgs, 256, false)        \
   X(EmbeddingRows, EmbeddingArgs, 256, false)      \
   X(Add, AddArgs, 256, false)                      \

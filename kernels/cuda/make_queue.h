@@ -26,6 +26,7 @@ GpuQueue MakeCudaQueue(const CudaOptions& options, int ordinal, std::string* why
 int64_t CudaLaunches(const Queue& queue);  // of kernels, so far
 int64_t CudaPlays(const Queue& queue);     // of steps that were done as a graph, so far
 double CudaReadBandwidth(Queue& queue);    // bytes a second, by a kernel that does nothing else
+double CudaMatrixRate(Queue& queue);       // operations a second of a library's large bf16 product; 0 where it is exact
 int64_t CudaBytes(const Queue& queue);     // of the device's memory that is allocated; of either queue
 
 }  // namespace pangea

@@ -1,5 +1,6 @@
 // Rows that are copied, added and normed.
 #include "kernels/cuda/device_math.h"
+#include "kernels/made_up.h"
 
 namespace pangea::cuda {
 namespace {
@@ -119,6 +120,12 @@ PANGEA_KERNEL(ReadAll, ReadAllArgs, 256) {
   if (ThreadIndex().x != 0) return;
   for (unsigned i = 1; i < BlockThreads(); ++i) sum += sums[i];
   a.sums[BlockIndex().x] = sum;
+}
+
+PANGEA_KERNEL(MakeUp, MakeUpArgs, 256) {
+  const int64_t step = int64_t{GridBlocks()} * BlockThreads();
+  for (int64_t i = int64_t{BlockIndex().x} * BlockThreads() + ThreadIndex().x; i < a.words; i += step)
+    a.to[i] = MadeUpWord(static_cast<uint64_t>(i), a.dtype);
 }
 
 PANGEA_KERNEL(GatherRows, GatherRowsArgs, 256) {
