@@ -25,9 +25,10 @@ int GpuFor(const Deployment& deployment, int agent) {
 }
 
 // What a driver takes besides: it rounds large allocations up to pages of 2 MiB, of which each layer has about six, and
-// gives kernels memory for what their threads keep apart (the leaves of products: 0.3 GB on the largest GPUs).
-// Of a small device no more than an eighth.
+// gives kernels memory for what their threads keep apart (the leaves of products: 0.3 GB on the largest GPUs), and
+// graphs theirs (not measured yet; without it steps are launched). Of a small device no more than an eighth.
 constexpr int64_t kLargePage = 2 << 20, kLargeOfALayer = 6, kOfKernels = 384 << 20, kMostReserved = 8;
+constexpr int64_t kGraphsOfALayer = 8 << 20;
 
 CudaOptions OptionsOf(const Assignment& a) {
   return {.threads = a.deployment.agent(a.agent).threads,
@@ -40,7 +41,8 @@ absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {
   auto gpu = MakeCudaQueue(OptionsOf(a), GpuFor(a.deployment, a.agent), &why);
   if (gpu.queue == nullptr) return absl::FailedPreconditionError(why);
   const int64_t reserved =
-      std::min(gpu.free_bytes / kMostReserved, kOfKernels + a.place().layers.size() * kLargeOfALayer * kLargePage);
+      std::min(gpu.free_bytes / kMostReserved,
+               kOfKernels + a.place().layers.size() * (kLargeOfALayer * kLargePage + kGraphsOfALayer));
   const HostMemory room{.available = gpu.free_bytes - reserved,
                         .source = absl::StrCat(gpu.name, ", less ", BytesText(reserved), " for its driver")};
   const std::string fault = DeviceFault(a.deployment, a.plan, a.agent, room);

@@ -83,7 +83,9 @@ class StageExecutor : public Executor {
   absl::StatusOr<std::optional<StepResult>> End() override;
   // Alone in the layout: what goes to other agents goes through the host.
   bool overlaps() const override { return device_sampler_ != nullptr && plan_.stages == 1; }
-  bool Done() override { return queue_->Reached(open_.front().mark); }
+  bool Done(bool all) override {
+    return open_.empty() || queue_->Reached(all ? open_.back().mark : open_.front().mark);
+  }
   Queue::Times device_times() const override { return queue_->times(); }
   AgentMemory memory() const override;
 
@@ -156,6 +158,10 @@ absl::Status StageExecutor::Prepare(const Step& step, Group& group) {
   for (const StepSequence& s : step.sequences) {
     const auto slot = SlotOf(s.id);
     if (!slot.ok()) return slot.status();
+    if (s.sampling && s.sampling->params->top_logprobs > deployment_.limits.top_logprobs)
+      return absl::InternalError(
+          absl::StrCat("step ", step.number, ": sequence ", s.id, " asks for ", s.sampling->params->top_logprobs,
+                       " alternatives, limits.top_logprobs is ", deployment_.limits.top_logprobs));
     if (s.sampling) {
       slots_[*slot].sampling.Set(*s.sampling);
       if (device_sampler_ != nullptr) device_sampler_->Begin(*slot, slots_[*slot].sampling);
@@ -335,6 +341,7 @@ absl::StatusOr<bool> StageExecutor::ComputeAgain(const Step& step, Group& group,
     status = stage_->Forward(batch, cache_->layers(), group, progress_);
     stage_->MakeLogits(batch, 0, padded);
     SampleIds(args, *queue_);
+    return status.ok();
   });
   if (!status.ok()) return status;
   open->result = std::move(result);
@@ -419,6 +426,7 @@ absl::Status StageExecutor::Judge(const Step& step, const Batch& batch, Group& g
       batch_->SetLast(slot, judged[i].finite ? judged[i].sample.id : 0);  // a row that ran ahead reads some id
     }
   }
+  for (WantedRow& row : wanted) row.row.mask = nullptr;  // gone
   if (device_sampler_ != nullptr) open->wanted = std::move(wanted);
   return absl::OkStatus();
 }

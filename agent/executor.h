@@ -30,9 +30,9 @@ class Executor {
   virtual absl::Status Begin(const Step& step, Group& group) = 0;
   // Waits for the oldest step that was begun: its result on rank 0 of the last stage, nullopt elsewhere.
   virtual absl::StatusOr<std::optional<StepResult>> End() = 0;
-  // Whether the next step may be begun before End; if so, Done says whether End would wait now.
+  // Whether the next step may be begun before End; if so, Done says whether End, or the last of them, would wait now.
   virtual bool overlaps() const { return false; }
-  virtual bool Done() { return true; }
+  virtual bool Done(bool /*all*/) { return true; }
   virtual Queue::Times device_times() const { return {}; }  // of steps that have ended
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) {
     if (auto s = Begin(step, group); !s.ok()) return s;

@@ -130,7 +130,7 @@ class Cluster {
       results.push_back(std::move(**r));
     };
     for (size_t i = 0; i < steps.size(); ++i) {
-      steps[i].epoch = 1;
+      steps[i].epoch = epoch_;
       steps[i].number = ++number_;
       EXPECT_TRUE(executors_[0]->Begin(steps[i], *groups_[0]).ok());
       if (i > 0 || !executors_[0]->overlaps()) end();
@@ -139,6 +139,16 @@ class Cluster {
     return results;
   }
   Queue& queue() { return *queues_[0]; }
+  // The group dies while a step is begun, which then fails; another one takes its place, in a new epoch.
+  void LoseGroup(Step step) {
+    for (auto& group : groups_) group->Abort(absl::AbortedError("lost"));
+    step.epoch = epoch_;
+    step.number = ++number_;
+    EXPECT_FALSE(executors_[0]->Begin(step, *groups_[0]).ok());
+    groups_ = MakeThreadGroups(plan_.stages, plan_.ranks, absl::Seconds(60));
+    ++epoch_;
+    number_ = 0;
+  }
 
   // The id that follows the prompt when only those of the mask may be drawn; and the best without it, with `top`
   // others.
@@ -221,7 +231,7 @@ class Cluster {
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<std::unique_ptr<MaskBox>> boxes_;
   std::vector<std::unique_ptr<Executor>> executors_;
-  uint64_t number_ = 0, sequences_ = 0;
+  uint64_t number_ = 0, sequences_ = 0, epoch_ = 1;
 };
 
 inline json Expected(const std::string& name) {

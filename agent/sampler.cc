@@ -357,7 +357,8 @@ absl::Status Sampler::DrawAll(const float* logits, std::vector<Work>& works, Gro
       Get(all_.data() + offsets_[r] + k * sizeof(Candidate), &c, 1);
       if (Before(c.value, c.id, best.value, best.id)) best = c;
     }
-    works[rows[k]].id = best.id;
+    // Bits of nothing but ones draw -infinity: then nobody is drawn before the best of those that may be.
+    works[rows[k]].id = best.value == kMinusInf ? works[rows[k]].best.id : best.id;
   }
   return absl::OkStatus();
 }

@@ -142,7 +142,7 @@ Case RandomCase(std::mt19937& rng, int64_t vocab, int rows) {
   return c;
 }
 
-std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
+std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices, int32_t first_position = 0) {
   const int ranks = int(slices.size());
   auto groups = MakeThreadGroups(1, ranks, absl::Seconds(30));
   std::vector<std::vector<RowResult>> results(ranks);
@@ -155,7 +155,7 @@ std::vector<RowResult> RunOn(const Case& c, const std::vector<Range>& slices) {
       std::vector<LogitRow> rows;
       for (size_t i = 0; i < c.rows.size(); ++i) {
         logits.insert(logits.end(), c.rows[i].begin() + slices[r].begin, c.rows[i].begin() + slices[r].end);
-        rows.push_back({&c.states[i], int32_t(i * 7), -1});
+        rows.push_back({&c.states[i], first_position + int32_t(i * 7), -1});
       }
       std::vector<float> raw(rows.size() * slices[r].size());
       Sampler sampler(slices, r, raw.data(), queue.get());
@@ -409,6 +409,23 @@ TEST_P(DeviceSampling, MarksARowThatIsNotFinite) {
   logits[2 * 4500 + 7] = kInf;
   logits[4 * 4500] = -kInf;
   ExpectTheSame(4500, c.states, {logits}, std::vector<LogitRow>(6));
+}
+
+// Of this seed the bits of id 5 at position 4 are so many ones that it draws -infinity: where no other id remains, it is
+// drawn all the same.
+TEST_P(DeviceSampling, DrawsTheOnlyIdThatRemains) {
+  const Sampling p{.seed = 164778375}, alone{.min_p = 0.5f, .seed = 164778375};
+  std::vector<SamplingState> states(2);
+  states[0].Set({.params = std::make_shared<Sampling>(p)});
+  states[1].Set({.params = std::make_shared<Sampling>(alone)});
+  std::vector<float> logits(600, 0.0f);
+  logits[305] = 9;
+  const AllowedIds mask{.others = false, .words = {{0, 1u << 5}}};
+  std::vector<LogitRow> rows = {{.position = 3, .mask = &mask}, {.position = 3}};
+  ExpectTheSame(300, states, {logits}, rows);
+  Case c{.rows = {std::vector<float>(logits.begin() + 300, logits.end())}, .states = {states[1]}};
+  const auto host = RunOn(c, {{0, 256}, {256, 300}}, 3);
+  EXPECT_EQ(host[0].sample.id, 5);
 }
 
 // More biases than there is room for at once: the rows are judged in several goes.

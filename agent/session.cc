@@ -29,7 +29,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kGroupPatience = 10;  // times control.step_seconds, for one wait of a group
 constexpr std::chrono::seconds kConnectLimit(60);
-constexpr std::chrono::milliseconds kLeaveLimit(700);     // for the executor to notice an abort
+constexpr std::chrono::milliseconds kLeaveLimit(700);  // for the executor to notice an abort
+constexpr std::chrono::milliseconds kLookAgain(10);
 constexpr std::chrono::milliseconds kFailureLimit(1000);  // for the master to answer a fatal failure
 // Where the executor is, is told as often as this: often enough for a silence to be one, and once a second at least.
 constexpr double kReportsPerSilence = 4, kLongestReportPeriod = 1, kShortestReportPeriod = 0.01;
@@ -201,6 +202,7 @@ void AgentSession::OnEpochOver(uint64_t epoch) {
 
 absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvous> board) {
   const Failpoint at(Wall::kForm);
+  while (!begun_.empty()) EndStep();  // of the epoch before
   if (!loaded_) return absl::FailedPreconditionError("a group cannot be formed before the agent is loaded");
   loaded_->executor->BeginEpoch();
   const ParallelPlan& plan = loaded_->plan;
@@ -349,7 +351,13 @@ absl::Status AgentSession::Leave(const absl::Status& ended) {
   }
   AbortGroup(absl::AbortedError(stopped_ ? "the master said stop" : "the master is gone"));
   stream_.Cancel();  // the other one too
-  if (!worker_->Stop(kLeaveLimit)) {
+  bool ended_work = worker_->Stop(kLeaveLimit);
+  const auto limit = Clock::now() + kLeaveLimit;
+  while (ended_work && !begun_.empty() && !loaded_->executor->Done(true)) {  // the device is still at it
+    std::this_thread::sleep_for(kLookAgain);
+    ended_work = Clock::now() < limit;
+  }
+  if (!ended_work) {
     // Loading or computing cannot be interrupted, and an agent must not outlive its master.
     LogWarning("still busy %d ms after the end: leaving as it is", kLeaveLimit.count());
     _exit(stopped_ ? 0 : 1);

@@ -27,7 +27,7 @@ class Worker {
   // Whether a task waits for the one that runs.
   bool waits() {
     MutexLock lock(mutex_);
-    return stopping_ || !tasks_.empty();
+    return !tasks_.empty();
   }
   // Drops what waits and gives the running task so long to end; false: it is still running.
   bool Stop(std::chrono::milliseconds limit) {

@@ -59,8 +59,9 @@ class Queue {
   virtual bool Reached(uint64_t) { return true; }
   virtual void Wait(uint64_t) { Finish(); }
   // put() gives the queue work, the same whenever the key is the same: nothing but ops, with the same arguments. A
-  // device may remember it, and put() is then not called.
-  virtual void Repeat(const std::vector<int64_t>& /*key*/, const std::function<void()>& put) { put(); }
+  // device may remember it, and put() is then not called. put() says whether that was all of it: of less nothing is
+  // remembered.
+  virtual void Repeat(const std::vector<int64_t>& /*key*/, const std::function<bool()>& put) { put(); }
   // Whether Repeat remembers anything.
   virtual bool repeats() const { return false; }
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
@@ -69,8 +70,8 @@ class Queue {
   // From now on weights are packed there, which outlives them. REQUIRES host_memory().
   void set_weight_store(WeightStore* store) { weight_store_ = store; }
   WeightStore* weight_store() const { return weight_store_; }
-  // For measurements: weights, and tables of rows that lie on the device, are made up where they lie, small numbers that
-  // are all alike only in size; what they are packed from is not read.
+  // For measurements: weights, and tables of rows that lie on the device, are made up where they lie, of small numbers;
+  // what they are packed from is not read.
   void set_makes_weights_up(bool makes_up) { makes_weights_up_ = makes_up; }
   bool makes_weights_up() const { return makes_weights_up_; }
   virtual void MakeUp(std::byte* to, int64_t bytes, DType dtype);  // of this type (made_up.h); whole words of 32 bits

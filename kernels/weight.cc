@@ -189,7 +189,9 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end && w.rows; ++p) {
       std::byte* const row = packed + p * w.panel_bytes;
-      for (int64_t i = 0; i < k; ++i) std::memcpy(row + 2 * i, columns[p].data + i * columns[p].step, 2);
+      const auto& [data, step] = columns[p];
+      if (step == 2) std::memcpy(row, data, static_cast<size_t>(2 * k));  // it is stored as a row
+      for (int64_t i = 0; i < k && step != 2; ++i) std::memcpy(row + 2 * i, data + i * step, 2);
     }
     for (int64_t p = begin; p < end && !w.rows; ++p) {
       const int64_t count = std::min(width, w.n - p * width);

@@ -13,7 +13,7 @@ namespace pangea {
 struct Progress {
   std::atomic<uint64_t> step{0};   // last step entered
   std::atomic<int32_t> layer{-1};  // last layer entered
-  std::atomic<uint64_t> rows{0};   // rows computed since load
+  std::atomic<uint64_t> rows{0};   // rows of steps that were begun since load
   std::atomic<uint64_t> multiply_adds{0};
   // Nanoseconds of computing that the layer which goes on may take, by the slowest of as many rows so far; 0: not
   // known.

@@ -86,33 +86,46 @@ std::byte* CudaQueue::InRing(int64_t bytes) {
 }
 
 // The second time that a key is seen a graph is made of it: the first may have to measure products.
-void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<void()>& put) {
-  if (!repeats()) return put();
+void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) {
+  if (!repeats()) return static_cast<void>(put());
   const bool seen = repeated_.contains(key);
-  if (!seen && repeated_.size() >= kMostGraphs) DropOldest();
-  Repeated& repeated = repeated_[key];
+  if (!seen && repeated_.size() >= kMostGraphs) Drop(Oldest());
+  const auto at = repeated_.try_emplace(key).first;
+  Repeated& repeated = at->second;
   repeated.last = ++asked_;
-  if (!seen) return put();
+  if (!seen) {
+    if (!put()) Drop(at);
+    return;
+  }
   if (repeated.graph == 0) {
     const int64_t before = launches_;
     recording_ = true;
     device_->BeginGraph();
-    put();
-    device_->EndGraph(repeated.graph = ++graphs_);
+    const bool whole = put();
+    const bool made = device_->EndGraph(++graphs_);
     recording_ = false;
     repeated.kernels = launches_ - before;
     launches_ = before;
+    if (made) repeated.graph = graphs_;
+    if (!whole) return Drop(at);
+    if (!made) {  // there is no memory for it: none of the others is worth a step
+      while (!repeated_.empty()) Drop(repeated_.begin());
+      return static_cast<void>(put());
+    }
   }
   device_->Play(repeated.graph);
   ++plays_;
   launches_ += repeated.kernels;
 }
 
-void CudaQueue::DropOldest() {
-  const auto oldest = std::min_element(repeated_.begin(), repeated_.end(),
-                                       [](const auto& a, const auto& b) { return a.second.last < b.second.last; });
-  if (oldest->second.graph != 0) device_->DropGraph(oldest->second.graph);
-  repeated_.erase(oldest);
+std::map<std::vector<int64_t>, CudaQueue::Repeated>::iterator CudaQueue::Oldest() {
+  return std::min_element(repeated_.begin(), repeated_.end(),
+                          [](const auto& a, const auto& b) { return a.second.last < b.second.last; });
+}
+
+void CudaQueue::Drop(std::map<std::vector<int64_t>, Repeated>::iterator repeated) {
+  if (repeated->second.graph != 0) device_->DropGraph(repeated->second.graph);
+  repeated_.erase(repeated);
 }
 
 void CudaQueue::OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) {

@@ -17,7 +17,7 @@ namespace pangea::cuda {
 inline constexpr int64_t kRing = 4 << 20;
 // kernels.fusion from which on a step is a graph, and its kernels are launched as dependent.
 inline constexpr int kGraphFusion = 2, kDependentFusion = 3;
-inline constexpr size_t kMostGraphs = 64;             // kept
+inline constexpr size_t kMostGraphs = 32;             // kept
 inline constexpr int64_t kMostThroughRing = 1 << 20;  // of a download
 
 class CudaQueue final : public Queue {
@@ -31,7 +31,7 @@ class CudaQueue final : public Queue {
   Times times() const override { return times_; }
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
-  void Repeat(const std::vector<int64_t>& key, const std::function<void()>& put) override;
+  void Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) override;
   bool repeats() const override { return options_.fusion >= kGraphFusion; }
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
@@ -79,7 +79,8 @@ class CudaQueue final : public Queue {
     int64_t kernels = 0;
     uint64_t last = 0;  // when it was asked for
   };
-  void DropOldest();
+  std::map<std::vector<int64_t>, Repeated>::iterator Oldest();
+  void Drop(std::map<std::vector<int64_t>, Repeated>::iterator repeated);
   std::byte* InRing(int64_t bytes);
   void Passed(int64_t ring);
 

@@ -39,7 +39,7 @@ class Device {
   // Memory of the host from and to which copies need no help of it.
   virtual std::byte* AllocatePinned(int64_t bytes) = 0;
   virtual void FreePinned(std::byte* p) = 0;
-  // `from` of CopyIn and `to` of CopyOut are the host's, and stay as they are until Finish.
+  // `from` of CopyIn and `to` of CopyOut are the host's, and stay as they are until they are waited for.
   virtual void CopyIn(void* to, const void* from, int64_t bytes) = 0;
   virtual void CopyOut(void* to, const void* from, int64_t bytes) = 0;
   virtual void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) = 0;
@@ -55,7 +55,7 @@ class Device {
   // Launches and products from here on are not done but kept, as a graph of this number, which is then done as often as
   // it is played. Nothing else may be asked for between the two.
   virtual void BeginGraph() = 0;
-  virtual void EndGraph(int graph) = 0;
+  virtual bool EndGraph(int graph) = 0;  // false: there is no memory for it, and it is not there
   virtual void Play(int graph) = 0;
   virtual void DropGraph(int graph) = 0;
 };
@@ -64,7 +64,7 @@ struct FiberOptions {
   fibers::Order order = fibers::Order::kForward;
   uint32_t seed = 1;
 };
-// Work is not done before Finish: whoever reads too early reads what lay there.
+// Work is not done before it is waited for: whoever reads too early reads what lay there.
 std::unique_ptr<Device> MakeFiberDevice(const FiberOptions& options = {});
 
 struct GpuOptions {

@@ -1,4 +1,4 @@
-// cuBLASLt without a GPU, for the fake driver: the functions that gpu_products.cc calls. Its products are that driver's.
+// cuBLASLt without a GPU, for the fake driver: the functions that gpu_products.cc calls. Its products are the driver's.
 // It names three algorithms, of which the first cannot compute anything; with PANGEA_FAKE_NO_ALGORITHMS none.
 #include <dlfcn.h>
 

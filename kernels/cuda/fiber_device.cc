@@ -54,9 +54,10 @@ class FiberDevice final : public Device {
     PANGEA_CHECK(!recording_);
     recording_ = true;
   }
-  void EndGraph(int graph) override {
+  bool EndGraph(int graph) override {
     recording_ = false;
     graphs_[graph] = std::exchange(recorded_, {});
+    return true;
   }
   void Play(int graph) override {
     for (const Work& work : graphs_.at(graph)) Put(work);

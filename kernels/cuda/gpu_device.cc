@@ -58,7 +58,7 @@ constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr Result kNotReady = 600;
 constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
 constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-constexpr int kLeastMajor = 8, kDependentMajor = 9;
+constexpr int kLeastMajor = 8, kDependentMajor = 9, kDependentDriver = 12030;  // the driver: within graphs
 
 // X(member, name in the library, arguments)
 #define PANGEA_DRIVER(X)                                                                \
@@ -172,7 +172,9 @@ class Gpu final : public Device {
     name_ = name;
     const std::string who = "GPU " + std::to_string(ordinal) + " (" + name_ + ", compute capability " +
                             std::to_string(major) + "." + std::to_string(minor) + ")";
-    dependent_ = options.dependent && major >= kDependentMajor;
+    int version = 0;
+    if (const Result r = driver_.driver_version(&version); r != 0) return "cuDriverGetVersion: " + driver_.Text(r);
+    dependent_ = options.dependent && major >= kDependentMajor && version >= kDependentDriver;
     if (major < kLeastMajor) return who + " is too old: 8.0 or newer is needed";
     if (const Result r = driver_.context_retain(&context_, device_); r != 0) return who + ": " + driver_.Text(r);
     Use();
@@ -201,8 +203,6 @@ class Gpu final : public Device {
       if (const Result r = driver_.event_create(&event, 0); r != 0) return who + ": " + driver_.Text(r);
     }
     std::string why;
-    int version = 0;
-    if (const Result r = driver_.driver_version(&version); r != 0) return "cuDriverGetVersion: " + driver_.Text(r);
     products_ = LoadGpuProducts([this](const std::function<bool()>& run) { return Seconds(run); },
                                 name_ + ", driver " + std::to_string(version), &why);
     return why;
@@ -303,14 +303,17 @@ class Gpu final : public Device {
     Use();
     Must(driver_.capture_begin(stream_, kThreadLocal), "cuStreamBeginCapture");
   }
-  void EndGraph(int graph) override {
+  bool EndGraph(int graph) override {
     Graph captured = nullptr;
     GraphExec made = nullptr;
     Use();
     Must(driver_.capture_end(stream_, &captured), "cuStreamEndCapture");
-    Must(driver_.graph_make(&made, captured, 0), "cuGraphInstantiate");
+    const Result r = driver_.graph_make(&made, captured, 0);
     Must(driver_.graph_drop(captured), "cuGraphDestroy");
+    if (r == kOutOfMemory) return false;
+    Must(r, "cuGraphInstantiate");
     graphs_[graph] = made;
+    return true;
   }
   void Play(int graph) override {
     Use();

@@ -393,6 +393,11 @@ PANGEA_KERNEL_FOR(TellSamples, SampleKernelArgs, 256, 2) {
   best = BestOfBlock(best, Shared<BestId>());
   if (t != 0) return;
   for (int i = 1; i < threads / 32; ++i) bad += bads[i];
+  if (row.draws() && best.value == kMinusInfinity && row.top_p >= 1 && row.top_k == 0) {  // as Sampler::DrawAll
+    for (int64_t i = 0; i < blocks; ++i) {
+      if (Before(m.best[r * blocks + i], best)) best = m.best[r * blocks + i];
+    }
+  }
   SampledRow told = {row.draws() ? best.id : row.known_id, bad == 0 ? 1 : 0, 0, 0};
   if (row.tops >= 0 && bad == 0) {
     told.logprob = a.logits[r * m.shape.vocab + told.id] - m.cut[r].raw_lse;
