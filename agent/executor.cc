@@ -49,6 +49,7 @@ class StageExecutor : public Executor {
 
   absl::Status Load() override {
     SetComputeFloatMode();
+    if (deployment_.timeline.kernels && !deployment_.timeline.file.empty()) queue_->TimeKernels();
     auto stage = Stage::Load(header_, deployment_, plan_, agent_, queue_);
     if (!stage.ok()) return stage.status();
     stage_ = *std::move(stage);
@@ -86,6 +87,7 @@ class StageExecutor : public Executor {
   bool Done(bool all) override {
     return open_.empty() || queue_->Reached(all ? open_.back().mark : open_.front().mark);
   }
+  std::vector<KernelTime> TakeKernels() override { return queue_->kernels(); }
   Queue::Times device_times() const override { return queue_->times(); }
   AgentMemory memory() const override;
 

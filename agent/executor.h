@@ -33,7 +33,8 @@ class Executor {
   // Whether the next step may be begun before End; if so, Done says whether End, or the last of them, would wait now.
   virtual bool overlaps() const { return false; }
   virtual bool Done(bool /*all*/) { return true; }
-  virtual Queue::Times device_times() const { return {}; }  // of steps that have ended
+  virtual std::vector<KernelTime> TakeKernels() { return {}; }  // timeline.kernels: done since the last call
+  virtual Queue::Times device_times() const { return {}; }      // of steps that have ended
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) {
     if (auto s = Begin(step, group); !s.ok()) return s;
     return End();

@@ -411,8 +411,8 @@ TEST_P(DeviceSampling, MarksARowThatIsNotFinite) {
   ExpectTheSame(4500, c.states, {logits}, std::vector<LogitRow>(6));
 }
 
-// Of this seed the bits of id 5 at position 4 are so many ones that it draws -infinity: where no other id remains, it is
-// drawn all the same.
+// Of this seed the bits of id 5 at position 4 are so many ones that it draws -infinity: where no other id remains, it
+// is drawn all the same.
 TEST_P(DeviceSampling, DrawsTheOnlyIdThatRemains) {
   const Sampling p{.seed = 164778375}, alone{.min_p = 0.5f, .seed = 164778375};
   std::vector<SamplingState> states(2);

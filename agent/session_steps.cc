@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <limits>
+#include <map>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -180,6 +182,14 @@ void AgentSession::Trace(const Step& step) {
   told.set_begin(entered_);
   const auto stretches = activity_.Recorded();
   told.mutable_stretches()->Add(stretches.begin(), stretches.end());
+  std::map<std::string_view, uint32_t> names;
+  for (const KernelTime& kernel : loaded_->executor->TakeKernels()) {
+    const auto [name, first] = names.try_emplace(kernel.name, static_cast<uint32_t>(names.size()));
+    if (first) told.add_kernel_names(kernel.name);
+    told.add_kernels(name->second);
+    told.add_kernel_times(kernel.begin - entered_);
+    told.add_kernel_times(kernel.duration);
+  }
 }
 
 }  // namespace pangea

@@ -125,6 +125,7 @@ struct Deployment {
   struct Timeline {
     std::string file;               // empty: none is written
     uint64_t bytes = 256ull << 20;  // of the file, at most
+    bool kernels = false;           // those of CUDA agents stand in it, too
   } timeline;
   double drain_seconds = 30;
   struct Log {

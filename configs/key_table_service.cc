@@ -385,6 +385,12 @@ const ConfigKey kServiceKeys[] = {
      .min = 65536,
      .max = 1125899906842624,
      .doc = "Size at which the timeline ends."},
+    {.name = "timeline.kernels",
+     .kind = KeyKind::kBoolean,
+     .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.timeline.kernels; },
+     .doc = "The kernels of CUDA agents stand in the timeline, too, each by its name; their steps are then launched "
+            "kernel "
+            "by kernel, not as graphs."},
     {.name = "drain_seconds",
      .kind = KeyKind::kSeconds,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.drain_seconds; },

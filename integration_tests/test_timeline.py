@@ -1,11 +1,12 @@
 """The timeline: a file that Perfetto opens, in which every step of every rank stands once, and spans of a row nest."""
 
 import json
+import pathlib
 import signal
 from collections import defaultdict
 
 import pytest
-from harness import STORIES, at_once, layout, run, serve, settings, until
+from harness import PANGEA, STORIES, at_once, layout, run, serve, settings, until
 from test_metrics import STORY, page
 
 ROUNDING = 2e-3  # microseconds: times have nanoseconds
@@ -84,6 +85,28 @@ def test_every_step_stands_once_on_every_rank(tmp_path):
     for of_one in requests.values():
         assert [ph for ph, _ in of_one] == ["b", "n", "e"]
         assert of_one == sorted(of_one, key=lambda x: x[1])
+
+
+@pytest.mark.parametrize("device", ["cuda_on_cpu", "cuda"])
+def test_the_kernels_of_a_cuda_agent_stand_in_it(device, tmp_path, monkeypatch):
+    fake = pathlib.Path(PANGEA).resolve().parent / "fake_cuda"
+    if device == "cuda" and not (fake / "libcuda.so.1").exists():
+        pytest.skip("no fake driver beside this executable")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(fake))
+    file = tmp_path / "timeline.json"
+    kernels = settings(timeline__kernels="true", cache__memory="4MiB")
+    with serve(STORIES, *layout("1x1"), "--device", device, "--timeline", file, *kernels) as s:
+        s.complete(prompt=[1, 403], max_tokens=4, temperature=0, ignore_eos=True)
+        assert until(lambda: on_all(file, 4, 1), 30)
+    events = json.loads(file.read_text())
+    (row,) = [e for e in events if e["ph"] == "M" and e["args"]["name"] == "kernels of rank 0"]
+    ran = [e for e in events if e["ph"] == "X" and e["tid"] == row["tid"]]
+    names = [e["name"] for e in ran]
+    assert {"EmbeddingRows", "ProductF32", "FinishQkv", "AttentionF16", "JudgeLogits"} <= set(names)
+    assert names.count("TellSamples") == 4 and names.count("FinishQkv") == 4 * 5, "five layers"
+    assert all(parent is None for _, parent in nested(ran)), "one after another"
+    steps = [e for e in events if e["ph"] == "X" and e["name"].startswith("step ")]
+    assert min(e["ts"] for e in steps) - 1 <= min(e["ts"] for e in ran)
 
 
 def test_a_killed_server_leaves_a_readable_timeline(tmp_path):

@@ -24,6 +24,12 @@ struct FreeDeviceMemory {
 };
 using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
 
+// One that a device has run: nanoseconds of the monotonic clock.
+struct KernelTime {
+  const char* name;
+  int64_t begin, duration;
+};
+
 struct DeviceOps;
 
 // Where packed weights lie, when that is not the queue's own memory: a place that may have them already.
@@ -64,6 +70,10 @@ class Queue {
   virtual void Repeat(const std::vector<int64_t>& /*key*/, const std::function<bool()>& put) { put(); }
   // Whether Repeat remembers anything.
   virtual bool repeats() const { return false; }
+  // From now on each kernel is timed, and none is remembered (Repeat). kernels: those that were done since the last
+  // call.
+  virtual void TimeKernels() {}
+  virtual std::vector<KernelTime> kernels() { return {}; }
   // Work of the host itself beside the device's, on the agent's threads: after Finish(), f(begin, end) on disjoint
   // ranges that cover [0, n), each a multiple of `grain` long but for the last. Returns when all are done.
   virtual void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& f) = 0;

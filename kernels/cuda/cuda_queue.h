@@ -32,7 +32,12 @@ class CudaQueue final : public Queue {
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
   void Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) override;
-  bool repeats() const override { return options_.fusion >= kGraphFusion; }
+  bool repeats() const override { return options_.fusion >= kGraphFusion && !times_kernels_; }
+  void TimeKernels() override {
+    times_kernels_ = true;
+    device_->TimeKernels();
+  }
+  std::vector<KernelTime> kernels() override { return device_->TakeTimes(); }
   void OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) override;
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
@@ -103,7 +108,7 @@ class CudaQueue final : public Queue {
   std::map<std::vector<int64_t>, Repeated> repeated_;
   int graphs_ = 0;  // made so far
   uint64_t asked_ = 0;
-  bool recording_ = false;
+  bool recording_ = false, times_kernels_ = false;
 };
 
 inline CudaQueue& Cuda(Queue& queue) { return static_cast<CudaQueue&>(queue); }

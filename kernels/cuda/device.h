@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/fibers.h"
 #include "kernels/cuda/kernel.h"
+#include "kernels/queue.h"
 
 namespace pangea::cuda {
 
@@ -52,6 +54,9 @@ class Device {
   virtual bool Passed(int event) = 0;
   virtual void Await(int event) = 0;
   virtual double Seconds(int from, int to) = 0;  // between two that are passed
+  // From now on kernels and products are timed, each for itself; those that were done since the last call.
+  virtual void TimeKernels() = 0;
+  virtual std::vector<KernelTime> TakeTimes() = 0;
   // Launches and products from here on are not done but kept, as a graph of this number, which is then done as often as
   // it is played. Nothing else may be asked for between the two.
   virtual void BeginGraph() = 0;

@@ -2,6 +2,7 @@
 // puts it where the real one would be found, and runs the way to a GPU to its end. Memory of the "device" is the
 // host's; what a stream was given is done when it is waited for, so that a wait that is missing shows. The environment
 // may say how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4).
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -31,10 +32,12 @@ struct State {
   std::map<Address, size_t> allocated;
   int64_t free = Setting("PANGEA_FAKE_GPU_MEMORY", int64_t{1} << 30);
   int events = 0, graphs = 0;
+  uint64_t recorded = 0, waited = 0;  // places of events: the last one, and the last that was waited for
 };
 struct Event {
   int number;
   bool asked;
+  uint64_t place = 0;  // among all records
 };
 State& Here() {
   static State state;
@@ -122,6 +125,7 @@ Result cuStreamCreate(void** stream, unsigned) {
 Result cuStreamDestroy_v2(void*) { return kOk; }
 Result cuStreamSynchronize(void*) {
   Here().device->Finish();
+  Here().waited = Here().recorded;
   return kOk;
 }
 Result cuEventCreate(void** event, unsigned) {
@@ -135,13 +139,18 @@ Result cuEventDestroy_v2(void* event) {
 Result cuEventRecord(void* event, void*) {
   auto* recorded = static_cast<Event*>(event);
   recorded->asked = false;
+  recorded->place = ++Here().recorded;
   Here().device->Record(recorded->number);
   return kOk;
 }
-// Not ready the first time that it is asked for, as if the device were still at work.
-Result cuEventQuery(void* event) { return std::exchange(static_cast<Event*>(event)->asked, true) ? kOk : kNotReady; }
+// What was not waited for is not ready the first time that it is asked for, as if the device were still at work.
+Result cuEventQuery(void* event) {
+  auto* asked = static_cast<Event*>(event);
+  return asked->place <= Here().waited || std::exchange(asked->asked, true) ? kOk : kNotReady;
+}
 Result cuEventSynchronize(void* event) {
   Here().device->Await(static_cast<Event*>(event)->number);
+  Here().waited = std::max(Here().waited, static_cast<Event*>(event)->place);
   return kOk;
 }
 Result cuEventElapsedTime(float* milliseconds, void* from, void* to) {

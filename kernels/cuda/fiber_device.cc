@@ -73,6 +73,8 @@ class FiberDevice final : public Device {
   double Seconds(int from, int to) override {
     return std::chrono::duration<double>(passed_[to] - passed_[from]).count();
   }
+  void TimeKernels() override { timed_ = true; }
+  std::vector<KernelTime> TakeTimes() override { return std::exchange(times_, {}); }
   void Await(int event) override {
     for (const Work& work : work_) {
       if (work.event == event) return DoWork(event);
@@ -92,8 +94,13 @@ class FiberDevice final : public Device {
         if (work.event == until) return;
         continue;
       }
+      const int64_t begin = timed_ ? Now() : 0;
+      const auto note = [&](const char* name) {
+        if (timed_) times_.push_back({name, begin, Now() - begin});
+      };
       if (work.product) {
         Compute(*work.product);
+        note("product");
         continue;
       }
       if (work.kernel == nullptr) {
@@ -108,6 +115,7 @@ class FiberDevice final : public Device {
                    .threads = work.kernel->threads,
                    .shared = work.shared},
                   options_.order, ++options_.seed);
+      note(work.kernel->name);
     }
   }
 
@@ -124,11 +132,13 @@ class FiberDevice final : public Device {
     int event = -1;
   };
   void Put(Work work) { (recording_ ? recorded_ : work_).push_back(std::move(work)); }
+  static int64_t Now() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
   static void Compute(const LibraryProduct& p);
 
   FiberOptions options_;
   std::deque<Work> work_, recorded_;
-  bool recording_ = false;
+  bool recording_ = false, timed_ = false;
+  std::vector<KernelTime> times_;
   std::map<int, std::chrono::steady_clock::time_point> passed_;
   std::map<int, std::deque<Work>> graphs_;
 };

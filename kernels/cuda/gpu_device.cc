@@ -3,8 +3,10 @@
 // versions (docs.nvidia.com/cuda/cuda-driver-api).
 #include <dlfcn.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <vector>
 
@@ -148,6 +150,9 @@ class Gpu final : public Device {
       }
       if (stream_ != nullptr) driver_.stream_finish(stream_), driver_.stream_destroy(stream_);
       for (const auto& [number, graph] : graphs_) driver_.graph_exec_drop(graph);
+      for (const Timed& timed : timing_) stamps_.insert(stamps_.end(), {timed.begin, timed.end});
+      if (base_ != nullptr) stamps_.push_back(base_);
+      for (const Stamp stamp : stamps_) driver_.event_destroy(stamp);
       for (const Module module : modules_) driver_.module_unload(module);
       driver_.context_release(device_);
     }
@@ -262,12 +267,16 @@ class Gpu final : public Device {
                               .attributes = &dependent,
                               .count = dependent_ ? 1u : 0u};
     Use();
+    const Stamp begin = Now();
     Must(driver_.launch(&config, functions_[static_cast<int>(kernel)], parameters, nullptr), info.name);
+    Note(info.name, begin);
     last_ = info.name;
   }
   void Multiply(const LibraryProduct& product) override {
     Use();
+    const Stamp begin = Now();
     const std::string why = products_->Multiply(product, stream_);
+    Note("product", begin);
     if (why.empty()) return;
     std::fprintf(stderr, "%s: %s\n", name_.c_str(), why.c_str());
     std::abort();
@@ -299,6 +308,32 @@ class Gpu final : public Device {
     return milliseconds * 1e-3;
   }
 
+  void TimeKernels() override {
+    timed_ = true;
+    Use();
+    base_ = Now();
+    Finish();
+    base_time_ = static_cast<double>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+  }
+  // From one kernel to the next: over a long time the driver's milliseconds, which are floats, would be coarse.
+  std::vector<KernelTime> TakeTimes() override {
+    std::vector<KernelTime> times;
+    Use();
+    for (; !timing_.empty() && driver_.event_query(timing_.front().end) == 0; timing_.pop_front()) {
+      const Timed& timed = timing_.front();
+      float until_begin = 0, until_end = 0;
+      Must(driver_.event_elapsed(&until_begin, base_, timed.begin), "cuEventElapsedTime");
+      Must(driver_.event_elapsed(&until_end, base_, timed.end), "cuEventElapsedTime");
+      times.push_back({timed.name, static_cast<int64_t>(base_time_ + until_begin * 1e6),
+                       static_cast<int64_t>((until_end - until_begin) * 1e6)});
+      base_time_ += until_end * 1e6;
+      stamps_.push_back(base_);
+      stamps_.push_back(timed.begin);
+      base_ = timed.end;
+    }
+    return times;
+  }
+
   void BeginGraph() override {
     Use();
     Must(driver_.capture_begin(stream_, kThreadLocal), "cuStreamBeginCapture");
@@ -327,6 +362,27 @@ class Gpu final : public Device {
   }
 
  private:
+  using Stamp = Event;
+  struct Timed {
+    const char* name;
+    Stamp begin, end;
+  };
+  // A place in the stream whose time is taken; null unless kernels are timed.
+  Stamp Now() {
+    if (!timed_) return nullptr;
+    Stamp stamp = nullptr;
+    if (stamps_.empty()) {
+      Must(driver_.event_create(&stamp, 0), "cuEventCreate");
+    } else {
+      stamp = stamps_.back();
+      stamps_.pop_back();
+    }
+    Must(driver_.event_record(stamp, stream_), "cuEventRecord");
+    return stamp;
+  }
+  void Note(const char* name, Stamp begin) {
+    if (begin != nullptr) timing_.push_back({name, begin, Now()});
+  }
   // Of what `run` puts on the stream; -1: it could not.
   double Seconds(const std::function<bool()>& run) {
     Must(driver_.event_record(events_[0], stream_), "cuEventRecord");
@@ -355,6 +411,11 @@ class Gpu final : public Device {
   Event events_[2] = {};  // by which products are timed
   Event marks_[kEvents] = {};
   std::map<int, GraphExec> graphs_;
+  bool timed_ = false;
+  std::deque<Timed> timing_;
+  std::vector<Stamp> stamps_;  // free
+  Stamp base_ = nullptr;       // passed at this time of the host, in nanoseconds
+  double base_time_ = 0;
   bool dependent_ = false;
   std::unique_ptr<GpuProducts> products_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it

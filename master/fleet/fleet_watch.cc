@@ -80,6 +80,7 @@ void FleetWatch::OnTrace(int agent, const wire::StepTrace& trace, double now) {
   if (!seen.clock_known) SetClock(seen, at, now);
   const int64_t begin = trace.begin() + seen.clock_offset;
   const int stage = seen.stage, rank = seen.rank;
+  const bool new_row = trace.kernels_size() > 0 && !std::exchange(seen.kernels_named, true);
   lock.unlock();
 
   std::vector<TimelineSpan> spans = {{.name = absl::StrCat("step ", trace.number()),
@@ -95,6 +96,15 @@ void FleetWatch::OnTrace(int agent, const wire::StepTrace& trace, double now) {
     spans.push_back(
         {.name = name, .stage = stage, .rank = rank, .start_seconds = Seconds(at), .duration_seconds = Seconds(took)});
     at += took;
+  }
+  if (new_row) timeline_->Name(stage, rank + kKernelRows);
+  for (int i = 0; i < trace.kernels_size() && 2 * i + 1 < trace.kernel_times_size(); ++i) {
+    if (trace.kernels(i) >= static_cast<uint32_t>(trace.kernel_names_size())) break;
+    spans.push_back({.name = trace.kernel_names(static_cast<int>(trace.kernels(i))),
+                     .stage = stage,
+                     .rank = rank + kKernelRows,
+                     .start_seconds = Seconds(begin + trace.kernel_times(2 * i)),
+                     .duration_seconds = Seconds(trace.kernel_times(2 * i + 1))});
   }
   timeline_->Add(spans);
 }

@@ -60,6 +60,7 @@ class FleetWatch {
     // difference seen is the nearest; it may creep up, for clocks that drift.
     bool same_host = false, clock_known = false;
     int64_t clock_offset = 0;
+    bool kernels_named = false;  // their row of the timeline
   };
   void SetClock(Agent& agent, int64_t agent_now, double now);
 

@@ -42,7 +42,10 @@ std::string Arguments(const std::vector<std::pair<std::string, int64_t>>& args) 
 std::string TimelineNames(int stage, int rank) {
   const std::string place = absl::StrCat("\"pid\":", Process(stage), ",\"tid\":", rank);
   return absl::StrCat(Metadata("process_name", place, stage < 0 ? "master" : absl::StrCat("stage ", stage)), ",\n",
-                      Metadata("thread_name", place, stage < 0 ? "engine" : absl::StrCat("rank ", rank)));
+                      Metadata("thread_name", place,
+                               stage < 0             ? "engine"
+                               : rank >= kKernelRows ? absl::StrCat("kernels of rank ", rank - kKernelRows)
+                                                     : absl::StrCat("rank ", rank)));
 }
 
 std::string TimelineEvent(const TimelineSpan& span, double zero) {

@@ -9,12 +9,15 @@
 
 namespace pangea {
 
+// What a rank's device ran is drawn on a row of its own, rank + kKernelRows, as it may be ahead of what its host is at.
+inline constexpr int kKernelRows = 1'000'000;
+
 // What one rank of one stage did for a while. Spans of one rank nest or follow one another: the viewer draws what lies
 // within another below it.
 struct TimelineSpan {
   std::string name;                                   // "step 12", "gather"
   int stage = 0;                                      // a process of the trace, "stage 3"; -1: the master
-  int rank = 0;                                       // a thread of it, "rank 0"
+  int rank = 0;                                       // a thread of it, "rank 0"; from kKernelRows on its kernels
   double start_seconds = 0, duration_seconds = 0;     // of one clock for all spans, its zero anywhere
   std::vector<std::pair<std::string, int64_t>> args;  // shown when the span is chosen: {"rows", 33}
 };
