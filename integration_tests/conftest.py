@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -20,6 +21,12 @@ def signals_as_in_a_terminal():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_choices_of_the_user(tmp_path_factory):
+    """what agents keep below ~/.cache (docs/cuda.md) is neither read nor written"""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,12 +18,14 @@ struct Algorithm {  // cublasLtMatmulAlgo_t: the library's own
 class ChosenAlgorithms {
  public:
   // What was kept of this `machine`, if anything; a file of another, or that cannot be read, is as none, and is written
-  // anew. Several processes may do so at a time: each writes a whole file, and the last one stays.
+  // anew. Several processes may do so at a time: each writes a whole file, with what it finds there.
   void Open(const std::string& machine);
   const Algorithm* Find(const ProductKey& key) const;
   void Add(const ProductKey& key, const Algorithm& algorithm);
 
  private:
+  void Read();
+
   std::string machine_, path_;  // path_ empty: nothing is kept
   std::map<ProductKey, Algorithm> chosen_;
 };

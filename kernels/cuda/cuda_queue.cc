@@ -30,14 +30,16 @@ void CudaQueue::Finish() {
 static_assert(2 * Queue::kMarks == Device::kEvents);  // where a stretch begins, and where it ends
 
 uint64_t CudaQueue::Mark() {
-  if (open_.size() == kMarks) Wait(open_.front().number);
+  if (open_.size() + 1 == kMarks) Wait(open_.front().number);  // the mark before the oldest is still asked about
   device_->Record(static_cast<int>(++marks_ % kMarks));
   open_.push_back({marks_, used_, std::exchange(begun_, false)});
   return marks_;
 }
 
-void CudaQueue::Begin() {
-  if (open_.size() == kMarks) Wait(open_.front().number);
+// With the first work of the device: what the host does before it, the device spends idle.
+void CudaQueue::BeginIfWanted() {
+  if (!std::exchange(begins_, false)) return;
+  if (open_.size() + 1 == kMarks) Wait(open_.front().number);
   device_->Record(static_cast<int>(kMarks + (marks_ + 1) % kMarks));
   begun_ = true;
 }
@@ -99,20 +101,24 @@ void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<bool
   }
   if (repeated.graph == 0) {
     const int64_t before = launches_;
+    const bool begins = std::exchange(begins_, false);  // not within the graph
     recording_ = true;
     device_->BeginGraph();
     const bool whole = put();
     const bool made = device_->EndGraph(++graphs_);
     recording_ = false;
+    begins_ = begins;
     repeated.kernels = launches_ - before;
     launches_ = before;
     if (made) repeated.graph = graphs_;
     if (!whole) return Drop(at);
     if (!made) {  // there is no memory for it: none of the others is worth a step
+      ++failed_graphs_;
       while (!repeated_.empty()) Drop(repeated_.begin());
       return static_cast<void>(put());
     }
   }
+  BeginIfWanted();
   device_->Play(repeated.graph);
   ++plays_;
   launches_ += repeated.kernels;

@@ -18,6 +18,7 @@ inline constexpr int64_t kRing = 4 << 20;
 // kernels.fusion from which on a step is a graph, and its kernels are launched as dependent.
 inline constexpr int kGraphFusion = 2, kDependentFusion = 3;
 inline constexpr size_t kMostGraphs = 32;             // kept
+inline constexpr int kMostFailedGraphs = 3;           // then none is tried any more
 inline constexpr int64_t kMostThroughRing = 1 << 20;  // of a download
 
 class CudaQueue final : public Queue {
@@ -27,12 +28,14 @@ class CudaQueue final : public Queue {
   ~CudaQueue() override;
   void Finish() override;
   uint64_t Mark() override;
-  void Begin() override;
+  void Begin() override { begins_ = true; }
   Times times() const override { return times_; }
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
   void Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) override;
-  bool repeats() const override { return options_.fusion >= kGraphFusion && !times_kernels_; }
+  bool repeats() const override {
+    return options_.fusion >= kGraphFusion && !times_kernels_ && failed_graphs_ < kMostFailedGraphs;
+  }
   void TimeKernels() override {
     times_kernels_ = true;
     device_->TimeKernels();
@@ -54,12 +57,14 @@ class CudaQueue final : public Queue {
     PANGEA_CHECK(sizeof(Args) == InfoOf(kernel).args_bytes);
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     ++launches_;
+    BeginIfWanted();
     device_->Launch(kernel, grid, shared, &args);
   }
   void Multiply(LibraryProduct product) {
     product.workspace = workspace_;
     product.workspace_bytes = workspace_bytes_;
     ++launches_;
+    BeginIfWanted();
     device_->Multiply(product);
   }
   bool exact() const { return options_.exact; }
@@ -86,6 +91,7 @@ class CudaQueue final : public Queue {
   };
   std::map<std::vector<int64_t>, Repeated>::iterator Oldest();
   void Drop(std::map<std::vector<int64_t>, Repeated>::iterator repeated);
+  void BeginIfWanted();
   std::byte* InRing(int64_t bytes);
   void Passed(int64_t ring);
 
@@ -99,14 +105,14 @@ class CudaQueue final : public Queue {
   std::byte* const ring_;
   int64_t free_ = 0, used_ = 0;
   uint64_t marks_ = 0;
-  bool begun_ = false;
+  bool begins_ = false, begun_ = false;  // a stretch is to begin; it did
   uint64_t timed_ = 0;  // the mark that was passed last and timed; 0: none, or work since then was not timed
   Times times_;
   std::deque<OpenMark> open_;
   std::deque<Landing> landing_;
   int64_t held_ = 0, launches_ = 0, plays_ = 0;
   std::map<std::vector<int64_t>, Repeated> repeated_;
-  int graphs_ = 0;  // made so far
+  int graphs_ = 0, failed_graphs_ = 0;  // made so far; for which there was no memory
   uint64_t asked_ = 0;
   bool recording_ = false, times_kernels_ = false;
 };

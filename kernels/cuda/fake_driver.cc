@@ -204,6 +204,7 @@ Result cuGraphInstantiateWithFlags(void** made, void* graph, unsigned long long)
   return kOk;
 }
 Result cuGraphDestroy(void*) { return kOk; }
+Result cuGraphUpload(void*, void*) { return kOk; }
 Result cuGraphLaunch(void* graph, void*) {
   Here().device->Play(static_cast<int>(reinterpret_cast<intptr_t>(graph)));
   return kOk;

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -58,6 +59,7 @@ constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_
 constexpr Result kOutOfMemory = 2;
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr Result kNotReady = 600;
+constexpr int64_t kAnchorPeriod = 1'000'000'000;
 constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
 constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 constexpr int kLeastMajor = 8, kDependentMajor = 9, kDependentDriver = 12030;  // the driver: within graphs
@@ -97,6 +99,7 @@ constexpr int kLeastMajor = 8, kDependentMajor = 9, kDependentDriver = 12030;  /
   X(capture_begin, "cuStreamBeginCapture_v2", (Stream, int))                            \
   X(capture_end, "cuStreamEndCapture", (Stream, Graph*))                                \
   X(graph_make, "cuGraphInstantiateWithFlags", (GraphExec*, Graph, unsigned long long)) \
+  X(graph_upload, "cuGraphUpload", (GraphExec, Stream))                                 \
   X(graph_launch, "cuGraphLaunch", (GraphExec, Stream))                                 \
   X(graph_drop, "cuGraphDestroy", (Graph))                                              \
   X(graph_exec_drop, "cuGraphExecDestroy", (GraphExec))                                 \
@@ -311,26 +314,21 @@ class Gpu final : public Device {
   void TimeKernels() override {
     timed_ = true;
     Use();
-    base_ = Now();
-    Finish();
-    base_time_ = static_cast<double>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+    Anchor();
   }
-  // From one kernel to the next: over a long time the driver's milliseconds, which are floats, would be coarse.
   std::vector<KernelTime> TakeTimes() override {
     std::vector<KernelTime> times;
     Use();
     for (; !timing_.empty() && driver_.event_query(timing_.front().end) == 0; timing_.pop_front()) {
       const Timed& timed = timing_.front();
-      float until_begin = 0, until_end = 0;
+      float until_begin = 0, took = 0;
       Must(driver_.event_elapsed(&until_begin, base_, timed.begin), "cuEventElapsedTime");
-      Must(driver_.event_elapsed(&until_end, base_, timed.end), "cuEventElapsedTime");
-      times.push_back({timed.name, static_cast<int64_t>(base_time_ + until_begin * 1e6),
-                       static_cast<int64_t>((until_end - until_begin) * 1e6)});
-      base_time_ += until_end * 1e6;
-      stamps_.push_back(base_);
-      stamps_.push_back(timed.begin);
-      base_ = timed.end;
+      Must(driver_.event_elapsed(&took, timed.begin, timed.end), "cuEventElapsedTime");
+      const int64_t begin = base_time_ + std::llround(until_begin * 1e6);
+      times.push_back({timed.name, begin, std::llround(took * 1e6)});
+      stamps_.insert(stamps_.end(), {timed.begin, timed.end});
     }
+    if (timed_ && timing_.empty() && HostNow() - base_time_ > kAnchorPeriod) Anchor();
     return times;
   }
 
@@ -347,6 +345,12 @@ class Gpu final : public Device {
     Must(driver_.graph_drop(captured), "cuGraphDestroy");
     if (r == kOutOfMemory) return false;
     Must(r, "cuGraphInstantiate");
+    const Result uploaded = driver_.graph_upload(made, stream_);  // it may need memory then, too
+    if (uploaded == kOutOfMemory) {
+      Must(driver_.graph_exec_drop(made), "cuGraphExecDestroy");
+      return false;
+    }
+    Must(uploaded, "cuGraphUpload");
     graphs_[graph] = made;
     return true;
   }
@@ -379,6 +383,15 @@ class Gpu final : public Device {
     }
     Must(driver_.event_record(stamp, stream_), "cuEventRecord");
     return stamp;
+  }
+  static int64_t HostNow() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+  // A stamp of which the host's time is known, while the GPU does nothing. Anew from time to time: the two clocks
+  // drift, and the driver's milliseconds are floats.
+  void Anchor() {
+    if (base_ != nullptr) stamps_.push_back(base_);
+    base_ = Now();
+    Finish();
+    base_time_ = HostNow();
   }
   void Note(const char* name, Stamp begin) {
     if (begin != nullptr) timing_.push_back({name, begin, Now()});
@@ -415,7 +428,7 @@ class Gpu final : public Device {
   std::deque<Timed> timing_;
   std::vector<Stamp> stamps_;  // free
   Stamp base_ = nullptr;       // passed at this time of the host, in nanoseconds
-  double base_time_ = 0;
+  int64_t base_time_ = 0;
   bool dependent_ = false;
   std::unique_ptr<GpuProducts> products_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
