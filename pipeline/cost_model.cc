@@ -1,6 +1,7 @@
 #include "pipeline/cost_model.h"
 
 #include <algorithm>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
