@@ -134,7 +134,7 @@ absl::Status RunAll(Bench& b, const std::vector<int>& batches) {
       b.matrix_rate = (*cluster)->MatrixRate();
       if (b.matrix_rate > 0)
         b.Say({{"what", "matrix"}, {"flops_per_second", b.matrix_rate}},
-              absl::StrFormat("large products of all agents' devices %30.2f GFLOP/s", b.matrix_rate * 1e-9));
+              absl::StrFormat("products at best, of all agents' devices %27.2f GFLOP/s", b.matrix_rate * 1e-9));
     }
     double median = 0;
     if (levels.size() > 1) {
@@ -177,9 +177,10 @@ int BenchModelMain(int argc, char** argv) {
   Options& o = b.options;
   CommandLine line("bench model", "TARGET [options]",
                    R"(Loads a model as its agents would, all as threads of this process, and measures
-what they compute: reading a prompt, and decoding steps of several batches, each
-beside the bytes a second that the same threads or GPUs read together (of several
-stages one computes at a time; of a window all of the context is counted). No
+what they compute: decoding steps of several batches, and reading a prompt, beside
+the bytes a second that the same threads or GPUs read together and the rate of
+their products (of several stages one computes at a time; of a window all of the
+context is counted). No
 doors, no master, no sockets. Exit status 1 when it failed, 78 for a deployment that is refused.)");
   line.Word("TARGET", "as of pangea serve");
   AddLayoutOptions(line, &o.serve);

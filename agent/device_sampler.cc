@@ -10,7 +10,7 @@ namespace pangea {
 
 DeviceSampler::DeviceSampler(const SamplingShape& shape, std::byte* memory, Queue* queue)
     : memory_(shape, memory), queue_(queue) {
-  PANGEA_CHECK(CanSample(*queue));
+  PANGEA_CHECK(CanSample(*queue) && shape.tops <= kMostListed);
 }
 
 void DeviceSampler::Begin(int slot, const SamplingState& state) {

@@ -389,8 +389,7 @@ const ConfigKey kServiceKeys[] = {
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.timeline.kernels; },
      .doc = "The kernels of CUDA agents stand in the timeline, too, each by its name; their steps are then launched "
-            "kernel "
-            "by kernel, not as graphs."},
+            "kernel by kernel, not as graphs."},
     {.name = "drain_seconds",
      .kind = KeyKind::kSeconds,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.drain_seconds; },

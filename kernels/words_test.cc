@@ -142,7 +142,12 @@ TEST_P(Words, WeightsThatAreMadeUp) {
     ExpectTheBits([&](Queue& queue) {
       const Buffer<float> memory(3001, queue);
       queue.MakeUp(reinterpret_cast<std::byte*>(memory.data()), memory.bytes(), dtype);
-      return Read(queue, memory);
+      const auto made = Read(queue, memory);
+      for (const float f : made) {
+        EXPECT_TRUE(dtype != DType::kF32 || (std::abs(f) >= 0x1p-7f && std::abs(f) < 0x1p-5f)) << f;
+        EXPECT_TRUE(std::isfinite(f)) << f;  // of quantised types no byte is large
+      }
+      return made;
     });
   }
 }

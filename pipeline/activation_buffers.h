@@ -27,11 +27,11 @@ struct ActivationBuffers {
   T mine{};  // [vectors][R][d]   this rank's partial sums of a K-split product
   T all{};   // [vectors][R][d]   those of all ranks; several ranks only
   // Sampler; the last stage only.
-  T judged{};  // [LogitRowsAtOnce][d]                the rows whose logits are wanted
-  T logits{};  // [LogitRowsAtOnce][vocabulary slice]
-  T raw{};  // [LogitRowsAtOnce][vocabulary slice]  logits before penalties and temperature, for log-probabilities; where
-            //                                 the device draws, those after them
-  T drawing{};  // bytes        SamplingBytes; of an agent whose device draws ids itself
+  T judged{};  // [L][d]                L: LogitRowsAtOnce. The rows whose logits are wanted
+  T logits{};  // [L][vocabulary slice]
+  T raw{};     // [L][vocabulary slice] logits before penalties and temperature, for log-probabilities; where the device
+               //                       draws, those after them
+  T drawing{};  // bytes                 SamplingBytes; of an agent whose device draws ids itself
 
   std::array<T*, 17> list() {
     return {&x,         &normed,    &qkv,  &query_in, &query,  &heads,  &up,  &gated,  &packed,

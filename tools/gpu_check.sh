@@ -43,7 +43,7 @@ check() {  # NAME SECONDS COMMAND…: its last lines, and whether it held
   if [ "$begin" -gt "$latest" ]; then echo "FAILED  $name: no time was left"; return; fi
   if timeout "$limit" "$@" >"$work/$name.log" 2>&1; then echo "ok      $name ($((SECONDS - begin)) s)"; else echo "FAILED  $name ($((SECONDS - begin)) s)"; tail -n 15 "$work/$name.log"; fi
   python3 "$folder/gpu_report.py" "$work" "$commit" "$out/report.json" >"$work/table" || true
-  tar czf "$out/logs.tar.gz" -C "$work" --exclude='llama-*' $(cd "$work" && ls | grep -E '\.(log|json)$')
+  tar czf "$out/logs.tar.gz" -C "$work" --exclude='llama-*' $(cd "$work" && ls | grep -E '\.(log|json)$') || true
 }
 model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
   local name=$1 shape=$2

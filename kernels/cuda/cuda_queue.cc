@@ -175,7 +175,7 @@ void CudaQueue::Download(void* to, const void* from, int64_t bytes) {
 }
 
 namespace {
-DeviceOps Words() {
+constexpr DeviceOps Words() {
   DeviceOps ops = PANGEA_WORDS_OF(cuda);
   ops.sample = SampleIds;
   ops.count_ids = CountIds;

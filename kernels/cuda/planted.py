@@ -51,7 +51,7 @@ BUGS = {
     "leaf_that_goes_on": ("product_quantised.cu", "SplitProducts", "      f = 0;\n", ""),
     "bias_before_the_tree": ("product_quantised.cu", "Products", "  float f = 0;\n", "  float f = a.bias != nullptr && column < a.n ? a.bias[column] : 0;\n"),
     "sample_from_the_wrong_row": ("sampling.cu", "DrawsWhatTheHostDraws", "const float x = a.edited[r * vocab + id + i];", "const float x = a.edited[id + i];"),
-    "draw_at_the_next_position": ("sampling.cu", "DrawsWhatTheHostDraws", "static_cast<uint32_t>(row.position), ", "static_cast<uint32_t>(row.position + 1), "),
+    "draw_at_the_next_position": ("sampling.cu", "DrawsWhatTheHostDraws", "static_cast<uint32_t>(row.position),", "static_cast<uint32_t>(row.position + 1),"),
     "draws_of_all_choices_alike": ("sampling.cu", "DrawsWhatTheHostDraws", "static_cast<uint32_t>(row.choice), 0", "0, 0"),
     "counts_of_another_slot": ("sampling.cu", "DrawsWhatTheHostDraws", "m.counts[row.slot * vocab + first + i]", "m.counts[first + i]"),
     "drawn_id_not_counted": ("sampling.cu", "DrawsWhatTheHostDraws", "if (row.counts != 0 && bad == 0) m.counts", "if (false) m.counts"),

@@ -229,25 +229,6 @@ PANGEA_DEVICE Walked Walk(const float* x, int64_t n, const SampleRow& row, uint6
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------- draws
-
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
-struct Four {
-  uint32_t word[4];
-};
-PANGEA_DEVICE Four Philox(uint32_t counter, const SampleRow& row) {
-  Four c = {{counter, static_cast<uint32_t>(row.position), static_cast<uint32_t>(row.choice), 0}};
-  uint32_t key0 = static_cast<uint32_t>(row.seed), key1 = static_cast<uint32_t>(row.seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53u} * c.word[0], b = uint64_t{0xCD9E8D57u} * c.word[2];
-    c = {{static_cast<uint32_t>(b >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(b),
-          static_cast<uint32_t>(a >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(a)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return c;
-}
-
 }  // namespace
 
 // A block kSampleIds ids of a row: whether they are finite, their sums of exp, then what is drawn from, and its best.
@@ -361,7 +342,9 @@ PANGEA_KERNEL(DrawIds, SampleKernelArgs, 256) {
   const uint64_t least = row.cuts() ? m.cut[r].least : 0;
   BestId best = NoId();
   for (int64_t id = first + 4 * t; id < end; id += 4 * BlockThreads()) {
-    const Four random = Philox(static_cast<uint32_t>(id / 4), row);
+    const reference::PhiloxWords random = reference::Philox(
+        {{static_cast<uint32_t>(id / 4), static_cast<uint32_t>(row.position), static_cast<uint32_t>(row.choice), 0}},
+        row.seed);
     for (int i = 0; i < 4 && id + i < end; ++i) {
       const float x = a.edited[r * vocab + id + i];
       if (KeyOf(x, id + i) < least) continue;

@@ -11,21 +11,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
-void Philox(const uint32_t counter[4], uint64_t seed, uint32_t out[4]) {
-  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-  for (int i = 0; i < 4; ++i) out[i] = counter[i];
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = 0xD2511F53ull * out[0];
-    const uint64_t p1 = 0xCD9E8D57ull * out[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(p1 >> 32) ^ out[1] ^ key0, static_cast<uint32_t>(p1),
-                              static_cast<uint32_t>(p0 >> 32) ^ out[3] ^ key1, static_cast<uint32_t>(p0)};
-    for (int i = 0; i < 4; ++i) out[i] = next[i];
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-}
-
 }  // namespace
 
 void LseChunks(const float* x, int64_t n, float* out) {
@@ -60,10 +45,8 @@ int64_t GumbelArgmax(const float* x, int64_t n, int64_t first, uint64_t seed, ui
   *value = -kInfinity;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t id = first + i;
-    const uint32_t counter[4] = {static_cast<uint32_t>(id / 4), position, choice, 0};
-    uint32_t random[4];
-    Philox(counter, seed, random);
-    const float sum = x[i] + Gumbel<F32>(I32(static_cast<int32_t>(random[id % 4]))).v;
+    const PhiloxWords random = Philox({{static_cast<uint32_t>(id / 4), position, choice, 0}}, seed);
+    const float sum = x[i] + Gumbel<F32>(I32(static_cast<int32_t>(random.word[id % 4]))).v;
     if (sum > *value) {
       *value = sum;
       best = i;

@@ -63,6 +63,22 @@ PANGEA_INLINE I32 ShiftRightSigned(I32 a) {
   return I32(a.v >> n);
 }
 
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), one counter at a time.
+struct PhiloxWords {
+  uint32_t word[4];
+};
+PANGEA_INLINE PhiloxWords Philox(PhiloxWords counter, uint64_t key) {
+  uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = 0xD2511F53ull * counter.word[0], b = 0xCD9E8D57ull * counter.word[2];
+    counter = {{static_cast<uint32_t>(b >> 32) ^ counter.word[1] ^ key0, static_cast<uint32_t>(b),
+                static_cast<uint32_t>(a >> 32) ^ counter.word[3] ^ key1, static_cast<uint32_t>(a)}};
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return counter;
+}
+
 // Sum of 16 lanes in the fixed order: 8+8, 4+4, 2+2, 1+1.
 inline float LaneSum(const float* lanes) {
   float s[16];
