@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "agent/executor_test_util.h"
@@ -102,21 +103,34 @@ TEST(Devices, RunModelsOfEveryKind) {
   }
 }
 
-// A crowd: prompts of some sequences, and then steps that only decode, of fewer and fewer of them.
+// A crowd: prompts of some sequences, then steps that only decode: of two that draw the best, then of as many of other
+// kinds (what is remembered of one must not serve another), then of a crowd that dwindles. One crosses from two
+// partitions of attention to three; one may draw its likeliest ids only after a while.
 std::vector<Step> CrowdSteps(const ParallelPlan& plan) {
   struct Member {
-    int prompt, decodes;
+    int prompt, from, decodes;  // from: the first of the steps that only decode
     Sampling sampling;
   };
-  const std::vector<Member> members = {{5, 70, {.temperature = 0}},
-                                       {120, 70, {.top_p = 0.9f, .frequency_penalty = 0.5f, .seed = 7}},
-                                       {60, 50, {.temperature = 0.8f, .top_k = 40, .seed = 8, .top_logprobs = 4}},
-                                       {9, 50, {.min_p = 0.05f, .repetition_penalty = 1.3f, .seed = 9}},
-                                       {130, 50, {.temperature = 1.3f, .seed = 10, .top_logprobs = 0}},
-                                       {33, 20, {.seed = 11, .min_tokens = 30, .end_ids = {2, 3, 300}}},
-                                       {25, 20, {.temperature = 0, .presence_penalty = 1, .logit_bias = {{7, 3.5f}}}},
-                                       {64, 20, {.seed = 12}},
-                                       {1, 20, {.temperature = 0}}};
+  std::vector<int32_t> half(256);
+  std::iota(half.begin(), half.end(), 256);  // with all likely ones
+  const std::vector<Member> members = {
+      {5, 20, 70, {.temperature = 0}},
+      {120, 20, 70, {.top_p = 0.9f, .frequency_penalty = 0.5f, .seed = 7}},
+      {60, 20, 50, {.temperature = 0.8f, .top_k = 40, .seed = 8, .top_logprobs = 4}},
+      {9, 20, 50, {.min_p = 0.05f, .repetition_penalty = 1.3f, .seed = 9}},
+      {130, 20, 50, {.temperature = 1.3f, .seed = 10, .top_logprobs = 0}},
+      {33, 20, 20, {.seed = 11, .min_tokens = 8, .end_ids = half}},
+      {250, 20, 20, {.temperature = 0, .presence_penalty = 1, .logit_bias = {{7, 3.5f}}}},
+      {64, 20, 20, {.seed = 12}},
+      {1, 20, 20, {.temperature = 0}},
+      {7, 0, 5, {.temperature = 0}},
+      {8, 0, 5, {.temperature = 0}},
+      {9, 5, 5, {.top_p = 0.8f, .seed = 13}},
+      {10, 5, 5, {.temperature = 0}},
+      {11, 10, 5, {.temperature = 0, .top_logprobs = 2}},
+      {12, 10, 5, {.temperature = 0, .top_logprobs = 1}},
+      {13, 15, 5, {.temperature = 0, .top_logprobs = 5}},
+      {14, 15, 5, {.temperature = 0, .top_logprobs = 4}}};
   std::vector<Step> steps;
   std::vector<int> blocks(members.size()), next(1);
   const auto rows = [&](size_t i, int start, int n) {
@@ -134,11 +148,12 @@ std::vector<Step> CrowdSteps(const ParallelPlan& plan) {
     s.sampling->prompt_ids.assign(s.ids.begin(), s.ids.end());
     steps.push_back({.sequences = {s}});
   }
-  for (int k = 0; k < members[0].decodes; ++k) {
+  for (int k = 0; k < members[0].from + members[0].decodes; ++k) {
     Step& step = steps.emplace_back();
     for (size_t i = 0; i < members.size(); ++i) {
-      if (k < members[i].decodes) step.sequences.push_back(rows(i, members[i].prompt + k, 1));
-      if (k == members[i].decodes) step.ended.push_back(i + 1);
+      const auto& [prompt, from, decodes, sampling] = members[i];
+      if (k >= from && k < from + decodes) step.sequences.push_back(rows(i, prompt + k - from, 1));
+      if (k == from + decodes) step.ended.push_back(i + 1);
     }
   }
   return steps;
