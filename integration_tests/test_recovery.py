@@ -101,7 +101,7 @@ def test_kv_pages_outlive_a_process_that_did_not_end_by_itself(how):
             if event == "[DONE]":
                 break
             ids += event["choices"][0].get("token_ids") or []
-            if len(ids) >= 300 and s.agents() == first:
+            if len(ids) >= 100 and s.agents() == first:  # long before the last id: the server does not wait for this reader
                 os.kill(first[1], getattr(signal, f"SIG{how}"))
                 assert replaced(s, first[1], 4)
         assert ids == undisturbed[0]["ids"]
@@ -123,7 +123,7 @@ def test_new_pages_are_not_taken_for_those_that_were_lost(monkeypatch):
                 if event == "[DONE]":
                     break
                 ids += event["choices"][0].get("token_ids") or []
-                if len(ids) >= 200 and not harmed:
+                if len(ids) >= 100 and not harmed:
                     harmed = True
                     (pathlib.Path(walls) / "load.after").write_text("9 0")
                     first, second = s.agents()
