@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/device_executor.h"
+#include "agent/group/exchange_place.h"
 #include "agent/group/thread_group.h"
 #include "configs/device.h"
 #include "kernels/check.h"
@@ -45,6 +46,12 @@ absl::StatusOr<std::unique_ptr<BenchCluster>> BenchCluster::Make(const Deploymen
     if (auto s = MakeExecutor(agent.assignment, agent.kept, &agent.queue, &agent.executor, makes_up); !s.ok()) return s;
     if (auto s = agent.executor->Load(); !s.ok()) return s;
     agent.worker = std::make_unique<Worker>();
+  }
+  std::vector<ExchangePlace*> places;
+  for (const auto& agent : cluster->agents_)
+    if (agent->executor->exchange_place() != nullptr) places.push_back(agent->executor->exchange_place());
+  if (!places.empty()) {
+    if (auto s = ExchangePlace::JoinHere(places, &cluster->groups_); !s.ok()) return s;
   }
   return cluster;
 }

@@ -18,6 +18,7 @@ namespace pangea {
 struct Deployment;
 struct CheckpointHeader;
 struct ParallelPlan;
+class ExchangePlace;
 class MaskBox;
 
 // What an agent runs; real (a stage on its device) and sim. Executor thread only, but for the Group's Abort.
@@ -33,6 +34,8 @@ class Executor {
   // Whether the next step may be begun before End; if so, Done says whether End, or the last of them, would wait now.
   virtual bool overlaps() const { return false; }
   virtual bool Done(bool /*all*/) { return true; }
+  // Where its device exchanges with others by itself; null: it does not. After Load.
+  virtual ExchangePlace* exchange_place() { return nullptr; }
   virtual std::vector<KernelTime> TakeKernels() { return {}; }  // timeline.kernels: done since the last call
   virtual Queue::Times device_times() const { return {}; }      // of steps that have ended
   absl::StatusOr<std::optional<StepResult>> Run(const Step& step, Group& group) {

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "agent/executor.h"
+#include "agent/group/exchange_place.h"
 #include "agent/group/thread_group.h"
 #include "agent/mask_box.h"
 #include "configs/deployment.h"
@@ -47,6 +48,11 @@ class Record : public Tap {
   std::vector<Entry> entries;
 };
 
+class Blind : public Tap {
+ public:
+  void See(const Seen&) override {}
+};
+
 struct ClusterShape {
   int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
   bool tapped = false;
@@ -77,7 +83,7 @@ class Cluster {
     groups_ = MakeThreadGroups(stages, ranks, absl::Seconds(60));
     for (int i = 0; i < stages * ranks; ++i) {
       if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
-      Tap* const tap = tapped && i % ranks == 0 ? records.back().get() : nullptr;
+      Tap* const tap = !tapped ? nullptr : i % ranks == 0 ? static_cast<Tap*>(records.back().get()) : &blind_;
       if (device != ClusterShape::kCpu)
         queues_.push_back(device == ClusterShape::kToy
                               ? MakeToyQueue(BestIsa())
@@ -93,6 +99,17 @@ class Cluster {
       if (queue != nullptr) {
         EXPECT_EQ(device == ClusterShape::kToy ? ToyBytes(*queue) : CudaBytes(*queue), plan_.agents[i].memory.total());
       }
+    }
+    JoinExchange();
+  }
+
+  // Where devices exchange by themselves, they do from now on.
+  void JoinExchange() {
+    std::vector<ExchangePlace*> places;
+    for (const auto& executor : executors_)
+      if (executor->exchange_place() != nullptr) places.push_back(executor->exchange_place());
+    if (!places.empty()) {
+      EXPECT_TRUE(ExchangePlace::JoinHere(places, &groups_).ok());
     }
   }
 
@@ -120,22 +137,31 @@ class Cluster {
     return result;
   }
 
-  // Each step is begun before the one before it has ended. A deployment of one agent.
+  // On each agent each step is begun before the one before it has ended.
   std::vector<StepResult> RunAhead(std::vector<Step> steps) {
-    SetComputeFloatMode();
-    std::vector<StepResult> results;
-    const auto end = [&] {
-      auto r = executors_[0]->End();
-      ASSERT_TRUE(r.ok()) << r.status();
-      results.push_back(std::move(**r));
-    };
-    for (size_t i = 0; i < steps.size(); ++i) {
-      steps[i].epoch = epoch_;
-      steps[i].number = ++number_;
-      EXPECT_TRUE(executors_[0]->Begin(steps[i], *groups_[0]).ok());
-      if (i > 0 || !executors_[0]->overlaps()) end();
+    for (Step& step : steps) {
+      step.epoch = epoch_;
+      step.number = ++number_;
     }
-    while (results.size() < steps.size()) end();
+    std::vector<std::thread> threads;
+    std::vector<StepResult> results;
+    for (size_t agent = 0; agent < executors_.size(); ++agent) {
+      threads.emplace_back([&, agent] {
+        SetComputeFloatMode();
+        Executor& executor = *executors_[agent];
+        const auto end = [&] {
+          auto r = executor.End();
+          ASSERT_TRUE(r.ok()) << r.status();
+          if (r->has_value()) results.push_back(std::move(**r));
+        };
+        for (size_t i = 0; i < steps.size(); ++i) {
+          EXPECT_TRUE(executor.Begin(steps[i], *groups_[agent]).ok());
+          if (i > 0 || !executor.overlaps()) end();
+        }
+        if (executor.overlaps()) end();
+      });
+    }
+    for (auto& thread : threads) thread.join();
     return results;
   }
   Queue& queue() { return *queues_[0]; }
@@ -144,8 +170,13 @@ class Cluster {
     for (auto& group : groups_) group->Abort(absl::AbortedError("lost"));
     step.epoch = epoch_;
     step.number = ++number_;
-    EXPECT_FALSE(executors_[0]->Begin(step, *groups_[0]).ok());
+    for (size_t i = 0; i < executors_.size(); ++i) {
+      auto begun = executors_[i]->Begin(step, *groups_[i]);
+      if (begun.ok()) begun = executors_[i]->End().status();
+      EXPECT_FALSE(begun.ok());
+    }
     groups_ = MakeThreadGroups(plan_.stages, plan_.ranks, absl::Seconds(60));
+    JoinExchange();
     ++epoch_;
     number_ = 0;
   }
@@ -231,6 +262,7 @@ class Cluster {
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<std::unique_ptr<MaskBox>> boxes_;
   std::vector<std::unique_ptr<Executor>> executors_;
+  Blind blind_;
   uint64_t number_ = 0, sequences_ = 0, epoch_ = 1;
 };
 

@@ -166,14 +166,15 @@ TEST(Devices, RepeatStepsThatOnlyDecode) {
   Cluster cpu(header, {});
   const auto steps = CrowdSteps(cpu.plan());
   const auto expected = cpu.RunAhead(steps);
-  for (const int fusion : {1, 3}) {
-    Cluster there(header, {.fusion = fusion, .device = ClusterShape::kCuda});
+  for (const auto [stages, ranks, fusion] : {std::array{1, 1, 1}, {1, 1, 3}, {2, 2, 3}}) {
+    Cluster there(header, {.stages = stages, .ranks = ranks, .fusion = fusion, .device = ClusterShape::kCuda});
     const auto got = there.RunAhead(steps);
     ASSERT_EQ(got.size(), expected.size());
     for (size_t step = 0; step < got.size(); ++step) {
       for (size_t i = 0; i < got[step].sequences.size(); ++i) {
         const Sample &a = got[step].sequences[i].samples.at(0), &b = expected[step].sequences[i].samples.at(0);
-        ASSERT_EQ(a.id, b.id) << "fusion " << fusion << " step " << step << " sequence " << i;
+        ASSERT_EQ(a.id, b.id) << stages << "x" << ranks << " fusion " << fusion << " step " << step << " sequence "
+                              << i;
         EXPECT_EQ(a.logprob, b.logprob);
         EXPECT_EQ(a.top, b.top);
       }
@@ -192,9 +193,10 @@ TEST(Devices, RememberNoStepThatWasCutShort) {
   steps.resize(8);
   for (Step& step : steps) step.sequences.resize(1);
   const auto expected = cpu.RunAhead(steps);
-  for (const size_t lost : {1, 2, 3}) {  // launched, recorded, played
-    Cluster there(header, {.device = ClusterShape::kCuda});
-    there.RunAhead({steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>(lost)});
+  for (const auto& [lost, stages, ranks] : {std::array{1, 1, 1}, {2, 1, 1}, {3, 1, 1}, {2, 1, 2}, {3, 2, 1}}) {
+    // launched, recorded, played
+    Cluster there(header, {.stages = stages, .ranks = ranks, .device = ClusterShape::kCuda});
+    there.RunAhead({steps.begin(), steps.begin() + lost});
     there.LoseGroup(steps[lost]);
     const auto got = there.RunAhead(steps);
     for (size_t step = 0; step < got.size(); ++step)

@@ -6,6 +6,7 @@
 
 #include "agent/device_sampler.h"
 #include "agent/sampler.h"
+#include "pipeline/group.h"
 #include "pipeline/step.h"
 
 namespace pangea {
@@ -24,7 +25,8 @@ struct OpenStep {
   // Of rows that the device draws: what it drew lies in runs of as many as it judges at a time.
   std::vector<WantedRow> wanted;
   std::deque<DeviceSampler::Drawn> drawn;
-  uint64_t mark = 0;  // of the queue, behind all of it
+  uint64_t mark = 0;             // of the queue, behind all of it
+  const Group* group = nullptr;  // there until the step has ended
 };
 
 // What the row came to, into its sequence's result.

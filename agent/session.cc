@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/assignment.h"
 #include "agent/device_executor.h"
+#include "agent/group/exchange_place.h"
 #include "agent/group/make_group.h"
 #include "agent/loaded.h"
 #include "agent/own_address.h"
@@ -227,14 +228,20 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
     group_.reset();  // the old epoch's connections end before the new ones begin
   }
   auto made = MakeGroup(form.transport(), spec, *board);
+  if (ExchangePlace* const place = loaded_->executor->exchange_place(); made.ok() && place != nullptr)
+    made = place->Join(*std::move(made), spec, *board);
   if (!made.ok()) return made.status();
+  const Exchange* const exchange = (*made)->exchange();
+  const char* const way = exchange == nullptr ? ""
+                          : exchange->of_host ? " and from device to device through the host's memory"
+                                              : " and from device to device";
   {
     MutexLock lock(mutex_);
     if (board_ != board || left_) return absl::AbortedError("the epoch is over");
     group_ = *std::move(made);
   }
-  LogInfo("epoch %d: group of %d stages x %d ranks formed over %s", form.epoch(), plan.stages, plan.ranks,
-          form.transport());
+  LogInfo("epoch %d: group of %d stages x %d ranks formed over %s%s", form.epoch(), plan.stages, plan.ranks,
+          form.transport(), way);
   wire::FromAgent message;
   message.mutable_formed()->set_epoch(form.epoch());
   stream_.Send(std::move(message));
@@ -322,6 +329,7 @@ void AgentSession::Housekeep() {
 void AgentSession::Report() {
   wire::ProgressReport report;
   report.set_pid(getpid());
+  AgentDoing doing = DoingOf(activity_.activity(), masks_.Waiting());
   {
     MutexLock lock(mutex_);
     report.set_agent(place_);
@@ -334,8 +342,10 @@ void AgentSession::Report() {
       report.set_layer_seconds(static_cast<double>(progress.layer_limit.load(std::memory_order_relaxed)) * 1e-9);
     }
     if (group_) report.set_collective(group_->collectives());
+    const ExchangePlace* const place = loaded_ ? loaded_->executor->exchange_place() : nullptr;
+    if (doing == AgentDoing::kComputes && place != nullptr && place->waits()) doing = AgentDoing::kWaitsForPeer;
   }
-  report.set_doing(static_cast<int>(DoingOf(activity_.activity(), masks_.Waiting())));
+  report.set_doing(static_cast<int>(doing));
   EncodeActivity(activity_.totals(), report.mutable_activity());
   const ProcessUse use = ReadProcessUse();
   report.set_cpu_seconds(use.cpu_seconds);

@@ -17,6 +17,7 @@ from test_golden import ARCHITECTURES, CASES, FILES, GGUF, agrees, answers, ask,
 from test_recovery import ANY_NUMBER
 
 ON_CPU = settings(agents__device="cuda_on_cpu")
+BY_THEMSELVES = "and from device to device"
 
 
 @pytest.mark.parametrize("shape", ["1x1", "2x1", "1x2", "2x2"])
@@ -29,6 +30,15 @@ def test_stories_to_the_letter_over_both_doors(shape, expected_story):
             assert usage["completion_tokens"] == len(choice["ids"]) == 200
         choices, *_ = Grpc(s, s.model()).ask("completion", ask, True)
         assert choices[0]["text"].strip().startswith(expected_story)
+        assert (BY_THEMSELVES in s.log) == (shape != "1x1")
+
+
+def test_hosts_exchange_where_devices_cannot(expected_story):
+    """over Gloo, as between hosts"""
+    with serve(STORIES, *layout("2x2"), *ON_CPU, *settings(parallel__transport="gloo")) as s:
+        (choice,), _ = s.complete(prompt=[1], max_tokens=60, temperature=0, ignore_eos=True)
+        assert expected_story.startswith(choice["text"].strip()) and len(choice["ids"]) == 60
+        assert BY_THEMSELVES not in s.log
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,12 @@ def test_gpus_are_taken_in_order_and_by_name(fake_driver, expected_story):
         (choice,), _ = s.complete(**ask)
         assert expected_story.startswith(choice["text"].strip()) and len(choice["ids"]) == 60
         assert all(f"on GPU {i}, a fake GPU" in s.log for i in range(4)), s.log
+        assert BY_THEMSELVES in s.log and "through the host's memory" not in s.log
+    fake_driver.setenv("PANGEA_FAKE_GPU_ALONE", "1")  # none reaches another's memory
+    with serve(STORIES, *layout("2x2"), *ON_GPU, *settings(cache__memory="4MiB")) as s:
+        assert s.complete(**ask)[0] == [choice]
+        assert "and from device to device through the host's memory" in s.log
+    fake_driver.delenv("PANGEA_FAKE_GPU_ALONE")
     with serve(STORIES, *layout("1x1"), *settings(cache__memory="4MiB", agents__device="cuda:2")) as s:
         assert s.complete(**ask)[0] == [choice]
         assert "on GPU 2, a fake GPU" in s.log and "GPU 0" not in s.log

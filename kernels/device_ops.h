@@ -23,6 +23,11 @@ struct DeviceOps {
   // Of a device that draws ids itself; null, both: the host does, on downloaded logits.
   void (*sample)(const SampleArgs& args, Queue& queue) = nullptr;
   void (*count_ids)(const CountArgs& args, Queue& queue) = nullptr;
+  // Of a device that exchanges with others without the host; null, all: the hosts do, through their group.
+  void (*gather_parts)(const Exchange& exchange, const GatherArgs& args, Queue& queue) = nullptr;
+  void (*send_rows)(const Exchange& exchange, const void* from, int64_t n, Queue& queue) = nullptr;
+  void (*receive_rows)(const Exchange& exchange, void* to, int64_t n, Queue& queue) = nullptr;
+  void (*move_ids)(const MoveIdsArgs& args, Queue& queue) = nullptr;
 };
 
 // The words of a device are functions of these names in a namespace of its own: declared there, and as its table.

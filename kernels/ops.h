@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/batch.h"
+#include "kernels/exchange.h"
 #include "kernels/queue.h"
 #include "kernels/sampling.h"
 #include "kernels/types.h"
@@ -242,6 +243,20 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
 bool CanSample(const Queue& queue);
 void SampleIds(const SampleArgs& args, Queue& queue);
 void CountIds(const CountArgs& args, Queue& queue);
+
+// ---------------------------------------------------------------------------------------------------- other agents
+
+// Of a device that exchanges with others by itself (exchange.h); REQUIRE CanExchange(queue). All agents of a stage put
+// the same ones in the same order, and what goes to another stage is taken there in the order in which it was sent.
+// A wait that is given up is told in the exchange's state; then nothing comes any more, and what is there is void.
+bool CanExchange(const Queue& queue);
+void GatherParts(const Exchange& exchange, const GatherArgs& args, Queue& queue);
+// n values of 32 bits, to the stage behind, and from the one before.
+void SendRows(const Exchange& exchange, const void* from, int64_t n, Queue& queue);
+void ReceiveRows(const Exchange& exchange, void* to, int64_t n, Queue& queue);
+void MoveIds(const MoveIdsArgs& args, Queue& queue);
+
+// ---------------------------------------------------------------------------------------------------- of the host
 
 // Host functions, for the sampler: of the same bits on every device and in every class; any thread. REQUIRES isa <=
 // BestIsa(). Per chunk of 256 absolute ids (first = absolute id of x[0], a multiple of 256): m = max, l = sum of exp(x

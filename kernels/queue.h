@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/isa.h"
@@ -28,6 +29,12 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
 struct KernelTime {
   const char* name;
   int64_t begin, duration;
+};
+
+// Memory that the devices of other processes of this host may reach, by a file that stands for it.
+struct SharedMemory {
+  std::byte* memory = nullptr;
+  int file = -1;
 };
 
 struct DeviceOps;
@@ -68,8 +75,9 @@ class Queue {
   // device may remember it, and put() is then not called. put() says whether that was all of it: of less nothing is
   // remembered.
   virtual void Repeat(const std::vector<int64_t>& /*key*/, const std::function<bool()>& put) { put(); }
-  // Whether Repeat remembers anything.
+  // Whether Repeat remembers anything: the same for all agents of a deployment. What it remembers may be forgotten.
   virtual bool repeats() const { return false; }
+  virtual void ForgetRepeated() {}
   // From now on each kernel is timed, and none is remembered (Repeat). kernels: those that were done since the last
   // call.
   virtual void TimeKernels() {}
@@ -87,6 +95,13 @@ class Queue {
   virtual void MakeUp(std::byte* to, int64_t bytes, DType dtype);  // of this type (made_up.h); whole words of 32 bits
   // Aligned to 64 bytes, content unspecified. Null when there is none left, though the plan has counted it before.
   virtual DeviceMemory Allocate(int64_t bytes) = 0;
+  // Of a device that exchanges with others (kernels/exchange.h; CanExchange): its own memory for that, or the
+  // host's; another's; and either given back, when all is done (bytes: of its own of the device, else 0). Null: *why.
+  virtual SharedMemory Share(int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return {}; }
+  virtual std::byte* Reach(int /*file*/, int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return nullptr; }
+  virtual void Unreach(std::byte*, int64_t /*bytes*/) {}
+  // Memory of the host that kernels read and write while they run. Null: there is none.
+  virtual DeviceMemory AllocateSeen(int64_t /*bytes*/) { return {}; }
   // Whether the host may read and write such memory itself (after Finish). Where it may, work is done at once, too.
   virtual bool host_memory() const = 0;
   // Whether weights of this type are packed as rows, [n][k] as they are, for products that may add in any order.

@@ -1,5 +1,6 @@
 #include "kernels/types.h"
 
+#include "kernels/exchange.h"
 #include "kernels/sampling.h"
 
 namespace pangea {
@@ -50,6 +51,7 @@ int64_t CudaAttentionScratchBytes(int64_t head_dim) {
 }
 
 int64_t SamplingBytes(const SamplingShape& shape) { return SampleMemory(shape, nullptr).bytes; }
+int64_t ExchangeBytes(const ExchangeShape& shape) { return ExchangeMemory(shape, nullptr).bytes; }
 
 int64_t MaxAttentionItems(const BatchShape& shape) {
   // An item has at least one row; the heads of one KV head take one item in kMaxQueries.

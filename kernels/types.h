@@ -181,6 +181,19 @@ struct SamplingShape {
 };
 int64_t SamplingBytes(const SamplingShape& shape);
 
+// Of what the devices of one host exchange by themselves (kernels/exchange.h): ranks of a stage; and with several
+// stages, how many pieces each block of a kernel may send to the next stage before the first is taken there, and whose
+// ids travel between stages at most.
+struct ExchangeShape {
+  int ranks = 1;
+  int64_t pieces = 0;  // 0: one stage
+  int64_t slots = 0;
+};
+inline constexpr int kMostExchangeRanks = 16;     // of a stage
+inline constexpr int kExchangeBlocks = 32;        // of a kernel that exchanges, at most
+inline constexpr int64_t kExchangeFloats = 4096;  // of a piece: of f32, or of ids
+int64_t ExchangeBytes(const ExchangeShape& shape);
+
 // What the batches of one agent have in common (kernels/batch.h).
 struct BatchShape {
   int64_t rows = 0, slots = 0;  // at most

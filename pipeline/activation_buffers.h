@@ -28,9 +28,9 @@ struct ActivationBuffers {
   T all{};   // [vectors][R][d]   those of all ranks; several ranks only
   // Sampler; the last stage only.
   T judged{};  // [L][d]                L: LogitRowsAtOnce. The rows whose logits are wanted
-  T logits{};  // [L][vocabulary slice]
-  T raw{};     // [L][vocabulary slice] logits before penalties and temperature, for log-probabilities; where the device
-               //                       draws, those after them
+  T logits{};  // [L][vocabulary slice] where the device draws, of all ranks' slices
+  T raw{};     // [L][as logits]        logits before penalties and temperature, for log-probabilities; where the device
+               //                       draws, those after them, and first of all this rank's slice
   T drawing{};  // bytes                 SamplingBytes; of an agent whose device draws ids itself
 
   std::array<T*, 17> list() {

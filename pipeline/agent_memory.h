@@ -19,7 +19,7 @@ struct AgentMemory {
   int64_t activations = 0;    // of the largest step, and its batch
   int64_t sampler = 0;        // logits; the last stage only
   int64_t attention = 0;      // partial results
-  int64_t communication = 0;  // partial sums of this rank and, with several, of all
+  int64_t communication = 0;  // partial sums of this rank and, with several, of all; what the devices exchange through
 
   static constexpr size_t kParts = 9;
   std::array<std::pair<std::string_view, int64_t>, kParts> list() const {

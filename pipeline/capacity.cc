@@ -185,8 +185,27 @@ bool AddsAlongTree(const Deployment& deployment) {
   return deployment.kernels.exact || !RunsCudaKernels(deployment.agent(0));
 }
 
+bool DevicesExchange(const Deployment& deployment, const ParallelPlan& plan) {
+  return plan.agents.size() > 1 && plan.transport == "shm" && plan.ranks <= kMostExchangeRanks &&
+         RunsCudaKernels(deployment.agent(0));
+}
+
+ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan) {
+  if (!DevicesExchange(deployment, plan)) return {};
+  ExchangeShape shape{.ranks = plan.ranks};
+  if (plan.stages == 1) return shape;
+  // A whole batch, so that a stage goes on while the next one still computes; and the ids of all steps that are under
+  // way, a piece each.
+  const int64_t batch = int64_t{deployment.schedule.max_batch_tokens} * model.hidden;
+  const int64_t all = int64_t{kExchangeBlocks} * kExchangeFloats;
+  shape.pieces = std::max<int64_t>((batch + all - 1) / all, plan.stages + 2);
+  shape.slots = deployment.schedule.max_sequences;
+  return shape;
+}
+
 bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int index) {
-  return plan.agents[index].last && plan.ranks == 1 && RunsCudaKernels(deployment.agent(index));
+  return plan.agents[index].last && RunsCudaKernels(deployment.agent(index)) &&
+         (plan.ranks == 1 || DevicesExchange(deployment, plan));
 }
 
 int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, int index) {
@@ -197,7 +216,7 @@ int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, 
 SamplingShape SamplingShapeOf(const Deployment& deployment, const ParallelPlan& plan, int index) {
   return {.rows = LogitRowsAtOnce(deployment, plan, index),
           .slots = deployment.schedule.max_sequences,
-          .vocab = plan.agents[index].vocab.size(),
+          .vocab = plan.at(plan.agents[index].stage, plan.ranks - 1).vocab.end,
           .tops = deployment.limits.top_logprobs};
 }
 
@@ -233,7 +252,11 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   const int64_t judged = agent.last ? LogitRowsAtOnce(deployment, plan, index) : 0;
   sizes.judged = judged * d * kFloat;
   sizes.logits = sizes.raw = judged * agent.vocab.size() * kFloat;
-  if (DrawsOnDevice(deployment, plan, index)) sizes.drawing = SamplingBytes(SamplingShapeOf(deployment, plan, index));
+  if (DrawsOnDevice(deployment, plan, index)) {  // of all ranks' ids
+    const SamplingShape drawing = SamplingShapeOf(deployment, plan, index);
+    sizes.logits = sizes.raw = judged * drawing.vocab * kFloat;
+    sizes.drawing = SamplingBytes(drawing);
+  }
   return sizes;
 }
 
@@ -259,6 +282,8 @@ AgentMemory MemoryOf(const TensorIndex& index, const Deployment& deployment, con
       .swap = block * plan.swap_blocks,
       .activations = BatchBytes(BatchShapeOf(model, deployment, plan, agent))};
   AddBuffers(ActivationSizes(model, deployment, plan, agent), &memory);
+  if (DevicesExchange(deployment, plan))
+    memory.communication += ExchangeBytes(ExchangeShapeOf(model, deployment, plan));
   return memory;
 }
 

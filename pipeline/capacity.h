@@ -70,8 +70,11 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
 // Whether K-split products are added along the model's tree: unless the deployment lets CUDA agents do otherwise. (All
 // agents are of one kind.)
 bool AddsAlongTree(const Deployment& deployment);
-// Whether the agent's device draws ids itself: those that can, and hold the whole vocabulary. With several ranks the
-// hosts draw, as it is they who exchange.
+// Whether the agents' devices exchange by themselves (kernels/exchange.h): CUDA agents of one host.
+bool DevicesExchange(const Deployment& deployment, const ParallelPlan& plan);
+ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan);
+// Whether the agent's device draws ids itself: those that can, and have the logits of the whole vocabulary. With
+// several ranks that is where the devices exchange; else the hosts draw.
 bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int agent);
 // Rows of logits that an agent of the last stage makes at a time: where the device draws, those of a step that decodes.
 int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, int agent);

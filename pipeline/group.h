@@ -15,6 +15,8 @@
 
 namespace pangea {
 
+struct Exchange;
+
 class Group {
  public:
   virtual ~Group() = default;
@@ -29,6 +31,9 @@ class Group {
   // To and from the same rank of another stage; messages keep their order per pair. Both sides know the size.
   virtual absl::Status Send(int to_stage, std::span<const std::byte> data) = 0;
   virtual absl::Status Receive(int from_stage, std::span<std::byte> data) = 0;
+  // By which the agents' devices exchange the same by themselves (kernels/ops.h), instead of by the calls above; null:
+  // they do not. What ends a call of the group ends a device's wait, too.
+  virtual const Exchange* exchange() const { return nullptr; }
   // The error of which it died; OK while it lives. Executor thread.
   virtual absl::Status status() const = 0;
   // From any thread: makes every pending and later call of this group fail at once.

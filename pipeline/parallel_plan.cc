@@ -212,6 +212,7 @@ class Planner {
     } else if (tokens < plan_.context) {
       Shrink(tokens, fullest);
     }
+    plan_.devices_exchange = DevicesExchange(d_, plan_);
     for (size_t i = 0; i < plan_.agents.size(); ++i)
       plan_.agents[i].memory = MemoryOf(index_, d_, plan_, static_cast<int>(i));
     plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);

@@ -49,8 +49,8 @@ std::string ParallelPlan::Text(const ModelConfig& model) const {
       "model       %s: %d layers, width %d, %d heads (%d KV) of %d, feed-forward %d, vocabulary %d, mostly %s\n",
       model.architecture_name, model.layers, model.hidden, model.heads, model.kv_heads, model.head_dim, model.ffn,
       model.vocab, std::string(Info(model.dtype).name));
-  absl::StrAppendFormat(&text, "layout      %d stages x %d ranks = %d agents, tensors over %s, waiting %s\n", stages,
-                        ranks, stages * ranks, transport,
+  absl::StrAppendFormat(&text, "layout      %d stages x %d ranks = %d agents, tensors over %s%s, waiting %s\n", stages,
+                        ranks, stages * ranks, transport, devices_exchange ? " and from device to device" : "",
                         remote ? "as the cores of each host allow when all have joined"
                         : spin ? "by a short spin, then on futexes (a core for every agent thread)"
                                : "on futexes (fewer cores than agent threads)");

@@ -130,7 +130,12 @@ void Stage::ReduceAddNorm(const Place& at, const SplitProduct& p, Reduction& r, 
   const int64_t m = at.batch.rows, d = model_.hidden, vector = m * d;
   if (!p.weight.empty()) MatMul(packed_, p.weight, {a_.mine, d}, *queue_);
   float* vectors = a_.mine;
-  if (plan_.ranks > 1) {
+  if (plan_.ranks > 1 && at.group.exchange() != nullptr) {
+    int64_t widths[kMostExchangeRanks] = {};
+    for (int i = 0; i < plan_.ranks; ++i) widths[i] = r.vectors[i] * vector;
+    vectors = a_.all;
+    GatherParts(*at.group.exchange(), {.mine = a_.mine, .all = a_.all, .widths = widths}, *queue_);
+  } else if (plan_.ranks > 1) {
     for (int i = 0; i < plan_.ranks; ++i) r.sizes[i] = r.vectors[i] * vector * sizeof(float);
     vectors = a_.all;
     float *mine = HostSide(a_.mine, host_mine_), *all = HostSide(a_.all, host_all_);
@@ -174,13 +179,17 @@ std::span<const std::byte> Stage::ReadX(const Batch& batch) {
   return x;
 }
 
-void Stage::MakeLogits(const Batch& batch, int64_t first, int64_t n) {
+void Stage::MakeLogits(const Batch& batch, int64_t first, int64_t n, Group& group) {
   GatherRows(a_.x, model_.hidden, batch.logit_rows.subspan(first, n), a_.judged, *queue_);
   const bool norm_here = !(model_.query_layer && model_.final_norm_before_query);
   if (norm_here) Norm(a_.judged, final_norm_, n, a_.judged);
   Batch rows;  // of the head: no adapter reaches it
   rows.rows = n;
-  Product(head_, a_.judged, rows, a_.logits);
+  if (plan_.ranks == 1 || group.exchange() == nullptr) return Product(head_, a_.judged, rows, a_.logits);
+  int64_t widths[kMostExchangeRanks] = {};
+  for (int i = 0; i < plan_.ranks; ++i) widths[i] = plan_.at(self_.stage, i).vocab.size();
+  Product(head_, a_.judged, rows, a_.raw);
+  GatherParts(*group.exchange(), {.mine = a_.raw, .all = a_.logits, .rows = n, .widths = widths}, *queue_);
 }
 
 float* Stage::ReadLogits(int64_t n) {

@@ -66,21 +66,23 @@ class Stage {
   std::span<std::byte> HostX(const Batch& batch);
   void PutX(const Batch& batch);
   std::span<const std::byte> ReadX(const Batch& batch);
+  float* device_x() const { return a_.x; }
   // First stage: fills x from the embedding.
   void Embed(const Batch& batch);
   // Runs this stage's layers over x in place. pages: of these layers, in order. An error means the group is dead.
   absl::Status Forward(const Batch& batch, std::span<const KvLayer> pages, Group& group, Progress& progress);
   int64_t multiply_adds_per_row() const { return multiply_adds_per_row_; }
-  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= LogitRowsAtOnce. They lie in
-  // device_logits, or are read for the host, which may change them; good until the next call.
-  void MakeLogits(const Batch& batch, int64_t first, int64_t n);
+  // Last stage: logits [n][vocab slice] of the batch's logit rows from the first on; n <= LogitRowsAtOnce. They are
+  // read for the host, which may change them; where the device draws they lie in device_logits, [n][vocab]. Good until
+  // the next call.
+  void MakeLogits(const Batch& batch, int64_t first, int64_t n, Group& group);
   float* ReadLogits(int64_t n);
   const float* device_logits() const { return a_.logits; }
 
   // What it holds; without pages, swap and batch.
   const AgentMemory& memory() const { return held_; }
   float* raw() { return HostSide(a_.raw, raw_); }  // for the sampler: [LogitRowsAtOnce][vocab slice] of the host
-  // For a device that draws itself: as much of its own, and SamplingBytes.
+  // For a device that draws itself: as much as device_logits, and SamplingBytes.
   float* edited() { return a_.raw; }
   std::byte* drawing() { return reinterpret_cast<std::byte*>(a_.drawing); }
 

@@ -1,6 +1,7 @@
 // Ranks as threads over any kind of group, for tests.
 #pragma once
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,6 +14,9 @@
 #include "gtest/gtest.h"
 
 namespace pangea {
+
+// As every process of ours: a connection whose other side is gone is an error of the call.
+inline const auto kNoSignal = std::signal(SIGPIPE, SIG_IGN);
 
 // A deployment's boards in one process: what one sets, all others get, as the master relays it.
 class Boards {

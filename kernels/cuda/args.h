@@ -5,6 +5,7 @@
 
 #include "kernels/attention_item.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/exchange.h"
 #include "kernels/sampling.h"
 #include "kernels/types.h"
 
@@ -259,6 +260,39 @@ struct CountIdsArgs {
   const int32_t* ids;  // null: all counts become 0
   int64_t n;           // ids; without ids, counts
   bool in_prompt;
+};
+
+// What each kernel that exchanges (exchange.cu) knows of its own side.
+struct ExchangeSide {
+  ExchangeMemory memory;
+  ExchangeState* state;
+  int64_t limit;  // nanoseconds
+};
+inline constexpr int64_t kExchangeShared = 4 * kMostExchangeRanks;  // of their shared memory, bytes
+struct GatherKernelArgs {
+  ExchangeSide side;
+  std::byte* peers[kMostExchangeRanks];
+  int32_t rank;
+  const float* mine;
+  float* all;
+  int64_t rows, pitch;
+  int64_t pieces;  // of the largest part
+  bool aligned;    // all begins and widths are multiples of four
+  int64_t widths[kMostExchangeRanks], offsets[kMostExchangeRanks];
+};
+struct MessageKernelArgs {
+  ExchangeSide side;
+  std::byte* other;  // agent's memory
+  uint32_t* values;  // [n]
+  int64_t n;
+};
+struct MoveIdsKernelArgs {
+  int32_t* to;
+  const int32_t* to_at;
+  const int32_t* from;
+  const int32_t* from_at;
+  int64_t n;
+  int32_t limit;
 };
 
 }  // namespace pangea::cuda

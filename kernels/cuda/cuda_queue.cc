@@ -89,7 +89,7 @@ std::byte* CudaQueue::InRing(int64_t bytes) {
 
 // The second time that a key is seen a graph is made of it: the first may have to measure products.
 void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) {
-  if (!repeats()) return static_cast<void>(put());
+  if (!repeats() || failed_graphs_ >= kMostFailedGraphs) return static_cast<void>(put());
   const bool seen = repeated_.contains(key);
   if (!seen && repeated_.size() >= kMostGraphs) Drop(Oldest());
   const auto at = repeated_.try_emplace(key).first;
@@ -114,7 +114,7 @@ void CudaQueue::Repeat(const std::vector<int64_t>& key, const std::function<bool
     if (!whole) return Drop(at);
     if (!made) {  // there is no memory for it: none of the others is worth a step
       ++failed_graphs_;
-      while (!repeated_.empty()) Drop(repeated_.begin());
+      ForgetRepeated();
       return static_cast<void>(put());
     }
   }
@@ -134,6 +134,10 @@ void CudaQueue::Drop(std::map<std::vector<int64_t>, Repeated>::iterator repeated
   repeated_.erase(repeated);
 }
 
+void CudaQueue::ForgetRepeated() {
+  while (!repeated_.empty()) Drop(repeated_.begin());
+}
+
 void CudaQueue::OnHost(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& f) {
   Finish();
   pool_.For(n, grain, f);
@@ -149,6 +153,29 @@ DeviceMemory CudaQueue::Allocate(int64_t bytes) {
                                  self->held_ -= n;
                                },
                                bytes, this});
+}
+
+SharedMemory CudaQueue::Share(int64_t bytes, bool of_host, std::string* why) {
+  const SharedMemory shared = device_->Share(bytes, of_host, why);
+  if (shared.memory != nullptr && !of_host) held_ += bytes;
+  return shared;
+}
+
+void CudaQueue::Unreach(std::byte* p, int64_t bytes) {
+  Finish();
+  device_->Unreach(p);
+  held_ -= bytes;
+}
+
+DeviceMemory CudaQueue::AllocateSeen(int64_t bytes) {
+  std::byte* const memory = device_->AllocatePinned(bytes);
+  if (memory == nullptr) return {};
+  const auto free = [](std::byte* p, int64_t, void* queue) {
+    auto* self = static_cast<CudaQueue*>(queue);
+    self->Finish();
+    self->device_->FreePinned(p);
+  };
+  return DeviceMemory(memory, {free, bytes, this});
 }
 
 void CudaQueue::MakeUp(std::byte* to, int64_t bytes, DType dtype) {
@@ -179,6 +206,10 @@ constexpr DeviceOps Words() {
   DeviceOps ops = PANGEA_WORDS_OF(cuda);
   ops.sample = SampleIds;
   ops.count_ids = CountIds;
+  ops.gather_parts = GatherParts;
+  ops.send_rows = SendRows;
+  ops.receive_rows = ReceiveRows;
+  ops.move_ids = MoveIds;
   return ops;
 }
 }  // namespace

@@ -33,9 +33,14 @@ class CudaQueue final : public Queue {
   bool Reached(uint64_t mark) override;
   void Wait(uint64_t mark) override;
   void Repeat(const std::vector<int64_t>& key, const std::function<bool()>& put) override;
-  bool repeats() const override {
-    return options_.fusion >= kGraphFusion && !times_kernels_ && failed_graphs_ < kMostFailedGraphs;
+  bool repeats() const override { return options_.fusion >= kGraphFusion && !times_kernels_; }
+  void ForgetRepeated() override;
+  SharedMemory Share(int64_t bytes, bool of_host, std::string* why) override;
+  std::byte* Reach(int file, int64_t bytes, bool of_host, std::string* why) override {
+    return device_->Reach(file, bytes, of_host, why);
   }
+  void Unreach(std::byte* p, int64_t bytes) override;
+  DeviceMemory AllocateSeen(int64_t bytes) override;
   void TimeKernels() override {
     times_kernels_ = true;
     device_->TimeKernels();
@@ -125,5 +130,9 @@ void AddBiasTo(float* y, const float* b, const Shape& shape, Queue& queue);
 PANGEA_DECLARE_WORDS
 void SampleIds(const SampleArgs& args, Queue& queue);
 void CountIds(const CountArgs& args, Queue& queue);
+void GatherParts(const Exchange& exchange, const GatherArgs& args, Queue& queue);
+void SendRows(const Exchange& exchange, const void* from, int64_t n, Queue& queue);
+void ReceiveRows(const Exchange& exchange, void* to, int64_t n, Queue& queue);
+void MoveIds(const MoveIdsArgs& args, Queue& queue);
 
 }  // namespace pangea::cuda

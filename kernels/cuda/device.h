@@ -38,7 +38,13 @@ class Device {
   // Aligned to 256 bytes; null when there is none left. Free waits for the work before it.
   virtual std::byte* Allocate(int64_t bytes) = 0;
   virtual void Free(std::byte* p) = 0;
-  // Memory of the host from and to which copies need no help of it.
+  // Memory that devices of other processes of this host may reach, all NaN where this is the host, and a file that
+  // stands for it: of the device or, where one cannot reach another's, of the host. No memory: *why. It is given back
+  // by Unreach, as is what was reached by another's file.
+  virtual SharedMemory Share(int64_t bytes, bool of_host, std::string* why) = 0;
+  virtual std::byte* Reach(int file, int64_t bytes, bool of_host, std::string* why) = 0;
+  virtual void Unreach(std::byte* p) = 0;
+  // Memory of the host from and to which copies need no help of it, and which kernels may read and write, too.
   virtual std::byte* AllocatePinned(int64_t bytes) = 0;
   virtual void FreePinned(std::byte* p) = 0;
   // `from` of CopyIn and `to` of CopyOut are the host's, and stay as they are until they are waited for.

@@ -1,7 +1,12 @@
 // A CUDA driver without a GPU: the functions of libcuda.so.1 that gpu_device.cc calls, with kernels on fibers. A test
 // puts it where the real one would be found, and runs the way to a GPU to its end. Memory of the "device" is the
 // host's; what a stream was given is done when it is waited for, so that a wait that is missing shows. The environment
-// may say how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4).
+// may say how much memory there is (PANGEA_FAKE_GPU_MEMORY, bytes; 1 GiB) and how many GPUs (PANGEA_FAKE_GPUS; 4), and
+// that none reaches another's memory (PANGEA_FAKE_GPU_ALONE=1).
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +25,7 @@ using pangea::cuda::kKernels;
 using pangea::cuda::kKernelTable;
 
 constexpr Result kOk = 0, kInvalid = 1, kNoMemory = 2, kNoDevice = 101, kNotFound = 500, kNotReady = 600;
+constexpr size_t kPage = 2 << 20;  // of shared memory
 
 int64_t Setting(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
@@ -100,6 +106,60 @@ Result cuMemFree_v2(Address address) {
   Here().free += static_cast<int64_t>(found->second);
   Here().allocated.erase(found);
   Here().device->Free(reinterpret_cast<std::byte*>(address));
+  return kOk;
+}
+// Memory that other processes may reach: a file of the host's.
+struct AllocationKind {
+  int type, handle_type, location_type, device;
+};
+Result cuMemGetAllocationGranularity(size_t* page, const AllocationKind*, int) {
+  *page = kPage;
+  return kOk;
+}
+Result cuMemCreate(uint64_t* handle, size_t bytes, const AllocationKind* kind, unsigned long long) {
+  if (kind->type != 1 || kind->handle_type != 1 || kind->location_type != 1 || bytes % kPage != 0) return kInvalid;
+  std::lock_guard lock(Here().mutex);
+  if (static_cast<int64_t>(bytes) > Here().free) return kNoMemory;
+  const int file = memfd_create("fake GPU", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) return kNoMemory;
+  Here().free -= static_cast<int64_t>(bytes);
+  *handle = static_cast<uint64_t>(file);
+  return kOk;
+}
+Result cuMemRelease(uint64_t handle) { return close(static_cast<int>(handle)) == 0 ? kOk : kInvalid; }
+Result cuMemExportToShareableHandle(int* file, uint64_t handle, int type, unsigned long long) {
+  *file = fcntl(static_cast<int>(handle), F_DUPFD_CLOEXEC, 0);
+  return type == 1 && *file >= 0 ? kOk : kInvalid;
+}
+Result cuMemImportFromShareableHandle(uint64_t* handle, void* file, int type) {
+  if (Setting("PANGEA_FAKE_GPU_ALONE", 0) != 0) return kInvalid;
+  *handle = static_cast<uint64_t>(fcntl(static_cast<int>(reinterpret_cast<intptr_t>(file)), F_DUPFD_CLOEXEC, 0));
+  return type == 1 && static_cast<int64_t>(*handle) >= 0 ? kOk : kInvalid;
+}
+Result cuMemAddressReserve(Address* address, size_t bytes, size_t, Address, unsigned long long) {
+  void* const room = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  *address = reinterpret_cast<Address>(room);
+  return room != MAP_FAILED ? kOk : kNoMemory;
+}
+Result cuMemAddressFree(Address address, size_t bytes) {
+  return munmap(reinterpret_cast<void*>(address), bytes) == 0 ? kOk : kInvalid;
+}
+// Nobody may touch it before cuMemSetAccess.
+Result cuMemMap(Address address, size_t bytes, size_t, uint64_t handle, unsigned long long) {
+  void* const room = reinterpret_cast<void*>(address);
+  return mmap(room, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, static_cast<int>(handle), 0) == room ? kOk : kInvalid;
+}
+Result cuMemSetAccess(Address address, size_t bytes, const int* access, size_t) {
+  if (access[0] != 1 || access[2] != 3) return kInvalid;
+  return mprotect(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE) == 0 ? kOk : kInvalid;
+}
+Result cuMemUnmap(Address address, size_t bytes) {
+  return mprotect(reinterpret_cast<void*>(address), bytes, PROT_NONE) == 0 ? kOk : kInvalid;
+}
+Result cuMemHostRegister_v2(void*, size_t, unsigned flags) { return flags == 3 ? kOk : kInvalid; }
+Result cuMemHostUnregister(void*) { return kOk; }
+Result cuMemHostGetDevicePointer_v2(Address* address, void* memory, unsigned) {
+  *address = reinterpret_cast<Address>(memory);
   return kOk;
 }
 Result cuMemHostAlloc(void** memory, size_t bytes, unsigned) {

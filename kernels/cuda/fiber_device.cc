@@ -1,3 +1,7 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +36,30 @@ class FiberDevice final : public Device {
   void Free(std::byte* p) override {
     Finish();
     std::free(p);
+  }
+  SharedMemory Share(int64_t bytes, bool, std::string* why) override {
+    const int file = memfd_create("pangea-exchange", MFD_CLOEXEC);
+    std::byte* const memory = file >= 0 && ftruncate(file, bytes) == 0 ? Reach(file, bytes, false, why) : nullptr;
+    if (memory != nullptr) {
+      std::memset(memory, 0xff, static_cast<size_t>(bytes));
+      return {memory, file};
+    }
+    if (why->empty()) *why = std::string("memfd_create: ") + std::strerror(errno);
+    if (file >= 0) close(file);
+    return {};
+  }
+  std::byte* Reach(int file, int64_t bytes, bool, std::string* why) override {
+    void* const memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) {
+      *why = std::string("mmap: ") + std::strerror(errno);
+      return nullptr;
+    }
+    reached_[static_cast<std::byte*>(memory)] = bytes;
+    return static_cast<std::byte*>(memory);
+  }
+  void Unreach(std::byte* p) override {
+    Finish();
+    munmap(p, static_cast<size_t>(reached_.extract(p).mapped()));
   }
   std::byte* AllocatePinned(int64_t bytes) override { return Allocate(bytes); }
   void FreePinned(std::byte* p) override { Free(p); }
@@ -110,7 +138,8 @@ class FiberDevice final : public Device {
       fibers::Run({.name = work.kernel->name,
                    .body = work.kernel->on_cpu,
                    .args = work.args.data(),
-                   .meets = work.kernel->meets,
+                   .meets = work.kernel->meets != kNobody,
+                   .in_order = work.kernel->meets == kOthers,
                    .grid = {work.grid.x, work.grid.y, work.grid.z},
                    .threads = work.kernel->threads,
                    .shared = work.shared},
@@ -140,6 +169,7 @@ class FiberDevice final : public Device {
   bool recording_ = false, timed_ = false;
   std::vector<KernelTime> times_;
   std::map<int, std::chrono::steady_clock::time_point> passed_;
+  std::map<std::byte*, int64_t> reached_;  // bytes of what was shared or reached
   std::map<int, std::deque<Work>> graphs_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "kernels/check.h"
@@ -49,7 +50,8 @@ struct Fiber {
   context::fiber self;             // while another one runs
   std::vector<Copy> copies;        // begun and not waited for
   std::vector<size_t> group_ends;  // of those, in the order of CommitCopies
-  uint32_t exchanged[2] = {};      // what it gives the others of its warp, by turns
+  // What it gives the others of its warp, by turns.
+  alignas(16) std::byte given[2][kMostGiven] = {};
   int turn = 0;
 };
 
@@ -68,7 +70,7 @@ class Runner {
     std::byte* const shared = shared_.data() + (16 - reinterpret_cast<uintptr_t>(shared_.data()) % 16) % 16;
     std::vector<int64_t> blocks(static_cast<size_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]);
     for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int64_t>(i);
-    Arrange(&blocks);
+    if (!launch.in_order) Arrange(&blocks);
     for (const int64_t i : blocks) {
       std::memset(shared, 0xff, static_cast<size_t>(launch.shared));
       const auto x = static_cast<unsigned>(i % launch.grid[0]), rest = static_cast<unsigned>(i / launch.grid[0]);
@@ -84,14 +86,24 @@ class Runner {
     const int warp = Number() / kWarp;
     Meet(&waiting_warps_[warp], std::min(kWarp, static_cast<int>(launch_->threads) - warp * kWarp));
   }
+  // It lets the others of the block go on, and other devices.
+  void Pause() {
+    PANGEA_CHECK(launch_->meets);
+    Trim();
+    ready_.push_back(Number());
+    Switch(current_, Next());
+  }
   // Nobody gives its next but one value before all have taken this one: they meet in between.
-  uint32_t Exchange(uint32_t value, int lane) {
-    const int from = Number() / kWarp * kWarp + lane % kWarp, turn = current_->turn;
-    PANGEA_CHECK(from < static_cast<int>(launch_->threads));
-    current_->turn = 1 - turn;
-    current_->exchanged[turn] = value;
+  void Give(const void* data, size_t bytes) {
+    PANGEA_CHECK(bytes <= kMostGiven);
+    current_->turn = 1 - current_->turn;
+    std::memcpy(current_->given[current_->turn], data, bytes);
     MeetWarp();
-    return fibers_[from]->exchanged[turn];
+  }
+  const std::byte* Given(int lane) {
+    const int from = Number() / kWarp * kWarp + lane % kWarp;
+    PANGEA_CHECK(from < static_cast<int>(launch_->threads));
+    return fibers_[from]->given[current_->turn];
   }
 
  private:
@@ -172,6 +184,12 @@ class Runner {
     Switch(current_, Next());
   }
 
+  void Trim() {
+    if (next_ <= 4096) return;
+    ready_.erase(ready_.begin(), ready_.begin() + static_cast<int64_t>(next_));
+    next_ = 0;
+  }
+
   void Release(std::vector<int>* waiting) {
     Arrange(waiting);
     if (order_ == Order::kReverse) {  // a warp that may go on does, before others begin
@@ -182,10 +200,7 @@ class Runner {
       waiting->clear();
       return;
     }
-    if (next_ > 4096) {
-      ready_.erase(ready_.begin(), ready_.begin() + static_cast<int64_t>(next_));
-      next_ = 0;
-    }
+    Trim();
     ready_.insert(ready_.end(), waiting->begin(), waiting->end());
     waiting->clear();
   }
@@ -205,17 +220,71 @@ class Runner {
   int left_ = 0;  // threads of the block that have not ended
 };
 
+// Several devices of one thread, of which one runs at a time.
+class Together {
+ public:
+  Together(const std::vector<std::function<void()>>& devices, uint32_t seed)
+      : random_(seed), fastest_(seed % devices.size()) {
+    for (const auto& device : devices) {
+      auto& one = devices_.emplace_back(std::make_unique<One>());
+      one->self = context::fiber(std::allocator_arg, Stack(), [this, device](context::fiber&& before) {
+        back_ = std::move(before);
+        device();
+        running_->done = true;
+        return std::move(back_);
+      });
+    }
+  }
+  void Run() {
+    for (size_t left = devices_.size(); left > 0;) {
+      const bool any = random_() % 8 == 0 || devices_[fastest_]->done;
+      running_ = devices_[any ? random_() % devices_.size() : fastest_].get();
+      if (running_->done) continue;
+      running_->self = std::move(running_->self).resume();
+      if (running_->done) --left;
+    }
+    running_ = nullptr;
+  }
+  Runner& runner() { return running_->runner; }
+  void LetOthers() {
+    if (random_() % 2 == 0) return;
+    back_ = std::move(back_).resume();
+  }
+
+ private:
+  struct One {
+    context::fiber self;  // while another one runs
+    Runner runner;
+    bool done = false;
+  };
+  std::mt19937 random_;
+  const size_t fastest_;
+  std::vector<std::unique_ptr<One>> devices_;
+  One* running_ = nullptr;
+  context::fiber back_;  // of Run
+};
+thread_local Together* together = nullptr;
+
 Runner& Mine() {
   thread_local Runner runner;
-  return runner;
+  return together != nullptr ? together->runner() : runner;
 }
 
 }  // namespace
 
 const Thread& Current() { return Mine().current().thread; }
-void Sync() { Mine().MeetBlock(); }
+void Sync() {
+  if (together != nullptr) together->LetOthers();
+  Mine().MeetBlock();
+}
 void SyncWarp() { Mine().MeetWarp(); }
-uint32_t Shuffle(uint32_t value, int lane) { return Mine().Exchange(value, lane); }
+void Give(const void* data, size_t bytes) { Mine().Give(data, bytes); }
+const std::byte* Given(int lane) { return Mine().Given(lane); }
+uint32_t Shuffle(uint32_t value, int lane) {
+  Give(&value, sizeof(value));
+  std::memcpy(&value, Given(lane), sizeof(value));
+  return value;
+}
 
 void BeginCopy(void* to, const void* from) {
   PANGEA_CHECK(reinterpret_cast<uintptr_t>(to) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0);
@@ -235,6 +304,24 @@ void WaitCopies(int open) {
   for (size_t& end : fiber.group_ends) end -= done;
 }
 
+void Pause() {
+  if (together != nullptr) {
+    together->LetOthers();
+  } else {
+    std::this_thread::yield();  // to the process whose device is waited for
+  }
+  Mine().Pause();
+}
+
+void Rest() { together->LetOthers(); }
+
 void Run(const Launch& launch, Order order, uint32_t seed) { Mine().Run(launch, order, seed); }
+
+void RunTogether(const std::vector<std::function<void()>>& devices, uint32_t seed) {
+  Together all(devices, seed);
+  together = &all;
+  all.Run();
+  together = nullptr;
+}
 
 }  // namespace pangea::cuda::fibers

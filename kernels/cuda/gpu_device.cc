@@ -1,142 +1,37 @@
-// A GPU through CUDA's driver, which is loaded when the first one is opened: no toolkit is needed to build this, and no
-// driver to start an executable that has it. What is declared here of the driver's interface is stable across its
-// versions (docs.nvidia.com/cuda/cuda-driver-api).
+// A GPU through CUDA's driver.
 #include <dlfcn.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <vector>
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gpu_driver.h"
 #include "kernels/cuda/gpu_products.h"
 #include "kernels/cuda/modules.h"
 
 namespace pangea::cuda {
 namespace {
 
-using Result = int;
-using Address = unsigned long long;
-struct ContextTag;
-struct StreamTag;
-struct ModuleTag;
-struct FunctionTag;
-struct EventTag;
-struct GraphTag;
-struct GraphExecTag;
-using Context = ContextTag*;
-using Stream = StreamTag*;
-using Module = ModuleTag*;
-using Function = FunctionTag*;
-using Event = EventTag*;
-using Graph = GraphTag*;
-using GraphExec = GraphExecTag*;
-
-// CUlaunchAttribute and CUlaunchConfig.
-struct LaunchAttribute {
-  int id = 0;
-  char padding[4] = {};
-  union {
-    char bytes[64];
-    int number;
-  } value = {};
-};
-static_assert(sizeof(LaunchAttribute) == 72);
-struct LaunchConfig {
-  unsigned grid[3] = {}, block[3] = {}, shared = 0;
-  Stream stream = nullptr;
-  const LaunchAttribute* attributes = nullptr;
-  unsigned count = 0;
-};
-static_assert(sizeof(LaunchConfig) == 56);
-
 constexpr int kMajor = 75, kMinor = 76, kMostShared = 97;  // CU_DEVICE_ATTRIBUTE_…
 constexpr int kDynamicShared = 8;                          // CU_FUNC_ATTRIBUTE_…
 constexpr Result kOutOfMemory = 2;
-constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
+constexpr unsigned kPortableAndMapped = 3;  // CU_MEMHOSTREGISTER_…, CU_MEMHOSTALLOC_…
+constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
 constexpr Result kNotReady = 600;
 constexpr int64_t kAnchorPeriod = 1'000'000'000;
 constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
 constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 constexpr int kLeastMajor = 8, kDependentMajor = 9, kDependentDriver = 12030;  // the driver: within graphs
-
-// X(member, name in the library, arguments)
-#define PANGEA_DRIVER(X)                                                                \
-  X(init, "cuInit", (unsigned))                                                         \
-  X(error_string, "cuGetErrorString", (Result, const char**))                           \
-  X(driver_version, "cuDriverGetVersion", (int*))                                       \
-  X(device_count, "cuDeviceGetCount", (int*))                                           \
-  X(device_get, "cuDeviceGet", (int*, int))                                             \
-  X(device_name, "cuDeviceGetName", (char*, int, int))                                  \
-  X(device_attribute, "cuDeviceGetAttribute", (int*, int, int))                         \
-  X(context_retain, "cuDevicePrimaryCtxRetain", (Context*, int))                        \
-  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int))                             \
-  X(context_use, "cuCtxSetCurrent", (Context))                                          \
-  X(memory_info, "cuMemGetInfo_v2", (size_t*, size_t*))                                 \
-  X(allocate, "cuMemAlloc_v2", (Address*, size_t))                                      \
-  X(free, "cuMemFree_v2", (Address))                                                    \
-  X(allocate_host, "cuMemHostAlloc", (void**, size_t, unsigned))                        \
-  X(free_host, "cuMemFreeHost", (void*))                                                \
-  X(copy_in, "cuMemcpyHtoDAsync_v2", (Address, const void*, size_t, Stream))            \
-  X(copy_out, "cuMemcpyDtoHAsync_v2", (void*, Address, size_t, Stream))                 \
-  X(stream_create, "cuStreamCreate", (Stream*, unsigned))                               \
-  X(stream_destroy, "cuStreamDestroy_v2", (Stream))                                     \
-  X(stream_finish, "cuStreamSynchronize", (Stream))                                     \
-  X(event_create, "cuEventCreate", (Event*, unsigned))                                  \
-  X(event_destroy, "cuEventDestroy_v2", (Event))                                        \
-  X(event_record, "cuEventRecord", (Event, Stream))                                     \
-  X(event_finish, "cuEventSynchronize", (Event))                                        \
-  X(event_query, "cuEventQuery", (Event))                                               \
-  X(event_elapsed, "cuEventElapsedTime", (float*, Event, Event))                        \
-  X(module_load, "cuModuleLoadData", (Module*, const void*))                            \
-  X(module_unload, "cuModuleUnload", (Module))                                          \
-  X(module_function, "cuModuleGetFunction", (Function*, Module, const char*))           \
-  X(function_set, "cuFuncSetAttribute", (Function, int, int))                           \
-  X(capture_begin, "cuStreamBeginCapture_v2", (Stream, int))                            \
-  X(capture_end, "cuStreamEndCapture", (Stream, Graph*))                                \
-  X(graph_make, "cuGraphInstantiateWithFlags", (GraphExec*, Graph, unsigned long long)) \
-  X(graph_upload, "cuGraphUpload", (GraphExec, Stream))                                 \
-  X(graph_launch, "cuGraphLaunch", (GraphExec, Stream))                                 \
-  X(graph_drop, "cuGraphDestroy", (Graph))                                              \
-  X(graph_exec_drop, "cuGraphExecDestroy", (GraphExec))                                 \
-  X(launch, "cuLaunchKernelEx", (const LaunchConfig*, Function, void**, void**))
-
-struct Driver {
-  void* library = nullptr;
-#define PANGEA_MEMBER(member, name, arguments) Result(*member) arguments = nullptr;
-  PANGEA_DRIVER(PANGEA_MEMBER)
-#undef PANGEA_MEMBER
-
-  std::string Text(Result result) const {
-    const char* text = nullptr;
-    error_string(result, &text);
-    return std::string(text != nullptr ? text : "unknown error") + " (error " + std::to_string(result) + ")";
-  }
-};
-
-// False, with a sentence in *why.
-bool LoadDriver(const std::string& path, Driver* driver, std::string* why) {
-  const std::string name = path.empty() ? "libcuda.so.1" : path;
-  driver->library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);  // its threads may outlast us
-  if (driver->library == nullptr) {
-    *why = "no CUDA driver: " + name + " was looked for where the system looks for libraries (" + dlerror() + ")";
-    return false;
-  }
-  const char* missing = nullptr;
-#define PANGEA_LOAD(member, name, arguments)                                            \
-  driver->member = reinterpret_cast<Result(*) arguments>(dlsym(driver->library, name)); \
-  if (driver->member == nullptr) missing = name;
-  PANGEA_DRIVER(PANGEA_LOAD)
-#undef PANGEA_LOAD
-  if (missing == nullptr) return true;
-  *why = "the CUDA driver " + name + " is too old: it has no " + missing;
-  dlclose(driver->library);
-  return false;
-}
 
 class Gpu final : public Device {
  public:
@@ -235,11 +130,62 @@ class Gpu final : public Device {
     Finish();
     Must(driver_.free(reinterpret_cast<Address>(p)), "cuMemFree");
   }
+  SharedMemory Share(int64_t bytes, bool of_host, std::string* why) override {
+    Use();
+    int file = -1;
+    if (of_host) {
+      file = memfd_create("pangea-exchange", MFD_CLOEXEC);
+      if (file >= 0 && ftruncate(file, bytes) == 0) {
+        if (std::byte* const memory = ReachHost(file, bytes, why); memory != nullptr) return {memory, file};
+      }
+      if (why->empty()) *why = std::string("memfd_create: ") + std::strerror(errno);
+      if (file >= 0) close(file);
+      return {};
+    }
+    const AllocationKind kind{.location = {.id = device_}};
+    Handle handle = 0;
+    size_t size = 0;
+    if (Fails(WholePages(bytes, &size), "cuMemGetAllocationGranularity", why)) return {};
+    if (Fails(driver_.memory_make(&handle, size, &kind, 0), "cuMemCreate", why)) return {};
+    std::byte* memory = nullptr;
+    if (!Fails(driver_.memory_export(&file, handle, kind.handle_type, 0), "cuMemExportToShareableHandle", why))
+      memory = MapHere(handle, size, why);
+    driver_.memory_release(handle);  // what is mapped stays
+    if (memory != nullptr) return {memory, file};
+    if (file >= 0) close(file);
+    return {};
+  }
+  std::byte* Reach(int file, int64_t bytes, bool of_host, std::string* why) override {
+    Use();
+    if (of_host) return ReachHost(file, bytes, why);
+    Handle handle = 0;
+    size_t size = 0;
+    if (Fails(WholePages(bytes, &size), "cuMemGetAllocationGranularity", why)) return nullptr;
+    void* const as_handle = reinterpret_cast<void*>(static_cast<intptr_t>(file));
+    if (Fails(driver_.memory_import(&handle, as_handle, AllocationKind().handle_type), "cuMemImportFromShareableHandle",
+              why))
+      return nullptr;
+    std::byte* const memory = MapHere(handle, size, why);
+    driver_.memory_release(handle);
+    return memory;
+  }
+  void Unreach(std::byte* p) override {
+    Finish();
+    const Reached reached = reached_.extract(p).mapped();
+    if (reached.of_host != nullptr) {
+      Must(driver_.host_unregister(reached.of_host), "cuMemHostUnregister");
+      munmap(reached.of_host, reached.bytes);
+      return;
+    }
+    const Address address = reinterpret_cast<Address>(p);
+    Must(driver_.memory_unmap(address, reached.bytes), "cuMemUnmap");
+    Must(driver_.address_free(address, reached.bytes), "cuMemAddressFree");
+  }
   std::byte* AllocatePinned(int64_t bytes) override {
     void* memory = nullptr;
     Use();
-    return driver_.allocate_host(&memory, static_cast<size_t>(bytes), 0) == 0 ? static_cast<std::byte*>(memory)
-                                                                              : nullptr;
+    const Result r = driver_.allocate_host(&memory, static_cast<size_t>(bytes), kPortableAndMapped);
+    return r == 0 ? static_cast<std::byte*>(memory) : nullptr;
   }
   void FreePinned(std::byte* p) override {
     Use();
@@ -366,6 +312,57 @@ class Gpu final : public Device {
   }
 
  private:
+  struct Reached {
+    size_t bytes;
+    void* of_host;  // where it lies there; null: memory of a device
+  };
+  bool Fails(Result r, const char* what, std::string* why) const {
+    if (r != 0) *why = name_ + ": " + what + ": " + driver_.Text(r);
+    return r != 0;
+  }
+  // Device memory that is shared is made in whole pages.
+  Result WholePages(int64_t bytes, size_t* size) const {
+    const AllocationKind kind{.location = {.id = device_}};
+    size_t page = 0;
+    const Result r = driver_.granularity(&page, &kind, 0);
+    *size = r == 0 ? (static_cast<size_t>(bytes) + page - 1) / page * page : 0;
+    return r;
+  }
+  std::byte* MapHere(Handle handle, size_t size, std::string* why) {
+    Address address = 0;
+    if (Fails(driver_.address_reserve(&address, size, 0, 0, 0), "cuMemAddressReserve", why)) return nullptr;
+    const Access access{.location = {.id = device_}};
+    if (!Fails(driver_.memory_map(address, size, 0, handle, 0), "cuMemMap", why)) {
+      if (!Fails(driver_.memory_access(address, size, &access, 1), "cuMemSetAccess", why)) {
+        auto* const memory = reinterpret_cast<std::byte*>(address);
+        reached_[memory] = {size, nullptr};
+        return memory;
+      }
+      driver_.memory_unmap(address, size);
+    }
+    driver_.address_free(address, size);
+    return nullptr;
+  }
+  std::byte* ReachHost(int file, int64_t bytes, std::string* why) {
+    const auto size = static_cast<size_t>(bytes);
+    void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) {
+      *why = std::string("mmap: ") + std::strerror(errno);
+      return nullptr;
+    }
+    Address address = 0;
+    if (!Fails(driver_.host_register(memory, size, kPortableAndMapped), "cuMemHostRegister", why)) {
+      if (!Fails(driver_.host_address(&address, memory, 0), "cuMemHostGetDevicePointer", why)) {
+        auto* const there = reinterpret_cast<std::byte*>(address);
+        reached_[there] = {size, memory};
+        return there;
+      }
+      driver_.host_unregister(memory);
+    }
+    munmap(memory, size);
+    return nullptr;
+  }
+
   using Stamp = Event;
   struct Timed {
     const char* name;
@@ -424,6 +421,7 @@ class Gpu final : public Device {
   Event events_[2] = {};  // by which products are timed
   Event marks_[kEvents] = {};
   std::map<int, GraphExec> graphs_;
+  std::map<std::byte*, Reached> reached_;
   bool timed_ = false;
   std::deque<Timed> timing_;
   std::vector<Stamp> stamps_;  // free

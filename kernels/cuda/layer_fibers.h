@@ -1,6 +1,8 @@
 // The words in which kernels are written, for the host's compiler: the threads of a block are fibers, a barrier is
 // where they take turns (fibers.h). The same words as layer_nvcc.h, where each is explained.
 #pragma once
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -49,6 +51,56 @@ inline int AtomicAdd(int* p, int v) {
 }
 inline void AtomicOr(int* p, int v) { *p |= v; }
 
+inline uint32_t LoadAcquire(const uint32_t* p) {
+  return std::atomic_ref(*const_cast<uint32_t*>(p)).load(std::memory_order_acquire);
+}
+inline void StoreRelease(uint32_t* p, uint32_t v) { std::atomic_ref(*p).store(v, std::memory_order_release); }
+inline void FenceSystem() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void Pause() { fibers::Pause(); }
+inline int64_t Nanoseconds() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+template <DType type>
+uint16_t OneHalf(float f) {
+  return type == DType::kF16 ? F32ToF16(f) : F32ToBf16(f);
+}
+template <DType type>
+uint32_t Halves(float first, float second) {
+  return OneHalf<type>(first) | static_cast<uint32_t>(OneHalf<type>(second)) << 16;
+}
+inline void LoadMatrices(uint32_t* r, const void* row) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+  fibers::Give(&row, sizeof(row));
+  const auto half = [&](int from) -> uint32_t {
+    const std::byte* at;
+    std::memcpy(&at, fibers::Given(from), sizeof(at));
+    uint16_t bits;
+    std::memcpy(&bits, at + lane / 4 * 2, sizeof(bits));
+    return bits;
+  };
+  for (int i = 0; i < 4; ++i) r[i] = half(8 * i + lane % 4 * 2) | half(8 * i + lane % 4 * 2 + 1) << 16;
+}
+template <DType type>
+void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+  const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+  fibers::Give(mine, sizeof(mine));
+  const auto half = [](int from, int word, int i) {
+    uint16_t bits;
+    std::memcpy(&bits, fibers::Given(from) + word * 4 + i * 2, sizeof(bits));
+    return type == DType::kF16 ? F16ToF32(bits) : Bf16ToF32(bits);
+  };
+  for (int i = 0; i < 4; ++i) {
+    const int column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const float x = half(lane / 4 * 4 + k % 8 / 2, i / 2 + k / 8 * 2, k % 2);
+      c[i] += x * half(column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
+    }
+  }
+}
+inline float Exp2(float x) { return std::exp2(x); }
+
 inline int Dot4(int a, int b, int c) {
   for (int i = 0; i < 32; i += 8) c += static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i);
   return c;
@@ -73,5 +125,6 @@ inline Int4 LoadInt4(const void* p) {
   std::memcpy(&v, __builtin_assume_aligned(p, 4), sizeof(v));
   return v;
 }
+inline void StoreInt4(void* p, const Int4& v) { std::memcpy(__builtin_assume_aligned(p, 4), &v, sizeof(v)); }
 
 }  // namespace pangea::cuda

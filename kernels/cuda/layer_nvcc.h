@@ -69,6 +69,69 @@ PANGEA_DEVICE void WaitCopies() {
 PANGEA_DEVICE int AtomicAdd(int* p, int v) { return atomicAdd(p, v); }
 PANGEA_DEVICE void AtomicOr(int* p, int v) { atomicOr(p, v); }
 
+// Of memory that other devices, or the host, read and write meanwhile. Whoever loads what a StoreRelease has stored
+// sees what was written before that, by this thread, or by others before their FenceSystem and the Sync behind it.
+PANGEA_DEVICE uint32_t LoadAcquire(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.acquire.sys.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+PANGEA_DEVICE void StoreRelease(uint32_t* p, uint32_t v) {
+  asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+PANGEA_DEVICE void FenceSystem() { __threadfence_system(); }
+// Between two looks at such memory; and a clock by which waiting ends.
+PANGEA_DEVICE void Pause() { __nanosleep(20); }
+PANGEA_DEVICE int64_t Nanoseconds() {
+  int64_t t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
+// Two numbers rounded to 16 bits, the first in the lower ones.
+template <DType type>
+PANGEA_DEVICE uint32_t Halves(float first, float second) {
+  uint32_t halves;
+  if constexpr (type == DType::kF16) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(halves) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(halves) : "f"(second), "f"(first));
+  }
+  return halves;
+}
+// Four matrices of 8 x 8 numbers of 16 bits out of shared memory: lane 8 i + j says where row j of matrix i lies. Each
+// lane gets, of column lane / 4 of matrix i, rows lane % 4 * 2 and the next: in the halves of r[i].
+PANGEA_DEVICE void LoadMatrices(uint32_t* r, const void* row) {
+  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(at)
+               : "memory");
+}
+// c += a . b on a tensor core: a [16][16], b [16][8] of 16 bits, c f32, each spread over the warp's lanes. Of a lane:
+// a[i] row lane / 4 + i % 2 * 8, from column lane % 4 * 2 + i / 2 * 8 on; b[i] column lane / 4, from row lane % 4 * 2 +
+// i * 8 on; c[i] row lane / 4 + i / 2 * 8, column lane % 4 * 2 + i % 2.
+template <DType type>
+PANGEA_DEVICE void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
+  if constexpr (type == DType::kF16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+        "%2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+}
+// 2 to the x, nearly.
+PANGEA_DEVICE float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // The sum of products of four signed bytes each, added to c.
 PANGEA_DEVICE int Dot4(int a, int b, int c) { return __dp4a(a, b, c); }
 PANGEA_DEVICE float LoadF16(const void* p) { return __half2float(*static_cast<const __half*>(p)); }
@@ -89,5 +152,6 @@ PANGEA_DEVICE Int4 LoadInt4(const void* p) {
   const int4 v = *static_cast<const int4*>(p);
   return {v.x, v.y, v.z, v.w};
 }
+PANGEA_DEVICE void StoreInt4(void* p, const Int4& v) { *static_cast<int4*>(p) = make_int4(v.x, v.y, v.z, v.w); }
 
 }  // namespace pangea::cuda

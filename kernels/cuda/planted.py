@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""planted.py --list | NAME OUT: sources of this folder with one bug each, which a test must find (ctest: planted_cuda_NAME): kernels/words_test, of sampling.cu agent/sampler_test.
+"""planted.py --list | NAME OUT: sources of this folder with one bug each, which a test must find (ctest: planted_cuda_NAME): kernels/words_test, of sampling.cu agent/sampler_test, of exchange.cu kernels/exchange_test.
 
 --list prints NAME;SOURCE;TESTS a line. TESTS is the part of the test that is run, on the kernels in each order of their threads.
 """
@@ -66,6 +66,19 @@ BUGS = {
     "missing_barrier_in_best": ("sampling.cu", "DrawsWhatTheHostDraws", "shared[t / 32] = best;\n  Sync();", "shared[t / 32] = best;"),
     "missing_barrier_in_sort": ("sampling.cu", "DrawsWhatTheHostDraws", "        }\n      }\n      Sync();\n", "        }\n      }\n"),
     "missing_barrier_before_edits": ("sampling.cu", "TakesABiasOfEveryId", "  if (!row.draws()) return;\n\n  Sync();", "  if (!row.draws()) return;\n"),
+    "part_in_one_room": ("exchange.cu", "GathersThePartsOfAllRanks", "(int64_t{b} * 2 + round % 2) * ranks", "int64_t{b} * 2 * ranks"),
+    "part_not_waited_for": ("exchange.cu", "GathersThePartsOfAllRanks", "words[t] = Await(m.arrived[b * ranks + t], round, t, a.side) ? 1 : 0;", ""),
+    "part_told_before_it_is_there": ("exchange.cu", "GathersThePartsOfAllRanks", "    FenceSystem();\n    Sync();\n    if (t < ranks) {", "    if (t < ranks) {"),
+    "part_told_in_the_name_of_another": ("exchange.cu", "GathersThePartsOfAllRanks", "&m.arrived[b * ranks + me], m)", "&m.arrived[b * ranks], m)"),
+    "parts_read_before_all_have_come": ("exchange.cu", "GathersThePartsOfAllRanks", "    Sync();\n    bool whole = true;", "    bool whole = true;"),
+    "rounds_forgotten": ("exchange.cu", "GathersThePartsOfAllRanks", "if (t == 0) m.gathered[b] = round;", ""),
+    "last_words_of_a_piece_forgotten": ("exchange.cu", "GathersThePartsOfAllRanks", "i < n; i += threads) to[i] = from[i];", "i < 0; i += threads) to[i] = from[i];"),
+    "room_not_waited_for": ("exchange.cu", "PassesRowsFromStageToStage", "Await(m.taken[b], round - rooms,", "Await(m.taken[b], 0,"),
+    "rows_read_before_they_came": ("exchange.cu", "PassesRowsFromStageToStage", "Await(m.came[b], round,", "Await(m.came[b], round - 1,"),
+    "rows_given_back_before_they_are_read": ("exchange.cu", "PassesRowsFromStageToStage", "&m.taken[b], m)->count, round);", "&m.taken[b], m)->count, round + 1);"),
+    "end_of_waiting_overlooked": ("exchange.cu", "StopsWaitingWhenItIsTold", "LoadAcquire(&side.state->abort) != 0;", "false;"),
+    "waiting_told_for_another": ("exchange.cu", "StopsWaitingWhenItsTimeIsOver", "side.state->whom = static_cast<uint32_t>(whom);", "side.state->whom = 0;"),
+    "id_that_is_none_taken": ("exchange.cu", "MovesIdsAndTakesNoneThatIsNone", "id >= 0 && id < a.limit ? id : 0;", "id;"),
     "infinity_overlooked": ("sampling.cu", "MarksARowThatIsNotFinite", "for (int i = 1; i < threads / 32; ++i) bad += bests[i].id;", ""),
 }  # fmt: skip
 
