@@ -85,13 +85,12 @@ absl::StatusOr<double> BenchCluster::Run(Step step) {
         for (const SequenceResult& sequence : (*result)->sequences)
           if (!sequence.status.ok()) statuses[i] = sequence.status;
       }
-      if (!statuses[i].ok()) groups_[i]->Abort(statuses[i]);
+      if (!statuses[i].ok()) Fail(statuses[i]);
       done.count_down();
     });
   }
   done.wait();
-  for (const absl::Status& status : statuses)
-    if (!status.ok()) return status;
+  if (auto s = failure(); !s.ok()) return s;
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
@@ -156,38 +155,73 @@ absl::Status BenchCluster::Fill(int sequences, int context) {
   return absl::OkStatus();
 }
 
-absl::Status BenchCluster::Decode(int steps, std::vector<double>* seconds) {
-  Executor& first = *agents_[0]->executor;
-  auto before = std::chrono::steady_clock::now();
-  const auto end = [&]() -> absl::Status {
-    const auto result = first.End();
-    const auto now = std::chrono::steady_clock::now();
-    seconds->push_back(std::chrono::duration<double>(now - before).count());
-    before = now;
-    if (!result.ok()) return result.status();
-    for (const SequenceResult& sequence : (*result)->sequences)
-      if (!sequence.status.ok()) return sequence.status;
-    return absl::OkStatus();
-  };
-  for (int i = 0; i < steps; ++i) {
-    Step step;
+// The first failure of an agent is all agents'.
+void BenchCluster::Fail(const absl::Status& why) {
+  {
+    MutexLock lock(mutex_);
+    if (!failure_.ok()) return;
+    failure_ = why;
+  }
+  for (const auto& group : groups_) group->Abort(why);
+}
+
+absl::Status BenchCluster::failure() const {
+  MutexLock lock(mutex_);
+  return failure_;
+}
+
+absl::Status BenchCluster::Decode(int count, std::vector<double>* seconds) {
+  std::vector<Step> steps(count);
+  for (Step& step : steps) {
     for (Sequence& sequence : sequences_) {
       step.sequences.push_back(Rows(&sequence, 1));  // its id: the last sample
       step.sequences.back().logits = LogitRows::kLast;
     }
-    if (next_block_ > plan_.kv_blocks) return absl::ResourceExhaustedError("the cache is full; raise cache.memory");
-    if (!first.overlaps()) {
+  }
+  if (next_block_ > plan_.kv_blocks) return absl::ResourceExhaustedError("the cache is full; raise cache.memory");
+  const size_t answers = static_cast<size_t>(plan_.stages - 1) * plan_.ranks;
+  if (!agents_[answers]->executor->overlaps()) {
+    for (Step& step : steps) {
       const auto took = Run(std::move(step));
       if (!took.ok()) return took.status();
       seconds->push_back(*took);
-      continue;
     }
-    if (auto s = Number(&step); !s.ok()) return s;
-    if (auto s = first.Begin(step, *groups_[0]); !s.ok()) return s;
-    if (i == 0) continue;
-    if (auto s = end(); !s.ok()) return s;
+    return absl::OkStatus();
   }
-  return first.overlaps() ? end() : absl::OkStatus();
+  for (Step& step : steps)
+    if (auto s = Number(&step); !s.ok()) return s;
+  std::latch done(static_cast<std::ptrdiff_t>(agents_.size()));
+  for (size_t i = 0; i < agents_.size(); ++i) {
+    agents_[i]->worker->Post([&, i] {
+      SetComputeFloatMode();
+      if (auto s = RunAhead(i, steps, i == answers ? seconds : nullptr); !s.ok()) Fail(s);
+      done.count_down();
+    });
+  }
+  done.wait();
+  return failure();
+}
+
+// One agent's part: each step is begun before the one before it has ended. seconds: from end to end, of the one that
+// answers.
+absl::Status BenchCluster::RunAhead(size_t agent, const std::vector<Step>& steps, std::vector<double>* seconds) {
+  Executor& executor = *agents_[agent]->executor;
+  auto before = std::chrono::steady_clock::now();
+  for (size_t i = 0; i <= steps.size(); ++i) {
+    if (i < steps.size()) {
+      if (auto s = executor.Begin(steps[i], *groups_[agent]); !s.ok()) return s;
+      if (i == 0) continue;
+    }
+    const auto result = executor.End();
+    if (!result.ok()) return result.status();
+    if (seconds == nullptr) continue;
+    const auto now = std::chrono::steady_clock::now();
+    seconds->push_back(std::chrono::duration<double>(now - before).count());
+    before = now;
+    for (const SequenceResult& sequence : (*result)->sequences)
+      if (!sequence.status.ok()) return sequence.status;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> BenchCluster::Prefill(int tokens) {

@@ -9,6 +9,7 @@
 #include "agent/executor.h"
 #include "agent/kept_memory.h"
 #include "agent/worker.h"
+#include "configs/mutex.h"
 
 namespace pangea {
 
@@ -53,6 +54,9 @@ class BenchCluster {
   BenchCluster(const ParallelPlan& plan, bool makes_up) : plan_(plan), makes_up_(makes_up) {}
   absl::Status Number(Step* step);
   absl::StatusOr<double> Run(Step step);
+  absl::Status RunAhead(size_t agent, const std::vector<Step>& steps, std::vector<double>* seconds);
+  void Fail(const absl::Status& why);
+  absl::Status failure() const;
   absl::Status HasRoom(int tokens) const;
   absl::Status Read(Sequence* sequence, int tokens, double* seconds);
   StepSequence Rows(Sequence* sequence, int rows);
@@ -65,6 +69,8 @@ class BenchCluster {
   std::vector<uint64_t> ended_;
   int next_block_ = 0;
   uint64_t number_ = 0, next_id_ = 0;
+  mutable Mutex mutex_;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

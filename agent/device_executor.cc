@@ -29,6 +29,8 @@ int GpuFor(const Deployment& deployment, int agent) {
 // graphs theirs (not measured yet; without it steps are launched). Of a small device no more than an eighth.
 constexpr int64_t kLargePage = 2 << 20, kLargeOfALayer = 6, kOfKernels = 384 << 20, kMostReserved = 8;
 constexpr int64_t kGraphsOfALayer = 8 << 20;
+// What NCCL takes for its channels to other agents (not measured yet).
+constexpr int64_t kOfNccl = 1 << 30;
 
 CudaOptions OptionsOf(const Assignment& a) {
   return {.threads = a.deployment.agent(a.agent).threads,
@@ -42,7 +44,8 @@ absl::StatusOr<std::unique_ptr<Queue>> OpenGpu(const Assignment& a) {
   if (gpu.queue == nullptr) return absl::FailedPreconditionError(why);
   const int64_t reserved =
       std::min(gpu.free_bytes / kMostReserved,
-               kOfKernels + a.place().layers.size() * (kLargeOfALayer * kLargePage + kGraphsOfALayer));
+               kOfKernels + a.place().layers.size() * (kLargeOfALayer * kLargePage + kGraphsOfALayer) +
+                   (a.plan.transport == "nccl" ? kOfNccl : 0));
   const HostMemory room{.available = gpu.free_bytes - reserved,
                         .source = absl::StrCat(gpu.name, ", less ", BytesText(reserved), " for its driver")};
   const std::string fault = DeviceFault(a.deployment, a.plan, a.agent, room);

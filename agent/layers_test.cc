@@ -205,9 +205,9 @@ TEST(Devices, RememberNoStepThatWasCutShort) {
 }
 
 // kernels.exact: false. Products take activations that are rounded to the weights' 16 bits; the reference's numbers
-// with that rounding are in the files ("rounded"). On a short prompt they are met; on a long one, where some activation
-// rounds the other way since sums have another order, the numbers are as far from those without rounding as the
-// reference's.
+// with that rounding are in the files ("rounded"). On a short prompt, read id by id, they are met; on a long one, where
+// some activation rounds the other way since sums have another order, and where attention rounds, too (of several rows
+// together), the numbers are as far from those without rounding as the reference's.
 TEST(Devices, AddInAnyOrderWhereTheyMay) {
   constexpr std::string_view kModels[] = {"gguf/gpt2-bf16.gguf", "gguf/llama3-bf16.gguf", "gguf/qwen2-bf16.gguf"};
   for (const std::string_view name : kModels) {
@@ -218,17 +218,19 @@ TEST(Devices, AddInAnyOrderWhereTheyMay) {
       fast.device = ClusterShape::kCuda;
       fast.exact = false;
       Cluster cluster(header, fast);
-      for (const int chunk : {512, 7}) {  // the library's products, and those of few rows
+      for (const int chunk : {512, 7, 1}) {  // the library's products, and those of few rows
         // Slow on fibers: of the first model alone.
         if (chunk == 7 && (layout.ranks > 1 || name != kModels[0])) continue;
         SCOPED_TRACE(testing::Message() << name << ' ' << layout.stages << 'x' << layout.ranks << ' ' << chunk);
         int met = 0;
         double worst = 0, sum = 0, theirs_worst = 0, theirs_sum = 0;
         for (const json& c : expected["cases"]) {
-          const auto got = cluster.Ask(c["prompt"].get<std::vector<int32_t>>(), 1, chunk, false).logprobs;
+          const auto prompt = c["prompt"].get<std::vector<int32_t>>();
+          if (chunk == 1 && prompt.size() > 10) continue;
+          const auto got = cluster.Ask(prompt, 1, chunk, false).logprobs;
           for (size_t i = 0; i < got.size(); ++i) {
             const double exact = c["paged"][i], rounded = c["rounded"][i];
-            if (got.size() < 10) {
+            if (chunk == 1) {
               ++met;
               EXPECT_NEAR(got[i], rounded, 0.001) << i;
             }
@@ -238,7 +240,7 @@ TEST(Devices, AddInAnyOrderWhereTheyMay) {
             theirs_sum += std::abs(rounded - exact);
           }
         }
-        EXPECT_GT(met, 0);
+        EXPECT_EQ(met > 0, chunk == 1);
         EXPECT_LT(worst, 2 * theirs_worst);
         EXPECT_LT(sum, 1.5 * theirs_sum);
         EXPECT_GT(sum, 0.5 * theirs_sum) << "and rounded they are";

@@ -227,11 +227,13 @@ absl::Status AgentSession::Form(const wire::Form& form, std::shared_ptr<Rendezvo
     MutexLock lock(mutex_);
     group_.reset();  // the old epoch's connections end before the new ones begin
   }
-  auto made = MakeGroup(form.transport(), spec, *board);
+  // With NCCL only the devices' tensors go by it.
+  const std::string hosts = form.transport() != "nccl" ? form.transport() : plan.remote ? "gloo" : "shm";
+  auto made = MakeGroup(hosts, spec, *board);
   if (ExchangePlace* const place = loaded_->executor->exchange_place(); made.ok() && place != nullptr)
     made = place->Join(*std::move(made), spec, *board);
   if (!made.ok()) return made.status();
-  const Exchange* const exchange = (*made)->exchange();
+  const DeviceExchange* const exchange = (*made)->exchange();
   const char* const way = exchange == nullptr ? ""
                           : exchange->of_host ? " and from device to device through the host's memory"
                                               : " and from device to device";
@@ -343,7 +345,8 @@ void AgentSession::Report() {
     }
     if (group_) report.set_collective(group_->collectives());
     const ExchangePlace* const place = loaded_ ? loaded_->executor->exchange_place() : nullptr;
-    if (doing == AgentDoing::kComputes && place != nullptr && place->waits()) doing = AgentDoing::kWaitsForPeer;
+    if (doing == AgentDoing::kComputes && place != nullptr && place->activity() != Activity::kBusy)
+      doing = AgentDoing::kWaitsForPeer;
   }
   report.set_doing(static_cast<int>(doing));
   EncodeActivity(activity_.totals(), report.mutable_activity());

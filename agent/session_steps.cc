@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/group/exchange_place.h"
 #include "agent/loaded.h"
 #include "agent/session.h"
 #include "configs/failpoint.h"
@@ -113,7 +114,11 @@ void AgentSession::PostEnd() {
     end_posted_ = false;
     if (begun_.empty()) return;
     // As long as there is nothing else to do.
-    while (!loaded_->executor->Done(false) && !worker_->waits()) std::this_thread::sleep_for(kPoll);
+    const ExchangePlace* const place = loaded_->executor->exchange_place();
+    while (!loaded_->executor->Done(false) && !worker_->waits()) {
+      if (place != nullptr) activity_.Switch(place->activity());
+      std::this_thread::sleep_for(kPoll);
+    }
     if (loaded_->executor->Done(false)) EndStep();
     if (!begun_.empty()) PostEnd();
   };

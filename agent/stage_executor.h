@@ -83,8 +83,8 @@ class StageExecutor : public Executor {
   std::unique_ptr<DeviceSampler> device_sampler_;  // or this one
   std::deque<OpenStep> open_;
   std::unique_ptr<ExchangePlace> place_;
-  const Exchange* exchange_ = nullptr;  // of the group of the step that was begun last
-  size_t logit_rows_ = 0;               // made at a time
+  const DeviceExchange* exchange_ = nullptr;  // of the group of the step that was begun last
+  size_t logit_rows_ = 0;                     // made at a time
   uint64_t epoch_ = 0;
   std::unique_ptr<BatchBuilder> batch_;
   std::vector<Slot> slots_;

@@ -42,9 +42,8 @@ absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* op
   if (auto s = stage_->Forward(batch, cache_->layers(), group, progress_); !s.ok()) return s;
   if (auto s = self_.last ? Judge(step, batch, group, open) : SendX(batch, batch.rows, group); !s.ok()) return s;
   if (overlaps()) {
-    if (auto s = self_.last ? SendSamples(step, group) : absl::OkStatus(); !s.ok()) return s;
-    open->mark = queue_->Mark();
-    return absl::OkStatus();
+    open->mark = queue_->Mark();  // before the ids go: the first stage may take them much later
+    return self_.last ? SendSamples(step, group) : absl::OkStatus();
   }
   if (!self_.last) return absl::OkStatus();
   if (device_sampler_ != nullptr || batch.logit_rows.empty()) {  // else the logits were waited for
@@ -58,6 +57,8 @@ absl::Status StageExecutor::Compute(const Step& step, Group& group, OpenStep* op
 // A step that does nothing but decode, all of it on the device.
 bool StageExecutor::Repeats(const Step& step) const {
   if (!overlaps() || !queue_->repeats() || tap_ != nullptr || step.sequences.empty()) return false;
+  // A graph of a library's transfers would keep an aborted connection alive.
+  if (exchange_ != nullptr && exchange_->shape.library) return false;
   if (step.sequences.size() > logit_rows_) return false;
   return OnlyDecodes(step);
 }
@@ -82,7 +83,7 @@ absl::StatusOr<bool> StageExecutor::ComputeAgain(const Step& step, Group& group,
   const Batch& batch = batch_->Finish();
   std::vector<int64_t> key{padded, args.cuts, args.draws, args.logprobs, args.tops};
   for (const AttentionWork& work : batch.attention)
-    key.insert(key.end(), {static_cast<int64_t>(work.items.size()), work.queries, work.longest});
+    key.insert(key.end(), {static_cast<int64_t>(work.items.size()), work.queries, work.longest});  // all of one row
   absl::Status status = self_.first ? group.status() : ReceiveX(batch, open->rows, group);
   queue_->Repeat(key, [&] {
     if (self_.first) stage_->Embed(batch);
@@ -101,9 +102,9 @@ absl::StatusOr<bool> StageExecutor::ComputeAgain(const Step& step, Group& group,
     device_sampler_->Fetch(args, wanted.size(), 0, &open->drawn.back());
     AreDrawn(wanted);
     open->wanted = std::move(wanted);
-    if (auto s = SendSamples(step, group); !s.ok()) return s;
   }
   open->mark = queue_->Mark();
+  if (auto s = self_.last ? SendSamples(step, group) : absl::OkStatus(); !s.ok()) return s;
   return true;
 }
 

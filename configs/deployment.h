@@ -31,7 +31,7 @@ struct Deployment {
   int context = 0;                 // tokens of prompt + generation; 0: what the checkpoint declares
   struct Parallel {
     int pipeline = 1, tensor = 1;
-    std::string transport = "auto";  // auto, shm, gloo
+    std::string transport = "auto";  // auto, shm, gloo, nccl
   } parallel;
   AgentConfig agents;                   // when `agents` is a map: every agent
   std::vector<AgentConfig> agent_list;  // when it is a list: one entry an agent

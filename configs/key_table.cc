@@ -43,9 +43,9 @@ const ConfigKey kModelKeys[] = {
     {.name = "parallel.transport",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.parallel.transport; },
-     .choices = "auto, shm, gloo",
-     .doc = "How tensors move between agents: shared memory on one host, Gloo across hosts. auto: shm when every "
-            "agent is local."},
+     .choices = "auto, shm, gloo, nccl",
+     .doc = "How tensors move between agents: shared memory on one host (from GPU to GPU where agents have some), Gloo "
+            "through any hosts, NCCL between any GPUs. auto: shm when every agent is local, else gloo."},
     {.name = "agents.device",
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.device; },

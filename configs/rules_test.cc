@@ -119,6 +119,8 @@ TEST_F(Rules, EveryRuleBetweenKeysIsOneFaultAtItsPlace) {
        "f.yaml:2:22: parallel.pipeline: 1024 stages of 1024 ranks are more than 4096 agents"},
       {"agents: {launch: remote}",
        "f.yaml:2:18: control.token_file: must be given when an agent is remote: it has no other way to know the token"},
+      {"agents: {device: cuda_on_cpu}\nparallel: {transport: nccl}",
+       "f.yaml:3:23: parallel.transport: nccl needs agents.device: cuda"},
       {"agents: {launch: remote}\nparallel: {transport: shm}\ncontrol: {token_file: t}",
        "f.yaml:3:23: parallel.transport: shm needs every agent on the master's host; use gloo or auto"},
       {"parallel: {tensor: 2}\nagents: [{launch: remote}, {}]\ncontrol: {token_file: t, listen: \"0.0.0.0:1\"}",

@@ -149,6 +149,9 @@ class Rules {
       const bool named = agent.launch == "local" && GpuOf(agent.device) >= 0 && !gpus.insert(agent.device).second;
       if (named && Sound(device)) Fault(device, "another agent of this host has that GPU", first);
     }
+    const std::string first = AgentKey(0, "device");
+    if (d_.parallel.transport == "nccl" && Sound(first) && FindDevice(entry(0).device)->kind != DeviceKind::kCuda)
+      Fault("parallel.transport", "nccl needs agents.device: cuda", first);
     if (remote.empty()) return;
     if (d_.parallel.transport == "shm")
       Fault("parallel.transport", "shm needs every agent on the master's host; use gloo or auto", remote);

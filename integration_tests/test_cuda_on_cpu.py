@@ -4,9 +4,11 @@ Its kernels add in the order that docs/exactness.md lays down, so what is asked 
 the answer, theirs.
 """
 
+import os
 import pathlib
 import re
 import shutil
+import signal
 
 import chaos
 import harms
@@ -96,6 +98,22 @@ def test_gpus_are_taken_in_order_and_by_name(fake_driver, expected_story):
         assert "on GPU 2, a fake GPU" in s.log and "GPU 0" not in s.log
 
 
+def test_nccl_between_gpus(fake_driver, expected_story):
+    """with a library that stands for it (kernels/cuda/fake_nccl.cc): the same bytes, also when an agent is killed meanwhile"""
+    ask = dict(prompt=[1], max_tokens=60, temperature=0, ignore_eos=True)
+    sampled = dict(prompt=[1], max_tokens=60, seed=5, top_p=0.9, logprobs=2, ignore_eos=True)
+    with serve(STORIES, *layout("1x1"), *settings(agents__device="cuda_on_cpu")) as s:
+        want = s.complete(**sampled)[0]
+    for shape in ("1x2", "2x2", "1x3"):
+        with serve(STORIES, *layout(shape), *ON_GPU, *settings(cache__memory="4MiB", parallel__transport="nccl")) as s:
+            (choice,), _ = s.complete(**ask)
+            assert expected_story.startswith(choice["text"].strip()) and len(choice["ids"]) == 60
+            assert s.complete(**sampled)[0] == want
+            assert "formed over nccl" in s.log
+            os.kill(s.agents()[-1], signal.SIGKILL)
+            assert s.complete(**sampled)[0] == want
+
+
 @pytest.mark.parametrize(
     "environment, options, said",
     [
@@ -104,8 +122,9 @@ def test_gpus_are_taken_in_order_and_by_name(fake_driver, expected_story):
         (dict(PANGEA_FAKE_GPUS="2"), dict(agents__device="cuda:7"), "GPU 7 is not there: the driver has 2"),
         (dict(PANGEA_FAKE_GPU_MEMORY=str(64 << 20)), dict(cache__memory="100MiB"), "a fake GPU, less 8.0 MiB for its driver): "),
         (dict(LD_LIBRARY_PATH="$ALONE"), dict(kernels__exact="false"), "no cuBLASLt: libcublasLt.so.13 and .12 were looked for"),
+        (dict(LD_LIBRARY_PATH="$ALONE"), dict(parallel__transport="nccl"), "no NCCL: libnccl.so.2 was looked for"),
     ],
-    ids=["no driver", "too few", "not that one", "no room", "no library"],
+    ids=["no driver", "too few", "not that one", "no room", "no library", "no nccl"],
 )
 def test_what_cannot_be_had_is_named(fake_driver, environment, options, said, tmp_path):
     shutil.copy(FAKE / "libcuda.so.1", tmp_path)  # and no library of products beside it

@@ -80,11 +80,29 @@ const Batch& BatchBuilder::Finish() {
   return batch_;
 }
 
-// Tiles of kMaxQueries queries: as many rows as the heads of one KV head leave room for.
+// Tiles of so many queries: as many rows as the heads of one KV head leave room for.
 void BatchBuilder::MakeItems(int window, AttentionWork* work) {
   const int64_t begin = item_count_;
   *work = AttentionWork{.window = window};
+  const auto padded = [&](int64_t longest) {  // an eighth longer at most, but for short ones
+    const int64_t step = std::max<int64_t>(1, std::bit_floor(static_cast<uint64_t>(longest)) / 8);
+    return padded_ ? (longest + step - 1) / step * step : longest;
+  };
+  if (shape_.alone_first) {
+    AddItems(Which::kAlone, work);
+    work->alone = {.items = item_count_ - begin, .longest = padded(work->longest), .queries = work->queries};
+    AddItems(Which::kOthers, work);
+  } else {
+    AddItems(Which::kAll, work);
+  }
+  work->longest = padded(work->longest);
+  work->items = {items_.device + begin, static_cast<size_t>(item_count_ - begin)};
+}
+
+void BatchBuilder::AddItems(Which which, AttentionWork* work) {
+  const int window = work->window;
   const auto add = [&](int64_t row, int64_t rows, int kv_head, int head, int heads) {
+    if (which != Which::kAll && (rows == 1) != (which == Which::kAlone)) return;
     const int64_t low = positions_.host[row], high = positions_.host[row + rows - 1];
     const int64_t oldest = window > 0 ? std::max<int64_t>(0, low - window + 1) : 0;
     const int64_t first = oldest / kPartition, last = high / kPartition;
@@ -103,24 +121,20 @@ void BatchBuilder::MakeItems(int window, AttentionWork* work) {
   const int heads = static_cast<int>(shape_.kv_of_head.size());
   for (int head = 0, end; head < heads; head = end) {
     end = head + 1;
-    while (end < heads && end - head < kMaxQueries && shape_.kv_of_head[end] == shape_.kv_of_head[head]) ++end;
-    const int64_t step = std::max(1, kMaxQueries / (end - head));
+    while (end < heads && end - head < shape_.queries && shape_.kv_of_head[end] == shape_.kv_of_head[head]) ++end;
+    const int64_t step = std::max(1, shape_.queries / (end - head));
     for (int64_t row = 0, stop; row < batch_.rows; row = stop) {
       stop = row + 1;
       while (stop < batch_.rows && slots_.host[stop] == slots_.host[row]) ++stop;
       if (slots_.host[row] < 0) {
-        for (int64_t r = row; r < stop && padded_; ++r) items_.host[item_count_++] = {};  // without queries
+        const bool here = padded_ && which != Which::kOthers;
+        for (int64_t r = row; r < stop && here; ++r) items_.host[item_count_++] = {};  // without queries
         continue;
       }
       for (int64_t r = row; r < stop; r += step)
         add(r, std::min(step, stop - r), shape_.kv_of_head[head], head, end - head);
     }
   }
-  if (padded_) {  // an eighth longer at most, but for short ones
-    const int64_t step = std::max<int64_t>(1, std::bit_floor(static_cast<uint64_t>(work->longest)) / 8);
-    work->longest = (work->longest + step - 1) / step * step;
-  }
-  work->items = {items_.device + begin, static_cast<size_t>(item_count_ - begin)};
 }
 
 }  // namespace pangea

@@ -27,6 +27,10 @@ struct AttentionWork {
   int64_t units = 0;    // partitions of all items
   int64_t longest = 0;  // partitions of the longest item
   int64_t queries = 0;  // of the largest item
+  // Of the items of one row, which are the first ones; where BatchShape asks for it.
+  struct {
+    int64_t items = 0, longest = 0, queries = 0;
+  } alone;
 };
 
 struct Batch {
@@ -105,6 +109,8 @@ class BatchBuilder {
   };
 
   void MakeItems(int window, AttentionWork* work);
+  enum class Which { kAll, kAlone, kOthers };
+  void AddItems(Which which, AttentionWork* work);
 
   const BatchShape shape_;
   Queue* queue_;

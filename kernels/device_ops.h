@@ -24,9 +24,9 @@ struct DeviceOps {
   void (*sample)(const SampleArgs& args, Queue& queue) = nullptr;
   void (*count_ids)(const CountArgs& args, Queue& queue) = nullptr;
   // Of a device that exchanges with others without the host; null, all: the hosts do, through their group.
-  void (*gather_parts)(const Exchange& exchange, const GatherArgs& args, Queue& queue) = nullptr;
-  void (*send_rows)(const Exchange& exchange, const void* from, int64_t n, Queue& queue) = nullptr;
-  void (*receive_rows)(const Exchange& exchange, void* to, int64_t n, Queue& queue) = nullptr;
+  void (*gather_parts)(const DeviceExchange& exchange, const GatherArgs& args, Queue& queue) = nullptr;
+  void (*send_rows)(const DeviceExchange& exchange, const void* from, int64_t n, Queue& queue) = nullptr;
+  void (*receive_rows)(const DeviceExchange& exchange, void* to, int64_t n, Queue& queue) = nullptr;
   void (*move_ids)(const MoveIdsArgs& args, Queue& queue) = nullptr;
 };
 

@@ -132,13 +132,13 @@ void SampleIds(const SampleArgs& args, Queue& queue) { queue.ops().sample(args, 
 void CountIds(const CountArgs& args, Queue& queue) { queue.ops().count_ids(args, queue); }
 
 bool CanExchange(const Queue& queue) { return queue.ops().gather_parts != nullptr; }
-void GatherParts(const Exchange& exchange, const GatherArgs& args, Queue& queue) {
+void GatherParts(const DeviceExchange& exchange, const GatherArgs& args, Queue& queue) {
   queue.ops().gather_parts(exchange, args, queue);
 }
-void SendRows(const Exchange& exchange, const void* from, int64_t n, Queue& queue) {
+void SendRows(const DeviceExchange& exchange, const void* from, int64_t n, Queue& queue) {
   queue.ops().send_rows(exchange, from, n, queue);
 }
-void ReceiveRows(const Exchange& exchange, void* to, int64_t n, Queue& queue) {
+void ReceiveRows(const DeviceExchange& exchange, void* to, int64_t n, Queue& queue) {
   queue.ops().receive_rows(exchange, to, n, queue);
 }
 void MoveIds(const MoveIdsArgs& args, Queue& queue) { queue.ops().move_ids(args, queue); }

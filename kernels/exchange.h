@@ -1,7 +1,8 @@
-// What the devices of one host exchange without their hosts: each agent has some memory that the others' devices write
-// into, and its own device looks for what came (DeviceOps::gather_parts and the words behind it;
-// kernels/cuda/exchange.cu is the protocol). What goes is cut into pieces; the blocks of a kernel take them by turns,
-// and each block has ways of its own, so that no block waits for another one of its kernel.
+// What devices exchange without their hosts. By NCCL, across hosts; and the devices of one host by these means: each
+// agent has some memory that the others' devices write into, and its own device looks for what came
+// (DeviceOps::gather_parts and the words behind it; kernels/cuda/exchange.cu is the protocol). What goes is cut into
+// pieces; the blocks of a kernel take them by turns, and each block has ways of its own, so that no block waits for
+// another one of its kernel.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -52,9 +53,9 @@ struct ExchangeMemory {
     take(received, kExchangeBlocks);
     take(dead, 1);
     counts_bytes = bytes;
-    take(ids, s.pieces > 0 ? s.slots : 0);
-    take(ids_at, s.pieces > 0 ? s.slots : 0);
-    take(parts, s.ranks > 1 ? kExchangeBlocks * 2 * s.ranks * kExchangePiece : 0);
+    take(ids, s.slots);
+    take(ids_at, s.slots);
+    take(parts, s.ranks > 1 && !s.library ? kExchangeBlocks * 2 * s.ranks * kExchangePiece : 0);
     take(rows, kExchangeBlocks * s.pieces * kExchangePiece);
   }
 };
@@ -72,7 +73,7 @@ struct ExchangeState {
 };
 
 // The agent's way to the others, for one epoch.
-struct Exchange {
+struct DeviceExchange {
   ExchangeShape shape;
   int rank = 0;
   std::byte* own = nullptr;
@@ -80,16 +81,21 @@ struct Exchange {
   std::byte* before = nullptr;                // the same rank of the stage before; of the first one, of the last
   std::byte* behind = nullptr;                // likewise
   ExchangeState* state = nullptr;
-  int64_t limit = 0;     // nanoseconds that a device waits at most
+  int64_t limit = 0;  // nanoseconds that a device waits at most
+  // By a library: by agents' numbers.
+  int first_agent = 0, agent_before = 0, agent_behind = 0;  // first: of this stage
   bool of_host = false;  // all of this memory is the host's, as the devices do not reach each other's
 };
 
 // Rank r contributes `rows` rows of widths[r]; all have then rows of all ranks' columns, side by side, and so has this
-// one. `mine` [rows][widths[rank]] and all [rows][sum of widths] do not overlap.
+// one. `mine` [rows][widths[rank]] and all [rows][sum of widths] do not overlap. By a library: of several rows `mine`
+// lies in `parts`, which has room for all ranks' parts, one after another, at its place there; else it is aligned to 16
+// bytes.
 struct GatherArgs {
   const float* mine = nullptr;
   float* all = nullptr;
   int64_t rows = 1;
+  float* parts = nullptr;
   const int64_t* widths = nullptr;  // of the host, [ranks]; the same on every rank
 };
 

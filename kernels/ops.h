@@ -250,10 +250,10 @@ void CountIds(const CountArgs& args, Queue& queue);
 // the same ones in the same order, and what goes to another stage is taken there in the order in which it was sent.
 // A wait that is given up is told in the exchange's state; then nothing comes any more, and what is there is void.
 bool CanExchange(const Queue& queue);
-void GatherParts(const Exchange& exchange, const GatherArgs& args, Queue& queue);
+void GatherParts(const DeviceExchange& exchange, const GatherArgs& args, Queue& queue);
 // n values of 32 bits, to the stage behind, and from the one before.
-void SendRows(const Exchange& exchange, const void* from, int64_t n, Queue& queue);
-void ReceiveRows(const Exchange& exchange, void* to, int64_t n, Queue& queue);
+void SendRows(const DeviceExchange& exchange, const void* from, int64_t n, Queue& queue);
+void ReceiveRows(const DeviceExchange& exchange, void* to, int64_t n, Queue& queue);
 void MoveIds(const MoveIdsArgs& args, Queue& queue);
 
 // ---------------------------------------------------------------------------------------------------- of the host

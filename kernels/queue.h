@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,19 @@ struct KernelTime {
 struct SharedMemory {
   std::byte* memory = nullptr;
   int file = -1;
+};
+
+// Agents whose devices exchange by a library, and one agent's part of it. limit: nanoseconds.
+struct Connection {
+  std::string id;
+  int agents = 1, agent = 0;
+  int64_t limit = 0;
+};
+struct PeerTransfer {
+  int agent = 0;
+  const void* send = nullptr;  // or receive
+  void* receive = nullptr;
+  int64_t bytes = 0;
 };
 
 struct DeviceOps;
@@ -100,6 +114,15 @@ class Queue {
   virtual SharedMemory Share(int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return {}; }
   virtual std::byte* Reach(int /*file*/, int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return nullptr; }
   virtual void Unreach(std::byte*, int64_t /*bytes*/) {}
+  // Of a device that exchanges by a library, which is loaded first; an id for a connection of all agents, made by one of
+  // them; the connection, in place of the one before; and transfers, as part of the queue's work, which never end where a peer does not take
+  // part, but for AbortConnection (any thread). Texts say what failed; empty: nothing.
+  virtual std::string OpenConnections() { return "this device has no library by which devices exchange"; }
+  virtual std::string NewConnectionId(std::string* /*why*/) { return ""; }
+  virtual std::string Connect(const Connection&) { return ""; }
+  virtual void Transfer(std::span<const PeerTransfer>) {}
+  virtual void AbortConnection() {}
+  virtual std::string connection_error() { return ""; }  // any thread
   // Memory of the host that kernels read and write while they run. Null: there is none.
   virtual DeviceMemory AllocateSeen(int64_t /*bytes*/) { return {}; }
   // Whether the host may read and write such memory itself (after Finish). Where it may, work is done at once, too.

@@ -54,12 +54,12 @@ int64_t SamplingBytes(const SamplingShape& shape) { return SampleMemory(shape, n
 int64_t ExchangeBytes(const ExchangeShape& shape) { return ExchangeMemory(shape, nullptr).bytes; }
 
 int64_t MaxAttentionItems(const BatchShape& shape) {
-  // An item has at least one row; the heads of one KV head take one item in kMaxQueries.
+  // An item has at least one row; the heads of one KV head take one item in shape.queries.
   int64_t of_a_row = 0;
   for (size_t begin = 0, end; begin < shape.kv_of_head.size(); begin = end) {
     end = begin + 1;
     while (end < shape.kv_of_head.size() && shape.kv_of_head[end] == shape.kv_of_head[begin]) ++end;
-    of_a_row += (static_cast<int64_t>(end - begin) + kMaxQueries - 1) / kMaxQueries;
+    of_a_row += (static_cast<int64_t>(end - begin) + shape.queries - 1) / shape.queries;
   }
   return shape.rows * of_a_row;
 }

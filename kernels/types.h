@@ -161,8 +161,9 @@ int64_t PackedActivationBytes(int64_t m, int64_t k);
 // Bytes of one extent of KV pages: one (layer, KV head, block, K or V). dtype: kF16, kBF16 or kI8.
 int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim);
 
-inline constexpr int kPartition = 128;  // absolute positions of an attention partial (docs/exactness.md, section 4)
-inline constexpr int kMaxQueries = 32;  // (row, head) pairs that attention computes together
+inline constexpr int kPartition = 128;      // absolute positions of an attention partial (docs/exactness.md, section 4)
+inline constexpr int kMaxQueries = 32;      // (row, head) pairs that attention computes together
+inline constexpr int kCudaMaxQueries = 64;  // where tensor cores do (kernels.exact: false)
 inline constexpr int kPartialsAThread = 16;  // full tiles that wait for their fold, where partitions are spread out
 // Floats of one query's partial: m, l, padding to 16, then o padded to 16.
 constexpr int64_t AttentionStride(int64_t head_dim) { return 16 + (head_dim + 15) / 16 * 16; }
@@ -181,13 +182,14 @@ struct SamplingShape {
 };
 int64_t SamplingBytes(const SamplingShape& shape);
 
-// Of what the devices of one host exchange by themselves (kernels/exchange.h): ranks of a stage; and with several
-// stages, how many pieces each block of a kernel may send to the next stage before the first is taken there, and whose
-// ids travel between stages at most.
+// Of what devices exchange by themselves (kernels/exchange.h): ranks of a stage; and with several stages, how many
+// pieces each block of a kernel may send to the next stage before the first is taken there, and how many ids travel
+// between stages at most.
 struct ExchangeShape {
   int ranks = 1;
-  int64_t pieces = 0;  // 0: one stage
+  int64_t pieces = 0;  // a power of two; 0: one stage
   int64_t slots = 0;
+  bool library = false;  // by a library instead, which has its own memory
 };
 inline constexpr int kMostExchangeRanks = 16;     // of a stage
 inline constexpr int kExchangeBlocks = 32;        // of a kernel that exchanges, at most
@@ -200,6 +202,8 @@ struct BatchShape {
   int64_t stride = 0;           // blocks of one slot's table, at most
   int groups = 1;               // cache groups: a slot has a table in each
   int block_tokens = 16;
+  int queries = kMaxQueries;        // of an item of attention, at most
+  bool alone_first = false;         // items of one row come before the others
   std::vector<int32_t> kv_of_head;  // [heads of this rank] -> KV head of this rank; ascending from 0
   std::vector<int> windows;         // of this agent's layers, each once
 };

@@ -1,6 +1,7 @@
 #include "pipeline/capacity.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "absl/strings/str_format.h"
@@ -172,7 +173,9 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
                    .slots = deployment.schedule.max_sequences,
                    .stride = (int64_t{plan.context} + plan.block_tokens - 1) / plan.block_tokens,
                    .groups = static_cast<int>(plan.cache_groups().size()),
-                   .block_tokens = plan.block_tokens};
+                   .block_tokens = plan.block_tokens,
+                   .queries = AddsAlongTree(deployment) ? kMaxQueries : kCudaMaxQueries,
+                   .alone_first = RunsCudaKernels(deployment.agent(index))};
   for (int64_t h = agent.heads.begin; h < agent.heads.end; ++h)
     shape.kv_of_head.push_back(static_cast<int32_t>(h / model.heads_per_kv() - agent.kv_heads.begin));
   shape.windows.assign(model.window.begin() + agent.layers.begin, model.window.begin() + agent.layers.end);
@@ -186,20 +189,22 @@ bool AddsAlongTree(const Deployment& deployment) {
 }
 
 bool DevicesExchange(const Deployment& deployment, const ParallelPlan& plan) {
-  return plan.agents.size() > 1 && plan.transport == "shm" && plan.ranks <= kMostExchangeRanks &&
+  return plan.agents.size() > 1 && plan.transport != "gloo" && plan.ranks <= kMostExchangeRanks &&
          RunsCudaKernels(deployment.agent(0));
 }
 
 ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan) {
   if (!DevicesExchange(deployment, plan)) return {};
-  ExchangeShape shape{.ranks = plan.ranks};
+  ExchangeShape shape{.ranks = plan.ranks, .library = plan.transport == "nccl"};
   if (plan.stages == 1) return shape;
+  shape.slots = deployment.schedule.max_sequences;
+  if (shape.library) return shape;
   // A whole batch, so that a stage goes on while the next one still computes; and the ids of all steps that are under
-  // way, a piece each.
+  // way, a piece each. A power of two, as counts go around.
   const int64_t batch = int64_t{deployment.schedule.max_batch_tokens} * model.hidden;
   const int64_t all = int64_t{kExchangeBlocks} * kExchangeFloats;
-  shape.pieces = std::max<int64_t>((batch + all - 1) / all, plan.stages + 2);
-  shape.slots = deployment.schedule.max_sequences;
+  const int64_t pieces = std::max<int64_t>((batch + all - 1) / all, plan.stages + 2);
+  shape.pieces = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(pieces)));
   return shape;
 }
 

@@ -15,7 +15,7 @@
 
 namespace pangea {
 
-struct Exchange;
+struct DeviceExchange;
 
 class Group {
  public:
@@ -32,8 +32,8 @@ class Group {
   virtual absl::Status Send(int to_stage, std::span<const std::byte> data) = 0;
   virtual absl::Status Receive(int from_stage, std::span<std::byte> data) = 0;
   // By which the agents' devices exchange the same by themselves (kernels/ops.h), instead of by the calls above; null:
-  // they do not. What ends a call of the group ends a device's wait, too.
-  virtual const Exchange* exchange() const { return nullptr; }
+  // they do not. This agent's Abort ends its device's waits, too; a peer's does not.
+  virtual const DeviceExchange* exchange() const { return nullptr; }
   // The error of which it died; OK while it lives. Executor thread.
   virtual absl::Status status() const = 0;
   // From any thread: makes every pending and later call of this group fail at once.

@@ -46,7 +46,7 @@ struct ParallelPlan {
   // rows look back over a window keep more than they need.
   std::vector<CacheGroup> cache_groups() const { return {{.blocks = kv_blocks, .swap_blocks = swap_blocks}}; }
   int cache_group(int) const { return 0; }  // of a layer
-  std::string transport;                    // shm or gloo, resolved
+  std::string transport;                    // shm, gloo or nccl, resolved
   bool devices_exchange = false;            // by themselves, not through it (DevicesExchange)
   bool remote = false;  // some agents are started on hosts that only say when they join how many cores they have
   bool spin = false;    // this host has a core for every thread of its agents; an agent is told at the join

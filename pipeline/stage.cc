@@ -188,8 +188,10 @@ void Stage::MakeLogits(const Batch& batch, int64_t first, int64_t n, Group& grou
   if (plan_.ranks == 1 || group.exchange() == nullptr) return Product(head_, a_.judged, rows, a_.logits);
   int64_t widths[kMostExchangeRanks] = {};
   for (int i = 0; i < plan_.ranks; ++i) widths[i] = plan_.at(self_.stage, i).vocab.size();
-  Product(head_, a_.judged, rows, a_.raw);
-  GatherParts(*group.exchange(), {.mine = a_.raw, .all = a_.logits, .rows = n, .widths = widths}, *queue_);
+  float* const mine = a_.raw + (group.exchange()->shape.library ? n * self_.vocab.begin : 0);
+  Product(head_, a_.judged, rows, mine);
+  GatherParts(*group.exchange(), {.mine = mine, .all = a_.logits, .rows = n, .parts = a_.raw, .widths = widths},
+              *queue_);
 }
 
 float* Stage::ReadLogits(int64_t n) {

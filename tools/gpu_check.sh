@@ -2,8 +2,8 @@
 # gpu_check.sh --pack | [FOLDER]: what only a GPU can show, in one run of some minutes (docs/cuda.md).
 # --pack: puts what a machine with a GPU needs into build/gpu_check (below 64 MiB), out of build/release; carry it there with this script.
 # FOLDER (default build/gpu_check): on that machine, runs it: every word of the kernels against the reference, bit for bit, and draws
-# against the host's; products whose sums may have any order within their bounds; compute-sanitizer over a part, where there is one; the
-# speed of each kernel, and of whole models whose weights are made on the device, beside the read bandwidth and the matrix rate of the same
+# against the host's; products and attention whose sums may have any order within their bounds; how devices exchange, all on this one;
+# compute-sanitizer over a part, where there is one; the speed of each kernel, and of whole models whose weights are made on the device, beside the read bandwidth and the matrix rate of the same
 # minute. Writes report.txt, report.json and logs.tar.gz to $OUT, or to FOLDER.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
@@ -15,13 +15,13 @@ esac
 if [ "${1:-}" = --pack ]; then
   to=build/gpu_check
   rm -rf "$to" && mkdir -p "$to/lib"
-  for program in kernels/kernels_words_test kernels/kernels_fast_products_test agent/sampler_test bench/cuda_bench pangea; do
+  for program in kernels/kernels_words_test kernels/kernels_fast_products_test kernels/kernels_fast_attention_test kernels/kernels_exchange_test agent/sampler_test bench/cuda_bench pangea; do
     cp "build/release/$program" "$to/" && strip "$to/$(basename "$program")"
     ldd "build/release/$program" | awk '/=> \//{print $3}' | grep -vE '/lib(c|m|dl|rt|pthread)\.so' | xargs -r -I{} cp -Lu {} "$to/lib/"
   done
   cp tools/make_shape.py tools/gpu_report.py "$to/"
   git rev-parse HEAD >"$to/commit" 2>/dev/null || true
-  (cd "$to" && tar czf programs.tar.gz --remove-files lib cuda_bench kernels_words_test kernels_fast_products_test pangea sampler_test)
+  (cd "$to" && tar czf programs.tar.gz --remove-files lib cuda_bench kernels_words_test kernels_fast_products_test kernels_fast_attention_test kernels_exchange_test pangea sampler_test)
   size=$(du -sm "$to" | cut -f1)
   echo "packed $to: $size MiB"
   [ "$size" -lt 64 ] || { echo "that is too much to carry" >&2; exit 1; }
@@ -62,6 +62,8 @@ model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
   check draws 60 "$work/sampler_test" '--gtest_filter=*/cuda'
   check fast_products 60 "$work/kernels_fast_products_test"
   grep -q 'on a GPU, too' "$work/fast_products.log" || echo "FAILED  no GPU with cuBLASLt was opened for them"
+  check fast_attention 60 "$work/kernels_fast_attention_test" '--gtest_filter=*/cuda'
+  check exchange 60 "$work/kernels_exchange_test" '--gtest_filter=*/cuda'  # several devices, which are one GPU
   model model_8b llama-3-8b --batch 1,64 --prompt 8192 --set kernels.exact=false  # a prompt of 8192 ids is one step
   model model_1b llama-3.2-1b --batch 1,64 --prompt 8192 --set kernels.exact=false
   model fusion_1b llama-3.2-1b --batch 1 --fusion all --set kernels.exact=false

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,7 @@
 namespace pangea {
 namespace {
 
-constexpr int kBacklog = 128;
+constexpr int kBacklog = 4096;
 
 absl::Status PassingFailed(const std::string& what) {
   return absl::ErrnoToStatus(errno, absl::StrCat("passing a file to another agent: ", what));
@@ -114,12 +115,17 @@ absl::StatusOr<OwnedFile> TakeFile(const OwnedFile& connection) {
   message.msg_control = room.bytes;
   message.msg_controllen = sizeof(room.bytes);
   if (recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC) != 1) return PassingFailed("recvmsg");
+  std::vector<OwnedFile> files;
   const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int)))
-    return absl::InternalError("passing a file to another agent: none came");
-  int file = -1;
-  std::memcpy(&file, CMSG_DATA(header), sizeof(int));
-  return OwnedFile(file);
+  if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
+      int file = -1;
+      std::memcpy(&file, reinterpret_cast<const char*>(header) + at, sizeof(int));
+      files.emplace_back(file);
+    }
+  }
+  if (files.size() != 1) return absl::InternalError("passing a file to another agent: not one came");
+  return std::move(files[0]);
 }
 
 }  // namespace pangea

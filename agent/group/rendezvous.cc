@@ -32,9 +32,24 @@ absl::StatusOr<std::string> Rendezvous::Get(const std::string& key, absl::Durati
 }
 
 void Rendezvous::Close(const absl::Status& why) {
-  MutexLock lock(mutex_);
-  if (closed_.ok()) closed_ = why.ok() ? absl::AbortedError("the rendezvous was closed") : why;
-  changed_.notify_all();
+  std::function<void()> then;
+  {
+    MutexLock lock(mutex_);
+    if (closed_.ok()) closed_ = why.ok() ? absl::AbortedError("the rendezvous was closed") : why;
+    changed_.notify_all();
+    then = then_;
+  }
+  if (then) then();
+}
+
+void Rendezvous::OnClose(std::function<void()> then) {
+  bool closed;
+  {
+    MutexLock lock(mutex_);
+    then_ = then;
+    closed = !closed_.ok();
+  }
+  if (closed && then) then();
 }
 
 }  // namespace pangea

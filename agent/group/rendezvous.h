@@ -24,6 +24,8 @@ class Rendezvous {
   absl::StatusOr<std::string> Get(const std::string& key, absl::Duration limit);
   // Makes every pending and later Get fail at once.
   void Close(const absl::Status& why);
+  // What Close does besides, and at once where it is closed already; null: nothing.
+  void OnClose(std::function<void()> then);
 
  private:
   const Publish publish_;
@@ -31,6 +33,7 @@ class Rendezvous {
   CondVar changed_;
   std::map<std::string, std::string> values_ ABSL_GUARDED_BY(mutex_);
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> then_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pangea

@@ -190,6 +190,10 @@ struct FinishQkvKernelArgs {
   uint32_t parts;
 };
 
+// Of attention_many.cu: positions of a tile, and the largest head; the shared memory of a block, bytes, for heads of d.
+inline constexpr int kManyTile = 64, kMostManyHeadDim = 128;
+constexpr int64_t ManyBytes(int64_t d) { return 2 * 2 * kManyTile * d * 2; }
+
 struct AttentionKernelArgs {
   Pages pages;
   const AttentionItem* items;
@@ -285,6 +289,10 @@ struct MessageKernelArgs {
   std::byte* other;  // agent's memory
   uint32_t* values;  // [n]
   int64_t n;
+};
+struct TellHostArgs {
+  uint32_t* word;  // of the host
+  uint32_t value;
 };
 struct MoveIdsKernelArgs {
   int32_t* to;

@@ -41,6 +41,16 @@ class CudaQueue final : public Queue {
   }
   void Unreach(std::byte* p, int64_t bytes) override;
   DeviceMemory AllocateSeen(int64_t bytes) override;
+  std::string OpenConnections() override { return device_->OpenConnections(); }
+  std::string NewConnectionId(std::string* why) override { return device_->NewConnectionId(why); }
+  std::string Connect(const Connection& connection) override { return device_->Connect(connection); }
+  void Transfer(std::span<const PeerTransfer> transfers) override {
+    PANGEA_CHECK(!recording_);
+    BeginIfWanted();
+    device_->Transfer(transfers);
+  }
+  void AbortConnection() override { device_->AbortConnection(); }
+  std::string connection_error() override { return device_->connection_error(); }
   void TimeKernels() override {
     times_kernels_ = true;
     device_->TimeKernels();
@@ -130,9 +140,9 @@ void AddBiasTo(float* y, const float* b, const Shape& shape, Queue& queue);
 PANGEA_DECLARE_WORDS
 void SampleIds(const SampleArgs& args, Queue& queue);
 void CountIds(const CountArgs& args, Queue& queue);
-void GatherParts(const Exchange& exchange, const GatherArgs& args, Queue& queue);
-void SendRows(const Exchange& exchange, const void* from, int64_t n, Queue& queue);
-void ReceiveRows(const Exchange& exchange, void* to, int64_t n, Queue& queue);
+void GatherParts(const DeviceExchange& exchange, const GatherArgs& args, Queue& queue);
+void SendRows(const DeviceExchange& exchange, const void* from, int64_t n, Queue& queue);
+void ReceiveRows(const DeviceExchange& exchange, void* to, int64_t n, Queue& queue);
 void MoveIds(const MoveIdsArgs& args, Queue& queue);
 
 }  // namespace pangea::cuda

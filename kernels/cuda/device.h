@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,13 @@ class Device {
   virtual SharedMemory Share(int64_t bytes, bool of_host, std::string* why) = 0;
   virtual std::byte* Reach(int file, int64_t bytes, bool of_host, std::string* why) = 0;
   virtual void Unreach(std::byte* p) = 0;
+  // As the queue's of these names.
+  virtual std::string OpenConnections() = 0;
+  virtual std::string NewConnectionId(std::string* why) = 0;
+  virtual std::string Connect(const Connection& connection) = 0;
+  virtual void Transfer(std::span<const PeerTransfer> transfers) = 0;
+  virtual void AbortConnection() = 0;
+  virtual std::string connection_error() = 0;
   // Memory of the host from and to which copies need no help of it, and which kernels may read and write, too.
   virtual std::byte* AllocatePinned(int64_t bytes) = 0;
   virtual void FreePinned(std::byte* p) = 0;

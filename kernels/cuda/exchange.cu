@@ -135,6 +135,17 @@ PANGEA_KERNEL(GatherParts, GatherKernelArgs, 256) {
   if (t == 0) m.gathered[b] = round;
 }
 
+// Where a library brings the parts: `mine` is where all of them lie, one after another; they come to their places among
+// all. rank: of the only one that is moved; negative: all. Grid: (pieces by turns, ranks).
+PANGEA_KERNEL(PlaceParts, GatherKernelArgs, 256) {
+  const int rank = a.rank < 0 ? static_cast<int>(BlockIndex().y) : a.rank;
+  const float* const part = a.mine + a.rows * a.offsets[rank];
+  for (int64_t p = BlockIndex().x; p < a.pieces; p += GridBlocks()) {
+    const int64_t n = InPiece(a.rows * a.widths[rank], p);
+    if (n > 0) Place(a, rank, p * kPiece, part + p * kPiece, n);
+  }
+}
+
 PANGEA_KERNEL(SendRows, MessageKernelArgs, 256) {
   const int t = static_cast<int>(ThreadIndex().x), b = static_cast<int>(BlockIndex().x);
   const ExchangeMemory& m = a.side.memory;
@@ -175,6 +186,10 @@ PANGEA_KERNEL(ReceiveRows, MessageKernelArgs, 256) {
     if (t == 0) StoreRelease(&At(a.other, &m.taken[b], m)->count, round);
   }
   if (t == 0) m.received[b] = round;
+}
+
+PANGEA_KERNEL(TellHost, TellHostArgs, 32) {
+  if (ThreadIndex().x == 0) StoreRelease(a.word, a.value);
 }
 
 PANGEA_KERNEL(MoveIds, MoveIdsKernelArgs, 256) {

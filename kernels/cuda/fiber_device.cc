@@ -61,6 +61,13 @@ class FiberDevice final : public Device {
     Finish();
     munmap(p, static_cast<size_t>(reached_.extract(p).mapped()));
   }
+  // There is no library for the CPU.
+  std::string OpenConnections() override { return "NCCL is for GPUs"; }
+  std::string NewConnectionId(std::string*) override { return ""; }
+  std::string Connect(const Connection&) override { return ""; }
+  void Transfer(std::span<const PeerTransfer>) override { PANGEA_CHECK(false); }
+  void AbortConnection() override {}
+  std::string connection_error() override { return ""; }
   std::byte* AllocatePinned(int64_t bytes) override { return Allocate(bytes); }
   void FreePinned(std::byte* p) override { Free(p); }
   void CopyIn(void* to, const void* from, int64_t bytes) override {

@@ -41,9 +41,8 @@ struct Launch {
   const char* name = "";  // for messages
   void (*body)(const void* args) = nullptr;
   const void* args = nullptr;
-  bool meets = true;  // whether its threads wait for each other
-  bool in_order =
-      false;  // whether its blocks are run in the order of their numbers: where they wait for other devices'
+  bool meets = true;      // whether its threads wait for each other
+  bool in_order = false;  // whether its blocks are run by their numbers, as those that wait for other devices must be
   unsigned grid[3] = {1, 1, 1};
   unsigned threads = 1;  // of a block, in one dimension
   int64_t shared = 0;    // bytes

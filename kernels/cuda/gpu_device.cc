@@ -15,6 +15,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gpu_collectives.h"
 #include "kernels/cuda/gpu_driver.h"
 #include "kernels/cuda/gpu_products.h"
 #include "kernels/cuda/modules.h"
@@ -40,6 +41,7 @@ class Gpu final : public Device {
     if (context_ != nullptr) {
       driver_.context_use(context_);
       products_.reset();
+      collectives_.reset();
       for (const Event event : events_) {
         if (event != nullptr) driver_.event_destroy(event);
       }
@@ -180,6 +182,31 @@ class Gpu final : public Device {
     const Address address = reinterpret_cast<Address>(p);
     Must(driver_.memory_unmap(address, reached.bytes), "cuMemUnmap");
     Must(driver_.address_free(address, reached.bytes), "cuMemAddressFree");
+  }
+  std::string OpenConnections() override {
+    std::string why;
+    if (collectives_ == nullptr) collectives_ = LoadGpuCollectives([this] { Use(); }, &why);
+    return why;
+  }
+  std::string NewConnectionId(std::string* why) override {
+    Use();
+    return collectives_->NewId(why);
+  }
+  std::string Connect(const Connection& connection) override {
+    Use();
+    return collectives_->Connect(connection);
+  }
+  void Transfer(std::span<const PeerTransfer> transfers) override {
+    Use();
+    collectives_->Transfer(transfers, stream_);
+    last_ = "a transfer by NCCL";
+  }
+  void AbortConnection() override {
+    if (collectives_ != nullptr) collectives_->Abort();
+  }
+  std::string connection_error() override {
+    Use();
+    return collectives_ != nullptr ? collectives_->error() : "";
   }
   std::byte* AllocatePinned(int64_t bytes) override {
     void* memory = nullptr;
@@ -429,6 +456,7 @@ class Gpu final : public Device {
   int64_t base_time_ = 0;
   bool dependent_ = false;
   std::unique_ptr<GpuProducts> products_;
+  std::unique_ptr<GpuCollectives> collectives_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it
 };
 

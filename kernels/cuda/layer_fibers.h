@@ -55,7 +55,7 @@ inline uint32_t LoadAcquire(const uint32_t* p) {
   return std::atomic_ref(*const_cast<uint32_t*>(p)).load(std::memory_order_acquire);
 }
 inline void StoreRelease(uint32_t* p, uint32_t v) { std::atomic_ref(*p).store(v, std::memory_order_release); }
-inline void FenceSystem() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void FenceSystem() {}  // a device is one thread of the host: its releases come behind all of it
 inline void Pause() { fibers::Pause(); }
 inline int64_t Nanoseconds() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);

@@ -17,14 +17,42 @@ Kernel KernelOf(DType dtype) {
 // TileOf's, in bytes.
 int64_t TileBytes(int64_t d) { return kQueryChunk * (d + kPartition + 6) * 4; }
 
-}  // namespace
+// Some of a step's items.
+struct Part {
+  int64_t first, items, queries, longest;
+};
 
 // Few items with many partitions: these are computed apart, as many at a time as the scratch holds, and then folded
 // from the left; else each block folds its own as it goes. The bytes are the same.
+void AttentionOf(const KvLayer& kv, const Part& part, float* scratch, AttentionKernelArgs told, CudaQueue& queue) {
+  const int64_t stride = AttentionStride(kv.head_dim);
+  const Kernel kernel = KernelOf(kv.dtype);
+  const Grid grid{static_cast<unsigned>(part.items), Pieces(part.queries, kQueryChunk), 1};
+  const int64_t each = part.items * part.queries;  // queries, none included
+  told.items += part.first;
+  told.queries = static_cast<int32_t>(part.queries);
+  if (part.longest < 2 || each > kCudaSplitQueries) return queue.Launch(kernel, grid, TileBytes(kv.head_dim), told);
+  const int64_t room = kCudaSplitQueries * kCudaPartials / each;  // partials of a query
+  told.states = scratch;
+  told.partials = scratch + kCudaSplitQueries * stride;
+  for (int64_t from = 0; from < part.longest; from += room) {
+    told.from = static_cast<int32_t>(from);
+    told.span = static_cast<int32_t>(std::min(room, part.longest - from));
+    queue.Launch(kernel, {grid.x, grid.y, static_cast<unsigned>(told.span)}, TileBytes(kv.head_dim), told);
+    queue.Launch(Kernel::kAttentionFold, {grid.x, static_cast<unsigned>(part.queries)}, 0, told);
+  }
+}
+
+// By tensor cores, in whatever order of sums: of heads that they take.
+bool ByTensorCores(const KvLayer& kv, const CudaQueue& queue) {
+  return !queue.exact() && kv.dtype != DType::kI8 && kv.head_dim % 8 == 0 && kv.head_dim <= kMostManyHeadDim;
+}
+
+}  // namespace
+
 void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args, Queue& queue) {
   const AttentionWork& work = *args.work;
-  const int64_t items = static_cast<int64_t>(work.items.size()), stride = AttentionStride(kv.head_dim);
-  if (items == 0) return;
+  const int64_t items = static_cast<int64_t>(work.items.size()), alone = work.alone.items;
   PANGEA_CHECK(kv.head_dim <= kMostHeadDim);
   AttentionKernelArgs told{.pages = PagesOf(kv),
                            .items = work.items.data(),
@@ -39,26 +67,20 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
                            .window = work.window,
                            .from = 0,
                            .span = 0,
-                           .queries = static_cast<int32_t>(work.queries),
+                           .queries = 0,
                            .partials = nullptr,
                            .states = nullptr};
   CudaQueue& cuda = Cuda(queue);
-  const Kernel kernel = KernelOf(kv.dtype);
-  const Grid grid{static_cast<unsigned>(items), Pieces(work.queries, kQueryChunk), 1};
-  const int64_t each = items * work.queries;  // queries, none included
-  if (work.longest < 2 || each > kCudaSplitQueries) {
-    cuda.Launch(kernel, grid, TileBytes(kv.head_dim), told);
-    return;
-  }
-  const int64_t room = kCudaSplitQueries * kCudaPartials / each;  // partials of a query
-  told.states = args.scratch;
-  told.partials = args.scratch + kCudaSplitQueries * stride;
-  for (int64_t from = 0; from < work.longest; from += room) {
-    told.from = static_cast<int32_t>(from);
-    told.span = static_cast<int32_t>(std::min(room, work.longest - from));
-    cuda.Launch(kernel, {grid.x, grid.y, static_cast<unsigned>(told.span)}, TileBytes(kv.head_dim), told);
-    cuda.Launch(Kernel::kAttentionFold, {grid.x, static_cast<unsigned>(work.queries)}, 0, told);
-  }
+  if (alone > 0) AttentionOf(kv, {0, alone, work.alone.queries, work.alone.longest}, args.scratch, told, cuda);
+  if (items == alone) return;
+  if (!ByTensorCores(kv, cuda))
+    return AttentionOf(kv, {alone, items - alone, work.queries, work.longest}, args.scratch, told, cuda);
+  const bool small = kv.head_dim <= 64;
+  told.items += alone;
+  cuda.Launch(kv.dtype == DType::kF16 ? small ? Kernel::kAttentionMany64F16 : Kernel::kAttentionMany128F16
+              : small                 ? Kernel::kAttentionMany64Bf16
+                                      : Kernel::kAttentionMany128Bf16,
+              {static_cast<unsigned>(items - alone)}, ManyBytes(small ? 64 : kMostManyHeadDim), told);
 }
 
 }  // namespace pangea::cuda
