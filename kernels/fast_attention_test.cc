@@ -101,8 +101,8 @@ class Cache {
     return all;
   }
 
-  // How many elements are farther from the exact ones than roundings bring them. shift: a mistake, for the control: each
-  // query sees one position less.
+  // How many elements are farther from the exact ones than roundings bring them. shift: a mistake, for the control:
+  // each query sees one position less.
   int64_t Outside(const std::vector<float>& q, const std::vector<float>& out, int shift = 0) const {
     const double half = case_.dtype == DType::kF16 ? 0x1p-11 : 0x1p-8;
     int64_t outside = 0, row = 0;
