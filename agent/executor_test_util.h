@@ -56,7 +56,7 @@ class Blind : public Tap {
 struct ClusterShape {
   int stages = 1, ranks = 1, threads = 1, fusion = kMaxFusion;
   bool tapped = false;
-  enum { kCpu, kToy, kCuda } device = kCpu;  // of each agent; kCuda: its kernels on the CPU
+  enum { kCpu, kToy, kCuda, kGpu } device = kCpu;  // of each agent; kCuda: its kernels on the CPU; kGpu: GPU 0, all
   bool exact = true;
 };
 
@@ -84,10 +84,7 @@ class Cluster {
     for (int i = 0; i < stages * ranks; ++i) {
       if (tapped && i % ranks == 0) records.push_back(std::make_unique<Record>());
       Tap* const tap = !tapped ? nullptr : i % ranks == 0 ? static_cast<Tap*>(records.back().get()) : &blind_;
-      if (device != ClusterShape::kCpu)
-        queues_.push_back(device == ClusterShape::kToy
-                              ? MakeToyQueue(BestIsa())
-                              : MakeCudaOnCpuQueue({.threads = threads, .exact = exact, .fusion = fusion}));
+      if (device != ClusterShape::kCpu) queues_.push_back(MakeQueue(layout));
       Queue* const queue = device != ClusterShape::kCpu ? queues_.back().get() : nullptr;
       executors_.push_back(MakeStageExecutor(header_, deployment_, plan_, i, {.tap = tap, .queue = queue}));
       boxes_.push_back(std::make_unique<MaskBox>());
@@ -101,6 +98,13 @@ class Cluster {
       }
     }
     JoinExchange();
+  }
+
+  static std::unique_ptr<Queue> MakeQueue(const ClusterShape& shape) {
+    const CudaOptions options{.threads = shape.threads, .exact = shape.exact, .fusion = shape.fusion};
+    std::string why;
+    if (shape.device == ClusterShape::kToy) return MakeToyQueue(BestIsa());
+    return shape.device == ClusterShape::kCuda ? MakeCudaOnCpuQueue(options) : MakeCudaQueue(options, 0, &why).queue;
   }
 
   // Where devices exchange by themselves, they do from now on.

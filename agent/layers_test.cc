@@ -2,6 +2,7 @@
 // masks.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <map>
 #include <numeric>
 #include <set>
@@ -180,6 +181,23 @@ TEST(Devices, RepeatStepsThatOnlyDecode) {
       }
     }
     EXPECT_EQ(CudaPlays(there.queue()) > 50, fusion >= 2) << CudaPlays(there.queue());
+  }
+}
+
+// On a GPU where there is one: two agents on it, which exchange as those of two do, draw what one CPU agent does. (No
+// dependent launches: of the blocks that wait for a kernel of their own agent's, too many could keep the other's away.)
+TEST(Devices, TwoAgentsOfOneGpuDrawWhatOneDoes) {
+  if (Cluster::MakeQueue({.device = ClusterShape::kGpu}) == nullptr) GTEST_SKIP() << "no GPU";
+  const char* const elsewhere = std::getenv("PANGEA_STORIES");
+  const auto header = *ReadCheckpointHeader(
+      elsewhere != nullptr ? elsewhere : (fs::path(PANGEA_SOURCE_DIR) / "models/stories260k").string());
+  const std::vector<int32_t> prompt = {1, 403, 407, 261, 378};
+  const Answer expected = Cluster(header, {}).Ask(prompt, 60, 512, false);
+  for (const ClusterShape layout : {ClusterShape{1, 2}, ClusterShape{2, 1}, ClusterShape{2, 2}}) {
+    ClusterShape there = layout;
+    there.fusion = 2;
+    there.device = ClusterShape::kGpu;
+    EXPECT_EQ(Cluster(header, there).Ask(prompt, 60, 512, layout.stages > 1), expected) << layout.stages;
   }
 }
 

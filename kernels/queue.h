@@ -114,9 +114,10 @@ class Queue {
   virtual SharedMemory Share(int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return {}; }
   virtual std::byte* Reach(int /*file*/, int64_t /*bytes*/, bool /*of_host*/, std::string* /*why*/) { return nullptr; }
   virtual void Unreach(std::byte*, int64_t /*bytes*/) {}
-  // Of a device that exchanges by a library, which is loaded first; an id for a connection of all agents, made by one
-  // of them; the connection, in place of the one before; and transfers, as part of the queue's work, which never end
-  // where a peer does not take part, but for AbortConnection (any thread). Texts say what failed; empty: nothing.
+  // Of a device that exchanges by a library, which is loaded first, and forgets the connection before; an id for a
+  // connection of all agents, made by one of them; the connection; and transfers, as part of the queue's work, which
+  // never end where a peer does not take part, but for AbortConnection (any thread). Texts say what failed; empty:
+  // nothing.
   virtual std::string OpenConnections() { return "this device has no library by which devices exchange"; }
   virtual std::string NewConnectionId(std::string* /*why*/) { return ""; }
   virtual std::string Connect(const Connection&) { return ""; }

@@ -15,13 +15,13 @@ esac
 if [ "${1:-}" = --pack ]; then
   to=build/gpu_check
   rm -rf "$to" && mkdir -p "$to/lib"
-  for program in kernels/kernels_words_test kernels/kernels_fast_products_test kernels/kernels_fast_attention_test kernels/kernels_exchange_test agent/sampler_test bench/cuda_bench pangea; do
+  for program in kernels/kernels_words_test kernels/kernels_fast_products_test kernels/kernels_fast_attention_test kernels/kernels_exchange_test agent/sampler_test agent/executor_test bench/cuda_bench pangea; do
     cp "build/release/$program" "$to/" && strip "$to/$(basename "$program")"
     ldd "build/release/$program" | awk '/=> \//{print $3}' | grep -vE '/lib(c|m|dl|rt|pthread)\.so' | xargs -r -I{} cp -Lu {} "$to/lib/"
   done
-  cp tools/make_shape.py tools/gpu_report.py "$to/"
+  cp -r tools/make_shape.py tools/gpu_report.py models/stories260k "$to/"
   git rev-parse HEAD >"$to/commit" 2>/dev/null || true
-  (cd "$to" && tar czf programs.tar.gz --remove-files lib cuda_bench kernels_words_test kernels_fast_products_test kernels_fast_attention_test kernels_exchange_test pangea sampler_test)
+  (cd "$to" && tar czf programs.tar.gz --remove-files lib cuda_bench kernels_words_test kernels_fast_products_test kernels_fast_attention_test kernels_exchange_test executor_test pangea sampler_test)
   size=$(du -sm "$to" | cut -f1)
   echo "packed $to: $size MiB"
   [ "$size" -lt 64 ] || { echo "that is too much to carry" >&2; exit 1; }
@@ -64,6 +64,7 @@ model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
   grep -q 'on a GPU, too' "$work/fast_products.log" || echo "FAILED  no GPU with cuBLASLt was opened for them"
   check fast_attention 60 "$work/kernels_fast_attention_test" '--gtest_filter=*/cuda'
   check exchange 60 "$work/kernels_exchange_test" '--gtest_filter=*/cuda'  # several devices, which are one GPU
+  check two_agents 100 env PANGEA_STORIES="$folder/stories260k" "$work/executor_test" '--gtest_filter=Devices.TwoAgentsOfOneGpu*'
   model model_8b llama-3-8b --batch 1,64 --prompt 8192 --set kernels.exact=false  # a prompt of 8192 ids is one step
   model model_1b llama-3.2-1b --batch 1,64 --prompt 8192 --set kernels.exact=false
   model fusion_1b llama-3.2-1b --batch 1 --fusion all --set kernels.exact=false

@@ -84,14 +84,13 @@ class Nccl final : public GpuCollectives {
   }
 
   std::string Connect(const Connection& c) override {
-    Disconnect();
     UniqueId id{};
     if (c.id.size() != sizeof(id.bytes)) return "this is no NCCL id";
     std::memcpy(id.bytes, c.id.data(), sizeof(id.bytes));
     CommunicatorConfig config;
     {
       const std::lock_guard lock(mutex_);
-      why_.clear();
+      if (!why_.empty()) return why_;  // it has been aborted
       const NcclResult r = connect(&communicator_, c.agents, id, c.agent, &config);
       if (r != kDone && r != kUnderWay) Die(std::string("ncclCommInitRankConfig: ") + text(r));
     }
@@ -142,6 +141,8 @@ class Nccl final : public GpuCollectives {
       aborting.swap(aborting_);
     }
     if (aborting.joinable()) aborting.join();
+    const std::lock_guard lock(mutex_);
+    why_.clear();
   }
 
  private:

@@ -18,7 +18,8 @@ class GpuCollectives {
   virtual ~GpuCollectives() = default;
   // By which the agents find each other; made by one of them.
   virtual std::string NewId(std::string* why) = 0;
-  // Blocks until all have come, at most until the connection's limit, or Abort. An empty text, or what failed.
+  // Blocks until all have come, at most until the connection's limit, or Abort, which may have come before. An empty
+  // text, or what failed. REQUIRES that nothing was connected since the last Disconnect.
   virtual std::string Connect(const Connection& connection) = 0;
   // On the stream, all of them at once. After Abort, or an error, nothing.
   virtual void Transfer(std::span<const PeerTransfer> transfers, void* stream) = 0;

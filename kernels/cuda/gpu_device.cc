@@ -185,7 +185,11 @@ class Gpu final : public Device {
   }
   std::string OpenConnections() override {
     std::string why;
-    if (collectives_ == nullptr) collectives_ = LoadGpuCollectives([this] { Use(); }, &why);
+    if (collectives_ != nullptr) {
+      collectives_->Disconnect();
+    } else {
+      collectives_ = LoadGpuCollectives([this] { Use(); }, &why);
+    }
     return why;
   }
   std::string NewConnectionId(std::string* why) override {
