@@ -65,6 +65,76 @@ PANGEA_DEVICE void LoadTile(const AttentionKernelArgs& a, const std::byte* head,
   }
 }
 
+// All threads: elements of the head that are none are 0 in both tiles, and stay so.
+template <int D>
+PANGEA_DEVICE void ClearBeyond(int d) {
+  const int t = static_cast<int>(ThreadIndex().x);
+  for (int number = 0; number < 2 && d < D; ++number) {
+    const KvTile<D> tile = TileAt<D>(number);
+    for (int i = t; i < (D - d) * (kTile / 8); i += kThreads)
+      StoreInt4(Chunk(tile.k, d + i / (kTile / 8), i % (kTile / 8), kTile / 8), {0, 0, 0, 0});
+    for (int i = t; i < kTile * ((D - d) / 8); i += kThreads)
+      StoreInt4(Chunk(tile.v, i / ((D - d) / 8), d / 8 + i % ((D - d) / 8), D / 8), {0, 0, 0, 0});
+  }
+}
+
+// Of scores from position `begin` on, those that their rows do not see.
+PANGEA_DEVICE void Mask(int begin, const Seen (&seen)[2], float (&s)[kTile / 8][4]) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+#pragma unroll
+  for (int i = 0; i < kTile / 8; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int position = begin + i * 8 + lane % 4 * 2 + j % 2;
+      if (position < seen[j / 2].low || position > seen[j / 2].high) s[i][j] = kMinusInfinity;
+    }
+  }
+}
+
+// What the two rows that a thread has parts of came to so far: relative to the largest score m.
+template <int D>
+struct Sums {
+  float o[D / 8][4] = {};
+  float m[2] = {kMinusInfinity, kMinusInfinity};
+  float l[2] = {0, 0};  // of this thread's positions
+};
+
+// Scores of a tile become probabilities, to which the sums are then relative, too.
+template <int D>
+PANGEA_DEVICE void Softmax(float (&s)[kTile / 8][4], Sums<D>* sums) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+  float largest[2] = {sums->m[0], sums->m[1]};
+#pragma unroll
+  for (int i = 0; i < kTile / 8; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) largest[j / 2] = MaxOf(largest[j / 2], s[i][j]);
+  }
+  float base[2];  // of this tile's probabilities, times log2 of e
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 1));
+    largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 2));
+    const bool none = largest[half] == kMinusInfinity;
+    base[half] = none ? 0 : largest[half] * kLog2OfE;
+    const float before = Exp2(sums->m[half] * kLog2OfE - base[half]);
+    sums->m[half] = largest[half];
+    sums->l[half] = sums->l[half] * before;
+#pragma unroll
+    for (int i = 0; i < D / 8; ++i) {
+      sums->o[i][half * 2] *= before;
+      sums->o[i][half * 2 + 1] *= before;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kTile / 8; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      s[i][j] = Exp2(Fma(s[i][j], kLog2OfE, -base[j / 2]));
+      sums->l[j / 2] += s[i][j];
+    }
+  }
+}
+
 template <DType type, int D>
 PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
   const AttentionItem item = a.items[BlockIndex().x];
@@ -97,17 +167,8 @@ PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
       q[part][i] = at < d ? Halves<type>(row[at], row[at + 1]) : 0;
     }
   }
-  // Elements of the head that are none are 0 in both tiles, and stay so.
-  for (int number = 0; number < 2 && d < D; ++number) {
-    const KvTile<D> tile = TileAt<D>(number);
-    for (int i = t; i < (D - d) * (kTile / 8); i += kThreads)
-      StoreInt4(Chunk(tile.k, d + i / (kTile / 8), i % (kTile / 8), kTile / 8), {0, 0, 0, 0});
-    for (int i = t; i < kTile * ((D - d) / 8); i += kThreads)
-      StoreInt4(Chunk(tile.v, i / ((D - d) / 8), d / 8 + i % ((D - d) / 8), D / 8), {0, 0, 0, 0});
-  }
-
-  float o[D / 8][4] = {};
-  float m[2] = {kMinusInfinity, kMinusInfinity}, l[2] = {0, 0};
+  ClearBeyond<D>(d);
+  Sums<D> sums;
   const int from = all.low / kTile * kTile;
   LoadTile<D>(a, head, table, from, all, TileAt<D>(0));
   CommitCopies();
@@ -131,40 +192,8 @@ PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
       }
     }
     const bool whole = begin + kTile - 1 <= first.high && begin >= last.low;
-    float largest[2] = {m[0], m[1]};
-#pragma unroll
-    for (int i = 0; i < kTile / 8; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int position = begin + i * 8 + lane % 4 * 2 + j % 2;
-        if (!whole && (position < seen[j / 2].low || position > seen[j / 2].high)) s[i][j] = kMinusInfinity;
-        largest[j / 2] = MaxOf(largest[j / 2], s[i][j]);
-      }
-    }
-    float base[2];  // of this tile's probabilities, times log2 of e
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 1));
-      largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 2));
-      const bool none = largest[half] == kMinusInfinity;
-      base[half] = none ? 0 : largest[half] * kLog2OfE;
-      const float before = Exp2(m[half] * kLog2OfE - base[half]);
-      m[half] = largest[half];
-      l[half] = l[half] * before;
-#pragma unroll
-      for (int i = 0; i < D / 8; ++i) {
-        o[i][half * 2] *= before;
-        o[i][half * 2 + 1] *= before;
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kTile / 8; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        s[i][j] = Exp2(Fma(s[i][j], kLog2OfE, -base[j / 2]));
-        l[j / 2] += s[i][j];
-      }
-    }
+    if (!whole) Mask(begin, seen, s);
+    Softmax<D>(s, &sums);
 #pragma unroll
     for (int group = 0; group < kTile / 16; ++group) {  // of 16 positions
       const float(&low)[4] = s[group * 2], (&high)[4] = s[group * 2 + 1];
@@ -175,16 +204,17 @@ PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
         uint32_t v[4];
         const int row = group * 16 + lane / 8 % 2 * 8 + lane % 8;
         LoadMatrices(v, Chunk(tile.v, row, pair * 2 + lane / 16, D / 8));
-        MultiplyAdd<type>(o[pair * 2], p, v);
-        MultiplyAdd<type>(o[pair * 2 + 1], p, v + 2);
+        MultiplyAdd<type>(sums.o[pair * 2], p, v);
+        MultiplyAdd<type>(sums.o[pair * 2 + 1], p, v + 2);
       }
     }
     Sync();  // read by all before the next but one comes there
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    l[half] += Shuffle(l[half], lane ^ 1);
-    l[half] += Shuffle(l[half], lane ^ 2);
+    float l = sums.l[half];
+    l += Shuffle(l, lane ^ 1);
+    l += Shuffle(l, lane ^ 2);
     if (query[half] >= queries) continue;
     const int64_t row = item.row + query[half] / item.heads, h = item.head + query[half] % item.heads;
     float* const out = a.out + row * a.ldo + h * d;
@@ -192,8 +222,8 @@ PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
     for (int i = 0; i < D / 8; ++i) {
       const int at = i * 8 + lane % 4 * 2;
       if (at >= d) continue;
-      out[at] = o[i][half * 2] / l[half];
-      out[at + 1] = o[i][half * 2 + 1] / l[half];
+      out[at] = sums.o[i][half * 2] / l;
+      out[at + 1] = sums.o[i][half * 2 + 1] / l;
     }
   }
 }

@@ -6,11 +6,10 @@
 #include <chrono>
 #include <climits>
 #include <cstring>
-#include <mutex>
 #include <thread>
 #include <utility>
 
-#include "kernels/check.h"
+#include "configs/mutex.h"
 
 namespace pangea::cuda {
 namespace {
@@ -89,7 +88,7 @@ class Nccl final : public GpuCollectives {
     std::memcpy(id.bytes, c.id.data(), sizeof(id.bytes));
     CommunicatorConfig config;
     {
-      const std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (!why_.empty()) return why_;  // it has been aborted
       const NcclResult r = connect(&communicator_, c.agents, id, c.agent, &config);
       if (r != kDone && r != kUnderWay) Die(std::string("ncclCommInitRankConfig: ") + text(r));
@@ -101,7 +100,7 @@ class Nccl final : public GpuCollectives {
 
   void Transfer(std::span<const PeerTransfer> transfers, void* stream) override {
     {
-      const std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (communicator_ == nullptr || !why_.empty()) return;
       NcclResult r = group_begin();
       for (const PeerTransfer& t : transfers) {
@@ -119,12 +118,12 @@ class Nccl final : public GpuCollectives {
   }
 
   void Abort() override {
-    const std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     Die("it was aborted");
   }
 
   std::string error() override {
-    const std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (communicator_ != nullptr && why_.empty()) {
       NcclResult now = kDone;
       if (const NcclResult r = state(communicator_, &now); r != kDone) now = r;
@@ -136,12 +135,12 @@ class Nccl final : public GpuCollectives {
   void Disconnect() override {
     std::thread aborting;
     {
-      const std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       Let();  // of an epoch that is over
       aborting.swap(aborting_);
     }
     if (aborting.joinable()) aborting.join();
-    const std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     why_.clear();
   }
 
@@ -151,7 +150,7 @@ class Nccl final : public GpuCollectives {
     const auto end = std::chrono::steady_clock::now() + limit;
     while (true) {
       {
-        const std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (communicator_ == nullptr || !why_.empty()) return;
         NcclResult now = kDone;
         if (const NcclResult r = state(communicator_, &now); r != kDone) now = r;
@@ -162,14 +161,13 @@ class Nccl final : public GpuCollectives {
       std::this_thread::sleep_for(kLook);
     }
   }
-  // With the mutex held, both.
-  void Die(const std::string& why) {
+  void Die(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (why_.empty()) why_ = why;
     Let();
   }
   // Nobody may be within a call of NCCL on this communicator meanwhile: all are made with the mutex held. It may take
   // until the GPU is past its last transfer, for which the caller need not wait.
-  void Let() {
+  void Let() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (communicator_ == nullptr) return;
     aborting_ = std::thread([this, communicator = std::exchange(communicator_, nullptr)] {
       use_();
@@ -184,10 +182,10 @@ class Nccl final : public GpuCollectives {
 
   const std::function<void()> use_;
   void* library_ = nullptr;
-  std::mutex mutex_;
-  std::thread aborting_;  // the communicator before
-  Communicator communicator_ = nullptr;
-  std::string why_;  // it is dead
+  Mutex mutex_;
+  std::thread aborting_ ABSL_GUARDED_BY(mutex_);  // the communicator before
+  Communicator communicator_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::string why_ ABSL_GUARDED_BY(mutex_);  // it is dead
   std::chrono::nanoseconds limit_{0};
 };
 

@@ -89,7 +89,7 @@ BUGS = {
     "window_of_many_one_too_wide": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "position < seen[j / 2].low ||", "position < seen[j / 2].low - 1 ||"),
     "border_of_a_window_overlooked": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "begin >= last.low;", "begin >= first.low;"),
     "values_that_nobody_sees": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "      StoreInt4(to, {0, 0, 0, 0});\n      continue;", "      continue;"),
-    "sums_of_another_base": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "      l[half] = l[half] * before;\n", ""),
+    "sums_of_another_base": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "    sums->l[half] = sums->l[half] * before;\n", ""),
     "keys_of_another_page": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "element = int64_t{token / 16 * 16} * d + row * 16 + token % 16;", "element = row * 16 + token % 16;"),
     "elements_beyond_the_head": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "number < 2 && d < D;", "number < 1 && d < D;"),
     "query_of_another_head": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "rows[half] = a.q + row * a.ldq + h * d;", "rows[half] = a.q + row * a.ldq + item.head * d;"),
