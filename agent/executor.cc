@@ -51,7 +51,7 @@ absl::Status StageExecutor::Load() {
   ForgetAll();
   // As many on every stage: they pad steps alike.
   logit_rows_ = static_cast<size_t>(LogitRowsAtOnce(deployment_, plan_, static_cast<int>(plan_.agents.size()) - 1));
-  if (DevicesExchange(deployment_, plan_)) {
+  if (plan_.devices_exchange) {
     auto place = ExchangePlace::Make(ExchangeShapeOf(header_.config, deployment_, plan_), queue_);
     if (!place.ok()) return place.status();
     place_ = *std::move(place);

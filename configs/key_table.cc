@@ -118,7 +118,8 @@ const ConfigKey kModelKeys[] = {
      .kind = KeyKind::kBoolean,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.exact; },
      .doc = "Sums in one order, whatever the batch, the chunks, the cache and the layout: the same bytes "
-            "(docs/exactness.md). false: CUDA agents take the fastest products; CPU agents are exact anyway."},
+            "(docs/exactness.md). false: CUDA agents take the fastest products and attention; CPU agents are exact "
+            "anyway."},
     {.name = "kernels.fusion",
      .kind = KeyKind::kInteger,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.fusion; },

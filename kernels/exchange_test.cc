@@ -10,30 +10,13 @@
 #include <thread>
 
 #include "kernels/buffer.h"
-#include "kernels/cuda/make_queue.h"
+#include "kernels/cuda_kinds_test_util.h"
 #include "kernels/ops.h"
 
 namespace pangea {
 namespace {
 
-using cuda::fibers::Order;
-
-constexpr int64_t kLimit = 8'000'000'000;  // of a wait that is to end well
-
-struct DeviceKind {
-  const char* name;
-  bool gpu;
-  Order order;
-};
-
-std::vector<DeviceKind> Kinds() {
-  std::vector<DeviceKind> kinds = {{"cuda_on_cpu_forward", false, Order::kForward},
-                                   {"cuda_on_cpu_reverse", false, Order::kReverse},
-                                   {"cuda_on_cpu_shuffled", false, Order::kShuffled}};
-  std::string why;
-  if (MakeCudaQueue({}, 0, &why).queue != nullptr) kinds.push_back({"cuda", true, Order::kForward});
-  return kinds;
-}
+constexpr int64_t kLimit = 3'000'000'000;  // of a wait that is to end well
 
 // The agents of a deployment: a queue each, and their ways to each other.
 class World {
@@ -46,13 +29,11 @@ class World {
     ExchangeState& state() { return *exchange.state; }
   };
 
-  World(const DeviceKind& kind, int stages, const ExchangeShape& shape, uint32_t seed, int64_t limit = kLimit)
+  World(const CudaKind& kind, int stages, const ExchangeShape& shape, uint32_t seed, int64_t limit = kLimit)
       : kind_(kind), stages_(stages), ranks_(shape.ranks), seed_(seed) {
     for (int i = 0; i < stages * ranks_; ++i) {
       auto& agent = agents_.emplace_back(std::make_unique<Agent>());
-      std::string why;
-      agent->queue = kind.gpu ? MakeCudaQueue({}, 0, &why).queue
-                              : MakeCudaOnCpuQueue({}, {.order = kind.order, .seed = seed + static_cast<uint32_t>(i)});
+      agent->queue = kind.Make({}, seed + static_cast<uint32_t>(i));
       agent->memory = Buffer<std::byte>(ExchangeBytes(shape), *agent->queue);
       const std::vector<std::byte> zeros(static_cast<size_t>(ExchangeMemory(shape, nullptr).counts_bytes));
       agent->queue->Upload(agent->memory.data(), zeros.data(), static_cast<int64_t>(zeros.size()));
@@ -84,7 +65,7 @@ class World {
   }
 
  private:
-  const DeviceKind kind_;
+  const CudaKind kind_;
   const int stages_, ranks_;
   const uint32_t seed_;
   std::vector<std::unique_ptr<Agent>> agents_;
@@ -96,7 +77,7 @@ float Value(int rank, int round, int64_t i) {
          static_cast<float>(i / 4096);
 }
 
-class ExchangeTest : public testing::TestWithParam<DeviceKind> {};
+class ExchangeTest : public testing::TestWithParam<CudaKind> {};
 
 // A row of gathers, as the layers of steps are, of parts that are unlike: small and large ones, of a piece and of
 // several a block, in rows, of odd widths, of a rank that has none.
@@ -227,7 +208,6 @@ TEST_P(ExchangeTest, StopsWaitingWhenItIsTold) {
   world.Run([&](int me) {
     auto& [queue, memory, state, exchange] = world.agent(me);
     if (me == kMissing) {  // instead, what its hosts do when it is gone: once the others are seen to wait
-      // (A device of fibers lets the others go on where it waits: here, in an exchange with itself alone.)
       while (!waits_for_it(0) || !waits_for_it(2)) {
         if (GetParam().gpu) {
           std::this_thread::yield();
@@ -294,7 +274,7 @@ TEST_P(ExchangeTest, MovesIdsAndTakesNoneThatIsNone) {
   EXPECT_EQ(picked, (std::vector<int32_t>{7, 5, 0}));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ExchangeTest, testing::ValuesIn(Kinds()),
+INSTANTIATE_TEST_SUITE_P(All, ExchangeTest, testing::ValuesIn(CudaKinds({})),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/cuda/make_queue.h"
+#include "kernels/cuda_kinds_test_util.h"
 #include "kernels/kernels_test_util.h"
 
 namespace pangea {
@@ -174,28 +174,10 @@ std::vector<Case> Cases() {
       {.heads = 1, .kv_heads = 1, .head_dim = 8, .window = 150, .parts = {{0, 190, 130}}}};
 }
 
-using cuda::fibers::Order;
-
-struct DeviceKind {
-  const char* name;
-  bool gpu;
-  Order order;
-};
-std::vector<DeviceKind> Kinds() {
-  std::vector<DeviceKind> kinds = {{"cuda_on_cpu_forward", false, Order::kForward},
-                                   {"cuda_on_cpu_reverse", false, Order::kReverse},
-                                   {"cuda_on_cpu_shuffled", false, Order::kShuffled}};
-  std::string why;
-  if (MakeCudaQueue({.exact = false}, 0, &why).queue != nullptr) kinds.push_back({"cuda", true, Order::kForward});
-  return kinds;
-}
-
-class FastAttention : public testing::TestWithParam<DeviceKind> {};
+class FastAttention : public testing::TestWithParam<CudaKind> {};
 
 TEST_P(FastAttention, IsWithinTheRoundingsOfItsSums) {
-  std::string why;
-  const auto queue = GetParam().gpu ? MakeCudaQueue({.exact = false}, 0, &why).queue
-                                    : MakeCudaOnCpuQueue({.exact = false}, {.order = GetParam().order, .seed = 3});
+  const auto queue = GetParam().Make({.exact = false}, 3);
   for (const Case& c : Cases()) {
     int64_t rows = 0;
     for (const Case::Part& part : c.parts) rows += part.rows;
@@ -205,7 +187,7 @@ TEST_P(FastAttention, IsWithinTheRoundingsOfItsSums) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FastAttention, testing::ValuesIn(Kinds()),
+INSTANTIATE_TEST_SUITE_P(All, FastAttention, testing::ValuesIn(CudaKinds({.exact = false})),
                          [](const auto& info) { return info.param.name; });
 
 // The bound sees queries that look one position too short, and scores of queries that are off by a hundredth.

@@ -188,13 +188,8 @@ bool AddsAlongTree(const Deployment& deployment) {
   return deployment.kernels.exact || !RunsCudaKernels(deployment.agent(0));
 }
 
-bool DevicesExchange(const Deployment& deployment, const ParallelPlan& plan) {
-  return plan.agents.size() > 1 && plan.transport != "gloo" && plan.ranks <= kMostExchangeRanks &&
-         RunsCudaKernels(deployment.agent(0));
-}
-
 ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan) {
-  if (!DevicesExchange(deployment, plan)) return {};
+  if (!plan.devices_exchange) return {};
   ExchangeShape shape{.ranks = plan.ranks, .library = plan.transport == "nccl"};
   if (plan.stages == 1) return shape;
   shape.slots = deployment.schedule.max_sequences;
@@ -210,7 +205,7 @@ ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deploy
 
 bool DrawsOnDevice(const Deployment& deployment, const ParallelPlan& plan, int index) {
   return plan.agents[index].last && RunsCudaKernels(deployment.agent(index)) &&
-         (plan.ranks == 1 || DevicesExchange(deployment, plan));
+         (plan.ranks == 1 || plan.devices_exchange);
 }
 
 int64_t LogitRowsAtOnce(const Deployment& deployment, const ParallelPlan& plan, int index) {
@@ -287,8 +282,7 @@ AgentMemory MemoryOf(const TensorIndex& index, const Deployment& deployment, con
       .swap = block * plan.swap_blocks,
       .activations = BatchBytes(BatchShapeOf(model, deployment, plan, agent))};
   AddBuffers(ActivationSizes(model, deployment, plan, agent), &memory);
-  if (DevicesExchange(deployment, plan))
-    memory.communication += ExchangeBytes(ExchangeShapeOf(model, deployment, plan));
+  if (plan.devices_exchange) memory.communication += ExchangeBytes(ExchangeShapeOf(model, deployment, plan));
   return memory;
 }
 

@@ -70,9 +70,7 @@ BatchShape BatchShapeOf(const ModelConfig& model, const Deployment& deployment, 
 // Whether K-split products are added along the model's tree: unless the deployment lets CUDA agents do otherwise. (All
 // agents are of one kind.)
 bool AddsAlongTree(const Deployment& deployment);
-// Whether the agents' devices exchange by themselves (kernels/exchange.h): CUDA agents of one host, or over
-// NCCL.
-bool DevicesExchange(const Deployment& deployment, const ParallelPlan& plan);
+// Of a plan whose devices exchange; else of none.
 ExchangeShape ExchangeShapeOf(const ModelConfig& model, const Deployment& deployment, const ParallelPlan& plan);
 // Whether the agent's device draws ids itself: those that can, and have the logits of the whole vocabulary. With
 // several ranks that is where the devices exchange; else the hosts draw.

@@ -212,7 +212,9 @@ class Planner {
     } else if (tokens < plan_.context) {
       Shrink(tokens, fullest);
     }
-    plan_.devices_exchange = DevicesExchange(d_, plan_);
+    const DeviceInfo* device = FindDevice(d_.agent(0).device);
+    plan_.devices_exchange = plan_.agents.size() > 1 && plan_.transport != "gloo" &&
+                             plan_.ranks <= kMostExchangeRanks && device != nullptr && device->cuda_kernels;
     for (size_t i = 0; i < plan_.agents.size(); ++i)
       plan_.agents[i].memory = MemoryOf(index_, d_, plan_, static_cast<int>(i));
     plan_.predicted_tokens_per_second = PredictTokensPerSecond(index_, d_, plan_);

@@ -47,7 +47,7 @@ struct ParallelPlan {
   std::vector<CacheGroup> cache_groups() const { return {{.blocks = kv_blocks, .swap_blocks = swap_blocks}}; }
   int cache_group(int) const { return 0; }  // of a layer
   std::string transport;                    // shm, gloo or nccl, resolved
-  bool devices_exchange = false;            // by themselves, not through it (DevicesExchange)
+  bool devices_exchange = false;            // by themselves (kernels/exchange.h): GPUs of one host, or by NCCL
   bool remote = false;  // some agents are started on hosts that only say when they join how many cores they have
   bool spin = false;    // this host has a core for every thread of its agents; an agent is told at the join
   // Of one stream, from weight bytes and the assumed read bandwidth (capacity.h). 0: not predicted.

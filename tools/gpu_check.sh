@@ -3,8 +3,8 @@
 # --pack: puts what a machine with a GPU needs into build/gpu_check (below 64 MiB), out of build/release; carry it there with this script.
 # FOLDER (default build/gpu_check): on that machine, runs it: every word of the kernels against the reference, bit for bit, and draws
 # against the host's; products and attention whose sums may have any order within their bounds; how devices exchange, all on this one;
-# compute-sanitizer over a part, where there is one; the speed of each kernel, and of whole models whose weights are made on the device, beside the read bandwidth and the matrix rate of the same
-# minute. Writes report.txt, report.json and logs.tar.gz to $OUT, or to FOLDER.
+# compute-sanitizer over a part, where there is one; the speed of each kernel, and of whole models whose weights are made on the device,
+# beside the read bandwidth and the matrix rate of the same minute. Writes report.txt, report.json and logs.tar.gz to $OUT, or to FOLDER.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,8s/^# //p' "$0"; exit 0; fi

@@ -10,6 +10,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "agent/group/passed_file.h"
+#include "kernels/check.h"
 #include "kernels/ops.h"
 
 namespace pangea {
@@ -324,7 +325,7 @@ absl::Status ExchangePlace::JoinHere(const std::vector<ExchangePlace*>& places,
   std::string first;
   for (const bool of_host : {false, true}) {
     for (ExchangePlace* const place : places) {
-      if (place->shape_.library) return absl::OkStatus();  // through the hosts
+      PANGEA_CHECK(!place->shape_.library);
       if (!CanExchange(*place->queue_)) return absl::OkStatus();
       place->Begin(of_host);
     }

@@ -28,7 +28,7 @@ class ExchangePlace {
   // every agent of it, and blocks as MakeGroup does. Where one device cannot reach another's memory, all go through the
   // host's instead. What was joined before is over. A shape that says so exchanges by a library (NCCL).
   absl::StatusOr<std::unique_ptr<Group>> Join(std::unique_ptr<Group> group, const GroupSpec& spec, Rendezvous& board);
-  // The same of all agents of one process, in agent order.
+  // The same of all agents of one process, in agent order; not by a library.
   static absl::Status JoinHere(const std::vector<ExchangePlace*>& places, std::vector<std::unique_ptr<Group>>* groups);
   // Any thread: what the device does now, as far as it exchanges: it computes, or has waited for another one for a
   // while.

@@ -38,19 +38,22 @@ bool SameUser(int socket) {
   return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid();
 }
 
-// Room for one file beside a message.
-union OneFile {
-  char bytes[CMSG_SPACE(sizeof(int))];
-  cmsghdr aligned;
+// A message of one byte, and room for a file beside it.
+struct FileMessage {
+  FileMessage() {
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = room;
+    message.msg_controllen = sizeof(room);
+  }
+  FileMessage(const FileMessage&) = delete;
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
 };
 
 }  // namespace
-
-OwnedFile& OwnedFile::operator=(OwnedFile&& other) noexcept {
-  if (file_ >= 0) close(file_);
-  file_ = other.Release();
-  return *this;
-}
 
 OwnedFile::~OwnedFile() {
   if (file_ >= 0) close(file_);
@@ -76,20 +79,13 @@ absl::Status FileOffer::Give(int file, int takers) {
     const OwnedFile connection(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (connection.get() < 0) return PassingFailed("accept");
     if (!SameUser(connection.get())) continue;  // who is not asked
-    char byte = 0;
-    iovec data{&byte, 1};
-    OneFile room{};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = room.bytes;
-    message.msg_controllen = sizeof(room.bytes);
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    FileMessage sent;
+    cmsghdr* const header = CMSG_FIRSTHDR(&sent.message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(header), &file, sizeof(int));
-    if (sendmsg(connection.get(), &message, MSG_NOSIGNAL) != 1) return PassingFailed("sendmsg");
+    if (sendmsg(connection.get(), &sent.message, MSG_NOSIGNAL) != 1) return PassingFailed("sendmsg");
     ++given;
   }
   return absl::OkStatus();
@@ -106,17 +102,10 @@ absl::StatusOr<OwnedFile> ConnectToOffer(const std::string& address) {
 }
 
 absl::StatusOr<OwnedFile> TakeFile(const OwnedFile& connection) {
-  char byte = 0;
-  iovec data{&byte, 1};
-  OneFile room{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = room.bytes;
-  message.msg_controllen = sizeof(room.bytes);
-  if (recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC) != 1) return PassingFailed("recvmsg");
+  FileMessage taken;
+  if (recvmsg(connection.get(), &taken.message, MSG_CMSG_CLOEXEC) != 1) return PassingFailed("recvmsg");
   std::vector<OwnedFile> files;
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  const cmsghdr* const header = CMSG_FIRSTHDR(&taken.message);
   if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
     for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
       int file = -1;

@@ -13,7 +13,6 @@ class OwnedFile {
  public:
   explicit OwnedFile(int file = -1) : file_(file) {}
   OwnedFile(OwnedFile&& other) noexcept : file_(other.Release()) {}
-  OwnedFile& operator=(OwnedFile&& other) noexcept;
   ~OwnedFile();
   int get() const { return file_; }
   int Release();

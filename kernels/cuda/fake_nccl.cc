@@ -104,6 +104,13 @@ int DoGroup(Communicator* c) {
     for (Transfer& t : left) {
       const bool sends = t.from != nullptr;
       if (t.bytes == 0 || std::exchange(busy[{t.agent, sends}], true)) continue;
+      // As between GPUs: the first message of a pair waits until the other side takes it.
+      char greeting = 0;
+      if (sends && !c->greeted.contains(t.agent)) {
+        if (recv(c->out.at(t.agent), &greeting, 1, 0) != 1) continue;
+        c->greeted.insert(t.agent);
+      }
+      if (!sends && c->greets.insert(t.agent).second) send(c->in.at(t.agent), &greeting, 1, MSG_NOSIGNAL);
       const ssize_t n =
           sends ? send(c->out.at(t.agent), t.from, t.bytes, MSG_NOSIGNAL) : recv(c->in.at(t.agent), t.to, t.bytes, 0);
       if (n == 0 || (n < 0 && errno != EAGAIN)) return kSystemError;

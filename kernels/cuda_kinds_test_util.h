@@ -1,0 +1,32 @@
+// Where a test runs CUDA's kernels: on fibers in each order, and on a GPU where there is one.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/make_queue.h"
+
+namespace pangea {
+
+struct CudaKind {
+  const char* name;
+  bool gpu;
+  cuda::fibers::Order order;
+
+  std::unique_ptr<Queue> Make(const CudaOptions& options, uint32_t seed) const {
+    std::string why;
+    return gpu ? MakeCudaQueue(options, 0, &why).queue : MakeCudaOnCpuQueue(options, {.order = order, .seed = seed});
+  }
+};
+
+inline std::vector<CudaKind> CudaKinds(const CudaOptions& options) {
+  using cuda::fibers::Order;
+  std::vector<CudaKind> kinds = {{"cuda_on_cpu_forward", false, Order::kForward},
+                                 {"cuda_on_cpu_reverse", false, Order::kReverse},
+                                 {"cuda_on_cpu_shuffled", false, Order::kShuffled}};
+  const CudaKind gpu{"cuda", true, Order::kForward};
+  if (gpu.Make(options, 0) != nullptr) kinds.push_back(gpu);
+  return kinds;
+}
+
+}  // namespace pangea
