@@ -11,7 +11,7 @@ namespace {
 // header's words and not from KvLayer's strides.
 TEST(KvCache, CopiesEveryExtentOfABlockOfItsGroupAndNothingElse) {
   const std::vector<int> groups = {0, 1, 0}, blocks = {5, 3};
-  for (const DType type : {DType::kF16, DType::kBF16, DType::kI8}) {
+  for (const DType type : {DType::kF16, DType::kBF16, DType::kI8, DType::kF8E4M3}) {
     const KvShape shape{.group_of_layer = groups, .blocks = blocks, .kv_heads = 2, .head_dim = 8, .dtype = type};
     const auto queue = MakeCpuQueue(1, BestIsa());
     auto cache = KvCache::Create(shape, queue.get());

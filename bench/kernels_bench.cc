@@ -113,7 +113,9 @@ Weight RandomWeight(DType dtype, int64_t n, int64_t k, const LeafProgram& progra
   std::mt19937 generator(1);
   for (size_t i = 0; i < data.size(); ++i)
     data[i] = static_cast<std::byte>(generator() & 0x3f);  // finite in every type
-  const WeightRows rows{dtype, data.data(), RowBytes(dtype, k), n, false};
+  WeightRows rows{dtype, data.data(), RowBytes(dtype, k), n, false};
+  const float scale = 0.01f;
+  if (dtype == DType::kF8E4M3) rows.scales.data = reinterpret_cast<const std::byte*>(&scale);
   return Weight::Pack(std::span(&rows, 1), k, program, queue);
 }
 
@@ -248,7 +250,8 @@ void Run(const Options& o) {
   cpu_time = o.threads == 1;
   std::printf("class %s, %d threads\n", std::string(IsaName(o.isa)).c_str(), o.threads);
   const int64_t beyond = 160 << 20;
-  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) Products(o, queue, dtype, {1536, 576, beyond});
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32, DType::kF8E4M3})
+    Products(o, queue, dtype, {1536, 576, beyond});
   for (const QuantFormat& format : kQuantFormats) {
     // SmolLM2's shapes where blocks of 256 do not forbid it; those of a model of a billion weights for all.
     if (format.block <= kQuantGroup) Products(o, queue, format.dtype, {1536, 576, beyond});
@@ -256,7 +259,7 @@ void Run(const Options& o) {
     for (const auto& [n, k] : {std::pair{8192, 2048}, {2048, 8192}})  // its feed-forward
       Product(o, queue, format.dtype, ActivationBits::k16, 512, n, k, k > n, 0);
   }
-  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8}) {
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8, DType::kF8E4M3}) {
     AttentionBench(o, queue, dtype, 256, 1);
     AttentionBench(o, queue, dtype, 4096, 1);
     AttentionBench(o, queue, dtype, 512, 512);

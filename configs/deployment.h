@@ -38,7 +38,7 @@ struct Deployment {
   struct Cache {
     uint64_t memory = 256ull << 20;  // bytes, per agent ("256MiB")
     int block_tokens = 16;
-    std::string type = "f16";    // f16, bf16, int8
+    std::string type = "f16";    // f16, bf16, int8, fp8
     uint64_t swap = 0;           // bytes, per agent
     bool prefix = true;          // share blocks of equal beginnings
     int prefix_min_tokens = 64;  // of at least so many tokens

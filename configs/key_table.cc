@@ -45,7 +45,8 @@ const ConfigKey kModelKeys[] = {
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.parallel.transport; },
      .choices = "auto, shm, gloo, nccl",
      .doc = "How tensors move between agents: shared memory on one host (from GPU to GPU where agents have some), Gloo "
-            "through any hosts, NCCL between any GPUs. auto: shm when every agent is local, else gloo."},
+            "through any hosts, NCCL between any GPUs. auto: shm when every agent is local, else nccl between GPUs and "
+            "gloo between others."},
     {.name = "agents.device",
      .kind = KeyKind::kChoice,
      .field = [](Deployment&, AgentConfig& a) -> KeyField { return &a.device; },
@@ -88,7 +89,7 @@ const ConfigKey kModelKeys[] = {
     {.name = "cache.type",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.cache.type; },
-     .choices = "f16, bf16, int8",
+     .choices = "f16, bf16, int8, fp8",
      .doc = "Element type of cached keys and values."},
     {.name = "cache.prefix",
      .kind = KeyKind::kBoolean,

@@ -237,7 +237,7 @@ def test_no_key_is_told_twice(tmp_path):
     path = tmp_path / "d.yaml"
     head = f"model: {STORIES}\n"
     files = {
-        "cache: {memory: lots, block_tokens: 2000, type: fp8}\nparallel: {pipeline: 9, transport: mpi}\nagents: {device: gpu}": {
+        "cache: {memory: lots, block_tokens: 2000, type: fp4}\nparallel: {pipeline: 9, transport: mpi}\nagents: {device: gpu}": {
             "cache.memory": 2, "cache.block_tokens": 2, "cache.type": 2, "parallel.pipeline": 3, "parallel.transport": 3, "agents.device": 4
         },
         "context: 100000\nparallel: {tensor: 99}\nkeys: {file: /none}\ncontrol: {token_file: /none}\nchat: {template_file: /none}": {

@@ -12,9 +12,10 @@ import chaos
 import harms
 import pytest
 from exact_workloads import Grpc, Plan, run_model
-from harness import PANGEA, STORIES, layout, run, serve, settings
+from harness import PANGEA, STORIES, free_port, layout, run, serve, settings
 from test_golden import ARCHITECTURES, CASES, FILES, GGUF, agrees, answers, ask, expected
 from test_recovery import ANY_NUMBER
+from test_remote_agents import agents, deployment
 
 ON_CPU = settings(agents__device="cuda_on_cpu")
 BY_THEMSELVES = "and from device to device"
@@ -117,6 +118,19 @@ def test_nccl_between_gpus(fake_driver, expected_story):
             assert not r["lost"] and not r["different"] and not r["unnamed"], r
             assert s.complete(**sampled)[0] == want
             assert len(set(re.findall(r"epoch (\d+): group of .* formed over nccl", s.log))) > 1, s.log[-3000:]
+
+
+def test_gpus_of_several_hosts_exchange_by_nccl(fake_driver, expected_story, tmp_path):
+    """what parallel.transport: auto means there"""
+    port = free_port()
+    entry = dict(launch="remote", host="127.0.0.1")
+    entries = [entry | dict(device="cuda:0"), entry | dict(device="cuda:1")]
+    path, token = deployment(tmp_path, entries, 2, 1, f"127.0.0.1:{port}", cache=dict(memory="4MiB"), transport="auto")
+    commands = [([], ["--master", f"127.0.0.1:{port}", "--token-file", token])] * 2
+    with open(tmp_path / "agents.log", "w") as log, agents(commands, log) as (begin, _), serve(path, on_started=begin) as s:
+        (choice,), _ = s.complete(prompt=[1], max_tokens=60, temperature=0, ignore_eos=True)
+        assert expected_story.startswith(choice["text"].strip()) and len(choice["ids"]) == 60
+    assert "formed over nccl" in (tmp_path / "agents.log").read_text()
 
 
 @pytest.mark.parametrize(

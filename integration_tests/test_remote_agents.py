@@ -20,7 +20,7 @@ def local_answer():
         return s.complete(**ASK)[0]
 
 
-def deployment(tmp_path, entries, stages, ranks, listen, **more):
+def deployment(tmp_path, entries, stages, ranks, listen, transport="gloo", **more):
     """-> (file, file of the token)"""
     token = tmp_path / "token"
     token.write_text("a-secret-of-the-test\n")
@@ -28,7 +28,7 @@ def deployment(tmp_path, entries, stages, ranks, listen, **more):
     config = dict(
         model=str(STORIES),
         name="tiny",
-        parallel=dict(pipeline=stages, tensor=ranks, transport="gloo"),
+        parallel=dict(pipeline=stages, tensor=ranks, transport=transport),
         agents=entries,
         control=dict(listen=listen, token_file=str(token), join_seconds=30),
         **more,

@@ -6,7 +6,7 @@
 
 namespace pangea {
 
-PANGEA_INLINE int64_t KvElementBytes(DType dtype) { return dtype == DType::kI8 ? 1 : 2; }
+PANGEA_INLINE int64_t KvElementBytes(DType dtype) { return dtype == DType::kI8 || dtype == DType::kF8E4M3 ? 1 : 2; }
 
 PANGEA_INLINE std::byte* KExtent(const KvLayer& kv, int kv_head, int64_t block) {
   return kv.base + kv_head * kv.head_stride + block * kv.block_stride;

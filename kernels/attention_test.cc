@@ -128,6 +128,7 @@ std::vector<float> RunChunks(DType dtype, const Shape& s, const Inputs& in, cons
 double Stored(DType dtype, const float* token, int d, int e) {
   if (dtype == DType::kF16) return F16ToF32(F32ToF16(token[e]));
   if (dtype == DType::kBF16) return Bf16ToF32(F32ToBf16(token[e]));
+  if (dtype == DType::kF8E4M3) return NumberOfF8(F32ToF8(token[e]));
   float amax = 0;
   for (int i = 0; i < d; ++i) amax = std::max(amax, std::fabs(token[i]));
   return static_cast<float>(std::nearbyint(token[e] * (127.0f / amax))) * (amax / 127.0f);
@@ -161,7 +162,7 @@ std::vector<double> Exact(DType dtype, const Shape& s, const Inputs& in) {
   return out;
 }
 
-constexpr DType kTypes[] = {DType::kF16, DType::kBF16, DType::kI8};
+constexpr DType kTypes[] = {DType::kF16, DType::kBF16, DType::kI8, DType::kF8E4M3};
 
 TEST(Attention, ReferenceAgreesWithDoubleArithmetic) {
   ScopedIsa isa(Isa::kReference);
@@ -358,7 +359,14 @@ TEST_P(AttentionOnIsa, PagesHoldTheSameBytes) {
   SKIP_WITHOUT(GetParam());
   for (const DType dtype : kTypes) {
     const Shape s{2, 2, 20, 32, 0};
-    const Inputs in = MakeInputs(s, 50, 11);
+    Inputs in = MakeInputs(s, 50, 11);
+    std::mt19937 generator(12);
+    for (size_t i = 0; i < in.k.size(); ++i) {
+      for (float* f : {&in.k[i], &in.v[i]}) {  // of some tokens any bits, of others numbers of any size in a range
+        if (i / 40 % 3 == 1) *f = __builtin_bit_cast(float, static_cast<uint32_t>(generator()));
+        if (i / 40 % 3 == 2) *f = std::ldexp(*f, static_cast<int>(generator() % 24) - 14);
+      }
+    }
     TestQueue queue(2);
     std::vector<std::vector<std::byte>> bytes;
     for (const Isa isa : {Isa::kReference, GetParam()}) {

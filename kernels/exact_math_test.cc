@@ -174,5 +174,39 @@ TEST(Half, RoundsToNearestEven) {
   EXPECT_EQ(F32ToBf16(3.4e38f), 0x7f80);
 }
 
+TEST(Half, AllF8PatternsAreExactAndRoundToNearestEven) {
+  for (const uint32_t mode : {0x1F80, 0x9FC0}) {  // subnormals of f32 flushed, too: f8 has none of them
+    _mm_setcsr(mode);
+    for (int q = 0; q < 256; ++q) {
+      const float f = F8ToF32(static_cast<uint8_t>(q)), exact = NumberOfF8(q);
+      EXPECT_EQ(__builtin_bit_cast(uint32_t, f) >> 31, q >> 7);
+      EXPECT_TRUE(f == exact || (std::isnan(f) && std::isnan(exact))) << q;
+      EXPECT_EQ(F32ToF8(f), q);
+    }
+    // As the specification has them.
+    EXPECT_EQ(F8ToF32(0x7e), 448.0f);
+    EXPECT_EQ(F8ToF32(0x38), 1.0f);
+    EXPECT_EQ(F8ToF32(0x88), -0x1p-6f);
+    EXPECT_EQ(F8ToF32(0x01), 0x1p-9f);
+    std::mt19937 generator(4);
+    for (int i = 0; i < 100000; ++i) {
+      const uint32_t bits = (generator() & 0x80ffffffu) | (0x38000000u + generator() % 0x0d000000u);  // 2^-15 to 2^11
+      const float f = __builtin_bit_cast(float, i % 2 == 0 ? bits : bits & ~0x7ffffu);                // ties, too
+      const uint8_t got = F32ToF8(f);
+      const auto far = [&](int q) { return std::fabs(static_cast<double>(NumberOfF8(q)) - f); };
+      EXPECT_EQ(got >> 7, __builtin_bit_cast(uint32_t, f) >> 31);
+      for (const int other : {got - 1, got + 1}) {
+        if ((other & 0x7f) == 0x7f || ((other ^ got) & 0x180) != 0) continue;
+        EXPECT_TRUE(far(got) < far(other) || (far(got) == far(other) && got % 2 == 0)) << f << ' ' << int{got};
+      }
+    }
+    EXPECT_EQ(F32ToF8(1e30f), 0x7e);
+    EXPECT_EQ(F32ToF8(-INFINITY), 0xff);
+    EXPECT_EQ(F32ToF8(NAN) & 0x7f, 0x7f);
+    EXPECT_EQ(F32ToF8(0x1p-10f), 0);
+    EXPECT_EQ(F32ToF8(0x1.000002p-10f), 1);
+  }
+}
+
 }  // namespace
 }  // namespace pangea

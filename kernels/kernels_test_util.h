@@ -71,13 +71,20 @@ struct StoredWeight {
   int64_t pitch;
   std::vector<std::byte> memory;  // one byte of padding first
   std::vector<double> value;      // [n][k], exact
+  std::vector<float> scale = {};  // of f8, by `scales`
+  WeightScales scales = {};
 
   std::byte* data() { return memory.data() + 1; }
   WeightRows Rows(int64_t first, int64_t count, int64_t k0 = 0) const {
     const int64_t block = Info(dtype).block, bytes = Info(dtype).bytes;
     const std::byte* at = memory.data() + 1;
     at += transposed ? k0 * pitch + first * bytes : first * pitch + k0 / block * bytes;
-    return {dtype, at, pitch, count, transposed};
+    WeightRows rows{dtype, at, pitch, count, transposed};
+    if (dtype != DType::kF8E4M3) return rows;
+    rows.scales = scales;
+    rows.scales.first = first;
+    rows.scales.data = reinterpret_cast<const std::byte*>(scale.data() + k0 / kScaleRun * scales.step);
+    return rows;
   }
 };
 
@@ -144,12 +151,44 @@ inline double ValueOf(DType dtype, const std::byte* block, int i) {
   }
 }
 
+// E4M3 as OCP defines it (8-bit Floating Point Specification, section 5.2), written down once more.
+inline float NumberOfF8(int q) {
+  const int exponent = q >> 3 & 15, mantissa = q & 7;
+  float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
+                             : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  if (exponent == 15 && mantissa == 7) size = std::numeric_limits<float>::quiet_NaN();
+  return (q & 0x80) != 0 ? -size : size;
+}
+
+// Random numbers of every size, and scales of one of three kinds: one for all, one a column, one for each square.
+inline void MakeF8(StoredWeight* w, std::mt19937& generator) {
+  std::normal_distribution<float> normal;
+  const int64_t runs = (w->k + kScaleRun - 1) / kScaleRun, kind = w->n % 3;
+  if (kind == 1) w->scales.pitch = 1;
+  if (kind == 2) w->scales = {.columns = 20, .pitch = runs, .step = 1};
+  w->scale.resize(static_cast<size_t>(w->n * runs));
+  for (float& scale : w->scale) scale = 0.05f * normal(generator);
+  for (int64_t j = 0; j < w->n; ++j) {
+    for (int64_t i = 0; i < w->k; ++i) {
+      int q = static_cast<int>(generator() % 256);
+      if ((q & 0x7f) == 0x7f) q ^= 1;
+      w->data()[j * w->pitch + i] = static_cast<std::byte>(q);
+      const int64_t at = j / w->scales.columns * w->scales.pitch + i / kScaleRun * w->scales.step;
+      w->value[j * w->k + i] = NumberOfF8(q) * w->scale[at];
+    }
+  }
+}
+
 inline StoredWeight MakeWeight(DType dtype, int64_t n, int64_t k, uint32_t seed, bool transposed = false) {
   StoredWeight w{dtype, n, k, transposed, transposed ? n * Info(dtype).bytes : RowBytes(dtype, k), {}, {}};
   w.memory.resize(static_cast<size_t>(1 + w.pitch * (transposed ? k : n)));
   w.value.resize(static_cast<size_t>(n * k));
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
+  if (dtype == DType::kF8E4M3) {
+    MakeF8(&w, generator);
+    return w;
+  }
   const auto [name, block, bytes] = Info(dtype);
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t i = 0; i < k && !IsQuantised(dtype); ++i) {

@@ -23,6 +23,16 @@ namespace pangea {
 
 // ---------------------------------------------------------------------------------------------------- products
 
+// What the numbers of an f8 tensor are multiplied by: number (column j, k) of the run by element (first + j) / columns
+// * pitch + k / kScaleRun * step of `data`. Pitch and step 0: one for all; columns and pitch 1, step 0: one a column.
+struct WeightScales {
+  const std::byte* data = nullptr;
+  DType dtype = DType::kF32;  // or f16, bf16
+  int64_t columns = 1;        // that share a scale
+  int64_t first = 0;          // columns of the tensor before the run: added to j
+  int64_t pitch = 0, step = 0;
+};
+
 // A run of rows of a checkpoint tensor: n output columns of a product. Element (column j, k) lies at
 // data + j*pitch + bytes(k0 + k) or, transposed (GPT-2's Conv1D, MindSpore), at data + (k0+k)*pitch +
 // (first+j)*element.
@@ -31,7 +41,8 @@ struct WeightRows {
   const std::byte* data = nullptr;  // element (0, 0) of the run: the caller has already added its first column and k0
   int64_t pitch = 0;                // bytes from one stored row to the next
   int64_t n = 0;                    // output columns in this run
-  bool transposed = false;          // never with a quantised dtype
+  bool transposed = false;          // never with a quantised dtype or f8
+  WeightScales scales = {};         // of f8; k0 a multiple of kScaleRun, `data` at its scale
 };
 
 // A packed weight: N output columns over K. Immutable after Pack; may be read by several threads.
@@ -73,8 +84,8 @@ struct Rows {
   const float* data = nullptr;
   int64_t m = 0, pitch = 0;
 };
-// Prepares x [M, K] for products with weights of w's dtype: f32, f16 and bf16 take it as it is; quantised row by row, a
-// block at a time, to 16 or 8 bits.
+// Prepares x [M, K] for products with weights of w's dtype: f32, f16, bf16 and f8 take it as it is; quantised row by
+// row, a block at a time, to 16 or 8 bits.
 void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
@@ -180,8 +191,8 @@ void ReduceAddNorm(const ReduceArgs& args, Queue& queue);
 // ------------------------------------------------------------------------------------------ KV pages and attention
 
 // One layer's pages of the KV heads that a rank holds. An extent is one (layer, KV head, block, K or V): K in pages of
-// 16 tokens [d][16] (lanes are tokens), V [token][d]; f16, bf16, or int8 with one f32 scale a token and head after the
-// values.
+// 16 tokens [d][16] (lanes are tokens), V [token][d]; f16, bf16, f8, or int8 with one f32 scale a token and head after
+// the values.
 struct KvLayer {
   std::byte* base = nullptr;
   int64_t head_stride = 0;   // bytes

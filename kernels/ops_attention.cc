@@ -130,7 +130,7 @@ void RunPartitions(const Call& call, ThreadPool& pool) {
 
 void CheckPages(const KvLayer& kv) {
   PANGEA_DCHECK(HasComputeFloatMode());
-  PANGEA_CHECK(kv.dtype == DType::kF16 || kv.dtype == DType::kBF16 || kv.dtype == DType::kI8);
+  PANGEA_CHECK(IsPageType(kv.dtype));
   PANGEA_CHECK(kv.block_tokens > 0 && kv.block_tokens % 16 == 0);
 }
 

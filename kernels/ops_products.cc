@@ -135,6 +135,8 @@ void DequantiseRow(const QuantFormat& format, const std::byte* row, int64_t widt
   }
 }
 
+}  // namespace
+
 float PlainElement(DType dtype, const std::byte* p) {
   if (dtype == DType::kF32) {
     float f;
@@ -145,8 +147,6 @@ float PlainElement(DType dtype, const std::byte* p) {
   std::memcpy(&h, p, 2);
   return dtype == DType::kF16 ? F16ToF32(h) : Bf16ToF32(h);
 }
-
-}  // namespace
 
 void ReadRows(const WeightRows& table, int64_t width, std::span<const int32_t> rows, float* out) {
   PANGEA_DCHECK(HasComputeFloatMode());

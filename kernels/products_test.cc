@@ -9,7 +9,7 @@ namespace pangea {
 namespace {
 
 std::vector<DType> WeightTypes() {
-  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16};
+  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3};
   for (const QuantFormat& format : kQuantFormats) types.push_back(format.dtype);
   return types;
 }
@@ -75,6 +75,7 @@ TEST(Products, ReferenceAgreesWithDoubleArithmetic) {
     if (IsQuantised(dtype)) continue;
     for (const int64_t k : {1, 2, 7, 33}) {
       for (const bool transposed : {false, true}) {
+        if (transposed && dtype == DType::kF8E4M3) continue;
         const StoredWeight w = MakeWeight(dtype, 67, k, 12, transposed);
         EXPECT_EQ(Outside(w, w.value, ActivationBits::k16, 2, queue), 0)
             << Info(dtype).name << " K=" << k << transposed;
@@ -183,6 +184,9 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
     for (int64_t i = 0; i < n * k && dtype == DType::kF16; ++i)
       PutHalf(w.data() + 2 * i, static_cast<uint16_t>(i * 2654435761u >> 13));
     for (int64_t i = 0; i < n * k && dtype == DType::kBF16; ++i) PutHalf(w.data() + 2 * i, F32ToBf16(special[i]));
+    for (int64_t i = 0; i < n * k && dtype == DType::kF8E4M3; ++i)  // NaN in some columns
+      w.data()[i] = static_cast<std::byte>(i * 2654435761u >> 13 & (i / k % 3 == 0 ? 0xff : 0xfe));
+    for (size_t i = 0; i < w.scale.size(); ++i) w.scale[i] = i % 5 == 0 ? 1e30f : i % 5 == 1 ? -1e-30f : w.scale[i];
     const auto [name, block, bytes] = Info(dtype);
     for (int64_t i = 0; i < n * k / block && IsQuantised(dtype); ++i) {
       std::byte* p = w.data() + i * bytes;
@@ -206,7 +210,7 @@ TEST_P(ProductsOnIsa, GivesTheBitsOfTheReferenceOnExtremes) {
         got = Product(x, m, packed, queue, bits);
       }
       EXPECT_EQ(Differences(expected, got), 0) << Info(dtype).name;
-      EXPECT_TRUE(std::isfinite(got[0]) || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16);
+      EXPECT_TRUE(std::isfinite(got[0]) || !IsQuantised(dtype));
     }
   }
 }
@@ -297,7 +301,7 @@ TEST_P(LeafProgramsOnIsa, EqualTheTreeDoneByHand) {
     for (int round = 0; round < 12; ++round) {
       const int unit = SplitUnit(dtype);
       const int64_t blocks = 1 + generator() % (unit > kQuantGroup ? 5 : 16);
-      const int64_t k = IsQuantised(dtype) ? unit * blocks : 1 + generator() % 65;
+      const int64_t k = IsQuantised(dtype) ? unit * blocks : 1 + generator() % (dtype == DType::kF8E4M3 ? 600 : 65);
       const int64_t m = round % 4 == 0 ? 1 : 1 + generator() % 19;
       const StoredWeight w = MakeWeight(dtype, 1 + generator() % 90, k, generator());
       const LeafProgram program = RandomProgram(k, unit, generator);
@@ -315,26 +319,37 @@ StoredWeight WidenedToF32(const StoredWeight& w) {
   StoredWeight wide{DType::kF32, w.n, w.k, false, 4 * w.k, {}, w.value};
   wide.memory.resize(static_cast<size_t>(1 + 4 * w.n * w.k));
   for (int64_t i = 0; i < w.n * w.k; ++i) {
-    uint16_t h;
-    std::memcpy(&h, w.memory.data() + 1 + 2 * i, 2);
-    const float f = w.dtype == DType::kF16 ? F16ToF32(h) : Bf16ToF32(h);
+    const auto scale = [&] {
+      return w.scale[i / w.k / w.scales.columns * w.scales.pitch + i % w.k / kScaleRun * w.scales.step];
+    };
+    uint16_t h = 0;
+    if (w.dtype != DType::kF8E4M3) std::memcpy(&h, w.memory.data() + 1 + 2 * i, 2);
+    const float f = w.dtype == DType::kF16    ? F16ToF32(h)
+                    : w.dtype == DType::kBF16 ? Bf16ToF32(h)
+                                              : NumberOfF8(std::to_integer<int>(w.memory[1 + i])) * scale();
     std::memcpy(wide.data() + 4 * i, &f, 4);
   }
   return wide;
 }
 
-TEST_P(LeafProgramsOnIsa, WeightsOf16BitsGiveTheBitsOfTheirF32Copy) {
+TEST_P(LeafProgramsOnIsa, WeightsOf16And8BitsGiveTheBitsOfTheirF32Copy) {
   SKIP_WITHOUT(GetParam());
   ScopedIsa isa(GetParam());
   std::mt19937 generator(53);
-  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF8E4M3}) {
     for (const int64_t m : {1, 2, 3, 5, 7, 16, 33, 130}) {
       TestQueue queue(1 + static_cast<int>(m) % 3);
-      const int64_t n = 1 + generator() % 150, k = 1 + generator() % 130;
+      const int64_t n = 1 + generator() % 150, k = 1 + generator() % (dtype == DType::kF8E4M3 ? 390 : 130);
       StoredWeight w = MakeWeight(dtype, n, k, generator());
       for (const bool extreme : {false, true}) {
-        // Every pattern of 16 bits may come: zeros of either sign, subnormals, infinities, NaN.
-        for (int64_t i = 0; i < n * k && extreme; ++i) PutHalf(w.data() + 2 * i, static_cast<uint16_t>(generator()));
+        // Every pattern may come: zeros of either sign, subnormals, infinities, NaN.
+        for (int64_t i = 0; i < n * k && extreme; ++i) {
+          if (dtype == DType::kF8E4M3) {
+            w.data()[i] = static_cast<std::byte>(generator());
+          } else {
+            PutHalf(w.data() + 2 * i, static_cast<uint16_t>(generator()));
+          }
+        }
         const std::vector<float> x = extreme ? Extremes(m * k) : Normal(m * k, generator());
         const LeafProgram program = RandomProgram(k, SplitUnit(dtype), generator);
         EXPECT_EQ(Differences(Product(x, m, PackWhole(w, queue, program), queue),
@@ -369,7 +384,7 @@ TEST_P(LeafProgramsOnIsa, WritesNothingBesideItsColumns) {
   ScopedIsa isa(GetParam());
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
-    const int64_t half = WholeBlocks(dtype, 32), k = 2 * half;
+    const int64_t half = std::max<int64_t>(WholeBlocks(dtype, 32), SplitUnit(dtype)), k = 2 * half;
     const StoredWeight w = MakeWeight(dtype, 19, k, 71);
     const LeafProgram program{{0, half, k}, {0, 0}};
     const Weight packed = PackWhole(w, queue, program);
@@ -404,7 +419,7 @@ TEST(Products, EmbeddingRowsAreExact) {
   TestQueue queue(1);
   for (const DType dtype : kDTypes) {
     for (const bool transposed : {false, true}) {
-      if (transposed && IsQuantised(dtype)) continue;
+      if ((transposed && IsQuantised(dtype)) || dtype == DType::kF8E4M3) continue;
       const int64_t k = WholeBlocks(dtype, 64);
       const StoredWeight w = MakeWeight(dtype, 9, k, 81, transposed);
       const std::vector<int32_t> ids = {8, 0, 3, 3};

@@ -25,8 +25,9 @@ std::string WeightTypeNames(bool quantised) {
 int64_t PackedBytes(DType dtype, int64_t n, int64_t k) {
   const int64_t panels = (n + kPanel - 1) / kPanel;
   const QuantFormat* format = FindFormat(dtype);
-  return format != nullptr ? panels * (k / format->block) * format->packed_bytes()
-                           : panels * kPanel * k * Info(dtype).bytes;
+  if (format != nullptr) return panels * (k / format->block) * format->packed_bytes();
+  const int64_t scales = dtype == DType::kF8E4M3 ? (k + kScaleRun - 1) / kScaleRun * 4 : 0;
+  return panels * kPanel * (k * Info(dtype).bytes + scales);
 }
 
 int64_t PackedActivationBytes(int64_t m, int64_t k) {
@@ -36,7 +37,7 @@ int64_t PackedActivationBytes(int64_t m, int64_t k) {
 
 int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim) {
   const int64_t values = int64_t{block_tokens} * head_dim;
-  return dtype == DType::kI8 ? values + 4 * int64_t{block_tokens} : 2 * values;
+  return values * Info(dtype).bytes + (dtype == DType::kI8 ? 4 * int64_t{block_tokens} : 0);
 }
 
 int64_t AttentionScratchBytes(int threads, int64_t head_dim) {

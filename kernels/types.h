@@ -27,12 +27,14 @@ enum class DType : uint8_t {
   kQ5_K,
   kQ6_K,
   kF64,
-  kBool
+  kBool,
+  kF8E4M3  // OCP's 8 bits, "E4M3FN": no infinities, the largest number is 448
 };
 
 inline constexpr int kPanel = 16;       // columns of a packed weight are padded to a multiple of it
 inline constexpr int kQuantGroup = 32;  // activations that are quantised together, and k of a packed cell
 inline constexpr int kMaxBlock = 256;   // weights of the largest stored block
+inline constexpr int kScaleRun = 128;   // k of an f8 weight that share a scale, as do 128 columns or fewer
 
 // A stored block taken apart: weight i is (q[i] - offset) * (d * scales[i / run]) + m * minima[i / kQuantGroup], the
 // second part in formats with minima only. d and m are f16; scales and minima are 1 in formats that have one of each a
@@ -122,6 +124,8 @@ constexpr DTypeInfo Info(DType t) {
       return {"f64", 1, 8};
     case DType::kBool:
       return {"bool", 1, 1};
+    case DType::kF8E4M3:
+      return {"f8_e4m3", 1, 1};
     default: {
       const QuantFormat* format = FindFormat(t);
       return format == nullptr ? DTypeInfo{"?", 1, 0} : DTypeInfo{format->name, format->block, format->bytes};
@@ -130,14 +134,14 @@ constexpr DTypeInfo Info(DType t) {
 }
 constexpr bool IsQuantised(DType t) { return FindFormat(t) != nullptr; }
 constexpr bool IsWeightType(DType t) {
-  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || IsQuantised(t);
+  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF8E4M3 || IsQuantised(t);
 }
 // "f32, f16, bf16", with the quantised types behind them if asked for: what a message says that a weight may be.
 std::string WeightTypeNames(bool quantised);
 // Bytes of a row of n elements; n must be a multiple of the block.
 constexpr int64_t RowBytes(DType t, int64_t n) { return n / Info(t).block * Info(t).bytes; }
 // Smallest width at which a K-split may cut a tensor of this type (docs/exactness.md, section 2).
-constexpr int SplitUnit(DType t) { return IsQuantised(t) ? Info(t).block : 2; }
+constexpr int SplitUnit(DType t) { return IsQuantised(t) ? Info(t).block : t == DType::kF8E4M3 ? kScaleRun : 2; }
 
 enum class ActivationBits : uint8_t { k16, k8 };  // width of quantised activations (docs/activations.md)
 // kHalves: (i, i + rot/2) as Hugging Face stores. kAdjacent: (2i, 2i+1) as llama GGUF does.
@@ -158,8 +162,15 @@ struct LeafProgram {
 int64_t PackedBytes(DType dtype, int64_t n, int64_t k);
 // Bytes that m rows of k activations need once packed for a product, of whatever weight type and instruction set.
 int64_t PackedActivationBytes(int64_t m, int64_t k);
-// Bytes of one extent of KV pages: one (layer, KV head, block, K or V). dtype: kF16, kBF16 or kI8.
+// Of KV pages: what they may consist of.
+constexpr bool IsPageType(DType t) {
+  return t == DType::kF16 || t == DType::kBF16 || t == DType::kI8 || t == DType::kF8E4M3;
+}
+// Bytes of one extent of KV pages: one (layer, KV head, block, K or V).
 int64_t KvExtentBytes(DType dtype, int block_tokens, int head_dim);
+
+// Of a packed f8 weight: a whole run of a panel of so many columns (kernels/weight.h).
+constexpr int64_t F8RunBytes(int64_t columns) { return columns * (4 + kScaleRun); }
 
 inline constexpr int kPartition = 128;      // absolute positions of an attention partial (docs/exactness.md, section 4)
 inline constexpr int kMaxQueries = 32;      // (row, head) pairs that attention computes together

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/backend.h"
 #include "kernels/check.h"
@@ -16,17 +17,22 @@ int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; 
 struct Column {
   const std::byte* data;
   int64_t step;
+  WeightScales scales;  // of f8: `data` at this column's
 };
 
 std::vector<Column> Columns(std::span<const WeightRows> runs) {
   std::vector<Column> columns;
   for (const WeightRows& run : runs) {
     PANGEA_CHECK(run.dtype == runs[0].dtype && IsWeightType(run.dtype));
-    PANGEA_CHECK(!run.transposed || !IsQuantised(run.dtype));
+    PANGEA_CHECK(!run.transposed || !(IsQuantised(run.dtype) || run.dtype == DType::kF8E4M3));
+    PANGEA_CHECK((run.dtype == DType::kF8E4M3) == (run.scales.data != nullptr));
     const int64_t element = Info(run.dtype).bytes;
     for (int64_t j = 0; j < run.n; ++j) {
-      columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch}
-                                       : Column{run.data + j * run.pitch, element});
+      columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch, {}}
+                                       : Column{run.data + j * run.pitch, element, run.scales});
+      WeightScales& scales = columns.back().scales;
+      if (scales.data == nullptr) continue;
+      scales.data += (scales.first + j) / scales.columns * scales.pitch * Info(scales.dtype).bytes;
     }
   }
   return columns;
@@ -45,6 +51,25 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::b
                     sizeof(Element));
       }
     }
+  }
+}
+
+void PackF8(std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
+  for (int64_t k0 = 0; k0 < k; k0 += kScaleRun) {
+    const int64_t run = std::min<int64_t>(k - k0, kScaleRun);
+    std::byte* const numbers = out + width * 4;
+    for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
+      const WeightScales& scales = columns[j].scales;
+      float scale =
+          256 * PlainElement(scales.dtype, scales.data + k0 / kScaleRun * scales.step * Info(scales.dtype).bytes);
+      for (int64_t i = 0; i < run; ++i) {
+        const std::byte q = columns[j].data[k0 + i];
+        numbers[i * width + j] = q;
+        if ((q & std::byte{0x7f}) == std::byte{0x7f}) scale = std::numeric_limits<float>::quiet_NaN();
+      }
+      std::memcpy(out + 4 * j, &scale, sizeof(scale));
+    }
+    out = numbers + run * width;
   }
 }
 
@@ -110,6 +135,8 @@ void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int6
     case DType::kF16:
     case DType::kBF16:
       return PackPlain<uint16_t>(columns, width, k, out);
+    case DType::kF8E4M3:
+      return PackF8(columns, width, k, out);
     default:
       return PackQuantised(*FindFormat(dtype), columns, k, out);
   }
@@ -189,7 +216,7 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end && w.rows; ++p) {
       std::byte* const row = packed + p * w.panel_bytes;
-      const auto& [data, step] = columns[p];
+      const auto& [data, step, scales] = columns[p];
       if (step == 2) std::memcpy(row, data, static_cast<size_t>(2 * k));  // it is stored as a row
       for (int64_t i = 0; i < k && step != 2; ++i) std::memcpy(row + 2 * i, data + i * step, 2);
     }

@@ -3,6 +3,8 @@
 //
 // f32, f16, bf16: super-panels of 64 columns (the last 16, 32, 48 or 64), each [k][columns]. So one sequential stream
 //   feeds four independent chains.
+// f8: super-panels of as many columns, each a run of 128 k (the last maybe fewer) behind another: [columns] scales,
+//   f32, 256 times what they are in the file (half.h, F8AsF16), NaN where a number of theirs is NaN; then [k][columns].
 // Quantised: panels of 16 columns, each a run of blocks (of QuantFormat::block k), each a run of cells of 32 k.
 //   A two-level format's block begins with 16 f16 d, and 16 f16 m if it has minima.
 //   A cell begins with lines of 64 bytes, 4 for each of 16 columns. 8 bits: line j has k 4j..4j+3. Fewer: line j of 4
@@ -38,6 +40,7 @@ struct Weight::Impl {
   DeviceMemory data;
 };
 
-int PanelColumns(DType dtype);  // 16 or 64
+int PanelColumns(DType dtype);                        // 16 or 64
+float PlainElement(DType dtype, const std::byte* p);  // f32, f16 or bf16 as f32
 
 }  // namespace pangea

@@ -85,7 +85,7 @@ std::vector<T> Read(Queue& queue, const Buffer<T>& buffer) {
 void Append(std::vector<float>* to, const std::vector<float>& more) { to->insert(to->end(), more.begin(), more.end()); }
 
 std::vector<DType> WeightTypes() {
-  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16};
+  std::vector<DType> types = {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3};
   for (const QuantFormat& format : kQuantFormats) types.push_back(format.dtype);
   return types;
 }
@@ -153,7 +153,7 @@ TEST_P(Words, WeightsThatAreMadeUp) {
 }
 
 TEST_P(Words, ProductsOfOddK) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3}) {
     for (const int64_t k : {1, 2, 63, 65, 130}) {
       const auto x = Normal(5 * k, 3);
       ExpectTheBits([&](Queue& queue) { return Multiplied({37, k, 5, {}}, dtype, ActivationBits::k16, x, queue); });
@@ -270,6 +270,7 @@ TEST_P(Words, ReduceAddNorm) {
 
 TEST_P(Words, EmbeddingAndRows) {
   for (const DType dtype : WeightTypes()) {
+    if (dtype == DType::kF8E4M3) continue;  // no table is of it
     SCOPED_TRACE(Info(dtype).name);
     ExpectTheBits([&](Queue& queue) {
       const int64_t n = 40, width = 512, m = 6;
@@ -409,6 +410,7 @@ std::vector<CacheShape> CacheShapes() {
            .rot = 40,
            .pairs = RopePairs::kAdjacent},
           {.dtype = DType::kI8, .heads = 2, .kv_heads = 1, .head_dim = 20, .window = 150},
+          {.dtype = DType::kF8E4M3, .heads = 4, .kv_heads = 2, .head_dim = 24, .rot = 24, .norms = true},
           {.heads = 2, .kv_heads = 1, .head_dim = 160, .rot = 160}};
 }
 

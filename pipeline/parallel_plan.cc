@@ -25,6 +25,7 @@ std::optional<DType> CacheType(std::string_view name) {
   if (name == "f16") return DType::kF16;
   if (name == "bf16") return DType::kBF16;
   if (name == "int8") return DType::kI8;
+  if (name == "fp8") return DType::kF8E4M3;
   return std::nullopt;
 }
 
@@ -66,7 +67,9 @@ class Planner {
       }
     }
     const std::string& asked = d_.parallel.transport;
-    plan_.transport = asked == "auto" ? (plan_.remote ? "gloo" : "shm") : asked;
+    const DeviceInfo* device = FindDevice(d_.agent(0).device);
+    const bool gpus = device != nullptr && device->kind == DeviceKind::kCuda && d_.agent_count() > 1;
+    plan_.transport = asked != "auto" ? asked : !plan_.remote ? "shm" : gpus ? "nccl" : "gloo";
     plan_.spin = AvailableCores() >= threads;
   }
 

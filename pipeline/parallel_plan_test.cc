@@ -363,7 +363,7 @@ TEST(MakePlan, WhatBreaksTheRulesOfTheFileIsNotPlanned) {
       {"parallel.transport: \"mpi\" is none of auto, shm, gloo, nccl",
        [](Deployment& d) { d.parallel.transport = "mpi"; }},
       {"context: must be 0 to 16777216", [](Deployment& d) { d.context = -1; }},
-      {"cache.type: \"fp8\" is none of f16, bf16, int8", [](Deployment& d) { d.cache.type = "fp8"; }},
+      {"cache.type: \"fp4\" is none of f16, bf16, int8, fp8", [](Deployment& d) { d.cache.type = "fp4"; }},
       {"cache.block_tokens: must be 16 to 1024", [](Deployment& d) { d.cache.block_tokens = 0; }},
       {"cache.block_tokens: must be 16 to 1024", [](Deployment& d) { d.cache.block_tokens = 4096; }},
       {"cache.block_tokens: must be a multiple of 16", [](Deployment& d) { d.cache.block_tokens = 24; }},
@@ -390,7 +390,7 @@ TEST(MakePlan, EveryChoiceOfTheFileIsKnownHere) {
     d.cache.type = type;
     types.push_back(MakePlan(MakeTestCheckpoint({}), d).plan.cache_type);
   }
-  EXPECT_EQ(types, (std::vector{DType::kF16, DType::kBF16, DType::kI8}));
+  EXPECT_EQ(types, (std::vector{DType::kF16, DType::kBF16, DType::kI8, DType::kF8E4M3}));
 }
 
 TEST(MakePlan, AllFaultsAtOnceAndThoseOfTheCheckpoint) {
@@ -447,6 +447,13 @@ TEST(MakePlan, TransportAndSpin) {
   EXPECT_EQ(plan.transport, "gloo");
   EXPECT_NE(plan.Text(header.config).find("waiting as the cores of each host allow"), std::string::npos)
       << "nobody here knows how many a remote host has";
+  for (AgentConfig& agent : d.agent_list) agent.device = "cuda";
+  EXPECT_EQ(MakePlan(header, d).plan.transport, "nccl") << "between GPUs of several hosts";
+  d.parallel.transport = "gloo";
+  EXPECT_EQ(MakePlan(header, d).plan.transport, "gloo");
+  d = Layout(1, 1);
+  d.agent_list = {{.device = "cuda", .launch = "remote"}};
+  EXPECT_EQ(MakePlan(header, d).plan.transport, "gloo") << "of one agent, which needs no library";
 }
 
 TEST(MakePlan, HashFollowsWhatIsHeld) {

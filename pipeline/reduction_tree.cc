@@ -108,7 +108,7 @@ SplitDefinition FfnSplit(int64_t k, DType dtype) {
 
 SplitDefinition AttentionSplit(int heads, int kv_heads, int head_dim, DType dtype) {
   const int per_group = heads / kv_heads;
-  const int unit = IsQuantised(dtype) ? SplitUnit(dtype) : 1;  // plain types: leaves are never joined
+  const int unit = SplitUnit(dtype) > 2 ? SplitUnit(dtype) : 1;  // types without blocks: leaves are never joined
   const bool by_group = kv_heads >= 8;
   // Heads in a leaf: one, or a group; joined until the width is a multiple of the block.
   int leaf_heads = by_group ? per_group : 1;

@@ -68,6 +68,7 @@ int64_t ActivationRowBytes(DType dtype, int64_t k, bool wide) {
     case DType::kF32:
     case DType::kF16:
     case DType::kBF16:
+    case DType::kF8E4M3:
       return k * 4;
     default:
       return k / kQuantGroup * ((wide ? kGroupInts<true> : kGroupInts<false>)+kGroupTail);
@@ -81,6 +82,7 @@ void PackActivations(const PackArgs& args, int64_t row_begin, int64_t row_end) {
       case DType::kF32:
       case DType::kF16:
       case DType::kBF16:
+      case DType::kF8E4M3:
         PackPlain(args, row, height);
         break;
       default:

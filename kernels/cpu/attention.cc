@@ -40,6 +40,16 @@ struct KvI8 {
   static PANGEA_INLINE F32 Full(const std::byte* p) { return LoadI8(p); }
   static PANGEA_INLINE F32 Partial(const std::byte* p, int64_t n) { return LoadI8Partial(p, n); }
 };
+struct KvF8 {
+  static constexpr int kBytes = 1;
+  static constexpr bool kScaled = false;
+  static PANGEA_INLINE F32 Full(const std::byte* p) { return LoadF8(p); }
+  static PANGEA_INLINE F32 Partial(const std::byte* p, int64_t n) {
+    alignas(16) std::byte some[16] = {};
+    __builtin_memcpy(some, p, static_cast<uint64_t>(n));
+    return LoadF8(some);
+  }
+};
 
 // Where the 8 pages of a partition lie; only those in [first, last] are set.
 struct Pages {
@@ -243,6 +253,7 @@ void Int8Scale(const float* x, int64_t d, float* scale, float* inverse) {
 // 16 elements in the storage type, as 32-bit integers.
 PANGEA_INLINE I32 Stored(DType dtype, F32 v, float inverse) {
   if (dtype == DType::kI8) return inverse == 0 ? I32(0) : ToInt(Mul(v, F32(inverse)));
+  if (dtype == DType::kF8E4M3) return F8Bits(v);
   alignas(64) uint16_t half[16];
   if (dtype == DType::kBF16) return Bf16Bits(v);
   StoreF16(half, v);
@@ -259,7 +270,7 @@ void WriteToken(const KvLayer& kv, std::byte* extent, int64_t token, bool key, c
     alignas(64) int32_t stored[16];
     StoreInt(stored, Stored(kv.dtype, LoadSome(x + e, d - e), inverse));
     const int64_t n = Smaller<int64_t>(16, d - e);
-    if (kv.dtype == DType::kI8) {
+    if (kv.dtype == DType::kI8 || kv.dtype == DType::kF8E4M3) {
       int8_t* to = reinterpret_cast<int8_t*>(extent) + first + e * step;
       for (int64_t i = 0; i < n; ++i) to[i * step] = static_cast<int8_t>(stored[i]);
     } else {
@@ -291,6 +302,8 @@ void AttentionPartial(const AttentionTile& tile, int64_t partition, float* parti
       return Partial<KvF16>(tile, partition, partial);
     case DType::kBF16:
       return Partial<KvBf16>(tile, partition, partial);
+    case DType::kF8E4M3:
+      return Partial<KvF8>(tile, partition, partial);
     default:
       return Partial<KvI8>(tile, partition, partial);
   }

@@ -6,8 +6,15 @@ namespace {
 
 template <void (*quantised)(const ProductArgs&, const Block2D&)>
 void Product(const ProductArgs& args, const Block2D& block) {
-  const bool plain = args.dtype == DType::kF32 || args.dtype == DType::kF16 || args.dtype == DType::kBF16;
-  plain ? ProductPlain(args, block) : quantised(args, block);
+  switch (args.dtype) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kF8E4M3:
+      return ProductPlain(args, block);
+    default:
+      return quantised(args, block);
+  }
 }
 
 int64_t NoScratch(DType, int64_t, int64_t) { return 0; }

@@ -19,6 +19,7 @@ constexpr PANGEA_INLINE T Larger(T a, T b) {
 PANGEA_INLINE F32 LoadBf16Partial(const void* p, int64_t n) { return AsFloat(ShiftLeft<16>(LoadU16Partial(p, n))); }
 PANGEA_INLINE F32 LoadI8(const void* p) { return ToFloat(LoadS8(p)); }
 PANGEA_INLINE F32 LoadI8Partial(const void* p, int64_t n) { return ToFloat(LoadS8Partial(p, n)); }
+PANGEA_INLINE F32 LoadF8(const void* p) { return Mul(LoadF8Of256<true>(p), F32(256.0f)); }
 
 // The 16 upper bits, rounded to nearest even; NaN stays NaN (half.h, F32ToBf16).
 PANGEA_INLINE I32 Bf16Bits(F32 a) {
@@ -26,6 +27,16 @@ PANGEA_INLINE I32 Bf16Bits(F32 a) {
   const I32 rounded = ShiftRight<16>(AddInt(AddInt(u, I32(0x7fff)), AndInt(ShiftRight<16>(u), I32(1))));
   const Mask nan = LessInt(I32(0x7f800000), AndInt(u, I32(0x7fffffff)));
   return SelectInt(nan, OrInt(ShiftRight<16>(u), I32(0x40)), rounded);
+}
+// E4M3, as half.h's F32ToF8 has it: what is below 2^-6 is a multiple of 2^-9, the last place of 2^14.
+PANGEA_INLINE I32 F8Bits(F32 v) {
+  const I32 u = AsInt(v), a = AndInt(u, I32(0x7fffffff)), even = AndInt(ShiftRight<20>(a), I32(1));
+  const I32 normal = ShiftRight<20>(AddInt(AddInt(a, I32(0x7ffff - 0x3c000000)), even));
+  const I32 small = SubInt(AsInt(Add(AsFloat(a), F32(16384.0f))), I32(0x46800000));
+  I32 q = SelectInt(LessInt(a, I32(0x3c800000)), small, normal);
+  q = SelectInt(LessInt(I32(0x43dfffff), a), I32(0x7e), q);
+  q = SelectInt(LessInt(I32(0x7f7fffff), a), I32(0x7f), q);
+  return OrInt(q, AndInt(ShiftRight<24>(u), I32(0x80)));
 }
 
 // Up to 16 of n elements from p + i.

@@ -11,6 +11,11 @@ constexpr int kSlots = kMostHeadDim / kThreads;  // elements a thread, at most
 template <DType type>
 PANGEA_DEVICE float LoadPage(const std::byte* extent, int64_t element, float scale) {
   if constexpr (type == DType::kI8) return static_cast<float>(static_cast<int8_t>(extent[element])) * scale;
+  if constexpr (type == DType::kF8E4M3) {
+    const uint8_t q = static_cast<uint8_t>(extent[element]);
+    const uint16_t nan = (q & 0x7fu) == 0x7fu ? 0x7c00u : 0;
+    return FromF16(static_cast<uint16_t>(F8AsF16(q) | nan)) * 256.0f;
+  }
   return LoadPlain<type>(extent, element);
 }
 
@@ -230,6 +235,7 @@ PANGEA_DEVICE void AttentionOf(const AttentionKernelArgs& a) {
 PANGEA_KERNEL(AttentionF16, AttentionKernelArgs, 128) { AttentionOf<DType::kF16>(a); }
 PANGEA_KERNEL(AttentionBf16, AttentionKernelArgs, 128) { AttentionOf<DType::kBF16>(a); }
 PANGEA_KERNEL(AttentionI8, AttentionKernelArgs, 128) { AttentionOf<DType::kI8>(a); }
+PANGEA_KERNEL(AttentionF8, AttentionKernelArgs, 128) { AttentionOf<DType::kF8E4M3>(a); }
 
 // Partitions that were computed apart, from the left, onto what the ones before came to. Grid: (item, query).
 PANGEA_KERNEL(AttentionFold, AttentionKernelArgs, 128) {

@@ -62,6 +62,8 @@ PANGEA_DEVICE Scales ScalesOf(uint32_t amax, float top) {
 }
 
 PANGEA_DEVICE float LoadBf16(const void* p) { return Bf16ToF32(*static_cast<const uint16_t*>(p)); }
+// A 256th of a number of E4M3 (half.h), which is not NaN.
+PANGEA_DEVICE float LoadF8Of256(const std::byte* p) { return FromF16(F8AsF16(static_cast<uint8_t>(*p))); }
 template <DType type>
 PANGEA_DEVICE float LoadPlain(const std::byte* at, int64_t i) {
   if constexpr (type == DType::kF32) return reinterpret_cast<const float*>(at)[i];

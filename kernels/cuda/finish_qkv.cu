@@ -45,6 +45,8 @@ PANGEA_DEVICE void Store(const float* x, const Pages& pages, std::byte* extent, 
     if (pages.dtype == DType::kI8) {
       reinterpret_cast<int8_t*>(extent)[at] =
           static_cast<int8_t>(scales.inverse == 0 ? 0 : RoundToInt(x[j] * scales.inverse));
+    } else if (pages.dtype == DType::kF8E4M3) {
+      reinterpret_cast<uint8_t*>(extent)[at] = F32ToF8(x[j]);
     } else {
       reinterpret_cast<uint16_t*>(extent)[at] = pages.dtype == DType::kF16 ? F32ToF16(x[j]) : F32ToBf16(x[j]);
     }

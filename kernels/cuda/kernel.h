@@ -31,6 +31,7 @@ enum Meets : uint8_t { kNobody, kItsBlock, kOthers };
   X(AttentionF16, AttentionKernelArgs, 128, kItsBlock)         \
   X(AttentionBf16, AttentionKernelArgs, 128, kItsBlock)        \
   X(AttentionI8, AttentionKernelArgs, 128, kItsBlock)          \
+  X(AttentionF8, AttentionKernelArgs, 128, kItsBlock)          \
   X(AttentionFold, AttentionKernelArgs, 128, kItsBlock)        \
   X(AttentionMany64F16, AttentionKernelArgs, 128, kItsBlock)   \
   X(AttentionMany64Bf16, AttentionKernelArgs, 128, kItsBlock)  \
@@ -47,6 +48,7 @@ enum Meets : uint8_t { kNobody, kItsBlock, kOthers };
   X(ProductF32, ProductKernelArgs, 256, kItsBlock)             \
   X(ProductF16, ProductKernelArgs, 256, kItsBlock)             \
   X(ProductBf16, ProductKernelArgs, 256, kItsBlock)            \
+  X(ProductF8, ProductKernelArgs, 256, kItsBlock)              \
   X(ProductQ8_0, ProductKernelArgs, 256, kItsBlock)            \
   X(ProductQ4_0, ProductKernelArgs, 256, kItsBlock)            \
   X(ProductQ4_1, ProductKernelArgs, 256, kItsBlock)            \

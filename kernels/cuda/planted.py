@@ -32,6 +32,7 @@ BUGS = {
     "missing_barrier_for_a_tile": ("product_plain.cu", "Products", "    Sync();  // this tile is there", "    // this tile is there"),
     "missing_barrier_for_terms": ("product_quantised.cu", "Products", "    Sync();\n    if (warp >= rows)", "    if (warp >= rows)"),
     "terms_in_one_buffer": ("product_quantised.cu", "Products", "begin / kWarps % 2 * round_floats", "0 * round_floats"),
+    "scales_of_the_run_before": ("product_plain.cu", "Products", "scale_of(k0 / kScaleRun + 1, c)", "scale_of(k0 / kScaleRun, c)"),
     "missing_wait_for_a_copy": ("product_plain.cu", "Products", "WaitCopies<kStages - 2>()", "WaitCopies<kStages - 1>()"),
     "missing_warp_barrier": ("finish_qkv.cu", "PagesAndAttention", "    SyncWarp();\n    const auto does =", "    const auto does ="),
     "off_by_one_page_written": ("finish_qkv.cu", "PagesAndAttention", "position / a.pages.block_tokens]", "(position + 1) / a.pages.block_tokens]"),

@@ -8,10 +8,11 @@ namespace pangea::cuda {
 namespace {
 
 Kernel KernelOf(DType dtype) {
-  PANGEA_CHECK(dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kI8);
+  PANGEA_CHECK(IsPageType(dtype));
   return dtype == DType::kF16    ? Kernel::kAttentionF16
          : dtype == DType::kBF16 ? Kernel::kAttentionBf16
-                                 : Kernel::kAttentionI8;
+         : dtype == DType::kI8   ? Kernel::kAttentionI8
+                                 : Kernel::kAttentionF8;
 }
 
 // TileOf's, in bytes.
@@ -45,7 +46,8 @@ void AttentionOf(const KvLayer& kv, const Part& part, float* scratch, AttentionK
 
 // By tensor cores, in whatever order of sums: of heads that they take.
 bool ByTensorCores(const KvLayer& kv, const CudaQueue& queue) {
-  return !queue.exact() && kv.dtype != DType::kI8 && kv.head_dim % 8 == 0 && kv.head_dim <= kMostManyHeadDim;
+  const bool halves = kv.dtype == DType::kF16 || kv.dtype == DType::kBF16;
+  return !queue.exact() && halves && kv.head_dim % 8 == 0 && kv.head_dim <= kMostManyHeadDim;
 }
 
 }  // namespace

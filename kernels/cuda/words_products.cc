@@ -32,6 +32,8 @@ Kernel ProductOf(DType dtype) {
       return Kernel::kProductF16;
     case DType::kBF16:
       return Kernel::kProductBf16;
+    case DType::kF8E4M3:
+      return Kernel::kProductF8;
     case DType::kQ8_0:
       return Kernel::kProductQ8_0;
     case DType::kQ4_0:

@@ -22,12 +22,17 @@ void StoreValue(DType dtype, float f, float inverse, std::byte* to) {
     std::memcpy(to, &q, 1);
     return;
   }
+  if (dtype == DType::kF8E4M3) {
+    *to = static_cast<std::byte>(F32ToF8(f));
+    return;
+  }
   const uint16_t h = dtype == DType::kF16 ? F32ToF16(f) : F32ToBf16(f);
   std::memcpy(to, &h, 2);
 }
 
 float LoadValue(DType dtype, const std::byte* from, const float* scale) {
   if (dtype == DType::kI8) return static_cast<float>(static_cast<int8_t>(*from)) * *scale;
+  if (dtype == DType::kF8E4M3) return F8ToF32(std::to_integer<uint8_t>(*from));
   uint16_t h;
   std::memcpy(&h, from, 2);
   return dtype == DType::kF16 ? F16ToF32(h) : Bf16ToF32(h);

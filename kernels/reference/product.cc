@@ -92,7 +92,12 @@ float PlainLeaf(const ProductArgs& args, const float* a, int64_t column, int64_t
   float f = 0;
   for (int64_t k = k0; k < k1; ++k) {
     float w;
-    if (args.dtype == DType::kF32) {
+    if (args.dtype == DType::kF8E4M3) {
+      const std::byte* run = panel + k / kScaleRun * F8RunBytes(width);
+      float scale;
+      std::memcpy(&scale, run + c * 4, 4);
+      w = F16ToF32(F8AsF16(std::to_integer<uint8_t>(run[width * 4 + k % kScaleRun * width + c]))) * scale;
+    } else if (args.dtype == DType::kF32) {
       std::memcpy(&w, panel + (k * width + c) * 4, 4);
     } else {
       const uint16_t h = Half(panel + (k * width + c) * 2);

@@ -25,15 +25,20 @@ constexpr uint64_t kMaxConfigBytes = 16 << 20;
 
 // Tensors as the model needs them, all of the type that config.json declares.
 absl::Status DeclareTensors(std::string_view config_text, CheckpointHeader* header) {
-  const auto type = DeclaredType(config_text);
-  if (!type.ok()) return type.status();
+  const auto declared = DeclaredTypesOf(config_text);
+  if (!declared.ok()) return declared.status();
   for (const TensorRow& row : TensorTable(*header)) {
     TensorInfo& info = header->tensors[row.name];  // parts of a fused tensor come one after another
     info.name = row.name;
-    info.dtype = *type;
+    const bool f8 = declared->f8 && row.matrix() && row.layer >= 0 && !declared->LeavesOut(row.name);
+    const DType type = info.dtype = f8 ? DType::kF8E4M3 : declared->type;
     const int64_t n = row.first + row.n;
     info.shape = row.k == 0 ? std::vector{n} : row.transposed ? std::vector{row.k, n} : std::vector{n, row.k};
-    info.bytes = std::max<int64_t>(row.k, 1) * RowBytes(*type, n);
+    info.bytes = std::max<int64_t>(row.k, 1) * RowBytes(type, n);
+    if (!f8) continue;
+    TensorInfo& scales = header->tensors[row.name + "_scale"];
+    scales = {
+        .name = row.name + "_scale", .dtype = DType::kF32, .shape = {n, 1}, .bytes = 4 * static_cast<uint64_t>(n)};
   }
   return absl::OkStatus();
 }
@@ -46,6 +51,8 @@ std::string SurplusKind(const std::string& name, const std::string& prefix, cons
   static constexpr const char* scales[] = {
       ".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale", ".k_proj.output_scale", ".v_proj.output_scale"};
   if (name.find("lora_") != std::string::npos) return "adapter (LoRA) weights, which are not applied";
+  if (name.ends_with(".input_scale") || name.ends_with(".input_scale_ub"))
+    return "scales of activations, which are not rounded to 8 bits";
   if (std::any_of(std::begin(scales), std::end(scales), [&](const char* s) { return name.ends_with(s); }))
     return "scales of a quantised cache";
   if (name.starts_with(prefix + (config.learned_positions ? "h." : "layers."))) return "";

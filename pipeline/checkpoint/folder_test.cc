@@ -158,7 +158,7 @@ TEST(Folder, KnownSurplusIsLeftOutWithAWarning) {
        "1 tensor is left out: adapter (LoRA) weights, which are not applied "
        "(model.layers.0.self_attn.q_proj.lora_A.weight)"}};
   for (const auto& [name, warning] : kinds) {
-    for (const auto& type : {std::pair<std::string, int>("F32", 4), {"F64", 8}, {"F8_E4M3", 1}}) {
+    for (const auto& type : {std::pair<std::string, int>("F32", 4), {"F64", 8}, {"F8_E5M2", 1}}) {
       Shapes shapes = own;
       shapes[name] = {2};
       std::vector<std::string> warnings;
@@ -193,10 +193,87 @@ TEST(Folder, UnknownSurplusIsRefusedByName) {
 
 TEST(Folder, WeightsOfATypeThatIsNotRead) {
   const std::string q = "model.layers.0.self_attn.q_proj.weight";
-  const std::string file = File(LlamaTensors("model.", "lm_head.weight"), {{q, {"F8_E4M3", 1}}});
+  const std::string file = File(LlamaTensors("model.", "lm_head.weight"), {{q, {"F8_E5M2", 1}}});
   EXPECT_EQ(Faults(LlamaConfig(), file),
-            std::vector<std::string>{"tensor " + q +
-                                     ": dtype F8_E4M3 is not supported; supported for weights: F32, F16, BF16"});
+            std::vector<std::string>{
+                "tensor " + q + ": dtype F8_E5M2 is not supported; supported for weights: F32, F16, BF16, F8_E4M3"});
+}
+
+// As DeepSeek, Qwen, vLLM's llm-compressor, FBGEMM and ModelOpt write them.
+TEST(Folder, WeightsOfF8HaveScalesInOneOfThreeShapes) {
+  const std::string down = "model.layers.0.mlp.down_proj.weight";
+  json config = LlamaConfig();
+  config["hidden_size"] = 256, config["intermediate_size"] = 200, config["head_dim"] = 4;
+  Shapes own = LlamaTensors("model.", "lm_head.weight");
+  for (auto& [name, shape] : own) {
+    for (int& n : shape) n = name.find("mlp") != std::string::npos && n == 6 ? 200 : n == 8 ? 256 : n;
+  }
+  for (const char* part : {"q_proj", "k_proj", "v_proj"})
+    own["model.layers.0.self_attn." + std::string(part) + ".weight"] = {8, 256};
+  own["model.layers.0.self_attn.o_proj.weight"] = {256, 8};
+  const auto faults = [&](const Shapes& more, std::map<std::string, std::pair<std::string, int>> types = {},
+                          std::vector<std::string>* warnings = nullptr) {
+    Shapes shapes = own;
+    shapes.insert(more.begin(), more.end());
+    types.insert({down, {"F8_E4M3", 1}});
+    return Faults(config, File(shapes, types), warnings);
+  };
+  for (const std::vector<int>& shape : std::vector<std::vector<int>>{{}, {1}, {1, 1}, {256}, {256, 1}, {2, 2}}) {
+    EXPECT_EQ(faults({{down + "_scale", shape}}), kNone);
+    EXPECT_EQ(faults({{down + "_scale_inv", shape}}, {{down + "_scale_inv", {"BF16", 2}}}), kNone);
+  }
+  EXPECT_EQ(faults({}),
+            std::vector<std::string>{"tensor " + down + "_scale: is missing: weights of F8_E4M3 need their scales"});
+  for (const std::vector<int>& shape :
+       std::vector<std::vector<int>>{{200}, {1, 200}, {2, 1}, {2}, {256, 2}, {1, 1, 2}}) {
+    const auto found = faults({{down + "_scale", shape}});
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_NE(found[0].find("a weight of [256, 200] has one scale, one a row, or one for each 128 x 128"),
+              std::string::npos);
+  }
+  EXPECT_EQ(
+      faults({{down + "_scale", {1}}}, {{down + "_scale", {"I32", 4}}}),
+      std::vector<std::string>{"tensor " + down + "_scale: type i32 is not supported here; supported: f32, f16, bf16"});
+  // Scales of what is no weight of F8_E4M3 mean something that is not known.
+  EXPECT_EQ(
+      faults({{down + "_scale", {1}}, {"model.layers.0.mlp.up_proj.weight_scale", {1}}}),
+      std::vector<std::string>{"tensor model.layers.0.mlp.up_proj.weight_scale: is surplus: the model (llama) has "
+                               "no such tensor"});
+  // Only products take it.
+  for (const char* name : {"model.embed_tokens.weight", "model.norm.weight"}) {
+    const auto found = faults({{down + "_scale", {1}}}, {{name, {"F8_E4M3", 1}}});
+    ASSERT_EQ(found.size(), 1u) << name;
+    EXPECT_NE(found[0].find("type f8_e4m3 is not supported here"), std::string::npos) << found[0];
+  }
+  std::vector<std::string> warnings;
+  EXPECT_EQ(faults({{down + "_scale", {1}}, {"model.layers.0.mlp.down_proj.input_scale", {1}}}, {}, &warnings), kNone);
+  EXPECT_EQ(warnings,
+            std::vector<std::string>{"1 tensor is left out: scales of activations, which are not rounded to 8 "
+                                     "bits (model.layers.0.mlp.down_proj.input_scale)"});
+}
+
+TEST(Folder, WeightsOfF8AreDeclaredWhereNoneAreThere) {
+  json config = LlamaConfig();
+  config["torch_dtype"] = "bfloat16";
+  config["quantization_config"] = {{"quant_method", "fp8"}, {"modules_to_not_convert", {"model.layers.0.mlp.up_proj"}}};
+  const auto describe = [&] {
+    const TempFolder folder;
+    folder.Write("config.json", config.dump());
+    return DescribeCheckpoint(folder.path());
+  };
+  const auto header = describe();
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(CheckTensors(*header, TensorTable(*header)), kNone);
+  for (const auto& [name, type] :
+       std::map<std::string, DType>{{"model.layers.0.self_attn.q_proj.weight", DType::kF8E4M3},
+                                    {"model.layers.0.mlp.up_proj.weight", DType::kBF16},
+                                    {"model.embed_tokens.weight", DType::kBF16},
+                                    {"lm_head.weight", DType::kBF16}})
+    EXPECT_EQ(header->tensors.at(name).dtype, type) << name;
+  config["quantization_config"]["modules_to_not_convert"] = {"re:.*mlp.*"};
+  EXPECT_NE(
+      std::string(describe().status().message()).find("quantization_config: modules_to_not_convert: has patterns"),
+      std::string::npos);
 }
 
 TEST(Folder, TensorsOfAnotherModelAreToldInOneLine) {

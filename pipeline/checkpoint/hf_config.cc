@@ -104,6 +104,33 @@ TextHalf FindTextHalf(json config) {
   return {std::move(config), "config.json", ""};
 }
 
+// Whether a quantization_config is one of those whose weights are F8_E4M3 with scales that f8_scales.h knows. What it
+// says of activations and caches is not followed: they are kept in more bits.
+bool IsF8(const json& quantisation) {
+  const auto text = [](const json& object, const char* name) {
+    const auto it = object.is_object() ? object.find(name) : object.end();
+    return object.is_object() && it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  const std::string method = text(quantisation, "quant_method");
+  if (method == "fbgemm_fp8") return true;
+  if (method == "modelopt") return text(quantisation, "quant_algo") == "FP8";
+  if (method == "fp8") {
+    const std::string format = text(quantisation, "fmt");
+    const auto squares = quantisation.find("weight_block_size");
+    return (format.empty() || format == "e4m3") &&
+           (squares == quantisation.end() || squares->is_null() || *squares == json::array({kScaleRun, kScaleRun}));
+  }
+  if (method != "compressed-tensors" || text(quantisation, "format") != "float-quantized") return false;
+  const auto groups = quantisation.find("config_groups");
+  if (groups == quantisation.end() || !groups->is_object()) return false;
+  return std::all_of(groups->begin(), groups->end(), [&](const json& group) {
+    const auto weights = group.is_object() ? group.find("weights") : group.end();
+    if (!group.is_object() || weights == group.end() || text(*weights, "type") != "float") return false;
+    const auto bits = weights->find("num_bits");
+    return bits != weights->end() && *bits == 8;
+  });
+}
+
 // One id, a list of ids, or nothing. Ids that the vocabulary lacks can neither be given nor produced: they are left out
 // with a warning (-1, or the ids of the vocabulary that a configuration was copied from).
 std::vector<int> Ids(Fields& fields, const char* name, int vocab, std::vector<std::string>* warnings) {
@@ -345,7 +372,13 @@ void CheckConfig(const ModelConfig& config, const std::string& where, std::vecto
   }
 }
 
-absl::StatusOr<DType> DeclaredType(std::string_view config) {
+bool DeclaredTypes::LeavesOut(std::string_view weight) const {
+  constexpr std::string_view kEnding = ".weight";
+  if (weight.ends_with(kEnding)) weight.remove_suffix(kEnding.size());
+  return std::find(left_out.begin(), left_out.end(), weight) != left_out.end();
+}
+
+absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config) {
   static const std::map<std::string, DType> known = {
       {"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}};
   const auto parsed = ParseJson(config, "config.json", 32);
@@ -356,7 +389,21 @@ absl::StatusOr<DType> DeclaredType(std::string_view config) {
   Fields fields(half.config, half.where, &faults);
   const std::string name = fields.String({"torch_dtype", "dtype"}, "float32");
   const auto found = known.find(name);
-  if (found != known.end() && faults.empty()) return found->second;
+  DeclaredTypes types;
+  types.f8 = fields.Has({"quantization_config"});
+  if (found != known.end()) types.type = found->second;
+  if (types.f8) {
+    Fields quantisation(*fields.Find({"quantization_config"}), half.where + ": quantization_config", &faults);
+    std::string name;
+    const json* list = quantisation.Find({"ignore", "modules_to_not_convert", "ignored_layers"}, &name);
+    for (const json& module : list != nullptr && list->is_array() ? *list : json::array()) {
+      const std::string text = module.is_string() ? module.get<std::string>() : "";
+      if (text.starts_with("re:"))
+        quantisation.Fault(name, "has patterns, which need the weight files to be understood");
+      types.left_out.push_back(text);
+    }
+  }
+  if (found != known.end() && faults.empty()) return types;
   if (faults.empty())
     fields.Fault("torch_dtype", absl::StrCat("is \"", name.substr(0, 80), "\"; supported: float32, float16, bfloat16"));
   return FaultsToStatus(faults);
@@ -384,10 +431,14 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::st
     return FaultsToStatus(faults);
   }
   config.architecture = *architecture;
-  if (fields.Has({"quantization_config"})) {
-    fields.Fault("quantization_config",
-                 absl::StrCat("quantised safetensors are not supported; use ", WeightTypeNames(/*quantised=*/false),
-                              ", or a GGUF file (", WeightTypeNames(/*quantised=*/true), ")"));
+  if (const json* quantisation = fields.Find({"quantization_config"}); quantisation && !IsF8(*quantisation)) {
+    fields.Fault(
+        "quantization_config",
+        absl::StrCat("of quantised safetensors those with weights of F8_E4M3 are supported, by quant_method fp8 "
+                     "(squares of 128 x 128, or none), fbgemm_fp8, modelopt (quant_algo FP8) and "
+                     "compressed-tensors (float-quantized, 8 bits); else use ",
+                     WeightTypeNames(/*quantised=*/false), ", or a GGUF file (", WeightTypeNames(/*quantised=*/true),
+                     ")"));
   }
   config.vocab = static_cast<int>(fields.Int({"vocab_size"}, 1, kMaxVocab));
   if (config.architecture == Architecture::kGpt2 || config.architecture == Architecture::kPangu) {

@@ -16,9 +16,14 @@ namespace pangea {
 absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_view generation,
                                            std::vector<std::string>* warnings = nullptr);
 
-// The element type that config.json says its weights have (torch_dtype or dtype); float32 when it says nothing, as in
-// Transformers.
-absl::StatusOr<DType> DeclaredType(std::string_view config);
+// What config.json says of its weights' element types.
+struct DeclaredTypes {
+  DType type = DType::kF32;  // torch_dtype or dtype; float32 when it says nothing, as in Transformers
+  bool f8 = false;           // but of layers' matrices, which are F8_E4M3 (quantization_config), unless left out
+  std::vector<std::string> left_out;
+  bool LeavesOut(std::string_view weight) const;
+};
+absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config);
 
 // The rules that hold whatever the file format: divisibility, limits, even RoPE. Appends faults that start with
 // `where`.

@@ -311,7 +311,26 @@ TEST(HfConfig, EveryFieldOfTheWrongKind) {
   ExpectFault(With(Llama(), "hidden_act", "mish"), "supported: fast_gelu");
   ExpectFault(With(Llama(), "num_key_value_heads", 3), "not a multiple");
   ExpectFault(With(Llama(), "num_key_value_heads", 16), "larger");
-  ExpectFault(With(Llama(), "quantization_config", json::object()), "quantization_config");
+  const json group = {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "channel"}}},
+                      {"targets", {"Linear"}}};
+  const json compressed = {
+      {"quant_method", "compressed-tensors"}, {"format", "float-quantized"}, {"config_groups", {{"group_0", group}}}};
+  const json deep_seek = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"weight_block_size", {128, 128}}};
+  const json model_opt = {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}};
+  for (const json& known :
+       {compressed, deep_seek, model_opt, json{{"quant_method", "fp8"}, {"activation_scheme", "static"}},
+        json{{"quant_method", "fbgemm_fp8"}}})
+    EXPECT_TRUE(Read(With(Llama(), "quantization_config", known)).ok()) << known;
+  json four_bits = compressed, integers = compressed, no_groups = compressed;
+  four_bits["config_groups"]["group_0"]["weights"]["num_bits"] = 4;
+  integers["config_groups"]["group_0"]["weights"]["type"] = "int";
+  no_groups.erase("config_groups");
+  for (const json& unknown :
+       {json::object(), json(5), json{{"quant_method", "gptq"}, {"bits", 4}}, With(deep_seek, "fmt", "e5m2"),
+        With(deep_seek, "weight_block_size", {64, 64}), With(model_opt, "quant_algo", "NVFP4"), four_bits, integers,
+        no_groups, With(compressed, "config_groups", {{"group_0", nullptr}}),
+        With(compressed, "format", "pack-quantized")})
+    ExpectFault(With(Llama(), "quantization_config", unknown), "quantization_config");
 }
 
 TEST(HfConfig, UnknownArchitectures) {
@@ -327,15 +346,15 @@ TEST(HfConfig, UnknownArchitectures) {
 }
 
 TEST(HfConfig, TheTypeThatIsDeclared) {
-  EXPECT_EQ(*DeclaredType("{}"), DType::kF32);
-  EXPECT_EQ(*DeclaredType(R"({"torch_dtype": "float16"})"), DType::kF16);
-  EXPECT_EQ(*DeclaredType(R"({"dtype": "bfloat16"})"), DType::kBF16);
+  EXPECT_EQ(DeclaredTypesOf("{}")->type, DType::kF32);
+  EXPECT_EQ(DeclaredTypesOf(R"({"torch_dtype": "float16"})")->type, DType::kF16);
+  EXPECT_EQ(DeclaredTypesOf(R"({"dtype": "bfloat16"})")->type, DType::kBF16);
   for (const char* whole :
        {R"({"model_type": "llava", "torch_dtype": "bfloat16", "text_config": {"model_type": "llama"}})",
         R"({"model_type": "llava", "text_config": {"model_type": "llama", "dtype": "bfloat16"}})"})
-    EXPECT_EQ(*DeclaredType(whole), DType::kBF16);
+    EXPECT_EQ(DeclaredTypesOf(whole)->type, DType::kBF16);
   for (const char* wrong : {R"({"torch_dtype": "int4"})", R"({"torch_dtype": 16})", "[]", "", "{"})
-    EXPECT_FALSE(DeclaredType(wrong).ok()) << wrong;
+    EXPECT_FALSE(DeclaredTypesOf(wrong).ok()) << wrong;
 }
 
 TEST(HfConfig, AllFaultsAtOnce) {

@@ -27,8 +27,9 @@ constexpr char kFile[] = "model.safetensors", kIndex[] = "model.safetensors.inde
 
 std::optional<DType> DTypeOf(const std::string& name) {
   static const std::map<std::string, DType> known = {
-      {"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16}, {"F64", DType::kF64},  {"I64", DType::kI64},
-      {"I32", DType::kI32}, {"I8", DType::kI8},   {"U8", DType::kU8},     {"BOOL", DType::kBool}};
+      {"F32", DType::kF32},   {"F16", DType::kF16},       {"BF16", DType::kBF16}, {"F64", DType::kF64},
+      {"I64", DType::kI64},   {"I32", DType::kI32},       {"I8", DType::kI8},     {"U8", DType::kU8},
+      {"BOOL", DType::kBool}, {"F8_E4M3", DType::kF8E4M3}};
   const auto it = known.find(name);
   return it == known.end() ? std::nullopt : std::optional(it->second);
 }

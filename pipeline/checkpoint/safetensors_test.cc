@@ -58,7 +58,7 @@ TEST(Safetensors, ADamagedHeaderIsRefusedByName) {
       {"dtype", one("\"a\":{\"shape\":[],\"data_offsets\":[0,4]}")},
       {"shape is missing", one("\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}")},
       {"data_offsets is missing", one("\"a\":{\"dtype\":\"F32\",\"shape\":[]}")},
-      {"outside the file", one(Entry("a", "F8_E4M3", "[65]", "[0,65]"))},
+      {"outside the file", one(Entry("a", "F8_E5M2", "[65]", "[0,65]"))},
       {"shape must be a list", one(Entry("a", "F32", "[-1]", "[0,4]"))},
       {"shape must be a list", one(Entry("a", "F32", "[1.5]", "[0,4]"))},
       {"shape must be a list", one(Entry("a", "F32", "[1,1,1,1,1,1,1,1,1]", "[0,4]"))},
@@ -82,9 +82,9 @@ TEST(Safetensors, ADamagedHeaderIsRefusedByName) {
 
 TEST(Safetensors, TensorsOfUnknownTypesAreSetApart) {
   CheckpointHeader header;
-  const std::string text = "{" + Entry("a", "F8_E4M3", "[8]", "[0,8]") + "," + Entry("b", "F32", "[2]", "[8,16]") + "}";
+  const std::string text = "{" + Entry("a", "F8_E5M2", "[8]", "[0,8]") + "," + Entry("b", "F32", "[2]", "[8,16]") + "}";
   ASSERT_EQ(Parse(SafetensorsBytes(text, std::string(16, 'x')), &header), absl::OkStatus());
-  EXPECT_EQ(header.odd_types, (std::map<std::string, std::string>{{"a", "F8_E4M3"}}));
+  EXPECT_EQ(header.odd_types, (std::map<std::string, std::string>{{"a", "F8_E5M2"}}));
   EXPECT_EQ(header.tensors.size(), 1u);
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "pipeline/checkpoint/f8_scales.h"
 #include "pipeline/checkpoint/tensor_names.h"
 
 namespace pangea {
@@ -248,6 +249,7 @@ std::vector<int64_t> WithoutLeadingOnes(const std::vector<int64_t>& shape) {
 struct Stored {
   int64_t n = 0, k = 0;
   bool transposed = false;
+  bool product = true;  // and nothing else: no table of rows, no vector, no part of a fused tensor
 };
 
 void CheckOne(const std::string& name, const Stored& want, const CheckpointHeader& header,
@@ -255,10 +257,11 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
   const auto it = header.tensors.find(name);
   if (it == header.tensors.end()) {
     const auto odd = header.odd_types.find(name);
-    faults->push_back(odd == header.odd_types.end() ? absl::StrCat("tensor ", name, ": is missing")
-                                                    : absl::StrCat("tensor ", name, ": dtype ", odd->second,
-                                                                   " is not supported; supported for weights: ",
-                                                                   absl::AsciiStrToUpper(WeightTypeNames(false))));
+    faults->push_back(odd == header.odd_types.end()
+                          ? absl::StrCat("tensor ", name, ": is missing")
+                          : absl::StrCat("tensor ", name, ": dtype ", odd->second,
+                                         " is not supported; supported for weights: ",
+                                         absl::AsciiStrToUpper(WeightTypeNames(false)), ", F8_E4M3"));
     return;
   }
   const TensorInfo& info = it->second;
@@ -267,7 +270,13 @@ void CheckOne(const std::string& name, const Stored& want, const CheckpointHeade
   if (WithoutLeadingOnes(info.shape) != WithoutLeadingOnes(shape))
     faults->push_back(
         absl::StrCat("tensor ", name, ": shape is ", ShapeText(info.shape), ", the model needs ", ShapeText(shape)));
-  const bool fits = IsWeightType(info.dtype) && !(IsQuantised(info.dtype) && (want.k == 0 || want.transposed));
+  if (info.dtype == DType::kF8E4M3 && want.product) {
+    if (std::string fault = ScalesFault(header, name, want.n, want.k); !fault.empty())
+      faults->push_back(std::move(fault));
+    return;
+  }
+  const bool fits = IsWeightType(info.dtype) && info.dtype != DType::kF8E4M3 &&
+                    !(IsQuantised(info.dtype) && (want.k == 0 || want.transposed));
   if (!fits) {
     faults->push_back(absl::StrCat(
         "tensor ", name, ": type ", std::string(Info(info.dtype).name),
@@ -325,9 +334,15 @@ std::vector<std::string> CheckTensors(const CheckpointHeader& header, const std:
     it->second.n = std::max(it->second.n, row.first + row.n);
     it->second.k = row.k;
     it->second.transposed = row.transposed;
+    it->second.product &= row.matrix() && !row.transposed && row.first == 0;
   }
   std::vector<std::string> faults, surplus;
   for (const std::string& name : order) CheckOne(name, wanted[name], header, &faults);
+  std::set<std::string> scales;
+  for (const std::string& name : order) {
+    const auto it = header.tensors.find(name);
+    if (it != header.tensors.end() && it->second.dtype == DType::kF8E4M3) scales.insert(ScalesName(header, name));
+  }
   const auto none = [&](const std::string& name) {
     return !header.tensors.contains(name) && !header.odd_types.contains(name);
   };
@@ -339,7 +354,7 @@ std::vector<std::string> CheckTensors(const CheckpointHeader& header, const std:
   }
   const std::string head = HeadName(header, DecoderPrefix(header));
   for (const auto& [name, info] : header.tensors) {
-    if (wanted.contains(name) || IsKnownSurplus(name, info, header, head)) continue;
+    if (wanted.contains(name) || scales.contains(name) || IsKnownSurplus(name, info, header, head)) continue;
     surplus.push_back(absl::StrCat("tensor ", name, ": is surplus: the model (", header.config.architecture_name,
                                    ") has no such tensor"));
   }

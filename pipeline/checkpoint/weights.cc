@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pipeline/checkpoint/f8_scales.h"
 #include "pipeline/checkpoint/mapped_file.h"
 
 namespace pangea {
@@ -17,6 +18,9 @@ WeightRows TensorView::Run(int64_t n0, int64_t n1, int64_t k0) const {
   rows.pitch = pitch;
   rows.n = n1 - n0;
   rows.transposed = transposed;
+  rows.scales = scales;
+  rows.scales.first = n0;
+  if (scales.data != nullptr) rows.scales.data += k0 / kScaleRun * scales.step * Info(scales.dtype).bytes;
   return rows;
 }
 
@@ -55,6 +59,19 @@ absl::StatusOr<Weights> Weights::Map(const CheckpointHeader& header) {
     const auto bytes = weights.state_->files[info.file].bytes();
     view.data =
         bytes.data() + info.offset + (row.transposed ? RowBytes(info.dtype, row.first) : row.first * view.pitch);
+    if (info.dtype == DType::kF8E4M3) {
+      const auto scales = header.tensors.find(ScalesName(header, row.name));
+      const auto layout =
+          scales == header.tensors.end() ? std::nullopt : LayoutOfScales(scales->second.shape, row.n, row.k);
+      if (!layout)
+        return absl::InvalidArgumentError(absl::StrCat("tensor ", row.name, "_scale: is missing or misshapen"));
+      const auto file = weights.state_->files[scales->second.file].bytes();
+      view.scales = {.data = file.data() + scales->second.offset,
+                     .dtype = scales->second.dtype,
+                     .columns = layout->columns,
+                     .pitch = layout->pitch,
+                     .step = layout->step};
+    }
     weights.state_->views[{row.role, row.layer, row.expert}] = view;
   }
   return weights;

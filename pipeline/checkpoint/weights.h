@@ -14,6 +14,7 @@ struct TensorView {
   int64_t n = 0, k = 0;             // n output columns; k = 0: a vector of n
   int64_t pitch = 0;                // bytes from stored row to stored row
   bool transposed = false;
+  WeightScales scales = {};  // of f8, of the whole tensor
   bool present() const { return data != nullptr; }
   // Output columns [n0, n1) over [k0, k1), as the kernels want them. k0 on a block border.
   WeightRows Run(int64_t n0, int64_t n1, int64_t k0) const;

@@ -1,0 +1,129 @@
+"""Weights of F8_E4M3 as they are published, with scales beside them, and pages of fp8.
+
+A product with such weights is that of value times scale, rounded to float32 once. So a model whose leaves (docs/exactness.md, section 2)
+do not depend on the type must give the very numbers of its copy in F32, on every layout and device; the numbers of the format are written
+down here once more, from OCP's definition.
+"""
+
+import array
+import json
+import math
+import random
+import shutil
+import struct
+
+import pytest
+from harness import layout, run, serve, settings
+from test_folders import write
+from test_golden import CASES
+
+VALUES = [
+    math.copysign(m / 512 if e == 0 else (8 + m) * 2.0 ** (e - 10), 1 - 2 * s) for s in (0, 1) for e in range(16) for m in range(8)
+]  # but for the last of each half, which is NaN
+NUMBERS = bytes(i for i in range(256) if i & 127 != 127)
+HIDDEN, HEADS, KV_HEADS, HEAD, FFN, VOCAB = 128, 16, 8, 64, 2048, 512
+MATRICES = {
+    "self_attn.q_proj": (HEADS * HEAD, HIDDEN),
+    "self_attn.k_proj": (KV_HEADS * HEAD, HIDDEN),
+    "self_attn.v_proj": (KV_HEADS * HEAD, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HEADS * HEAD),
+    "mlp.gate_proj": (FFN, HIDDEN),
+    "mlp.up_proj": (FFN, HIDDEN),
+    "mlp.down_proj": (HIDDEN, FFN),
+}
+CONFIG = dict(
+    model_type="llama", num_hidden_layers=2, hidden_size=HIDDEN, num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD,
+    intermediate_size=FFN, vocab_size=VOCAB, max_position_embeddings=512, torch_dtype="bfloat16",
+)  # fmt: skip
+# Who writes it: what config.json says, the scales' ending and type, and how many of them a matrix [n][k] has.
+WRITERS = {
+    "deepseek": (dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128]), "_scale_inv", "F32", lambda n, k: [-(-n // 128), -(-k // 128)]),
+    "llm-compressor": (
+        dict(
+            quant_method="compressed-tensors", format="float-quantized", ignore=["lm_head"],
+            config_groups=dict(group_0=dict(targets=["Linear"], weights=dict(num_bits=8, type="float", strategy="channel"))),
+        ), "_scale", "BF16", lambda n, k: [n, 1],
+    ),
+    "autofp8": (dict(quant_method="fp8", activation_scheme="static"), "_scale", "F32", lambda n, k: []),
+}  # fmt: skip
+PROMPT = list(range(3, 63))
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def bf16(x):
+    return struct.unpack("<f", b"\0\0" + struct.pack("<f", x)[2:])[0]
+
+
+def models(folder, writer, seed=1):
+    """writes folder/f8 and its copy folder/f32"""
+    quantization, ending, kind, shape_of = WRITERS[writer]
+    r = random.Random(seed)
+    noise = lambda *shape: ("F32", list(shape), array.array("f", [r.gauss(0, 0.5) for _ in range(math.prod(shape))]).tobytes())  # noqa: E731
+    ones = ("F32", [HIDDEN], array.array("f", [1.0] * HIDDEN).tobytes())
+    plain = {"model.embed_tokens.weight": noise(VOCAB, HIDDEN), "lm_head.weight": noise(VOCAB, HIDDEN), "model.norm.weight": ones}
+    small, wide = {}, {}
+    for layer in range(CONFIG["num_hidden_layers"]):
+        at = f"model.layers.{layer}."
+        plain |= {at + f"{norm}.weight": ones for norm in ("input_layernorm", "post_attention_layernorm")}
+        for name, (n, k) in MATRICES.items():
+            shape = shape_of(n, k)
+            scales = [f32(bf16(r.uniform(0.5, 2) / 50 / math.sqrt(k))) for _ in range(math.prod(shape))]
+            numbers = bytes(r.choices(NUMBERS, k=n * k))
+            if "weight_block_size" in quantization:
+                scale_of = lambda j, i, s=scales, w=shape[1]: s[j // 128 * w + i // 128]  # noqa: E731
+            else:
+                scale_of = lambda j, i, s=scales: s[j if len(s) > 1 else 0]  # noqa: E731
+            small[at + name + ".weight"] = ("F8_E4M3", [n, k], numbers)
+            packed = [struct.pack("<f", s)[2 if kind == "BF16" else 0 :] for s in scales]
+            small[at + name + ".weight" + ending] = (kind, shape, b"".join(packed))
+            values = array.array("f")
+            for j in range(n):
+                for i in range(0, k, 128):
+                    scale = scale_of(j, i)
+                    values.extend(VALUES[q] * scale for q in numbers[j * k + i : j * k + min(k, i + 128)])
+            wide[at + name + ".weight"] = ("F32", [n, k], values.tobytes())
+    for name, tensors, config in (("f8", small, dict(quantization_config=quantization)), ("f32", wide, {})):
+        shutil.copytree(CASES / "llama2", folder / name)  # for its tokenizer
+        (folder / name / "config.json").write_text(json.dumps(CONFIG | config))
+        write(folder / name, plain | tensors)
+    return folder / "f8", folder / "f32"
+
+
+def numbers(path, *args):
+    """log-probabilities of a prompt and of what is drawn after it, greedily and not"""
+    with serve(path, *args) as s:
+        return [
+            s.complete(prompt=PROMPT, max_tokens=12, logprobs=4, echo=True, ignore_eos=True, **how)[0]
+            for how in (dict(temperature=0), dict(seed=7, top_p=0.9))
+        ]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_weights_of_f8_give_the_numbers_of_their_float32_copy(writer, tmp_path):
+    small, wide = models(tmp_path, writer)
+    assert "f8_e4m3" in run("check", small).stdout
+    want = numbers(wide)
+    for shape in ("1x1", "1x2", "2x3"):
+        assert numbers(small, *layout(shape)) == want, shape
+    assert numbers(small, *layout("1x2"), *settings(agents__device="cuda_on_cpu")) == want
+    # One scale of thousands changed is seen.
+    raw = bytearray((small / "model.safetensors").read_bytes())
+    (n,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + n])
+    scale = header["model.layers.1.self_attn.v_proj.weight" + WRITERS[writer][1]]
+    at = 8 + n + scale["data_offsets"][0]
+    raw[at + (1 if scale["dtype"] == "BF16" else 3)] ^= 0x80  # its sign
+    (small / "model.safetensors").write_bytes(raw)
+    assert numbers(small) != want
+
+
+def test_pages_of_fp8_give_the_same_bytes_on_every_layout_and_device(tmp_path):
+    _, wide = models(tmp_path, "autofp8")
+    fp8 = settings(cache__type="fp8")
+    want = numbers(wide, *fp8)
+    assert numbers(wide, *layout("2x2"), *fp8, *settings(schedule__max_batch_tokens=7, schedule__max_sequences=2)) == want
+    assert numbers(wide, *layout("1x2"), *fp8, *settings(agents__device="cuda_on_cpu")) == want
+    assert numbers(wide) != want, "pages of f16 are other ones"
