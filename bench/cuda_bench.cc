@@ -36,13 +36,15 @@ class Bench {
  public:
   explicit Bench(const Options& options) : options_(options) {}
 
-  bool Open(bool exact) {
+  bool Open(bool exact, int fusion = kMaxFusion) {
+    workspace_ = Buffer<std::byte>();  // before the queue that it is of
+    const CudaOptions how{.exact = exact, .fusion = fusion};
     if (options_.on_cpu) {
-      queue_ = MakeCudaOnCpuQueue({.exact = exact});
+      queue_ = MakeCudaOnCpuQueue(how);
       name_ = "the CPU";
     } else {
       std::string why;
-      GpuQueue gpu = MakeCudaQueue({.exact = exact}, options_.gpu, &why);
+      GpuQueue gpu = MakeCudaQueue(how, options_.gpu, &why);
       if (gpu.queue == nullptr) return std::fprintf(stderr, "%s\n", why.c_str()), false;
       queue_ = std::move(gpu.queue);
       name_ = gpu.name;
@@ -75,7 +77,8 @@ class Bench {
     std::string name = std::string(what) + " " + std::string(Info(dtype).name) + (exact_ ? " exact" : " fast");
     if (name.find(options_.only) == name.npos) return;
     const std::vector<std::byte> nothing(static_cast<size_t>(RowBytes(dtype, k)));  // weights are made on the device
-    const WeightRows run{dtype, nothing.data(), 0, n, false};
+    WeightRows run{dtype, nothing.data(), 0, n, false};
+    if (dtype == DType::kF8E4M3) run.scales.data = nothing.data();
     const Weight weight = Weight::Pack(std::span(&run, 1), k, *queue_);
     for (const int64_t m : rows) {
       const Buffer<float> x(std::span<const float>(std::vector<float>(static_cast<size_t>(m * k), 0.5f)), *queue_);
@@ -88,10 +91,15 @@ class Bench {
     }
   }
 
-  // Decoding: each of `batch` sequences looks at `context` positions.
-  void Attention(int batch, int context) {
+  // The last rows of each sequence's context: one, as in decoding, or a prompt's.
+  struct Load {
+    int batch, context, rows = 1;
+  };
+  void Attention(const Load& load, const std::string& how = "") {
     const ModelShape& s = options_.shape;
-    const std::string name = "attention f16 " + std::to_string(batch) + " x " + std::to_string(context);
+    const auto [batch, context, rows] = load;
+    const std::string name = "attention f16 " + std::to_string(batch) + " x " + std::to_string(context) +
+                             (rows > 1 ? ", rows " + std::to_string(rows) : "") + how;
     if (name.find(options_.only) == name.npos) return;
     const int block = 16, blocks = (context + block - 1) / block;
     const int64_t extent = KvExtentBytes(DType::kF16, block, static_cast<int>(s.head_dim));
@@ -105,7 +113,13 @@ class Bench {
                      static_cast<int>(s.head_dim),
                      block,
                      DType::kF16};
-    BatchShape shape{.rows = batch, .slots = batch, .stride = blocks, .block_tokens = block, .windows = {0}};
+    BatchShape shape{.rows = int64_t{batch} * rows,
+                     .slots = batch,
+                     .stride = blocks,
+                     .block_tokens = block,
+                     .queries = exact_ ? kMaxQueries : kCudaMaxQueries,
+                     .alone_first = true,
+                     .windows = {0}};
     for (int64_t h = 0; h < s.heads; ++h) shape.kv_of_head.push_back(static_cast<int32_t>(h * s.kv_heads / s.heads));
     BatchBuilder builder(shape, queue_.get());
     builder.Begin();
@@ -113,11 +127,11 @@ class Bench {
       std::vector<int32_t> table(blocks);
       for (int b = 0; b < blocks; ++b) table[b] = b * batch + i;
       builder.SetBlocks({.slot = i}, table);
-      builder.AddRow({.slot = i, .position = context - 1});
+      for (int row = context - rows; row < context; ++row) builder.AddRow({.slot = i, .position = row});
     }
     const Batch& made = builder.Finish();
-    const Buffer<float> q(std::span<const float>(std::vector<float>(batch * s.heads * s.head_dim, 0.1f)), *queue_);
-    const Buffer<float> out(batch * s.heads * s.head_dim, *queue_);
+    const int64_t numbers = shape.rows * s.heads * s.head_dim;
+    const Buffer<float> q(std::span<const float>(std::vector<float>(numbers, 0.1f)), *queue_), out(numbers, *queue_);
     const Buffer<std::byte> scratch(CudaAttentionScratchBytes(s.head_dim), *queue_);
     const double seconds = Median([&] {
       pangea::Attention(kv, made,
@@ -130,7 +144,7 @@ class Bench {
                         *queue_);
     });
     Row(name, seconds, static_cast<double>(4 * s.kv_heads * s.head_dim) * batch * context,
-        4.0 * s.heads * s.head_dim * batch * context);
+        4.0 * s.heads * s.head_dim * batch * rows * (context - (rows - 1) / 2.0));
   }
 
   void Between(int64_t m) {
@@ -194,8 +208,8 @@ nlohmann::json RunAll(const Options& options, bool exact) {
   const ModelShape& s = options.shape;
   std::printf("%s, shape %s, kernels.exact: %s\n", bench.name().c_str(), s.name, exact ? "true" : "false");
   bench.ReadBandwidth();
-  const auto types =
-      exact ? std::vector<DType>{DType::kBF16, DType::kQ8_0, DType::kQ4_K} : std::vector<DType>{DType::kBF16};
+  const auto types = exact ? std::vector<DType>{DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_K}
+                           : std::vector<DType>{DType::kBF16};
   for (const DType dtype : types) {
     if (s.hidden % Info(dtype).block != 0 || s.ffn % Info(dtype).block != 0) continue;
     const auto rows = {int64_t{1}, int64_t{8}, int64_t{64}, int64_t{512}};
@@ -207,10 +221,16 @@ nlohmann::json RunAll(const Options& options, bool exact) {
   }
   if (exact) {
     const int few = options.on_cpu ? 300 : 8192;
-    bench.Attention(1, few);
-    bench.Attention(options.on_cpu ? 3 : 64, options.on_cpu ? 40 : 1024);
-    bench.Attention(options.on_cpu ? 2 : 32, options.on_cpu ? 200 : 4096);
+    bench.Attention({1, few});
+    bench.Attention({options.on_cpu ? 3 : 64, options.on_cpu ? 40 : 1024});
+    bench.Attention({options.on_cpu ? 2 : 32, options.on_cpu ? 200 : 4096});
     for (const int64_t m : {1, 64}) bench.Between(m);
+  } else {
+    // Prompts by tensor cores: of Hopper, where it is one, and of all.
+    const int prompt = options.on_cpu ? 130 : 8192;
+    bench.Attention({1, prompt, prompt});
+    bench.Open(exact, kMaxFusion - 1);
+    bench.Attention({1, prompt, prompt}, " by warps");
   }
   return {{"device", bench.name()}, {"shape", s.name}, {"exact", exact}, {"rows", bench.rows()}};
 }

@@ -12,10 +12,11 @@ struct CudaKind {
   const char* name;
   bool gpu;
   cuda::fibers::Order order;
+  bool groups = false;  // multiplies as Hopper does
 
   std::unique_ptr<Queue> Make(const CudaOptions& options, uint32_t seed) const {
     std::string why;
-    return gpu ? MakeCudaQueue(options, 0, &why).queue : MakeCudaOnCpuQueue(options, {.order = order, .seed = seed});
+    return gpu ? MakeCudaQueue(options, 0, &why).queue : MakeCudaOnCpuQueue(options, {order, seed, groups});
   }
 };
 
@@ -24,6 +25,7 @@ inline std::vector<CudaKind> CudaKinds(const CudaOptions& options) {
   std::vector<CudaKind> kinds = {{"cuda_on_cpu_forward", false, Order::kForward},
                                  {"cuda_on_cpu_reverse", false, Order::kReverse},
                                  {"cuda_on_cpu_shuffled", false, Order::kShuffled}};
+  if (!options.exact) kinds.push_back({"cuda_on_cpu_groups", false, Order::kShuffled, true});
   const CudaKind gpu{"cuda", true, Order::kForward};
   if (gpu.Make(options, 0) != nullptr) kinds.push_back(gpu);
   return kinds;

@@ -36,5 +36,9 @@ line("idle between steps, 8B, batch 1", find("model_8b", what="decode", batch=1)
 line("fusion 3 over 0, 8B, batch 1", find("fusion_8b", what="fusion", level=3), "gain", "3x", "5x", 1, "x")
 line("fusion 3 over 0, 1B, batch 1", find("fusion_1b", what="fusion", level=3), "gain", "3x", "5x", 1, "x")
 for row in (row for part in runs.get("8b", []) for row in part["rows"]):
-    if row["case"].startswith("attention"):
+    if not row["case"].startswith("attention"):
+        continue
+    if "rows" in row["case"]:
+        line(f"a prompt's {row['case']}", row, "flops_per_second", "-", "-", 1e-12, "TFLOP/s")
+    else:
         line(f"decode attention alone, {row['case']}", row, "of_read_bandwidth", "65 %", "90 %")

@@ -28,6 +28,13 @@ struct Index {
 struct Int4 {
   int x, y, z, w;
 };
+// Numbers of 16 bits in shared memory, as a GroupMultiplyAdd reads them: 16 rows or more, 128 bytes apart, of 64
+// columns each; the columns behind these so many bytes on. Chunk i of 16 bytes of row r lies in the place of chunk i ^ r
+// % 8, rows being counted from the beginning of shared memory.
+struct GroupMatrix {
+  const std::byte* at;
+  int64_t next_columns;
+};
 
 struct FillLastIdsArgs {
   int32_t* ids;
@@ -190,7 +197,7 @@ struct FinishQkvKernelArgs {
   uint32_t parts;
 };
 
-// Of attention_many.cu: positions of a tile, and the largest head; the shared memory of a block, bytes, for heads of d.
+// Of attention_many.h: positions of a tile, and the largest head; the shared memory of a block, bytes, for heads of d.
 inline constexpr int kManyTile = 64, kMostManyHeadDim = 128;
 constexpr int64_t ManyBytes(int64_t d) { return 2 * 2 * kManyTile * d * 2; }
 

@@ -1,239 +1,62 @@
-// Attention of many queries whose sums may have any order (kernels.exact: false), by tensor cores, as prompts have it:
-// FlashAttention-2 (arXiv 2307.08691) over pages. A block computes an item of up to 64 queries, 16 a warp; keys and
-// values come in tiles of 64 positions, the next one while this one is multiplied. Queries, and the probabilities
-// before they meet the values, are rounded to the pages' type; sums are f32.
-#include "kernels/cuda/device_math.h"
+// Attention of many queries by the tensor cores that every GPU since Ampere has: each warp multiplies its 16 queries.
+#include "kernels/cuda/attention_many.h"
 
 namespace pangea::cuda {
 namespace {
 
-constexpr int kTile = 64;         // positions
-constexpr int kRowsOfAWarp = 16;  // queries
-constexpr int kThreads = 4 * 32;
-constexpr float kLog2OfE = 1.44269504088896341f;
+template <DType type>
+struct ByWarps {
+  PANGEA_DEVICE static void Ready() {}
 
-// Chunks of 16 bytes, in rows; eight rows at one column lie in different banks.
-PANGEA_DEVICE std::byte* Chunk(std::byte* tile, int row, int chunk, int chunks) {
-  return tile + (row * chunks + (chunk ^ (row & 7))) * 16;
-}
-
-// One tile: keys [D][kTile], as their pages have them, values [kTile][D].
-template <int D>
-struct KvTile {
-  std::byte* k;
-  std::byte* v;
-};
-template <int D>
-PANGEA_DEVICE KvTile<D> TileAt(int number) {
-  std::byte* const memory = Shared<std::byte>() + number * (2 * kTile * D * 2);
-  return {memory, memory + kTile * D * 2};
-}
-
-struct Seen {
-  int low, high;  // positions
-};
-PANGEA_DEVICE Seen SeenBy(const AttentionKernelArgs& a, int64_t row) {
-  const int high = a.positions[row];
-  return {a.window > 0 && high >= a.window ? high - a.window + 1 : 0, high};
-}
-
-// All threads: what of positions [begin, begin + kTile) any query sees, on its way; values that none sees become 0.
-template <int D>
-PANGEA_DEVICE void LoadTile(const AttentionKernelArgs& a, const std::byte* head, const int32_t* table, int begin,
-                            const Seen& all, const KvTile<D>& tile) {
-  const int t = static_cast<int>(ThreadIndex().x), d = a.pages.head_dim;
-  const auto block_of = [&](int position) {
-    return head + table[position / a.pages.block_tokens] * a.pages.block_stride;
-  };
-  for (int i = t; i < d * (kTile / 8); i += kThreads) {
-    const int row = i / (kTile / 8), chunk = i % (kTile / 8), position = begin + chunk * 8;
-    if (position > all.high || position + 7 < all.low) continue;
-    const int token = position % a.pages.block_tokens;
-    const int64_t element = int64_t{token / 16 * 16} * d + row * 16 + token % 16;
-    CopyAsync16(Chunk(tile.k, row, chunk, kTile / 8), block_of(position) + 2 * element);
-  }
-  const int chunks = d / 8;
-  for (int i = t; i < kTile * chunks; i += kThreads) {
-    const int row = i / chunks, chunk = i % chunks, position = begin + row;
-    std::byte* const to = Chunk(tile.v, row, chunk, D / 8);
-    if (position > all.high || position < all.low) {
-      StoreInt4(to, {0, 0, 0, 0});
-      continue;
-    }
-    const int64_t element = int64_t{position % a.pages.block_tokens} * d + chunk * 8;
-    CopyAsync16(to, block_of(position) + a.pages.v_offset + 2 * element);
-  }
-}
-
-// All threads: elements of the head that are none are 0 in both tiles, and stay so.
-template <int D>
-PANGEA_DEVICE void ClearBeyond(int d) {
-  const int t = static_cast<int>(ThreadIndex().x);
-  for (int number = 0; number < 2 && d < D; ++number) {
-    const KvTile<D> tile = TileAt<D>(number);
-    for (int i = t; i < (D - d) * (kTile / 8); i += kThreads)
-      StoreInt4(Chunk(tile.k, d + i / (kTile / 8), i % (kTile / 8), kTile / 8), {0, 0, 0, 0});
-    for (int i = t; i < kTile * ((D - d) / 8); i += kThreads)
-      StoreInt4(Chunk(tile.v, i / ((D - d) / 8), d / 8 + i % ((D - d) / 8), D / 8), {0, 0, 0, 0});
-  }
-}
-
-// Of scores from position `begin` on, those that their rows do not see.
-PANGEA_DEVICE void Mask(int begin, const Seen (&seen)[2], float (&s)[kTile / 8][4]) {
-  const int lane = static_cast<int>(ThreadIndex().x) % 32;
-#pragma unroll
-  for (int i = 0; i < kTile / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int position = begin + i * 8 + lane % 4 * 2 + j % 2;
-      if (position < seen[j / 2].low || position > seen[j / 2].high) s[i][j] = kMinusInfinity;
-    }
-  }
-}
-
-// What the two rows that a thread has parts of came to so far: relative to the largest score m.
-template <int D>
-struct Sums {
-  float o[D / 8][4] = {};
-  float m[2] = {kMinusInfinity, kMinusInfinity};
-  float l[2] = {0, 0};  // of this thread's positions
-};
-
-// Scores of a tile become probabilities, to which the sums are then relative, too.
-template <int D>
-PANGEA_DEVICE void Softmax(float (&s)[kTile / 8][4], Sums<D>* sums) {
-  const int lane = static_cast<int>(ThreadIndex().x) % 32;
-  float largest[2] = {sums->m[0], sums->m[1]};
-#pragma unroll
-  for (int i = 0; i < kTile / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) largest[j / 2] = MaxOf(largest[j / 2], s[i][j]);
-  }
-  float base[2];  // of this tile's probabilities, times log2 of e
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 1));
-    largest[half] = MaxOf(largest[half], Shuffle(largest[half], lane ^ 2));
-    const bool none = largest[half] == kMinusInfinity;
-    base[half] = none ? 0 : largest[half] * kLog2OfE;
-    const float before = Exp2(sums->m[half] * kLog2OfE - base[half]);
-    sums->m[half] = largest[half];
-    sums->l[half] = sums->l[half] * before;
-#pragma unroll
-    for (int i = 0; i < D / 8; ++i) {
-      sums->o[i][half * 2] *= before;
-      sums->o[i][half * 2 + 1] *= before;
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kTile / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      s[i][j] = Exp2(Fma(s[i][j], kLog2OfE, -base[j / 2]));
-      sums->l[j / 2] += s[i][j];
-    }
-  }
-}
-
-template <DType type, int D>
-PANGEA_DEVICE void AttentionManyOf(const AttentionKernelArgs& a) {
-  const AttentionItem item = a.items[BlockIndex().x];
-  const int queries = item.rows * item.heads;
-  const int t = static_cast<int>(ThreadIndex().x), lane = t % 32, d = a.pages.head_dim;
-  const std::byte* const head = a.pages.base + item.kv_head * a.pages.head_stride;
-  const int32_t* const table = a.tables + a.slots[item.row] * a.stride;
-  const Seen first = SeenBy(a, item.row), last = SeenBy(a, item.row + item.rows - 1);
-  const Seen all{first.low, last.high};
-
-  // The two rows of the warp's 16 that this thread has parts of.
-  int query[2];
-  Seen seen[2];
-  const float* rows[2];
-  for (int half = 0; half < 2; ++half) {
-    query[half] = t / 32 * kRowsOfAWarp + half * 8 + lane / 4;
-    const bool is = query[half] < queries;
-    const int64_t row = item.row + (is ? query[half] / item.heads : 0),
-                  h = item.head + (is ? query[half] % item.heads : 0);
-    seen[half] = SeenBy(a, row);
-    rows[half] = a.q + row * a.ldq + h * d;
-  }
-  uint32_t q[D / 16][4];
-#pragma unroll
-  for (int part = 0; part < D / 16; ++part) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int at = part * 16 + i / 2 * 8 + lane % 4 * 2;
-      const float* const row = rows[i % 2];
-      q[part][i] = at < d ? Halves<type>(row[at], row[at + 1]) : 0;
-    }
-  }
-  ClearBeyond<D>(d);
-  Sums<D> sums;
-  const int from = all.low / kTile * kTile;
-  LoadTile<D>(a, head, table, from, all, TileAt<D>(0));
-  CommitCopies();
-  for (int begin = from, number = 0; begin <= all.high; begin += kTile, number = 1 - number) {
-    if (begin + kTile <= all.high) LoadTile<D>(a, head, table, begin + kTile, all, TileAt<D>(1 - number));
-    CommitCopies();
-    WaitCopies<1>();
-    Sync();  // this tile is there
-    const KvTile<D> tile = TileAt<D>(number);
-
-    float s[kTile / 8][4] = {};
+  template <int D>
+  PANGEA_DEVICE static void Scores(const KvTile<D>& tile, const uint32_t (&q)[D / 16][4], float (&s)[kTile / 8][4]) {
+    const int lane = static_cast<int>(ThreadIndex().x) % 32;
 #pragma unroll
     for (int part = 0; part < D / 16; ++part) {
 #pragma unroll
       for (int pair = 0; pair < kTile / 16; ++pair) {
         uint32_t k[4];
         const int row = part * 16 + lane / 8 % 2 * 8 + lane % 8;
-        LoadMatrices(k, Chunk(tile.k, row, pair * 2 + lane / 16, kTile / 8));
+        LoadMatrices(k, Chunk(tile.k, row, pair * 2 + lane / 16));
         MultiplyAdd<type>(s[pair * 2], q[part], k);
         MultiplyAdd<type>(s[pair * 2 + 1], q[part], k + 2);
       }
     }
-    const bool whole = begin + kTile - 1 <= first.high && begin >= last.low;
-    if (!whole) Mask(begin, seen, s);
-    Softmax<D>(s, &sums);
+  }
+
+  template <int D>
+  PANGEA_DEVICE static void Values(const KvTile<D>& tile, const float (&s)[kTile / 8][4], float (&o)[D / 8][4]) {
+    const int lane = static_cast<int>(ThreadIndex().x) % 32;
 #pragma unroll
-    for (int group = 0; group < kTile / 16; ++group) {  // of 16 positions
-      const float(&low)[4] = s[group * 2], (&high)[4] = s[group * 2 + 1];
-      const uint32_t p[4] = {Halves<type>(low[0], low[1]), Halves<type>(low[2], low[3]), Halves<type>(high[0], high[1]),
-                             Halves<type>(high[2], high[3])};
+    for (int group = 0; group < kTile / 16; ++group) {
+      uint32_t p[4];
+      Probabilities<type>(s, group, p);
 #pragma unroll
       for (int pair = 0; pair < D / 16; ++pair) {
         uint32_t v[4];
         const int row = group * 16 + lane / 8 % 2 * 8 + lane % 8;
-        LoadMatrices(v, Chunk(tile.v, row, pair * 2 + lane / 16, D / 8));
-        MultiplyAdd<type>(sums.o[pair * 2], p, v);
-        MultiplyAdd<type>(sums.o[pair * 2 + 1], p, v + 2);
+        LoadMatrices(v, Chunk(tile.v, row, pair * 2 + lane / 16));
+        MultiplyAdd<type>(o[pair * 2], p, v);
+        MultiplyAdd<type>(o[pair * 2 + 1], p, v + 2);
       }
     }
-    Sync();  // read by all before the next but one comes there
   }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float l = sums.l[half];
-    l += Shuffle(l, lane ^ 1);
-    l += Shuffle(l, lane ^ 2);
-    if (query[half] >= queries) continue;
-    const int64_t row = item.row + query[half] / item.heads, h = item.head + query[half] % item.heads;
-    float* const out = a.out + row * a.ldo + h * d;
-#pragma unroll
-    for (int i = 0; i < D / 8; ++i) {
-      const int at = i * 8 + lane % 4 * 2;
-      if (at >= d) continue;
-      out[at] = sums.o[i][half * 2] / l;
-      out[at + 1] = sums.o[i][half * 2 + 1] / l;
-    }
-  }
-}
+};
 
 }  // namespace
 
 // Grid: item. Shared: two tiles of keys and values. The number: elements of a head, at most.
-PANGEA_KERNEL(AttentionMany64F16, AttentionKernelArgs, 128) { AttentionManyOf<DType::kF16, 64>(a); }
-PANGEA_KERNEL(AttentionMany64Bf16, AttentionKernelArgs, 128) { AttentionManyOf<DType::kBF16, 64>(a); }
-PANGEA_KERNEL(AttentionMany128F16, AttentionKernelArgs, 128) { AttentionManyOf<DType::kF16, 128>(a); }
-PANGEA_KERNEL(AttentionMany128Bf16, AttentionKernelArgs, 128) { AttentionManyOf<DType::kBF16, 128>(a); }
+PANGEA_KERNEL(AttentionMany64F16, AttentionKernelArgs, 128) {
+  AttentionManyOf<ByWarps<DType::kF16>, DType::kF16, 64>(a);
+}
+PANGEA_KERNEL(AttentionMany64Bf16, AttentionKernelArgs, 128) {
+  AttentionManyOf<ByWarps<DType::kBF16>, DType::kBF16, 64>(a);
+}
+PANGEA_KERNEL(AttentionMany128F16, AttentionKernelArgs, 128) {
+  AttentionManyOf<ByWarps<DType::kF16>, DType::kF16, 128>(a);
+}
+PANGEA_KERNEL(AttentionMany128Bf16, AttentionKernelArgs, 128) {
+  AttentionManyOf<ByWarps<DType::kBF16>, DType::kBF16, 128>(a);
+}
 
 }  // namespace pangea::cuda

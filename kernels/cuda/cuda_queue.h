@@ -84,6 +84,7 @@ class CudaQueue final : public Queue {
   }
   bool exact() const { return options_.exact; }
   bool fused() const { return options_.fusion > 0; }
+  bool in_groups() const { return options_.fusion >= kDependentFusion && device_->multiplies_in_groups(); }
   int64_t launches() const { return launches_; }  // kernels and products so far
   int64_t plays() const { return plays_; }        // of graphs
   int64_t held() const { return held_; }          // bytes allocated so far and not given back

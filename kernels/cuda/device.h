@@ -60,6 +60,7 @@ class Device {
   virtual void CopyOut(void* to, const void* from, int64_t bytes) = 0;
   virtual void Launch(Kernel kernel, const Grid& grid, int64_t shared, const void* args) = 0;
   virtual void Multiply(const LibraryProduct& product) = 0;
+  virtual bool multiplies_in_groups() const = 0;  // the kernels of attention_groups.cu
   virtual void Finish() = 0;
   // Of kEvents: a mark behind the work so far, in place of the one it was before; and waiting for that. Passed: Await
   // would not wait for the device.
@@ -82,6 +83,7 @@ class Device {
 struct FiberOptions {
   fibers::Order order = fibers::Order::kForward;
   uint32_t seed = 1;
+  bool groups = false;  // multiplies_in_groups
 };
 // Work is not done before it is waited for: whoever reads too early reads what lay there.
 std::unique_ptr<Device> MakeFiberDevice(const FiberOptions& options = {});

@@ -84,6 +84,7 @@ class FiberDevice final : public Device {
          .shared = shared});
   }
   void Multiply(const LibraryProduct& product) override { Put({.product = product}); }
+  bool multiplies_in_groups() const override { return options_.groups; }
 
   void BeginGraph() override {
     PANGEA_CHECK(!recording_);

@@ -32,7 +32,8 @@ constexpr Result kNotReady = 600;
 constexpr int64_t kAnchorPeriod = 1'000'000'000;
 constexpr int kThreadLocal = 1;      // CU_STREAM_CAPTURE_MODE_…
 constexpr int kDependentLaunch = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-constexpr int kLeastMajor = 8, kDependentMajor = 9, kDependentDriver = 12030;  // the driver: within graphs
+constexpr int kLeastMajor = 8, kGroupsMajor = 9, kDependentMajor = 9,
+              kDependentDriver = 12030;  // the driver: within graphs
 
 class Gpu final : public Device {
  public:
@@ -79,6 +80,7 @@ class Gpu final : public Device {
                             std::to_string(major) + "." + std::to_string(minor) + ")";
     int version = 0;
     if (const Result r = driver_.driver_version(&version); r != 0) return "cuDriverGetVersion: " + driver_.Text(r);
+    groups_ = major == kGroupsMajor && minor == 0;
     dependent_ = options.dependent && major >= kDependentMajor && version >= kDependentDriver;
     if (major < kLeastMajor) return who + " is too old: 8.0 or newer is needed";
     if (const Result r = driver_.context_retain(&context_, device_); r != 0) return who + ": " + driver_.Text(r);
@@ -114,6 +116,7 @@ class Gpu final : public Device {
   }
 
   std::string name() const override { return name_; }
+  bool multiplies_in_groups() const override { return groups_; }
   int64_t FreeMemory() override {
     size_t free = 0, total = 0;
     Use();
@@ -458,7 +461,7 @@ class Gpu final : public Device {
   std::vector<Stamp> stamps_;  // free
   Stamp base_ = nullptr;       // passed at this time of the host, in nanoseconds
   int64_t base_time_ = 0;
-  bool dependent_ = false;
+  bool dependent_ = false, groups_ = false;
   std::unique_ptr<GpuProducts> products_;
   std::unique_ptr<GpuCollectives> collectives_;
   const char* last_ = "the first kernels";  // launched last: an error shows at or after the one that made it

@@ -99,6 +99,36 @@ void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
     }
   }
 }
+inline void ShowToGroups() {}
+inline void BeginGroup() {}
+template <DType type, int N>
+void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4], const GroupMatrix& b) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+  fibers::Give(a, sizeof(a));
+  const auto number = [](const std::byte* at) {
+    uint16_t bits;
+    std::memcpy(&bits, at, sizeof(bits));
+    return type == DType::kF16 ? F16ToF32(bits) : Bf16ToF32(bits);
+  };
+  const int64_t first = b.at - fibers::Current().shared;
+  float rows[2][16];  // of a that this lane's part of c has
+  for (int i = 0; i < 32; ++i) {
+    const int k = i % 16, word = i / 16 + k / 8 * 2;
+    rows[i / 16][k] = number(fibers::Given(lane / 4 * 4 + k % 8 / 2) + word * 4 + k % 2 * 2);
+  }
+  for (int column = 0; column < N; ++column) {
+    if (column % 8 / 2 != lane % 4) continue;
+    float* const sums = c[column / 8] + column % 2;
+    for (int k = 0; k < 16; ++k) {
+      int64_t byte = first + column / 64 * b.next_columns + k * 128 + column % 64 * 2;
+      byte ^= (byte >> 7 & 7) << 4;
+      const float v = number(fibers::Current().shared + byte);
+      for (int half = 0; half < 2; ++half) sums[half * 2] += rows[half][k] * v;
+    }
+  }
+}
+template <int N>
+void EndGroup(float (&)[N][4]) {}
 inline float Exp2(float x) { return std::exp2(x); }
 
 inline int Dot4(int a, int b, int c) {

@@ -40,7 +40,7 @@ PANGEA_DEVICE unsigned GridBlocks() { return gridDim.x; }
 // The block's shared memory, of the size that it was launched with, from a byte on.
 template <class T>
 PANGEA_DEVICE T* Shared(int64_t byte = 0) {
-  extern __shared__ __align__(16) unsigned char memory[];
+  extern __shared__ __align__(1024) unsigned char memory[];
   return reinterpret_cast<T*>(memory + byte);
 }
 
@@ -125,6 +125,67 @@ PANGEA_DEVICE void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   }
 }
+// c += a . b by the 128 threads of a block together, on Hopper's tensor cores (wgmma; PTX ISA, "Asynchronous Warpgroup
+// Level Matrix Instructions"): a [64][16], 16 rows a warp, and c [64][N] spread over each warp's lanes as MultiplyAdd's
+// are; b [16][N] in shared memory. What threads have copied or stored there is shown to the tensor cores by
+// ShowToGroups, before a Sync; products are done between BeginGroup and EndGroup of what they add to. Only where
+// compute capability is 9.0: nothing else has them.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+PANGEA_DEVICE void ShowToGroups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+PANGEA_DEVICE void BeginGroup() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+#define PANGEA_PLACES_64                                                                            \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
+#define PANGEA_PLACES_128                                                                           \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, " \
+  "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, " \
+  "%59, %60, %61, %62, %63 "
+#define PANGEA_FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+#define PANGEA_SUMS_64                                                                                            \
+  PANGEA_FOUR(0), PANGEA_FOUR(1), PANGEA_FOUR(2), PANGEA_FOUR(3), PANGEA_FOUR(4), PANGEA_FOUR(5), PANGEA_FOUR(6), \
+      PANGEA_FOUR(7)
+#define PANGEA_SUMS_128                                                                                               \
+  PANGEA_SUMS_64, PANGEA_FOUR(8), PANGEA_FOUR(9), PANGEA_FOUR(10), PANGEA_FOUR(11), PANGEA_FOUR(12), PANGEA_FOUR(13), \
+      PANGEA_FOUR(14), PANGEA_FOUR(15)
+// b is not turned: its columns lie side by side.
+#define PANGEA_GROUP_PRODUCT(n, type, of_a_and_b)                                                                      \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type \
+               " {" PANGEA_PLACES_##n "}, " of_a_and_b ", add, 1, 1, 1;}"                                              \
+               : PANGEA_SUMS_##n                                                                                       \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(matrix))
+template <DType type, int N>
+PANGEA_DEVICE void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4], const GroupMatrix& b) {
+  static_assert(N == 64 || N == 128);
+  // A matrix descriptor: where it begins, how far the next 64 columns and the next 8 rows are, in units of 16 bytes; 1
+  // stands for swizzling by 128 bytes.
+  const uint64_t matrix = (__cvta_generic_to_shared(b.at) & 0x3ffff) >> 4 |
+                          static_cast<uint64_t>(b.next_columns) >> 4 << 16 | uint64_t{1024 >> 4} << 32 |
+                          uint64_t{1} << 62;
+  if constexpr (N == 64) {
+    if constexpr (type == DType::kF16) PANGEA_GROUP_PRODUCT(64, "f16", "{%32, %33, %34, %35}, %36");
+    if constexpr (type == DType::kBF16) PANGEA_GROUP_PRODUCT(64, "bf16", "{%32, %33, %34, %35}, %36");
+  } else {
+    if constexpr (type == DType::kF16) PANGEA_GROUP_PRODUCT(128, "f16", "{%64, %65, %66, %67}, %68");
+    if constexpr (type == DType::kBF16) PANGEA_GROUP_PRODUCT(128, "bf16", "{%64, %65, %66, %67}, %68");
+  }
+}
+template <int N>
+PANGEA_DEVICE void EndGroup(float (&c)[N][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : PANGEA_FOUR(i));  // not read before
+}
+#else
+PANGEA_DEVICE void ShowToGroups() {}
+PANGEA_DEVICE void BeginGroup() {}
+template <DType type, int N>
+PANGEA_DEVICE void GroupMultiplyAdd(float (&)[N / 8][4], const uint32_t (&)[4], const GroupMatrix&) {
+  __trap();
+}
+template <int N>
+PANGEA_DEVICE void EndGroup(float (&)[N][4]) {}
+#endif
 // 2 to the x, nearly.
 PANGEA_DEVICE float Exp2(float x) {
   float y;

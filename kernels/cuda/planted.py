@@ -83,23 +83,28 @@ BUGS = {
     "end_of_waiting_overlooked": ("exchange.cu", "StopsWaitingWhenItIsTold", "LoadAcquire(&side.state->abort) != 0;", "false;"),
     "waiting_told_for_another": ("exchange.cu", "StopsWaitingWhenItsTimeIsOver", "side.state->whom = static_cast<uint32_t>(whom);", "side.state->whom = 0;"),
     "id_that_is_none_taken": ("exchange.cu", "MovesIdsAndTakesNoneThatIsNone", "id >= 0 && id < a.limit ? id : 0;", "id;"),
-    "missing_barrier_for_a_tile_of_keys": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "    Sync();  // this tile is there\n", ""),
-    "missing_barrier_after_a_tile_of_keys": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "    Sync();  // read by all before the next but one comes there\n", ""),
-    "missing_wait_for_keys": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "    WaitCopies<1>();\n", ""),
-    "one_position_too_many": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "position > seen[j / 2].high)", "position > seen[j / 2].high + 1)"),
-    "window_of_many_one_too_wide": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "position < seen[j / 2].low ||", "position < seen[j / 2].low - 1 ||"),
-    "border_of_a_window_overlooked": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "begin >= last.low;", "begin >= first.low;"),
-    "values_that_nobody_sees": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "      StoreInt4(to, {0, 0, 0, 0});\n      continue;", "      continue;"),
-    "sums_of_another_base": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "    sums->l[half] = sums->l[half] * before;\n", ""),
-    "keys_of_another_page": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "element = int64_t{token / 16 * 16} * d + row * 16 + token % 16;", "element = row * 16 + token % 16;"),
-    "elements_beyond_the_head": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "number < 2 && d < D;", "number < 1 && d < D;"),
-    "query_of_another_head": ("attention_many.cu", "IsWithinTheRoundingsOfItsSums", "rows[half] = a.q + row * a.ldq + h * d;", "rows[half] = a.q + row * a.ldq + item.head * d;"),
+    "missing_barrier_for_a_tile_of_keys": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "    Sync();  // this tile is there\n", ""),
+    "missing_barrier_after_a_tile_of_keys": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "    Sync();  // read by all before the next but one comes there\n", ""),
+    "missing_wait_for_keys": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "    WaitCopies<1>();\n", ""),
+    "one_position_too_many": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "position > seen[j / 2].high)", "position > seen[j / 2].high + 1)"),
+    "window_of_many_one_too_wide": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "position < seen[j / 2].low ||", "position < seen[j / 2].low - 1 ||"),
+    "border_of_a_window_overlooked": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "begin >= last.low;", "begin >= first.low;"),
+    "values_that_nobody_sees": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "      StoreInt4(to, {0, 0, 0, 0});\n      continue;", "      continue;"),
+    "sums_of_another_base": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "    sums->l[half] = sums->l[half] * before;\n", ""),
+    "keys_of_another_page": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "element = int64_t{token / 16 * 16} * d + row * 16 + token % 16;", "element = row * 16 + token % 16;"),
+    "elements_beyond_the_head": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "number < 2 && d < D;", "number < 1 && d < D;"),
+    "query_of_another_head": ("attention_many.h", "IsWithinTheRoundingsOfItsSums", "rows[half] = a.q + row * a.ldq + h * d;", "rows[half] = a.q + row * a.ldq + item.head * d;"),
+    "group_that_multiplies_the_same_keys": ("attention_groups.cu", "IsWithinTheRoundingsOfItsSums", "{tile.k + part * 16 * 128,", "{tile.k,"),
+    "group_with_the_same_columns_twice": ("attention_groups.cu", "IsWithinTheRoundingsOfItsSums", "group * 16 * 128, kTile * 128}", "group * 16 * 128, 0}"),
     "infinity_overlooked": ("sampling.cu", "MarksARowThatIsNotFinite", "for (int i = 1; i < threads / 32; ++i) bad += bests[i].id;", ""),
 }  # fmt: skip
 
 
 def sources_of(header):
-    return {"device_math.h": {"Norms": "rows.cu", "Products": "activations.cu"}}[header]
+    return {
+        "device_math.h": {"Norms": "rows.cu", "Products": "activations.cu"},
+        "attention_many.h": {"IsWithinTheRoundingsOfItsSums": "attention_many.cu"},
+    }[header]
 
 
 def main():

@@ -77,11 +77,13 @@ void Attention(const KvLayer& kv, const Batch& batch, const AttentionArgs& args,
   if (items == alone) return;
   if (!ByTensorCores(kv, cuda))
     return AttentionOf(kv, {alone, items - alone, work.queries, work.longest}, args.scratch, told, cuda);
+  constexpr Kernel kKernels[2][2][2] = {{{Kernel::kAttentionMany64F16, Kernel::kAttentionMany64Bf16},
+                                         {Kernel::kAttentionMany128F16, Kernel::kAttentionMany128Bf16}},
+                                        {{Kernel::kAttentionGroups64F16, Kernel::kAttentionGroups64Bf16},
+                                         {Kernel::kAttentionGroups128F16, Kernel::kAttentionGroups128Bf16}}};
   const bool small = kv.head_dim <= 64;
   told.items += alone;
-  cuda.Launch(kv.dtype == DType::kF16 ? small ? Kernel::kAttentionMany64F16 : Kernel::kAttentionMany128F16
-              : small                 ? Kernel::kAttentionMany64Bf16
-                                      : Kernel::kAttentionMany128Bf16,
+  cuda.Launch(kKernels[cuda.in_groups() ? 1 : 0][small ? 0 : 1][kv.dtype == DType::kF16 ? 0 : 1],
               {static_cast<unsigned>(items - alone)}, ManyBytes(small ? 64 : kMostManyHeadDim), told);
 }
 
