@@ -29,8 +29,8 @@ struct Int4 {
   int x, y, z, w;
 };
 // Numbers of 16 bits in shared memory, as a GroupMultiplyAdd reads them: 16 rows or more, 128 bytes apart, of 64
-// columns each; the columns behind these so many bytes on. Chunk i of 16 bytes of row r lies in the place of chunk i ^ r
-// % 8, rows being counted from the beginning of shared memory.
+// columns each; the columns behind these so many bytes on. Chunk i of 16 bytes of row r, rows being counted from the
+// beginning of shared memory, lies in the place of chunk i ^ r % 8.
 struct GroupMatrix {
   const std::byte* at;
   int64_t next_columns;
