@@ -206,7 +206,9 @@ doors, no master, no sockets. Exit status 1 when it failed, 78 for a deployment 
   auto header = ReadCheckpointHeader(b.deployment.model);
   if (!header.ok()) return Refuse(std::string(header.status().message()));
   b.header = *std::move(header);
-  if (b.deployment.parallel.transport == "nccl") b.deployment.parallel.transport = "auto";  // agents are threads here
+  if (b.deployment.parallel.transport == "nccl") b.deployment.parallel.transport = "auto";
+  b.deployment.agents.launch = "local";  // agents are threads here
+  for (AgentConfig& agent : b.deployment.agent_list) agent.launch = "local";
   PlanResult planned = MakePlan(b.header, b.deployment);
   if (!planned.faults.empty()) {
     for (const DeploymentFault& fault : planned.faults) Refuse(fault.Text());

@@ -40,7 +40,7 @@ class Bench {
     workspace_ = Buffer<std::byte>();  // before the queue that it is of
     const CudaOptions how{.exact = exact, .fusion = fusion};
     if (options_.on_cpu) {
-      queue_ = MakeCudaOnCpuQueue(how);
+      queue_ = MakeCudaOnCpuQueue(how, {.groups = true});
       name_ = "the CPU";
     } else {
       std::string why;
@@ -103,8 +103,8 @@ class Bench {
     if (name.find(options_.only) == name.npos) return;
     const int block = 16, blocks = (context + block - 1) / block;
     const int64_t extent = KvExtentBytes(DType::kF16, block, static_cast<int>(s.head_dim));
-    const std::vector<std::byte> zeros(static_cast<size_t>(2 * extent * s.kv_heads * blocks * batch));
-    const Buffer<std::byte> pages(std::span<const std::byte>(zeros), *queue_);
+    const Buffer<std::byte> pages(2 * extent * s.kv_heads * blocks * batch, *queue_);
+    queue_->MakeUp(pages.data(), pages.bytes(), DType::kF16);
     const KvLayer kv{pages.data(),
                      2 * extent,
                      2 * extent * s.kv_heads,
@@ -131,7 +131,8 @@ class Bench {
     }
     const Batch& made = builder.Finish();
     const int64_t numbers = shape.rows * s.heads * s.head_dim;
-    const Buffer<float> q(std::span<const float>(std::vector<float>(numbers, 0.1f)), *queue_), out(numbers, *queue_);
+    const Buffer<float> q(numbers, *queue_), out(numbers, *queue_);
+    queue_->MakeUp(reinterpret_cast<std::byte*>(q.data()), q.bytes(), DType::kF32);
     const Buffer<std::byte> scratch(CudaAttentionScratchBytes(s.head_dim), *queue_);
     const double seconds = Median([&] {
       pangea::Attention(kv, made,
@@ -229,7 +230,7 @@ nlohmann::json RunAll(const Options& options, bool exact) {
     // Prompts by tensor cores: of Hopper, where it is one, and of all.
     const int prompt = options.on_cpu ? 130 : 8192;
     bench.Attention({1, prompt, prompt});
-    bench.Open(exact, kMaxFusion - 1);
+    if (!bench.Open(exact, kMaxFusion - 1)) return nullptr;
     bench.Attention({1, prompt, prompt}, " by warps");
   }
   return {{"device", bench.name()}, {"shape", s.name}, {"exact", exact}, {"rows", bench.rows()}};

@@ -127,7 +127,7 @@ const ConfigKey kModelKeys[] = {
      .min = 0,
      .max = 3,
      .doc = "Layer parts done in one pass: 1 queries, keys, values; 2 sums, norms too; 3 biases, gates too; of CUDA "
-            "agents see docs/cuda.md. Same bytes."},
+            "agents see docs/cuda.md. Same bytes where kernels.exact is true."},
     {.name = "kernels.isa",
      .kind = KeyKind::kChoice,
      .field = [](Deployment& d, AgentConfig&) -> KeyField { return &d.kernels.isa; },

@@ -21,7 +21,7 @@ VALUES = [
     math.copysign(m / 512 if e == 0 else (8 + m) * 2.0 ** (e - 10), 1 - 2 * s) for s in (0, 1) for e in range(16) for m in range(8)
 ]  # but for the last of each half, which is NaN
 NUMBERS = bytes(i for i in range(256) if i & 127 != 127)
-HIDDEN, HEADS, KV_HEADS, HEAD, FFN, VOCAB = 128, 16, 8, 64, 2048, 512
+HIDDEN, HEADS, KV_HEADS, HEAD, FFN, VOCAB = 200, 16, 8, 64, 2048, 512
 MATRICES = {
     "self_attn.q_proj": (HEADS * HEAD, HIDDEN),
     "self_attn.k_proj": (KV_HEADS * HEAD, HIDDEN),
@@ -40,7 +40,7 @@ WRITERS = {
     "deepseek": (dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128]), "_scale_inv", "F32", lambda n, k: [-(-n // 128), -(-k // 128)]),
     "llm-compressor": (
         dict(
-            quant_method="compressed-tensors", format="float-quantized", ignore=["lm_head"],
+            quant_method="compressed-tensors", format="float-quantized", ignore=[],
             config_groups=dict(group_0=dict(targets=["Linear"], weights=dict(num_bits=8, type="float", strategy="channel"))),
         ), "_scale", "BF16", lambda n, k: [n, 1],
     ),
@@ -63,28 +63,36 @@ def models(folder, writer, seed=1):
     r = random.Random(seed)
     noise = lambda *shape: ("F32", list(shape), array.array("f", [r.gauss(0, 0.5) for _ in range(math.prod(shape))]).tobytes())  # noqa: E731
     ones = ("F32", [HIDDEN], array.array("f", [1.0] * HIDDEN).tobytes())
-    plain = {"model.embed_tokens.weight": noise(VOCAB, HIDDEN), "lm_head.weight": noise(VOCAB, HIDDEN), "model.norm.weight": ones}
-    small, wide = {}, {}
+    plain = {"model.embed_tokens.weight": noise(VOCAB, HIDDEN), "model.norm.weight": ones}
+    matrices = {}
     for layer in range(CONFIG["num_hidden_layers"]):
         at = f"model.layers.{layer}."
         plain |= {at + f"{norm}.weight": ones for norm in ("input_layernorm", "post_attention_layernorm")}
-        for name, (n, k) in MATRICES.items():
-            shape = shape_of(n, k)
-            scales = [f32(bf16(r.uniform(0.5, 2) / 50 / math.sqrt(k))) for _ in range(math.prod(shape))]
-            numbers = bytes(r.choices(NUMBERS, k=n * k))
-            if "weight_block_size" in quantization:
-                scale_of = lambda j, i, s=scales, w=shape[1]: s[j // 128 * w + i // 128]  # noqa: E731
-            else:
-                scale_of = lambda j, i, s=scales: s[j if len(s) > 1 else 0]  # noqa: E731
-            small[at + name + ".weight"] = ("F8_E4M3", [n, k], numbers)
-            packed = [struct.pack("<f", s)[2 if kind == "BF16" else 0 :] for s in scales]
-            small[at + name + ".weight" + ending] = (kind, shape, b"".join(packed))
-            values = array.array("f")
-            for j in range(n):
-                for i in range(0, k, 128):
-                    scale = scale_of(j, i)
-                    values.extend(VALUES[q] * scale for q in numbers[j * k + i : j * k + min(k, i + 128)])
-            wide[at + name + ".weight"] = ("F32", [n, k], values.tobytes())
+        matrices |= {at + name: shape for name, shape in MATRICES.items()}
+    if quantization.get("ignore") == []:
+        matrices["lm_head"] = (VOCAB, HIDDEN)
+    else:
+        plain["lm_head.weight"] = noise(VOCAB, HIDDEN)
+        left_out = "model.layers.1.mlp.up_proj"
+        plain[left_out + ".weight"] = noise(*matrices.pop(left_out))
+    small, wide = {}, {}
+    for name, (n, k) in matrices.items():
+        shape = shape_of(n, k)
+        scales = [f32(bf16(r.uniform(0.5, 2) / 50 / math.sqrt(k))) for _ in range(math.prod(shape))]
+        numbers = bytes(r.choices(NUMBERS, k=n * k))
+        if "weight_block_size" in quantization:
+            scale_of = lambda j, i, s=scales, w=shape[1]: s[j // 128 * w + i // 128]  # noqa: E731
+        else:
+            scale_of = lambda j, i, s=scales: s[j if len(s) > 1 else 0]  # noqa: E731
+        small[name + ".weight"] = ("F8_E4M3", [n, k], numbers)
+        packed = [struct.pack("<f", s)[2 if kind == "BF16" else 0 :] for s in scales]
+        small[name + ".weight" + ending] = (kind, shape, b"".join(packed))
+        values = array.array("f")
+        for j in range(n):
+            for i in range(0, k, 128):
+                scale = scale_of(j, i)
+                values.extend(VALUES[q] * scale for q in numbers[j * k + i : j * k + min(k, i + 128)])
+        wide[name + ".weight"] = ("F32", [n, k], values.tobytes())
     for name, tensors, config in (("f8", small, dict(quantization_config=quantization)), ("f32", wide, {})):
         shutil.copytree(CASES / "llama2", folder / name)  # for its tokenizer
         (folder / name / "config.json").write_text(json.dumps(CONFIG | config))

@@ -13,7 +13,7 @@ namespace pangea {
 
 // Rows are packed in tiles of 8, then 4, 2, 1: a tile starts at row_begin * row_bytes.
 inline constexpr int kTileRows = 8;
-inline constexpr int kSuperPanel = 64;  // columns of an f32, f16, bf16 panel
+inline constexpr int kSuperPanel = 64;  // columns of an f32, f16, bf16, f8 panel
 inline constexpr int kLseChunk = 256;
 
 struct PackArgs {

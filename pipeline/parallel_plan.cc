@@ -68,7 +68,10 @@ class Planner {
     }
     const std::string& asked = d_.parallel.transport;
     const DeviceInfo* device = FindDevice(d_.agent(0).device);
-    const bool gpus = device != nullptr && device->kind == DeviceKind::kCuda && d_.agent_count() > 1;
+    const bool gpus = device != nullptr && device->kind == DeviceKind::kCuda && d_.agent_count() > 1 &&
+                      d_.parallel.tensor <= kMostExchangeRanks;
+    if (asked == "nccl" && d_.parallel.tensor > kMostExchangeRanks)
+      Fault("parallel.transport", "nccl is for at most ", kMostExchangeRanks, " ranks a stage; use gloo");
     plan_.transport = asked != "auto" ? asked : !plan_.remote ? "shm" : gpus ? "nccl" : "gloo";
     plan_.spin = AvailableCores() >= threads;
   }
@@ -95,9 +98,9 @@ class Planner {
     if (plan_.ranks > leaves) {
       Fault("parallel.tensor", plan_.ranks, " ranks, but attention (", model_.heads, " heads, ", model_.kv_heads,
             " KV heads of ", model_.head_dim,
-            IsQuantised(output) ? absl::StrCat("; its output weight is of ", std::string(Info(output).name),
-                                               ", cut at multiples of ", SplitUnit(output))
-                                : "",
+            SplitUnit(output) > 2 ? absl::StrCat("; its output weight is of ", std::string(Info(output).name),
+                                                 ", cut at multiples of ", SplitUnit(output))
+                                  : "",
             ") has ", leaves, leaves == 1 ? " leaf" : " leaves", " that can be shared out; at most ", leaves);
     }
   }

@@ -451,6 +451,13 @@ TEST(MakePlan, TransportAndSpin) {
   EXPECT_EQ(MakePlan(header, d).plan.transport, "nccl") << "between GPUs of several hosts";
   d.parallel.transport = "gloo";
   EXPECT_EQ(MakePlan(header, d).plan.transport, "gloo");
+  const CheckpointHeader wide = MakeTestCheckpoint({.hidden = 17 * 16, .heads = 17, .kv_heads = 17});
+  d = Layout(1, 17);
+  d.agents.device = "cuda";
+  d.agents.launch = "remote";
+  EXPECT_EQ(MakePlan(wide, d).plan.transport, "gloo") << "of more ranks than exchange by themselves";
+  d.parallel.transport = "nccl";
+  ExpectFault(Texts(MakePlan(wide, d)), "parallel.transport", "nccl is for at most 16 ranks a stage; use gloo");
   d = Layout(1, 1);
   d.agent_list = {{.device = "cuda", .launch = "remote"}};
   EXPECT_EQ(MakePlan(header, d).plan.transport, "gloo") << "of one agent, which needs no library";

@@ -11,12 +11,12 @@ struct ByGroups {
   PANGEA_DEVICE static void Ready() { ShowToGroups(); }
 
   template <int D>
-  PANGEA_DEVICE static void Scores(const KvTile<D>& tile, const uint32_t (&q)[D / 16][4], float (&s)[kTile / 8][4]) {
-    BeginGroup();
+  PANGEA_DEVICE static void Scores(const KvTile<D>& tile, uint32_t (&q)[D / 16][4], float (&s)[kTile / 8][4]) {
+    BeginGroup(s, q);
 #pragma unroll
     for (int part = 0; part < D / 16; ++part)
       GroupMultiplyAdd<type, kTile>(s, q[part], {tile.k + part * 16 * 128, kTile * 128});
-    EndGroup(s);
+    EndGroup(s, q);
   }
 
   template <int D>
@@ -24,11 +24,11 @@ struct ByGroups {
     uint32_t p[kTile / 16][4];
 #pragma unroll
     for (int group = 0; group < kTile / 16; ++group) Probabilities<type>(s, group, p[group]);
-    BeginGroup();
+    BeginGroup(o, p);
 #pragma unroll
     for (int group = 0; group < kTile / 16; ++group)
       GroupMultiplyAdd<type, D>(o, p[group], {tile.v + group * 16 * 128, kTile * 128});
-    EndGroup(o);
+    EndGroup(o, p);
   }
 };
 

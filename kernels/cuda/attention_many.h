@@ -40,31 +40,41 @@ PANGEA_DEVICE Seen SeenBy(const AttentionKernelArgs& a, int64_t row) {
   return {a.window > 0 && high >= a.window ? high - a.window + 1 : 0, high};
 }
 
-// All threads: what of positions [begin, begin + kTile) any query sees, on its way; values that none sees become 0.
+// All threads: what of positions [begin, begin + kTile) any query sees, on its way; values that none sees become 0. A
+// thread has always the same chunk of keys, and of values, so that it looks for few pages.
 template <int D>
 PANGEA_DEVICE void LoadTile(const AttentionKernelArgs& a, const std::byte* head, const int32_t* table, int begin,
                             const Seen& all, const KvTile<D>& tile) {
   const int t = static_cast<int>(ThreadIndex().x), d = a.pages.head_dim;
-  const auto block_of = [&](int position) {
-    return head + table[position / a.pages.block_tokens] * a.pages.block_stride;
+  static_assert(kTile * D * 2 % 1024 == 0);
+  // Keys of a page, or null where none of its 16 positions is seen.
+  const auto page_of = [&](int position) -> const std::byte* {
+    if (position > all.high || position + 15 < all.low) return nullptr;
+    const int block = position / a.pages.block_tokens, token = position - block * a.pages.block_tokens;
+    return head + table[block] * a.pages.block_stride + int64_t{2} * token * d;
   };
-  for (int i = t; i < d * (kTile / 8); i += kThreads) {
-    const int row = i / (kTile / 8), chunk = i % (kTile / 8), position = begin + chunk * 8;
-    if (position > all.high || position + 7 < all.low) continue;
-    const int token = position % a.pages.block_tokens;
-    const int64_t element = int64_t{token / 16 * 16} * d + row * 16 + token % 16;
-    CopyAsync16(Chunk(tile.k, row, chunk), block_of(position) + 2 * element);
+  {
+    const int chunk = t % (kTile / 8);
+    const std::byte* const page = page_of(begin + chunk / 2 * 16);
+    for (int row = t / (kTile / 8); row < d && page != nullptr; row += kThreads / (kTile / 8))
+      CopyAsync16(Chunk(tile.k, row, chunk), page + 2 * (row * 16 + chunk % 2 * 8));
   }
-  const int chunks = d / 8;
-  for (int i = t; i < kTile * chunks; i += kThreads) {
-    const int row = i / chunks, chunk = i % chunks, position = begin + row;
-    std::byte* const to = Chunk(tile.v, row, chunk);
-    if (position > all.high || position < all.low) {
-      StoreInt4(to, {0, 0, 0, 0});
-      continue;
+  constexpr int kChunks = D / 8, kStep = kThreads / kChunks;  // kStep: rows that all threads have at a time
+  const int chunk = t % kChunks;
+  if (chunk * 8 >= d) return;
+#pragma unroll
+  for (int group = 0; group < kTile / 16; ++group) {
+    const std::byte* const page = page_of(begin + group * 16);
+#pragma unroll
+    for (int first = 0; first < 16; first += kStep) {
+      const int token = t / kChunks + first, row = group * 16 + token, position = begin + row;
+      std::byte* const to = Chunk(tile.v, row, chunk);
+      if (position > all.high || position < all.low) {
+        StoreInt4(to, {0, 0, 0, 0});
+        continue;
+      }
+      CopyAsync16(to, page + a.pages.v_offset + 2 * (token * d + chunk * 8));
     }
-    const int64_t element = int64_t{position % a.pages.block_tokens} * d + chunk * 8;
-    CopyAsync16(to, block_of(position) + a.pages.v_offset + 2 * element);
   }
 }
 

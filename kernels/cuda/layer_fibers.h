@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/check.h"
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/fibers.h"
 #include "kernels/half.h"
@@ -100,7 +101,10 @@ void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
   }
 }
 inline void ShowToGroups() {}
-inline void BeginGroup() {}
+template <int N, int M>
+void BeginGroup(float (&)[N][4], uint32_t (&)[M][4]) {}
+template <int N, int M>
+void EndGroup(float (&)[N][4], uint32_t (&)[M][4]) {}
 template <DType type, int N>
 void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4], const GroupMatrix& b) {
   const int lane = static_cast<int>(ThreadIndex().x) % 32;
@@ -111,6 +115,7 @@ void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4], const GroupM
     return type == DType::kF16 ? F16ToF32(bits) : Bf16ToF32(bits);
   };
   const int64_t first = b.at - fibers::Current().shared;
+  PANGEA_CHECK(first % 1024 == 0 && b.next_columns % 16 == 0 && BlockThreads() == 128);
   float rows[2][16];  // of a that this lane's part of c has
   for (int i = 0; i < 32; ++i) {
     const int k = i % 16, word = i / 16 + k / 8 * 2;
@@ -127,8 +132,6 @@ void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4], const GroupM
     }
   }
 }
-template <int N>
-void EndGroup(float (&)[N][4]) {}
 inline float Exp2(float x) { return std::exp2(x); }
 
 inline int Dot4(int a, int b, int c) {

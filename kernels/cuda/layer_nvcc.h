@@ -128,11 +128,10 @@ PANGEA_DEVICE void MultiplyAdd(float* c, const uint32_t* a, const uint32_t* b) {
 // c += a . b by the 128 threads of a block together, on Hopper's tensor cores (wgmma; PTX ISA, "Asynchronous Warpgroup
 // Level Matrix Instructions"): a [64][16], 16 rows a warp, and c [64][N] spread over each warp's lanes as MultiplyAdd's
 // are; b [16][N] in shared memory. What threads have copied or stored there is shown to the tensor cores by
-// ShowToGroups, before a Sync; products are done between BeginGroup and EndGroup of what they add to. Only where
-// compute capability is 9.0: nothing else has them.
+// ShowToGroups, before a Sync; products are done between BeginGroup and EndGroup of what they add to and of all a.
+// Only where compute capability is 9.0: nothing else has them.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 PANGEA_DEVICE void ShowToGroups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-PANGEA_DEVICE void BeginGroup() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 #define PANGEA_PLACES_64                                                                            \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
   "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
@@ -142,6 +141,24 @@ PANGEA_DEVICE void BeginGroup() { asm volatile("wgmma.fence.sync.aligned;" ::: "
   "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, " \
   "%59, %60, %61, %62, %63 "
 #define PANGEA_FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+// Registers that are written before, and not read or moved meanwhile.
+template <int N, int M>
+PANGEA_DEVICE void Settle(float (&c)[N][4], uint32_t (&a)[M][4]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : PANGEA_FOUR(i)::"memory");
+#pragma unroll
+  for (int i = 0; i < M; ++i) asm volatile("" : "+r"(a[i][0]), "+r"(a[i][1]), "+r"(a[i][2]), "+r"(a[i][3])::"memory");
+}
+template <int N, int M>
+PANGEA_DEVICE void BeginGroup(float (&c)[N][4], uint32_t (&a)[M][4]) {
+  Settle(c, a);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+template <int N, int M>
+PANGEA_DEVICE void EndGroup(float (&c)[N][4], uint32_t (&a)[M][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  Settle(c, a);
+}
 #define PANGEA_SUMS_64                                                                                            \
   PANGEA_FOUR(0), PANGEA_FOUR(1), PANGEA_FOUR(2), PANGEA_FOUR(3), PANGEA_FOUR(4), PANGEA_FOUR(5), PANGEA_FOUR(6), \
       PANGEA_FOUR(7)
@@ -170,21 +187,16 @@ PANGEA_DEVICE void GroupMultiplyAdd(float (&c)[N / 8][4], const uint32_t (&a)[4]
     if constexpr (type == DType::kBF16) PANGEA_GROUP_PRODUCT(128, "bf16", "{%64, %65, %66, %67}, %68");
   }
 }
-template <int N>
-PANGEA_DEVICE void EndGroup(float (&c)[N][4]) {
-  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
-#pragma unroll
-  for (int i = 0; i < N; ++i) asm volatile("" : PANGEA_FOUR(i));  // not read before
-}
 #else
 PANGEA_DEVICE void ShowToGroups() {}
-PANGEA_DEVICE void BeginGroup() {}
+template <int N, int M>
+PANGEA_DEVICE void BeginGroup(float (&)[N][4], uint32_t (&)[M][4]) {}
+template <int N, int M>
+PANGEA_DEVICE void EndGroup(float (&)[N][4], uint32_t (&)[M][4]) {}
 template <DType type, int N>
 PANGEA_DEVICE void GroupMultiplyAdd(float (&)[N / 8][4], const uint32_t (&)[4], const GroupMatrix&) {
   __trap();
 }
-template <int N>
-PANGEA_DEVICE void EndGroup(float (&)[N][4]) {}
 #endif
 // 2 to the x, nearly.
 PANGEA_DEVICE float Exp2(float x) {

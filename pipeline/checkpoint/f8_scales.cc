@@ -7,7 +7,7 @@ namespace pangea {
 
 std::string ScalesName(const CheckpointHeader& header, const std::string& weight) {
   for (const char* ending : {"_scale", "_scale_inv"}) {
-    if (header.tensors.contains(weight + ending)) return weight + ending;
+    if (header.tensors.contains(weight + ending) || header.odd_types.contains(weight + ending)) return weight + ending;
   }
   return "";
 }
@@ -27,6 +27,9 @@ std::optional<ScalesLayout> LayoutOfScales(const std::vector<int64_t>& shape, in
 std::string ScalesFault(const CheckpointHeader& header, const std::string& weight, int64_t n, int64_t k) {
   const std::string name = ScalesName(header, weight);
   if (name.empty()) return absl::StrCat("tensor ", weight, "_scale: is missing: weights of F8_E4M3 need their scales");
+  if (const auto odd = header.odd_types.find(name); odd != header.odd_types.end())
+    return absl::StrCat("tensor ", name, ": dtype ", odd->second,
+                        " is not supported; supported for scales: F32, F16, BF16");
   const TensorInfo& info = header.tensors.at(name);
   if (info.dtype != DType::kF32 && info.dtype != DType::kF16 && info.dtype != DType::kBF16)
     return absl::StrCat("tensor ", name, ": type ", std::string(Info(info.dtype).name),

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "configs/read_file.h"
+#include "pipeline/checkpoint/f8_scales.h"
 #include "pipeline/checkpoint/hash.h"
 #include "pipeline/checkpoint/hf_config.h"
 #include "pipeline/checkpoint/mapped_file.h"
@@ -30,7 +31,9 @@ absl::Status DeclareTensors(std::string_view config_text, CheckpointHeader* head
   for (const TensorRow& row : TensorTable(*header)) {
     TensorInfo& info = header->tensors[row.name];  // parts of a fused tensor come one after another
     info.name = row.name;
-    const bool f8 = declared->f8 && row.matrix() && row.layer >= 0 && !declared->LeavesOut(row.name);
+    const bool whole = row.matrix() && row.first == 0 && !row.transposed;
+    const bool head = row.role == Role::kHead && declared->f8_head && !header->config.tied;
+    const bool f8 = declared->f8 && whole && (row.layer >= 0 ? !declared->LeavesOut(row.name) : head);
     const DType type = info.dtype = f8 ? DType::kF8E4M3 : declared->type;
     const int64_t n = row.first + row.n;
     info.shape = row.k == 0 ? std::vector{n} : row.transposed ? std::vector{row.k, n} : std::vector{n, row.k};
@@ -51,7 +54,7 @@ std::string SurplusKind(const std::string& name, const std::string& prefix, cons
   static constexpr const char* scales[] = {
       ".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale", ".k_proj.output_scale", ".v_proj.output_scale"};
   if (name.find("lora_") != std::string::npos) return "adapter (LoRA) weights, which are not applied";
-  if (name.ends_with(".input_scale") || name.ends_with(".input_scale_ub"))
+  if (name.ends_with(".input_scale") || name.ends_with(".input_scale_ub") || name.ends_with(".activation_scale"))
     return "scales of activations, which are not rounded to 8 bits";
   if (std::any_of(std::begin(scales), std::end(scales), [&](const char* s) { return name.ends_with(s); }))
     return "scales of a quantised cache";
@@ -67,7 +70,7 @@ std::string SurplusKind(const std::string& name, const std::string& prefix, cons
 // Takes known surplus tensors out of the header, one warning a kind; what else is surplus stays, to be refused by name.
 void DropKnownSurplus(CheckpointHeader* header) {
   std::set<std::string> wanted;
-  for (const TensorRow& row : TensorTable(*header)) wanted.insert(row.name);
+  for (const TensorRow& row : TensorTable(*header)) wanted.insert({row.name, ScalesName(*header, row.name)});
   const std::string prefix = DecoderPrefix(*header), head = HeadName(*header, prefix);
   std::map<std::string, std::vector<std::string>> kinds;
   const auto drop = [&](const auto& entry) {

@@ -245,6 +245,24 @@ TEST(Folder, WeightsOfF8HaveScalesInOneOfThreeShapes) {
     ASSERT_EQ(found.size(), 1u) << name;
     EXPECT_NE(found[0].find("type f8_e4m3 is not supported here"), std::string::npos) << found[0];
   }
+  EXPECT_EQ(faults({{down + "_scale_inv", {2, 2}}}, {{down + "_scale_inv", {"F8_E8M0", 1}}}),
+            std::vector<std::string>{
+                "tensor " + down + "_scale_inv: dtype F8_E8M0 is not supported; supported for scales: F32, F16, BF16"});
+  // A head may be of it, with a larger model around it, too; beside a tied one it is not used.
+  const auto with_head = [](bool tied, const std::string& before) {
+    json whole = {{"model_type", "llava"}, {"text_config", LlamaConfig()}};
+    if (tied) whole["tie_word_embeddings"] = true;
+    Shapes shapes = LlamaTensors(before + "model.", before + "lm_head.weight");
+    shapes[before + "lm_head.weight_scale"] = {4, 1};
+    return Faults(before.empty() ? [&] {
+      json config = LlamaConfig();
+      if (tied) config["tie_word_embeddings"] = true;
+      return config;
+    }() : whole, File(shapes, {{before + "lm_head.weight", {"F8_E4M3", 1}}}));
+  };
+  for (const bool tied : {false, true}) {
+    for (const char* before : {"", "language_model."}) EXPECT_EQ(with_head(tied, before), kNone) << tied << before;
+  }
   std::vector<std::string> warnings;
   EXPECT_EQ(faults({{down + "_scale", {1}}, {"model.layers.0.mlp.down_proj.input_scale", {1}}}, {}, &warnings), kNone);
   EXPECT_EQ(warnings,
@@ -270,6 +288,13 @@ TEST(Folder, WeightsOfF8AreDeclaredWhereNoneAreThere) {
                                     {"model.embed_tokens.weight", DType::kBF16},
                                     {"lm_head.weight", DType::kBF16}})
     EXPECT_EQ(header->tensors.at(name).dtype, type) << name;
+  for (const char* entry :
+       {"model.layers.0.mlp", "model.language_model.layers.0.mlp.up_proj", "*up_proj", "layers.0.m*"}) {
+    config["quantization_config"]["modules_to_not_convert"] = {entry};
+    EXPECT_EQ(describe()->tensors.at("model.layers.0.mlp.up_proj.weight").dtype, DType::kBF16) << entry;
+  }
+  config["quantization_config"]["modules_to_not_convert"] = {"model.layers.0.mlp.up"};
+  EXPECT_EQ(describe()->tensors.at("model.layers.0.mlp.up_proj.weight").dtype, DType::kF8E4M3);
   config["quantization_config"]["modules_to_not_convert"] = {"re:.*mlp.*"};
   EXPECT_NE(
       std::string(describe().status().message()).find("quantization_config: modules_to_not_convert: has patterns"),

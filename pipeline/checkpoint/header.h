@@ -51,7 +51,7 @@ struct CheckpointHeader {
 // checked against the file before anything is allocated.
 absl::StatusOr<CheckpointHeader> ReadCheckpointHeader(const std::string& path);
 
-// The same, but a folder with a config.json and no weight file is taken for one whose tensors all have the type that
+// The same, but a folder with a config.json and no weight file is taken for one whose tensors have the types that
 // config.json declares: enough to plan and to simulate, not to serve. `files` is then empty.
 absl::StatusOr<CheckpointHeader> DescribeCheckpoint(const std::string& path);
 

@@ -1,5 +1,7 @@
 #include "pipeline/checkpoint/hf_config.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -113,7 +115,10 @@ bool IsF8(const json& quantisation) {
   };
   const std::string method = text(quantisation, "quant_method");
   if (method == "fbgemm_fp8") return true;
-  if (method == "modelopt") return text(quantisation, "quant_algo") == "FP8";
+  if (method == "modelopt") {
+    const std::string kind = text(quantisation, "quant_algo");
+    return kind == "FP8" || kind == "FP8_PER_CHANNEL_PER_TOKEN";
+  }
   if (method == "fp8") {
     const std::string format = text(quantisation, "fmt");
     const auto squares = quantisation.find("weight_block_size");
@@ -375,7 +380,16 @@ void CheckConfig(const ModelConfig& config, const std::string& where, std::vecto
 bool DeclaredTypes::LeavesOut(std::string_view weight) const {
   constexpr std::string_view kEnding = ".weight";
   if (weight.ends_with(kEnding)) weight.remove_suffix(kEnding.size());
-  return std::find(left_out.begin(), left_out.end(), weight) != left_out.end();
+  // From "layers." on, as a larger model has its own names in front.
+  const auto from_layers = [](std::string_view name) {
+    const size_t at = name.find("layers.");
+    return std::string(at == name.npos ? name : name.substr(at));
+  };
+  const std::string name = from_layers(weight);
+  return std::any_of(left_out.begin(), left_out.end(), [&](const std::string& entry) {
+    const std::string pattern = from_layers(entry);
+    return fnmatch(pattern.c_str(), name.c_str(), 0) == 0 || name.starts_with(pattern + ".");
+  });
 }
 
 absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config) {
@@ -393,7 +407,9 @@ absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config) {
   types.f8 = fields.Has({"quantization_config"});
   if (found != known.end()) types.type = found->second;
   if (types.f8) {
-    Fields quantisation(*fields.Find({"quantization_config"}), half.where + ": quantization_config", &faults);
+    const json& object = *fields.Find({"quantization_config"});
+    if (!object.is_object()) return absl::InvalidArgumentError("config.json: quantization_config: must be an object");
+    Fields quantisation(object, half.where + ": quantization_config", &faults);
     std::string name;
     const json* list = quantisation.Find({"ignore", "modules_to_not_convert", "ignored_layers"}, &name);
     for (const json& module : list != nullptr && list->is_array() ? *list : json::array()) {
@@ -402,6 +418,7 @@ absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config) {
         quantisation.Fault(name, "has patterns, which need the weight files to be understood");
       types.left_out.push_back(text);
     }
+    types.f8_head = quantisation.String({"quant_method"}, "") == "compressed-tensors" && !types.LeavesOut("lm_head");
   }
   if (found != known.end() && faults.empty()) return types;
   if (faults.empty())
@@ -434,11 +451,11 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config_text, std::st
   if (const json* quantisation = fields.Find({"quantization_config"}); quantisation && !IsF8(*quantisation)) {
     fields.Fault(
         "quantization_config",
-        absl::StrCat("of quantised safetensors those with weights of F8_E4M3 are supported, by quant_method fp8 "
-                     "(squares of 128 x 128, or none), fbgemm_fp8, modelopt (quant_algo FP8) and "
-                     "compressed-tensors (float-quantized, 8 bits); else use ",
-                     WeightTypeNames(/*quantised=*/false), ", or a GGUF file (", WeightTypeNames(/*quantised=*/true),
-                     ")"));
+        absl::StrCat(
+            "of quantised safetensors those with weights of F8_E4M3 are supported, by quant_method fp8 "
+            "(squares of 128 x 128, or none), fbgemm_fp8, modelopt (quant_algo FP8, FP8_PER_CHANNEL_PER_TOKEN) and "
+            "compressed-tensors (float-quantized, 8 bits); else use ",
+            WeightTypeNames(/*quantised=*/false), ", or a GGUF file (", WeightTypeNames(/*quantised=*/true), ")"));
   }
   config.vocab = static_cast<int>(fields.Int({"vocab_size"}, 1, kMaxVocab));
   if (config.architecture == Architecture::kGpt2 || config.architecture == Architecture::kPangu) {

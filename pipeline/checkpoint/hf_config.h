@@ -20,7 +20,8 @@ absl::StatusOr<ModelConfig> ConfigFromJson(std::string_view config, std::string_
 struct DeclaredTypes {
   DType type = DType::kF32;  // torch_dtype or dtype; float32 when it says nothing, as in Transformers
   bool f8 = false;           // but of layers' matrices, which are F8_E4M3 (quantization_config), unless left out
-  std::vector<std::string> left_out;
+  bool f8_head = false;      // and of the head
+  std::vector<std::string> left_out;  // modules: names, beginnings of names, or patterns with *
   bool LeavesOut(std::string_view weight) const;
 };
 absl::StatusOr<DeclaredTypes> DeclaredTypesOf(std::string_view config);

@@ -289,8 +289,9 @@ bool IsKnownSurplus(const std::string& name, const TensorInfo& info, const Check
                     const std::string& head) {
   if (header.format == CheckpointFormat::kGguf) return name == "rope_freqs.weight" || IsGgufSurplus(name);
   if (IsBuffer(name)) return true;
-  return name == head && header.config.tied &&
-         info.shape == std::vector<int64_t>{header.config.vocab, header.config.hidden};
+  if (!header.config.tied) return false;
+  if (name == ScalesName(header, head)) return true;  // of a head that is not used
+  return name == head && info.shape == std::vector<int64_t>{header.config.vocab, header.config.hidden};
 }
 
 }  // namespace
@@ -359,7 +360,7 @@ std::vector<std::string> CheckTensors(const CheckpointHeader& header, const std:
                                    ") has no such tensor"));
   }
   for (const auto& [name, type] : header.odd_types) {
-    if (wanted.contains(name)) continue;
+    if (wanted.contains(name) || scales.contains(name)) continue;
     surplus.push_back(absl::StrCat("tensor ", name, ": is surplus, of dtype ", type, ": the model (",
                                    header.config.architecture_name, ") has no such tensor"));
   }

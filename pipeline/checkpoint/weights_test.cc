@@ -117,6 +117,57 @@ TEST(Weights, RunsOfQuantisedRowsStartAtBlocks) {
   EXPECT_EQ(run.data, down.data + 2 * down.pitch + 2 * 20);
 }
 
+// A matrix [200][300] of F8_E4M3 whose scales say where they are: 2 x 3 squares, one a row, one for all.
+TEST(Weights, RunsOfF8FindTheirScales) {
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{2, 3}, {200, 1}, {1}}) {
+    const TempFolder folder;
+    folder.Write("config.json",
+                 R"({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 200, "num_attention_heads": 1,
+                     "intermediate_size": 300, "vocab_size": 4, "max_position_embeddings": 16})");
+    std::string header, data;
+    const auto add = [&](const std::string& tensor, const char* type, const std::string& dims,
+                         const std::string& bytes) {
+      header += (header.empty() ? "{\"" : ",\"") + tensor + "\":{\"dtype\":\"" + type + "\",\"shape\":[" + dims +
+                "],\"data_offsets\":[" + std::to_string(data.size()) + "," +
+                std::to_string(data.size() + bytes.size()) + "]}";
+      data += bytes;
+    };
+    const auto zeros = [&](const std::string& tensor, int64_t n, int64_t k) {
+      add(tensor, "F32", std::to_string(n) + (k > 0 ? "," + std::to_string(k) : ""),
+          std::string(4 * n * std::max<int64_t>(k, 1), '\0'));
+    };
+    const std::string at = "model.layers.0.";
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) zeros(at + norm + ".weight", 200, 0);
+    for (const char* part : {"q_proj", "k_proj", "v_proj", "o_proj"})
+      zeros(at + "self_attn." + part + ".weight", 200, 200);
+    for (const char* part : {"gate_proj", "up_proj"}) zeros(at + "mlp." + part + ".weight", 300, 200);
+    zeros("model.embed_tokens.weight", 4, 200);
+    zeros("lm_head.weight", 4, 200);
+    zeros("model.norm.weight", 200, 0);
+    std::string numbers, scales, dims;
+    for (int i = 0; i < 200 * 300; ++i) numbers.push_back(static_cast<char>(i % 97));
+    add(name, "F8_E4M3", "200,300", numbers);
+    const int64_t count = shape[0] * (shape.size() > 1 ? shape[1] : 1);
+    for (int64_t i = 0; i < count; ++i) scales += Raw(static_cast<float>(i));
+    for (const int64_t n : shape) dims += (dims.empty() ? "" : ",") + std::to_string(n);
+    add(name + "_scale_inv", "F32", dims, scales);
+    folder.Write("model.safetensors", SafetensorsBytes(header + "}", data));
+    const Opened o = Open(folder.path());
+    const WeightRows run = o.weights.Find(Role::kDown, 0).Run(130, 200, 128);
+    ASSERT_EQ(std::pair(run.dtype, run.n), std::pair(DType::kF8E4M3, int64_t{70}));
+    for (const int64_t j : {0, 69}) {
+      for (const int64_t k : {0, 127, 128, 171}) {
+        EXPECT_EQ(std::to_integer<int>(run.data[j * run.pitch + k]), ((130 + j) * 300 + 128 + k) % 97);
+        const WeightScales& s = run.scales;
+        float scale;
+        std::memcpy(&scale, s.data + 4 * ((s.first + j) / s.columns * s.pitch + k / kScaleRun * s.step), 4);
+        EXPECT_EQ(scale, shape[0] == 2 ? 3 + (128 + k) / 128 : shape[0] == 1 ? 0 : 130 + j) << j << ' ' << k;
+      }
+    }
+  }
+}
+
 TEST(Weights, AllGoldenCasesHaveTheirTensors) {
   for (const char* name : {"llama2", "llama3", "llama-linear-bias", "mistral-window", "qwen2-tied", "qwen2-yarn",
                            "qwen3", "gpt2", "pangu-erf", "pangu-quick", "pangu-tanh-after"}) {
