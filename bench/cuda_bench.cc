@@ -50,7 +50,7 @@ class Bench {
       name_ = gpu.name;
     }
     exact_ = exact;
-    workspace_ = Buffer<std::byte>(options_.on_cpu ? 1 << 20 : kCudaWorkspaceBytes, *queue_);
+    workspace_ = Buffer<std::byte>(options_.on_cpu ? 1 << 20 : kCudaWorkspaceBytes + kCudaWidenedBytes, *queue_);
     queue_->set_makes_weights_up(true);
     queue_->UseWorkspace(workspace_.data(), workspace_.bytes());
     return true;
@@ -210,7 +210,7 @@ nlohmann::json RunAll(const Options& options, bool exact) {
   std::printf("%s, shape %s, kernels.exact: %s\n", bench.name().c_str(), s.name, exact ? "true" : "false");
   bench.ReadBandwidth();
   const auto types = exact ? std::vector<DType>{DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_K}
-                           : std::vector<DType>{DType::kBF16};
+                           : std::vector<DType>{DType::kBF16, DType::kF8E4M3};
   for (const DType dtype : types) {
     if (s.hidden % Info(dtype).block != 0 || s.ffn % Info(dtype).block != 0) continue;
     const auto rows = {int64_t{1}, int64_t{8}, int64_t{64}, int64_t{512}};

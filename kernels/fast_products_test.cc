@@ -1,4 +1,5 @@
-// Products whose sums may have any order (kernels.exact: false): weights of 16 bits, activations rounded to the same.
+// Products whose sums may have any order (kernels.exact: false): weights of 16 bits, activations rounded to the same;
+// of f8, activations rounded to bf16.
 // Compared with sums in double of what was rounded; the bound follows from the size of the terms.
 #include <gtest/gtest.h>
 
@@ -19,16 +20,17 @@ struct Shape {
 
 float Rounded(float f, DType dtype) { return dtype == DType::kF16 ? F16ToF32(F32ToF16(f)) : Bf16ToF32(F32ToBf16(f)); }
 
-// y [m][n] of the queue; with a bias. gate: x is made by GatePack, of gates that let everything through.
+// y [m][n] of the queue; with a bias. gate: x is made by GatePack, of gates that let everything through. room: of the
+// workspace.
 std::vector<float> Multiplied(const StoredWeight& w, const std::vector<float>& x, const std::vector<float>& bias,
-                              bool gate, Queue& queue) {
+                              bool gate, Queue& queue, int64_t room = 1 << 20) {
   const int64_t m = static_cast<int64_t>(x.size()) / w.k, ldy = w.n + 3;
   const Weight packed = PackWhole(w, queue);
   const Buffer<float> in{std::span<const float>(x), queue}, add{std::span<const float>(bias), queue};
   const std::vector<float> unwritten(static_cast<size_t>(m * ldy), -777.0f), ones(x.size(), 1.0f);
   const Buffer<float> y{std::span<const float>(unwritten), queue}, u{std::span<const float>(ones), queue};
   const Buffer<float> gated(static_cast<int64_t>(x.size()), queue);
-  const Buffer<std::byte> memory(PackedActivationBytes(m, w.k), queue), workspace(1 << 20, queue);
+  const Buffer<std::byte> memory(PackedActivationBytes(m, w.k), queue), workspace(room, queue);
   queue.UseWorkspace(workspace.data(), workspace.bytes());
   PackedActivations a{.data = memory.data(), .capacity = memory.bytes()};
   if (gate) {
@@ -56,9 +58,10 @@ std::vector<float> Multiplied(const StoredWeight& w, const std::vector<float>& x
   return values;
 }
 
-// How many of y are farther from the exact sums than k roundings of sums of such terms can bring them.
+// How many of y are farther from the exact sums than k roundings of sums of such terms can bring them, and `each` of
+// every weight.
 int64_t Outside(const StoredWeight& w, const std::vector<float>& x, const std::vector<float>& bias,
-                const std::vector<float>& y) {
+                const std::vector<float>& y, double each = 0) {
   int64_t outside = 0;
   for (size_t at = 0; at < y.size(); ++at) {
     const int64_t i = static_cast<int64_t>(at) / w.n, j = static_cast<int64_t>(at) % w.n;
@@ -68,7 +71,7 @@ int64_t Outside(const StoredWeight& w, const std::vector<float>& x, const std::v
       sum += term;
       size += std::fabs(term);
     }
-    outside += std::fabs(y[at] - sum) <= size * static_cast<double>(w.k + 2) * 0x1p-24 ? 0 : 1;
+    outside += std::fabs(y[at] - sum) <= size * (static_cast<double>(w.k + 2) * 0x1p-24 + each) ? 0 : 1;
   }
   return outside;
 }
@@ -99,9 +102,35 @@ TEST(FastProducts, AreWithinTheRoundingsOfTheirSums) {
   }
 }
 
+// More rows than few: by the kernel of few rows where there is no room, else widened, some columns at a time.
+TEST(FastProducts, OfF8AreWithinTheRoundingsOfTheirSums) {
+  std::vector<std::unique_ptr<Queue>> queues;
+  queues.push_back(MakeCudaOnCpuQueue({.exact = false}, {.order = cuda::fibers::Order::kShuffled}));
+  std::string why;
+  if (auto gpu = MakeCudaQueue({.exact = false}, 0, &why).queue; gpu != nullptr) queues.push_back(std::move(gpu));
+  for (const auto& queue : queues) {
+    for (const int64_t m : {1, 2, 3, 8, 9, 20}) {
+      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 16}, {17, 48}, {50, 63}, {66, 272}, {4, 1}}) {
+        const StoredWeight w = MakeWeight(DType::kF8E4M3, n, k, 11);
+        std::vector<float> x = Normal(m * k, 3);
+        const auto bias = Normal(n, 4);
+        for (const int64_t room : {int64_t{0}, 2 * 32 * k, int64_t{1} << 20}) {
+          const auto y = Multiplied(w, x, bias, false, *queue, kCudaWorkspaceBytes + room);
+          std::vector<float> rounded = x;
+          for (float& f : rounded) f = Rounded(f, DType::kBF16);
+          const bool widened = room > 0 && m > 8;
+          EXPECT_EQ(Outside(w, rounded, bias, y, widened ? 0x1p-9 : 0), 0) << m << 'x' << n << 'x' << k << ' ' << room;
+          if (k < 100) continue;
+          EXPECT_GT(Outside(w, x, bias, y), m * n / 3) << "the bound sees unrounded activations";
+        }
+      }
+    }
+  }
+}
+
 TEST(FastProducts, GatesPackTheSameNumbers) {
   const auto queue = MakeCudaOnCpuQueue({.exact = false});
-  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF8E4M3}) {
     for (const int64_t m : {1, 12}) {
       const StoredWeight w = MakeWeight(dtype, 20, 72, 5);
       auto x = Normal(m * 72, 6);

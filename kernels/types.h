@@ -185,6 +185,7 @@ int64_t AttentionScratchBytes(int threads, int64_t head_dim);
 inline constexpr int64_t kCudaSplitQueries = 2048, kCudaPartials = 16;
 int64_t CudaAttentionScratchBytes(int64_t head_dim);
 inline constexpr int64_t kCudaWorkspaceBytes = 32 << 20;  // of a library's products
+inline constexpr int64_t kCudaWidenedBytes = 64 << 20;    // behind it: f8 weights as bf16, for such a product
 
 // Of a device that draws ids itself (kernels/sampling.h): rows at a time, slots, ids, and the most likely ids that a
 // row may tell.

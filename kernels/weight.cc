@@ -54,20 +54,23 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::b
   }
 }
 
+// The scale of a run of a column's numbers, as it is packed.
+float PackedScale(const Column& column, int64_t k0, int64_t run) {
+  const WeightScales& scales = column.scales;
+  const int64_t at = k0 / kScaleRun * scales.step * Info(scales.dtype).bytes;
+  const bool nan = std::any_of(column.data + k0, column.data + k0 + run,
+                               [](std::byte q) { return (q & std::byte{0x7f}) == std::byte{0x7f}; });
+  return nan ? std::numeric_limits<float>::quiet_NaN() : 256 * PlainElement(scales.dtype, scales.data + at);
+}
+
 void PackF8(std::span<const Column> columns, int64_t width, int64_t k, std::byte* out) {
   for (int64_t k0 = 0; k0 < k; k0 += kScaleRun) {
     const int64_t run = std::min<int64_t>(k - k0, kScaleRun);
     std::byte* const numbers = out + width * 4;
     for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
-      const WeightScales& scales = columns[j].scales;
-      float scale =
-          256 * PlainElement(scales.dtype, scales.data + k0 / kScaleRun * scales.step * Info(scales.dtype).bytes);
-      for (int64_t i = 0; i < run; ++i) {
-        const std::byte q = columns[j].data[k0 + i];
-        numbers[i * width + j] = q;
-        if ((q & std::byte{0x7f}) == std::byte{0x7f}) scale = std::numeric_limits<float>::quiet_NaN();
-      }
+      const float scale = PackedScale(columns[j], k0, run);
       std::memcpy(out + 4 * j, &scale, sizeof(scale));
+      for (int64_t i = 0; i < run; ++i) numbers[i * width + j] = columns[j].data[k0 + i];
     }
     out = numbers + run * width;
   }
@@ -142,6 +145,24 @@ void PackPanel(DType dtype, std::span<const Column> columns, int64_t width, int6
   }
 }
 
+// Column p as a row of its own.
+void PackRow(const Column& column, const Weight::Impl& w, int64_t p, std::byte* packed) {
+  std::byte* const row = packed + p * w.panel_bytes;
+  const int64_t element = Info(w.dtype).bytes;
+  if (column.step == element)
+    std::memcpy(row, column.data, static_cast<size_t>(element * w.k));  // it is stored as a row
+  for (int64_t i = 0; i < w.k && column.step != element; ++i)
+    std::memcpy(row + element * i, column.data + i * column.step, element);
+  if (w.dtype != DType::kF8E4M3) return;
+  const int64_t runs = (w.k + kScaleRun - 1) / kScaleRun;
+  std::byte* const scales = packed + RoundUp(w.n, kPanel) * w.k + 4 * p * runs;
+  for (int64_t run = 0; run < runs; ++run) {
+    const int64_t k0 = run * kScaleRun;
+    const float scale = PackedScale(column, k0, std::min<int64_t>(kScaleRun, w.k - k0));
+    std::memcpy(scales + 4 * run, &scale, sizeof(scale));
+  }
+}
+
 int MaxDepth(const LeafProgram& program) {
   int depth = 0, top = 0;
   for (size_t i = 0; i + 1 < program.cuts.size(); ++i) {
@@ -213,13 +234,9 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
   }
   const AlignedBytes image = queue.host_memory() ? AlignedBytes() : AllocateAligned(w.bytes);
   std::byte* const packed = queue.host_memory() ? w.data.get() : image.get();
+  if (w.rows) std::memset(packed + w.n * w.panel_bytes, 0, static_cast<size_t>(w.bytes - w.n * w.panel_bytes));
   auto pack = [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end && w.rows; ++p) {
-      std::byte* const row = packed + p * w.panel_bytes;
-      const auto& [data, step, scales] = columns[p];
-      if (step == 2) std::memcpy(row, data, static_cast<size_t>(2 * k));  // it is stored as a row
-      for (int64_t i = 0; i < k && step != 2; ++i) std::memcpy(row + 2 * i, data + i * step, 2);
-    }
+    for (int64_t p = begin; p < end && w.rows; ++p) PackRow(columns[p], w, p, packed);
     for (int64_t p = begin; p < end && !w.rows; ++p) {
       const int64_t count = std::min(width, w.n - p * width);
       const int64_t padded = RoundUp(count, kPanel);
@@ -229,7 +246,6 @@ Weight Weight::Pack(std::span<const WeightRows> runs, int64_t k, const LeafProgr
     }
   };
   queue.OnHost((w.n + width - 1) / width, 4, std::ref(pack));
-  if (w.rows) std::memset(packed + w.n * w.panel_bytes, 0, static_cast<size_t>(w.bytes - w.n * w.panel_bytes));
   queue.Upload(w.data.get(), packed, w.bytes);
   return weight;
 }

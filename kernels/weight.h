@@ -30,7 +30,9 @@ AlignedBytes AllocateAligned(int64_t bytes);  // to 64 bytes; aborts when memory
 
 struct Weight::Impl {
   DType dtype = DType::kF32;
-  bool rows = false;  // f16, bf16: [n][k] instead (Queue::packs_rows), with rows of zeros up to a multiple of 16
+  // f16, bf16, f8: [n][k] instead (Queue::packs_rows), with rows of zeros up to a multiple of 16; of f8 then [n][runs
+  // of 128 k] scales, as above.
+  bool rows = false;
   int64_t n = 0, k = 0;
   LeafProgram program;
   int vectors = 0;

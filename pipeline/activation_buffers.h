@@ -20,7 +20,7 @@ struct ActivationBuffers {
   T up{};         // [R][f or 2f]  gate and up, side by side
   T gated{};      // [R][f]        what the FFN's last product reads
   T packed{};     // bytes         the activations of the product that runs, packed
-  T workspace{};  // bytes        of a library's products; CUDA agents that need not be exact
+  T workspace{};  // bytes        of a library's products, widened weights; CUDA agents that need not be exact
   // Attention.
   T attention{};  // bytes        AttentionScratchBytes
   // Communication.

@@ -248,7 +248,7 @@ ActivationBuffers<int64_t> ActivationSizes(const ModelConfig& model, const Deplo
   sizes.mine =
       floats(d * std::max(Vectors(plan.attention, agent.attn_leaves, tree), Vectors(plan.ffn, agent.ffn_leaves, tree)));
   sizes.all = plan.ranks > 1 ? floats(d * std::max(all_attention, all_ffn)) : 0;
-  sizes.workspace = tree ? 0 : kCudaWorkspaceBytes;
+  sizes.workspace = tree ? 0 : kCudaWorkspaceBytes + (plan.f8_weights ? kCudaWidenedBytes : 0);
   const int64_t judged = agent.last ? LogitRowsAtOnce(deployment, plan, index) : 0;
   sizes.judged = judged * d * kFloat;
   sizes.logits = sizes.raw = judged * agent.vocab.size() * kFloat;

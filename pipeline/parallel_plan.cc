@@ -82,6 +82,8 @@ class Planner {
     plan_.context = d_.context == 0 ? most : d_.context;
     plan_.block_tokens = d_.cache.block_tokens;
     plan_.cache_type = CacheType(d_.cache.type).value();
+    plan_.f8_weights = std::any_of(header_.tensors.begin(), header_.tensors.end(),
+                                   [](const auto& entry) { return entry.second.dtype == DType::kF8E4M3; });
   }
 
   // The split definitions, and whether the model has enough to share out.

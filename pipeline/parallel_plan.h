@@ -48,6 +48,7 @@ struct ParallelPlan {
   int cache_group(int) const { return 0; }  // of a layer
   std::string transport;                    // shm, gloo or nccl, resolved
   bool devices_exchange = false;            // by themselves (kernels/exchange.h): GPUs of one host, or by NCCL
+  bool f8_weights = false;                  // some weights are of F8_E4M3
   bool remote = false;  // some agents are started on hosts that only say when they join how many cores they have
   bool spin = false;    // this host has a core for every thread of its agents; an agent is told at the join
   // Of one stream, from weight bytes and the assumed read bandwidth (capacity.h). 0: not predicted.

@@ -245,13 +245,22 @@ struct ProductKernelArgs {
 // y[M][n] = x . w, each w a row of k numbers; for few rows, of which each kernel is made for so many.
 struct FewRowsArgs {
   const std::byte* w;
-  int64_t w_pitch;  // bytes
+  int64_t w_pitch;      // bytes
+  const float* scales;  // of f8: [n][runs of 128 k]; x is then bf16
   const std::byte* x;
   int64_t x_pitch;  // bytes
   float* y;
   int64_t ldy;
   const float* bias;  // null: none
   int32_t m, n, k;
+};
+
+// Rows of f8 weights as bf16.
+struct WidenArgs {
+  const std::byte* w;   // [rows][k]
+  const float* scales;  // [rows][runs of 128 k]
+  uint16_t* out;        // [rows][k]
+  int32_t k;
 };
 
 // Of all kernels of sampling.cu but the last.

@@ -1,8 +1,10 @@
 // The queue of a device that runs kernels, for the words (words_*.cc), which launch them.
 #pragma once
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/check.h"
@@ -60,7 +62,7 @@ class CudaQueue final : public Queue {
   DeviceMemory Allocate(int64_t bytes) override;
   bool host_memory() const override { return false; }
   bool packs_rows(DType type) const override {
-    return !options_.exact && (type == DType::kF16 || type == DType::kBF16);
+    return !options_.exact && (type == DType::kF16 || type == DType::kBF16 || type == DType::kF8E4M3);
   }
   void UseWorkspace(std::byte* memory, int64_t bytes) override { workspace_ = memory, workspace_bytes_ = bytes; }
   void MakeUp(std::byte* to, int64_t bytes, DType dtype) override;
@@ -77,10 +79,15 @@ class CudaQueue final : public Queue {
   }
   void Multiply(LibraryProduct product) {
     product.workspace = workspace_;
-    product.workspace_bytes = workspace_bytes_;
+    product.workspace_bytes = std::min(workspace_bytes_, kCudaWorkspaceBytes);
     ++launches_;
     BeginIfWanted();
     device_->Multiply(product);
+  }
+  // What of the workspace is for widened weights.
+  std::span<std::byte> widened() const {
+    const int64_t bytes = std::max<int64_t>(0, workspace_bytes_ - kCudaWorkspaceBytes);
+    return {workspace_ + (bytes > 0 ? kCudaWorkspaceBytes : 0), static_cast<size_t>(bytes)};
   }
   bool exact() const { return options_.exact; }
   bool fused() const { return options_.fusion > 0; }

@@ -14,6 +14,12 @@
 
 #include "kernels/check.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) static_cast<void>(0)
+#endif
+
 namespace pangea::cuda::fibers {
 namespace {
 
@@ -32,7 +38,9 @@ class Stack {
     return stack;
   }
   void deallocate(context::stack_context& stack) noexcept {
-    munmap(static_cast<std::byte*>(stack.sp) - kBytes, kBytes);
+    std::byte* const memory = static_cast<std::byte*>(stack.sp) - kBytes;
+    ASAN_UNPOISON_MEMORY_REGION(memory, kBytes);  // else whatever is mapped there next is taken for this stack
+    munmap(memory, kBytes);
   }
 
  private:

@@ -49,6 +49,11 @@ enum Meets : uint8_t { kNobody, kItsBlock, kOthers };
   X(FewRows2Bf16, FewRowsArgs, 256, kItsBlock)                   \
   X(FewRows4Bf16, FewRowsArgs, 256, kItsBlock)                   \
   X(FewRows8Bf16, FewRowsArgs, 256, kItsBlock)                   \
+  X(FewRows1F8, FewRowsArgs, 256, kItsBlock)                     \
+  X(FewRows2F8, FewRowsArgs, 256, kItsBlock)                     \
+  X(FewRows4F8, FewRowsArgs, 256, kItsBlock)                     \
+  X(FewRows8F8, FewRowsArgs, 256, kItsBlock)                     \
+  X(WidenF8, WidenArgs, 256, kNobody)                            \
   X(ProductF32, ProductKernelArgs, 256, kItsBlock)               \
   X(ProductF16, ProductKernelArgs, 256, kItsBlock)               \
   X(ProductBf16, ProductKernelArgs, 256, kItsBlock)              \

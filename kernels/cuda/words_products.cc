@@ -11,6 +11,9 @@ namespace {
 // What a product reads of `x`, noted in *out; the kernel's view of it where it is quantised.
 int64_t RoundUp16(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
+// The type to which activations are rounded, of weights that lie as rows.
+DType HalfOf(DType dtype) { return dtype == DType::kF8E4M3 ? DType::kBF16 : dtype; }
+
 PackedRows Announce(int64_t m, const Weight& w, ActivationBits bits, PackedActivations* out) {
   out->dtype = w.dtype();
   out->wide = bits == ActivationBits::k16;
@@ -65,9 +68,9 @@ void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, Packed
     Cuda(queue).Launch(Kernel::kPackQuantised, {m, Pieces(packed.groups, kGroupsABlock)}, 0,
                        PackQuantisedArgs{x.data, x.pitch, packed});
   } else if (w.impl().rows) {
-    Cuda(queue).Launch(
-        Kernel::kPackHalves, {m}, 0,
-        PackHalvesArgs{x.data, x.pitch, reinterpret_cast<uint16_t*>(out->data), out->k, out->row_bytes / 2, w.dtype()});
+    Cuda(queue).Launch(Kernel::kPackHalves, {m}, 0,
+                       PackHalvesArgs{x.data, x.pitch, reinterpret_cast<uint16_t*>(out->data), out->k,
+                                      out->row_bytes / 2, HalfOf(w.dtype())});
   } else {
     Cuda(queue).Launch(Kernel::kPackPlain, {m}, 0,
                        PackPlainArgs{x.data, x.pitch, reinterpret_cast<float*>(out->data), out->k, out->row_bytes / 4});
@@ -98,7 +101,7 @@ void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
     if (pack.w->impl().rows) {
       told.halves = reinterpret_cast<uint16_t*>(pack.out->data);
       told.half_pitch = pack.out->row_bytes / 2;
-      told.half_type = pack.w->dtype();
+      told.half_type = HalfOf(pack.w->dtype());
     } else if (told.out.data == nullptr) {
       told.plain = reinterpret_cast<float*>(pack.out->data);
       told.plain_pitch = pack.out->row_bytes / 4;
@@ -110,30 +113,69 @@ void GatePack(const GateArgs& args, const PackTo& pack, Queue& queue) {
 
 namespace {
 
-// Products whose sums may have any order: of few rows by a kernel of ours, else by the library.
-void MultiplyRows(const PackedActivations& a, const Weight::Impl& w, const BiasedOut& out, CudaQueue& cuda) {
-  if (a.m > kMostFewRows) {
-    cuda.Multiply({.w = w.data.get(),
-                   .x = a.data,
-                   .y = out.y,
-                   .bias = out.bias,
-                   .m = a.m,
-                   .n = w.n,
-                   .k = w.k,
-                   .x_pitch = a.row_bytes / 2,
-                   .ldy = out.ldy,
-                   .dtype = w.dtype});
-    return;
-  }
-  const bool half = w.dtype == DType::kF16;
-  const Kernel kernel = a.m == 1   ? (half ? Kernel::kFewRows1F16 : Kernel::kFewRows1Bf16)
-                        : a.m == 2 ? (half ? Kernel::kFewRows2F16 : Kernel::kFewRows2Bf16)
-                        : a.m <= 4 ? (half ? Kernel::kFewRows4F16 : Kernel::kFewRows4Bf16)
-                                   : (half ? Kernel::kFewRows8F16 : Kernel::kFewRows8Bf16);
-  cuda.Launch(kernel, {Pieces(w.n, kFewRowsColumns)}, 0,
-              FewRowsArgs{w.data.get(), w.panel_bytes, a.data, a.row_bytes, out.y, out.ldy, out.bias,
-                          static_cast<int32_t>(a.m), static_cast<int32_t>(w.n), static_cast<int32_t>(w.k)});
+Kernel FewRowsOf(DType dtype, int64_t m) {
+  constexpr Kernel kKernels[3][4] = {
+      {Kernel::kFewRows1F16, Kernel::kFewRows2F16, Kernel::kFewRows4F16, Kernel::kFewRows8F16},
+      {Kernel::kFewRows1Bf16, Kernel::kFewRows2Bf16, Kernel::kFewRows4Bf16, Kernel::kFewRows8Bf16},
+      {Kernel::kFewRows1F8, Kernel::kFewRows2F8, Kernel::kFewRows4F8, Kernel::kFewRows8F8}};
+  return kKernels[dtype == DType::kF16 ? 0 : dtype == DType::kBF16 ? 1 : 2][m == 1 ? 0 : m == 2 ? 1 : m <= 4 ? 2 : 3];
 }
+
+// Products whose sums may have any order, of weights that lie as rows.
+class RowProduct {
+ public:
+  RowProduct(const PackedActivations& a, const Weight::Impl& w, const BiasedOut& out, CudaQueue& cuda)
+      : a_(a), w_(w), out_(out), cuda_(cuda) {
+    const int64_t padded = (w.n + kPanel - 1) / kPanel * kPanel;
+    if (w.dtype == DType::kF8E4M3) scales_ = reinterpret_cast<const float*>(w.data.get() + padded * w.k);
+  }
+
+  // Of few rows by a kernel of ours, else by the library.
+  void Run() const {
+    if (a_.m <= kMostFewRows) return FewRows(0, a_.m);
+    if (scales_ == nullptr) return ByLibrary(w_.data.get(), 0, w_.n);
+    // Of f8: so many columns at a time as there is room for, widened.
+    const int64_t at_once = static_cast<int64_t>(cuda_.widened().size()) / (2 * w_.k) / kPanel * kPanel;
+    std::byte* const room = cuda_.widened().data();
+    for (int64_t first = 0; first < w_.n && at_once > 0; first += at_once) {
+      const int64_t n = std::min(at_once, w_.n - first);
+      const int64_t runs = (w_.k + kScaleRun - 1) / kScaleRun;
+      cuda_.Launch(Kernel::kWidenF8, {static_cast<unsigned>(n)}, 0,
+                   WidenArgs{w_.data.get() + first * w_.k, scales_ + first * runs, reinterpret_cast<uint16_t*>(room),
+                             static_cast<int32_t>(w_.k)});
+      ByLibrary(room, first, n);
+    }
+    for (int64_t row = 0; row < a_.m && at_once == 0; row += kMostFewRows)
+      FewRows(row, std::min<int64_t>(kMostFewRows, a_.m - row));
+  }
+
+ private:
+  void FewRows(int64_t row, int64_t m) const {
+    cuda_.Launch(FewRowsOf(w_.dtype, m), {Pieces(w_.n, kFewRowsColumns)}, 0,
+                 FewRowsArgs{w_.data.get(), w_.panel_bytes, scales_, a_.data + row * a_.row_bytes, a_.row_bytes,
+                             out_.y + row * out_.ldy, out_.ldy, out_.bias, static_cast<int32_t>(m),
+                             static_cast<int32_t>(w_.n), static_cast<int32_t>(w_.k)});
+  }
+  // Columns [first, first + n), whose weights are at w.
+  void ByLibrary(const std::byte* w, int64_t first, int64_t n) const {
+    cuda_.Multiply({.w = w,
+                    .x = a_.data,
+                    .y = out_.y + first,
+                    .bias = out_.bias != nullptr ? out_.bias + first : nullptr,
+                    .m = a_.m,
+                    .n = n,
+                    .k = w_.k,
+                    .x_pitch = a_.row_bytes / 2,
+                    .ldy = out_.ldy,
+                    .dtype = HalfOf(w_.dtype)});
+  }
+
+  const PackedActivations& a_;
+  const Weight::Impl& w_;
+  const BiasedOut& out_;
+  CudaQueue& cuda_;
+  const float* scales_ = nullptr;
+};
 
 }  // namespace
 
@@ -147,7 +189,7 @@ void MatMul(const PackedActivations& a, const Weight& weight, const BiasedOut& o
   const int leaves = static_cast<int>(w.program.merges.size());
   PANGEA_CHECK(a.dtype == w.dtype && a.k == w.k && out.ldy >= w.n);
   PANGEA_CHECK(out.bias == nullptr || w.vectors == 1);
-  if (w.rows) return MultiplyRows(a, w, out, Cuda(queue));
+  if (w.rows) return RowProduct(a, w, out, Cuda(queue)).Run();
   PANGEA_CHECK(leaves <= kMostLeaves && w.depth <= kMostDepth);
   ProductKernelArgs told{.a = a.data,
                          .row_bytes = a.row_bytes,
