@@ -110,7 +110,7 @@ TEST(FastProducts, OfF8AreWithinTheRoundingsOfTheirSums) {
   if (auto gpu = MakeCudaQueue({.exact = false}, 0, &why).queue; gpu != nullptr) queues.push_back(std::move(gpu));
   for (const auto& queue : queues) {
     for (const int64_t m : {1, 2, 3, 8, 9, 20}) {
-      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 16}, {17, 48}, {50, 63}, {66, 272}, {4, 1}}) {
+      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 16}, {17, 48}, {50, 63}, {66, 272}, {20, 200}, {4, 1}}) {
         const StoredWeight w = MakeWeight(DType::kF8E4M3, n, k, 11);
         std::vector<float> x = Normal(m * k, 3);
         const auto bias = Normal(n, 4);
@@ -120,7 +120,7 @@ TEST(FastProducts, OfF8AreWithinTheRoundingsOfTheirSums) {
           for (float& f : rounded) f = Rounded(f, DType::kBF16);
           const bool widened = room > 0 && m > 8;
           EXPECT_EQ(Outside(w, rounded, bias, y, widened ? 0x1p-9 : 0), 0) << m << 'x' << n << 'x' << k << ' ' << room;
-          if (k < 100) continue;
+          if (k < 100 || widened) continue;
           EXPECT_GT(Outside(w, x, bias, y), m * n / 3) << "the bound sees unrounded activations";
         }
       }

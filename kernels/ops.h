@@ -84,8 +84,8 @@ struct Rows {
   const float* data = nullptr;
   int64_t m = 0, pitch = 0;
 };
-// Prepares x [M, K] for products with weights of w's dtype: f32, f16, bf16 and f8 take it as it is; quantised row by
-// row, a block at a time, to 16 or 8 bits.
+// Prepares x [M, K] for products with weights of w's dtype: f32, f16, bf16 and f8 take it as it is (weights that
+// lie as rows, rounded to 16 bits); quantised row by row, a block at a time, to 16 or 8 bits.
 void PackActivations(const Rows& x, const Weight& w, ActivationBits bits, PackedActivations* out, Queue& queue);
 // y[v][i][j] = vector v of x[i] . w[j]; y is [w.vectors()][M][ldy], ldy >= N. Columns n0.. of y are written only.
 // `a` must have been packed for a weight of the same dtype and K.
