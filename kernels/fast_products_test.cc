@@ -110,7 +110,8 @@ TEST(FastProducts, OfF8AreWithinTheRoundingsOfTheirSums) {
   if (auto gpu = MakeCudaQueue({.exact = false}, 0, &why).queue; gpu != nullptr) queues.push_back(std::move(gpu));
   for (const auto& queue : queues) {
     for (const int64_t m : {1, 2, 3, 8, 9, 20}) {
-      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 16}, {17, 48}, {50, 63}, {66, 272}, {20, 200}, {4, 1}}) {
+      for (const auto& [n, k] :
+           {std::pair<int64_t, int64_t>{1, 16}, {17, 48}, {50, 63}, {66, 272}, {20, 200}, {4, 1}}) {
         const StoredWeight w = MakeWeight(DType::kF8E4M3, n, k, 11);
         std::vector<float> x = Normal(m * k, 3);
         const auto bias = Normal(n, 4);
