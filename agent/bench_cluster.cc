@@ -312,8 +312,7 @@ double BenchCluster::MatrixRate() {
   const auto queue = MakeCpuQueue(threads, any.isa);
   queue->set_makes_weights_up(true);
   const std::vector<std::byte> nothing(static_cast<size_t>(kWide * RowBytes(dtype, kWide)));
-  WeightRows run{.dtype = dtype, .data = nothing.data(), .pitch = RowBytes(dtype, kWide), .n = kWide};
-  if (dtype == DType::kF8E4M3) run.scales.data = nothing.data();
+  const WeightRows run{.dtype = dtype, .data = nothing.data(), .pitch = RowBytes(dtype, kWide), .n = kWide};
   const Weight weight = Weight::Pack(std::span(&run, 1), kWide, *queue);
   const std::vector<float> x(kRows * kWide, 0.5f);
   std::vector<float> y(kRows * kWide);

@@ -77,8 +77,7 @@ class Bench {
     std::string name = std::string(what) + " " + std::string(Info(dtype).name) + (exact_ ? " exact" : " fast");
     if (name.find(options_.only) == name.npos) return;
     const std::vector<std::byte> nothing(static_cast<size_t>(RowBytes(dtype, k)));  // weights are made on the device
-    WeightRows run{dtype, nothing.data(), 0, n, false};
-    if (dtype == DType::kF8E4M3) run.scales.data = nothing.data();
+    const WeightRows run{dtype, nothing.data(), 0, n, false};
     const Weight weight = Weight::Pack(std::span(&run, 1), k, *queue_);
     for (const int64_t m : rows) {
       const Buffer<float> x(std::span<const float>(std::vector<float>(static_cast<size_t>(m * k), 0.5f)), *queue_);

@@ -25,7 +25,6 @@ std::vector<Column> Columns(std::span<const WeightRows> runs) {
   for (const WeightRows& run : runs) {
     PANGEA_CHECK(run.dtype == runs[0].dtype && IsWeightType(run.dtype));
     PANGEA_CHECK(!run.transposed || !(IsQuantised(run.dtype) || run.dtype == DType::kF8E4M3));
-    PANGEA_CHECK((run.dtype == DType::kF8E4M3) == (run.scales.data != nullptr));
     const int64_t element = Info(run.dtype).bytes;
     for (int64_t j = 0; j < run.n; ++j) {
       columns.push_back(run.transposed ? Column{run.data + j * element, run.pitch, {}}
@@ -57,6 +56,7 @@ void PackPlain(std::span<const Column> columns, int64_t width, int64_t k, std::b
 // The scale of a run of a column's numbers, as it is packed.
 float PackedScale(const Column& column, int64_t k0, int64_t run) {
   const WeightScales& scales = column.scales;
+  PANGEA_CHECK(scales.data != nullptr);
   const int64_t at = k0 / kScaleRun * scales.step * Info(scales.dtype).bytes;
   const bool nan = std::any_of(column.data + k0, column.data + k0 + run,
                                [](std::byte q) { return (q & std::byte{0x7f}) == std::byte{0x7f}; });

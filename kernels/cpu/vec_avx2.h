@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/f8_halves.h"
 #include "kernels/half.h"
 
 namespace pangea::avx2 {
@@ -179,16 +180,9 @@ PANGEA_INLINE I32 LoadS8(const void* p) {
   const __m128i q = _mm_loadu_si128(static_cast<const __m128i*>(p));
   return {_mm256_cvtepi8_epi32(q), _mm256_cvtepi8_epi32(_mm_srli_si128(q, 8))};
 }
-// A 256th of each number of E4M3 (half.h). nan: NaN is NaN; else there is none.
 template <bool nan>
 PANGEA_INLINE F32 LoadF8Of256(const void* p) {
-  const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
-  __m256i half = _mm256_and_si256(_mm256_slli_epi16(words, 7), _mm256_set1_epi16(static_cast<int16_t>(0xbf80)));
-  if constexpr (nan) {
-    const __m256i top = _mm256_set1_epi16(0x3f80);
-    const __m256i is_nan = _mm256_cmpeq_epi16(_mm256_and_si256(half, top), top);
-    half = _mm256_or_si256(half, _mm256_and_si256(is_nan, _mm256_set1_epi16(0x7c00)));
-  }
+  const __m256i half = F8AsHalves<nan>(p);
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))};
 }
 // There is no masked load of narrow elements: through memory, zeros behind.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/f8_halves.h"
 #include "kernels/half.h"
 
 namespace pangea::avx512 {
@@ -129,16 +130,9 @@ PANGEA_INLINE F32 LoadBf16(const void* p) {
 PANGEA_INLINE I32 LoadS8(const void* p) {
   return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
-// A 256th of each number of E4M3 (half.h). nan: NaN is NaN; else there is none.
 template <bool nan>
 PANGEA_INLINE F32 LoadF8Of256(const void* p) {
-  const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
-  __m256i half = _mm256_and_si256(_mm256_slli_epi16(words, 7), _mm256_set1_epi16(static_cast<int16_t>(0xbf80)));
-  if constexpr (nan) {
-    const __m256i top = _mm256_set1_epi16(0x3f80);
-    const __mmask16 is_nan = _mm256_cmpeq_epi16_mask(_mm256_and_si256(half, top), top);
-    half = _mm256_mask_blend_epi16(is_nan, half, _mm256_or_si256(half, _mm256_set1_epi16(0x7c00)));
-  }
+  const __m256i half = F8AsHalves<nan>(p);
   return _mm512_cvtph_ps(half);
 }
 PANGEA_INLINE F32 LoadF16Partial(const void* p, int64_t n) {

@@ -25,6 +25,22 @@ PANGEA_DEVICE void Widen(const Int4& packed, float* to) {
   }
 }
 
+// What the lanes of a warp came to, added up: columns from `first` on.
+template <int rows>
+PANGEA_DEVICE void StoreSums(const FewRowsArgs& a, int first, const float (&f)[kColumnsAWarp][rows]) {
+  const int lane = static_cast<int>(ThreadIndex().x) % 32;
+#pragma unroll
+  for (int c = 0; c < kColumnsAWarp; ++c) {
+#pragma unroll
+    for (int r = 0; r < rows; ++r) {
+      float sum = f[c][r];
+      for (int half = 16; half > 0; half /= 2) sum = sum + Shuffle(sum, lane ^ half);
+      if (lane != 0 || r >= a.m || first + c >= a.n) continue;
+      a.y[r * a.ldy + first + c] = a.bias != nullptr ? sum + a.bias[first + c] : sum;
+    }
+  }
+}
+
 template <DType type, int rows>
 PANGEA_DEVICE void FewRowsOf(const FewRowsArgs& a) {
   const int lane = static_cast<int>(ThreadIndex().x) % 32, warp = static_cast<int>(ThreadIndex().x) / 32;
@@ -57,16 +73,7 @@ PANGEA_DEVICE void FewRowsOf(const FewRowsArgs& a) {
       for (int c = 0; c < kColumnsAWarp; ++c) f[c][r] = Fma(LoadPlain<type>(w[c], k), x, f[c][r]);
     }
   }
-#pragma unroll
-  for (int c = 0; c < kColumnsAWarp; ++c) {
-#pragma unroll
-    for (int r = 0; r < rows; ++r) {
-      float sum = f[c][r];
-      for (int half = 16; half > 0; half /= 2) sum = sum + Shuffle(sum, lane ^ half);
-      if (lane != 0 || r >= a.m || first + c >= a.n) continue;
-      a.y[r * a.ldy + first + c] = a.bias != nullptr ? sum + a.bias[first + c] : sum;
-    }
-  }
+  StoreSums(a, first, f);
 }
 
 // Four numbers of E4M3, a 256th of each.
@@ -125,16 +132,7 @@ PANGEA_DEVICE void FewRowsOfF8(const FewRowsArgs& a) {
         f[c][r] = Fma(LoadF8Of256(w[c] + k) * scales[c][k / kScaleRun], x, f[c][r]);
     }
   }
-#pragma unroll
-  for (int c = 0; c < kColumnsAWarp; ++c) {
-#pragma unroll
-    for (int r = 0; r < rows; ++r) {
-      float sum = f[c][r];
-      for (int half = 16; half > 0; half /= 2) sum = sum + Shuffle(sum, lane ^ half);
-      if (lane != 0 || r >= a.m || first + c >= a.n) continue;
-      a.y[r * a.ldy + first + c] = a.bias != nullptr ? sum + a.bias[first + c] : sum;
-    }
-  }
+  StoreSums(a, first, f);
 }
 
 }  // namespace
