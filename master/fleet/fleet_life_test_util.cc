@@ -440,7 +440,7 @@ class FleetLife {
         lost_link_ = true;
         return Count(&FleetLifeCounts::lost_links);
       case 7:
-        standing_until_ = now_ + Between(0.1, 3);
+        standing_until_ = std::max(standing_until_, now_ + Between(0.1, 3));  // what already waits comes no sooner
         events_.emplace(standing_until_, [] {});
         ++pauses_;
         return Count(&FleetLifeCounts::pauses);
