@@ -115,15 +115,15 @@ std::vector<Step> CrowdSteps(const ParallelPlan& plan) {
   std::vector<int32_t> half(256);
   std::iota(half.begin(), half.end(), 256);  // with all likely ones
   const std::vector<Member> members = {
-      {5, 20, 70, {.temperature = 0}},
-      {120, 20, 70, {.top_p = 0.9f, .frequency_penalty = 0.5f, .seed = 7}},
-      {60, 20, 50, {.temperature = 0.8f, .top_k = 40, .seed = 8, .top_logprobs = 4}},
-      {9, 20, 50, {.min_p = 0.05f, .repetition_penalty = 1.3f, .seed = 9}},
-      {130, 20, 50, {.temperature = 1.3f, .seed = 10, .top_logprobs = 0}},
-      {33, 20, 20, {.seed = 11, .min_tokens = 8, .end_ids = half}},
-      {250, 20, 20, {.temperature = 0, .presence_penalty = 1, .logit_bias = {{7, 3.5f}}}},
-      {64, 20, 20, {.seed = 12}},
-      {1, 20, 20, {.temperature = 0}},
+      {5, 20, 36, {.temperature = 0}},
+      {120, 20, 36, {.top_p = 0.9f, .frequency_penalty = 0.5f, .seed = 7}},
+      {30, 20, 24, {.temperature = 0.8f, .top_k = 40, .seed = 8, .top_logprobs = 4}},
+      {9, 20, 24, {.min_p = 0.05f, .repetition_penalty = 1.3f, .seed = 9}},
+      {50, 20, 24, {.temperature = 1.3f, .seed = 10, .top_logprobs = 0}},
+      {33, 20, 12, {.seed = 11, .min_tokens = 8, .end_ids = half}},
+      {250, 20, 12, {.temperature = 0, .presence_penalty = 1, .logit_bias = {{7, 3.5f}}}},
+      {20, 20, 12, {.seed = 12}},
+      {1, 20, 12, {.temperature = 0}},
       {7, 0, 5, {.temperature = 0}},
       {8, 0, 5, {.temperature = 0}},
       {9, 5, 5, {.top_p = 0.8f, .seed = 13}},
@@ -180,7 +180,7 @@ TEST(Devices, RepeatStepsThatOnlyDecode) {
         EXPECT_EQ(a.top, b.top);
       }
     }
-    EXPECT_EQ(CudaPlays(there.queue()) > 50, fusion >= 2) << CudaPlays(there.queue());
+    EXPECT_EQ(CudaPlays(there.queue()) > 20, fusion >= 2) << CudaPlays(there.queue());
   }
 }
 
@@ -237,14 +237,14 @@ TEST(Devices, AddInAnyOrderWhereTheyMay) {
       fast.exact = false;
       Cluster cluster(header, fast);
       for (const int chunk : {512, 7, 1}) {  // the library's products, and those of few rows
-        // Slow on fibers: of the first model alone.
+        // Slow on fibers: of the first model alone, and not of its long prompts.
         if (chunk == 7 && (layout.ranks > 1 || name != kModels[0])) continue;
         SCOPED_TRACE(testing::Message() << name << ' ' << layout.stages << 'x' << layout.ranks << ' ' << chunk);
         int met = 0;
         double worst = 0, sum = 0, theirs_worst = 0, theirs_sum = 0;
         for (const json& c : expected["cases"]) {
           const auto prompt = c["prompt"].get<std::vector<int32_t>>();
-          if (chunk == 1 && prompt.size() > 10) continue;
+          if (prompt.size() > (chunk == 1 ? 10 : chunk == 7 ? 64 : 512)) continue;
           const auto got = cluster.Ask(prompt, 1, chunk, false).logprobs;
           for (size_t i = 0; i < got.size(); ++i) {
             const double exact = c["paged"][i], rounded = c["rounded"][i];

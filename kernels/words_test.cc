@@ -37,12 +37,12 @@ std::vector<Target> Targets() {
   using cuda::fibers::Order;
   std::vector<Target> targets = {
       {"toy", [] { return MakeToyQueue(BestIsa()); }},
-      {"cuda_on_cpu", [] { return OnFibers(Order::kForward); }},
       {"cuda_on_cpu_unfused", [] { return MakeCudaOnCpuQueue({.fusion = 0}); }},
       {"cuda_on_cpu_reversed", [] { return OnFibers(Order::kReverse); }},
       {"cuda_on_cpu_shuffled", [] { return OnFibers(Order::kShuffled); }},
   };
   if (RealGpu() != nullptr) targets.push_back({"cuda", nullptr, RealGpu});
+  // Its threads run in order, the third one.
   if (OnGpu(kFakeDriver) != nullptr) targets.push_back({"cuda_with_a_fake_driver", [] { return OnGpu(kFakeDriver); }});
   if (BestIsa() >= Isa::kAvx2) targets.push_back({"avx2", [] { return MakeCpuQueue(1, Isa::kAvx2); }});
   if (BestIsa() >= Isa::kAvx512) targets.push_back({"avx512", [] { return MakeCpuQueue(3, Isa::kAvx512); }});

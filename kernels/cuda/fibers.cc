@@ -3,12 +3,15 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/context/fiber.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <random>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -26,19 +29,22 @@ namespace {
 namespace context = boost::context;
 constexpr int kWarp = 32;
 
-// A stack, and an end of it that nobody may touch.
+// A stack, and an end of it that nobody may touch. Each begins elsewhere in its page: at the same place in all pages,
+// what the threads of a block have there would be in few lines of the cache.
 class Stack {
  public:
   context::stack_context allocate() {
+    static std::atomic<unsigned> many = 0;
     void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     PANGEA_CHECK(memory != MAP_FAILED && mprotect(memory, kGuard, PROT_NONE) == 0);
     context::stack_context stack;
-    stack.size = kBytes - kGuard;
-    stack.sp = static_cast<std::byte*>(memory) + kBytes;
+    const size_t begin = many++ % 32 * 128;
+    stack.size = kBytes - kGuard - begin;
+    stack.sp = static_cast<std::byte*>(memory) + kBytes - begin;
     return stack;
   }
   void deallocate(context::stack_context& stack) noexcept {
-    std::byte* const memory = static_cast<std::byte*>(stack.sp) - kBytes;
+    std::byte* const memory = static_cast<std::byte*>(stack.sp) - stack.size - kGuard;
     ASAN_UNPOISON_MEMORY_REGION(memory, kBytes);  // else whatever is mapped there next is taken for this stack
     munmap(memory, kBytes);
   }
@@ -65,20 +71,24 @@ struct Fiber {
 
 // Blocks of one thread of the host, one after another. The ready fibers are run by turns: each switches straight to
 // the next one when it must wait.
+class Runner;
+constinit thread_local Runner* mine = nullptr;  // whose kernel runs
+
 class Runner {
  public:
   void Run(const Launch& launch, Order order, uint32_t seed) {
+    mine = this;
     launch_ = &launch;
     order_ = order;
     random_.seed(seed);
     const int threads = static_cast<int>(launch.threads);
     while (static_cast<int>(fibers_.size()) < threads) fibers_.push_back(std::make_unique<Fiber>());
-    waiting_warps_.resize((threads + kWarp - 1) / kWarp);
+    waiting_warps_.assign((threads + kWarp - 1) / kWarp, 0);
     if (static_cast<int64_t>(shared_.size()) < launch.shared + 16) shared_.resize(launch.shared + 16);
     std::byte* const shared = shared_.data() + (16 - reinterpret_cast<uintptr_t>(shared_.data()) % 16) % 16;
     std::vector<int64_t> blocks(static_cast<size_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]);
-    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int64_t>(i);
-    if (!launch.in_order) Arrange(&blocks);
+    std::iota(blocks.begin(), blocks.end(), 0);
+    if (!launch.in_order) Arrange(std::span(blocks));
     for (const int64_t i : blocks) {
       std::memset(shared, 0xff, static_cast<size_t>(launch.shared));
       const auto x = static_cast<unsigned>(i % launch.grid[0]), rest = static_cast<unsigned>(i / launch.grid[0]);
@@ -87,12 +97,17 @@ class Runner {
   }
 
   Fiber& current() { return *current_; }
+  // After another device had its turn.
+  void GoOn() {
+    mine = this;
+    if (current_ != nullptr) running = &current_->thread;
+  }
 
   // The fiber that runs waits for the others of the block, or of its warp.
-  void MeetBlock() { Meet(&waiting_block_, static_cast<int>(launch_->threads)); }
+  void MeetBlock() { Meet(&waiting_block_, 0, static_cast<int>(launch_->threads)); }
   void MeetWarp() {
-    const int warp = Number() / kWarp;
-    Meet(&waiting_warps_[warp], std::min(kWarp, static_cast<int>(launch_->threads) - warp * kWarp));
+    const int warp = Number() / kWarp, first = warp * kWarp;
+    Meet(&waiting_warps_[warp], first, std::min(kWarp, static_cast<int>(launch_->threads) - first));
   }
   // It lets the others of the block go on, and other devices.
   void Pause() {
@@ -118,28 +133,27 @@ class Runner {
   int Number() const { return static_cast<int>(current_->thread.thread.x); }
 
   template <class T>
-  void Arrange(std::vector<T>* numbers) {  // that ascend
-    if (order_ == Order::kReverse) std::reverse(numbers->begin(), numbers->end());
-    if (order_ == Order::kShuffled) std::shuffle(numbers->begin(), numbers->end(), random_);
+  void Arrange(std::span<T> numbers) {  // that ascend
+    if (order_ == Order::kReverse) std::reverse(numbers.begin(), numbers.end());
+    if (order_ == Order::kShuffled) std::shuffle(numbers.begin(), numbers.end(), random_);
   }
 
   void RunBlock(const Index& block, std::byte* shared) {
     const int threads = static_cast<int>(launch_->threads);
     left_ = threads;
-    waiting_block_.clear();
+    waiting_block_ = 0;
     for (int i = 0; i < threads; ++i) {
       Fiber& fiber = *fibers_[i];
       fiber.thread = {{static_cast<unsigned>(i), 0, 0}, block, launch_->threads, launch_->grid[0], shared};
       fiber.copies.clear();
       fiber.group_ends.clear();
-      waiting_block_.push_back(i);
     }
-    Release(&waiting_block_);
+    Release(0, threads);
     if (launch_->meets) {
       Switch(&main_, Next());
     } else {
       for (; next_ < ready_.size(); ++next_) {
-        current_ = fibers_[ready_[next_]].get();
+        Take(fibers_[ready_[next_]].get());
         launch_->body(launch_->args);
       }
       left_ = 0;
@@ -165,7 +179,7 @@ class Runner {
       });
     }
     came_from_ = from;
-    current_ = to;
+    Take(to);
     context::fiber before = std::move(to->self).resume();
     came_from_->self = std::move(before);  // whoever it was that switched back
   }
@@ -179,17 +193,22 @@ class Runner {
     }
   }
 
-  void Meet(std::vector<int>* waiting, int all) {
+  // Of `all` fibers from the `first` on, of which so many wait.
+  void Meet(int* waiting, int first, int all) {
     if (!launch_->meets) {
       std::fprintf(stderr, "kernel %s meets at a barrier, though it is said not to\n", launch_->name);
       std::abort();
     }
-    waiting->push_back(Number());
-    if (static_cast<int>(waiting->size()) == all) {
-      std::sort(waiting->begin(), waiting->end());
-      Release(waiting);
+    if (++*waiting == all) {
+      *waiting = 0;
+      Release(first, all);
     }
     Switch(current_, Next());
+  }
+
+  void Take(Fiber* fiber) {
+    current_ = fiber;
+    running = &fiber->thread;
   }
 
   void Trim() {
@@ -198,19 +217,20 @@ class Runner {
     next_ = 0;
   }
 
-  void Release(std::vector<int>* waiting) {
-    Arrange(waiting);
+  void Release(int first, int n) {
+    size_t at = ready_.size();
     if (order_ == Order::kReverse) {  // a warp that may go on does, before others begin
-      const size_t n = waiting->size(), room = std::min(n, next_);
-      next_ -= room;
-      ready_.insert(ready_.begin() + static_cast<int64_t>(next_), n - room, 0);
-      std::copy(waiting->begin(), waiting->end(), ready_.begin() + static_cast<int64_t>(next_));
-      waiting->clear();
-      return;
+      const auto room = static_cast<int>(std::min<size_t>(n, next_));
+      at = next_ -= room;
+      ready_.insert(ready_.begin() + static_cast<int64_t>(at), n - room, 0);
+    } else {
+      Trim();
+      at = ready_.size();
+      ready_.resize(at + n);
     }
-    Trim();
-    ready_.insert(ready_.end(), waiting->begin(), waiting->end());
-    waiting->clear();
+    const std::span<int> released(ready_.data() + at, n);
+    std::iota(released.begin(), released.end(), first);
+    Arrange(released);
   }
 
   const Launch* launch_ = nullptr;
@@ -221,8 +241,8 @@ class Runner {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   Fiber* current_ = nullptr;
   Fiber* came_from_ = nullptr;
-  std::vector<int> waiting_block_;
-  std::vector<std::vector<int>> waiting_warps_;
+  int waiting_block_ = 0;
+  std::vector<int> waiting_warps_;
   std::vector<int> ready_;  // those from next_ on
   size_t next_ = 0;
   int left_ = 0;  // threads of the block that have not ended
@@ -257,6 +277,7 @@ class Together {
   void LetOthers() {
     if (random_() % 2 == 0) return;
     back_ = std::move(back_).resume();
+    runner().GoOn();
   }
 
  private:
@@ -271,23 +292,18 @@ class Together {
   One* running_ = nullptr;
   context::fiber back_;  // of Run
 };
-thread_local Together* together = nullptr;
-
-Runner& Mine() {
-  thread_local Runner runner;
-  return together != nullptr ? together->runner() : runner;
-}
+constinit thread_local Together* together = nullptr;
 
 }  // namespace
 
-const Thread& Current() { return Mine().current().thread; }
+constinit thread_local const Thread* running = nullptr;
 void Sync() {
   if (together != nullptr) together->LetOthers();
-  Mine().MeetBlock();
+  mine->MeetBlock();
 }
-void SyncWarp() { Mine().MeetWarp(); }
-void Give(const void* data, size_t bytes) { Mine().Give(data, bytes); }
-const std::byte* Given(int lane) { return Mine().Given(lane); }
+void SyncWarp() { mine->MeetWarp(); }
+void Give(const void* data, size_t bytes) { mine->Give(data, bytes); }
+const std::byte* Given(int lane) { return mine->Given(lane); }
 uint32_t Shuffle(uint32_t value, int lane) {
   Give(&value, sizeof(value));
   std::memcpy(&value, Given(lane), sizeof(value));
@@ -296,14 +312,14 @@ uint32_t Shuffle(uint32_t value, int lane) {
 
 void BeginCopy(void* to, const void* from) {
   PANGEA_CHECK(reinterpret_cast<uintptr_t>(to) % 16 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0);
-  Mine().current().copies.push_back({to, from});
+  mine->current().copies.push_back({to, from});
 }
 void CommitCopies() {
-  Fiber& fiber = Mine().current();
+  Fiber& fiber = mine->current();
   fiber.group_ends.push_back(fiber.copies.size());
 }
 void WaitCopies(int open) {
-  Fiber& fiber = Mine().current();
+  Fiber& fiber = mine->current();
   if (static_cast<int>(fiber.group_ends.size()) <= open) return;
   const size_t groups = fiber.group_ends.size() - open, done = fiber.group_ends[groups - 1];
   for (size_t i = 0; i < done; ++i) std::memcpy(fiber.copies[i].to, fiber.copies[i].from, 16);
@@ -318,12 +334,15 @@ void Pause() {
   } else {
     std::this_thread::yield();  // to the process whose device is waited for
   }
-  Mine().Pause();
+  mine->Pause();
 }
 
 void Rest() { together->LetOthers(); }
 
-void Run(const Launch& launch, Order order, uint32_t seed) { Mine().Run(launch, order, seed); }
+void Run(const Launch& launch, Order order, uint32_t seed) {
+  thread_local Runner runner;
+  (together != nullptr ? together->runner() : runner).Run(launch, order, seed);
+}
 
 void RunTogether(const std::vector<std::function<void()>>& devices, uint32_t seed) {
   Together all(devices, seed);

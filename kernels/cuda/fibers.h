@@ -21,7 +21,8 @@ struct Thread {
   unsigned blocks = 0;   // of the grid, in its first dimension
   std::byte* shared = nullptr;
 };
-const Thread& Current();  // REQUIRES a kernel to run on this thread of the host
+extern constinit thread_local const Thread* running;
+inline const Thread& Current() { return *running; }  // REQUIRES a kernel to run on this thread of the host
 
 void Sync();
 void SyncWarp();
