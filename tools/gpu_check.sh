@@ -4,7 +4,7 @@
 # FOLDER (default build/gpu_check): on that machine, runs it: every word of the kernels against the reference, bit for bit, and draws
 # against the host's; products and attention whose sums may have any order within their bounds; how devices exchange, all on this one;
 # compute-sanitizer over a part, where there is one; the speed of each kernel, and of whole models whose weights are made on the device,
-# beside the read bandwidth and the matrix rate of the same minute. Writes report.txt, report.json and logs.tar.gz to $OUT, or to FOLDER.
+# beside the read bandwidth and the matrix rate of the same minute; where python3 has PyTorch, what that does with them. Writes report.txt, report.json and logs.tar.gz to $OUT, or to FOLDER.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,8s/^# //p' "$0"; exit 0; fi
@@ -19,7 +19,7 @@ if [ "${1:-}" = --pack ]; then
     cp "build/release/$program" "$to/" && strip "$to/$(basename "$program")"
     ldd "build/release/$program" | awk '/=> \//{print $3}' | grep -vE '/lib(c|m|dl|rt|pthread)\.so' | xargs -r -I{} cp -Lu {} "$to/lib/"
   done
-  cp -r tools/make_shape.py tools/gpu_report.py models/stories260k "$to/"
+  cp -r tools/make_shape.py tools/gpu_report.py tools/gpu_peers.py models/stories260k "$to/"
   git rev-parse HEAD >"$to/commit" 2>/dev/null || true
   (cd "$to" && tar czf programs.tar.gz --remove-files lib cuda_bench kernels_words_test kernels_fast_products_test kernels_fast_attention_test kernels_exchange_test executor_test pangea sampler_test)
   size=$(du -sm "$to" | cut -f1)
@@ -71,6 +71,16 @@ model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
   model fusion_8b llama-3-8b --batch 1 --fusion all --set kernels.exact=false
   check bench_8b 150 "$work/cuda_bench" --shape 8b --json "$work/8b.json"
   cat "$work/bench_8b.log" || true
+  if python3 -c 'import torch' 2>/dev/null; then
+    check logits 60 python3 "$folder/gpu_peers.py" logits "$folder/stories260k" "$work/pangea"
+    cat "$work/logits.log" || true
+    for shape in llama-3-8b llama-3.2-1b; do
+      check "peers_$shape" 100 sh -c 'exec python3 "$1" speed "$2" >"$3"' -- "$folder/gpu_peers.py" "$work/$shape" "$work/peers-$shape.json"
+      cat "$work/peers_$shape.log" || true
+    done
+  else
+    echo "none    PyTorch"
+  fi
   model model_8b_exact llama-3-8b --batch 1,64 --prompt 2048
   check bench_1b 60 "$work/cuda_bench" --shape 1b --json "$work/1b.json"
   cat "$work/bench_1b.log" || true

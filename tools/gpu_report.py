@@ -35,6 +35,12 @@ line("prefill of 8k, 8B, of the matrix rate", find("model_8b", what="prefill"), 
 line("idle between steps, 8B, batch 1", find("model_8b", what="decode", batch=1), "device_idle", "< 5 %", "< 1 %")
 line("fusion 3 over 0, 8B, batch 1", find("fusion_8b", what="fusion", level=3), "gain", "3x", "5x", 1, "x")
 line("fusion 3 over 0, 1B, batch 1", find("fusion_1b", what="fusion", level=3), "gain", "3x", "5x", 1, "x")
+for shape, run, peers in (("8B", "model_8b", "peers-llama-3-8b"), ("1B", "model_1b", "peers-llama-3.2-1b")):
+    for theirs in runs.get(peers, []):
+        ours = find(run, what=theirs["what"], batch=theirs.get("batch"))
+        if ours and "seconds" in theirs:
+            ratio = theirs["seconds"] / ours["step_seconds" if theirs["what"] == "decode" else "seconds"]
+            print(f"{shape}, {theirs['what']}, batch {theirs.get('batch', 1)}: {theirs['by']} takes {ratio:.2f} of our time")
 for row in (row for part in runs.get("8b", []) for row in part["rows"]):
     if not row["case"].startswith("attention"):
         continue
