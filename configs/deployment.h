@@ -64,6 +64,7 @@ struct Deployment {
     int stop_strings = 256;
     int stop_bytes = 1024;
     int logit_bias = 1024;
+    int grammar_bytes = 262144;  // of a schema, or another form that an answer is to have
     int top_logprobs = 20;
     int prompts = 64;  // prompts in one completion request
     int messages = 4096;

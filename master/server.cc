@@ -27,6 +27,7 @@
 #include "master/fleet/fleet.h"
 #include "master/observe.h"
 #include "master/schedule/engine.h"
+#include "master/text/model_grammars.h"
 #include "master/text/text.h"
 #include "pipeline/checkpoint/content_hash.h"
 #include "pipeline/parallel_plan.h"
@@ -79,6 +80,7 @@ struct Server {
   ParallelPlan plan;
   KeyRing keys;
   std::unique_ptr<Text> text;
+  std::unique_ptr<Grammars> grammars;
   std::string content_hash;
   std::unique_ptr<Observation> observation;
   ApiContext context;
@@ -136,6 +138,10 @@ absl::Status Server::Open() {
   context.deployment = &deployment;
   context.model = &header.config;
   context.text = text.get();
+  std::vector<int32_t> ends = text->end_ids();
+  ends.insert(ends.end(), header.config.eos.begin(), header.config.eos.end());
+  grammars = std::make_unique<ModelGrammars>(*text, std::move(ends), header.config.vocab);
+  context.grammars = grammars.get();
   if (!keys.empty()) context.keys = &keys;
   context.names = {deployment.name};
   context.names.insert(context.names.end(), deployment.names.begin(), deployment.names.end());

@@ -140,6 +140,7 @@ class RequestPort {
   virtual absl::Status Submit(SequenceRequest request) = 0;
   virtual void Cancel(uint64_t request) = 0;
   virtual void Finish(uint64_t request, int choice) = 0;
+  virtual void SetMask(uint64_t request, int choice, int index, AllowedIds allowed) = 0;
   virtual EngineStats stats() const = 0;
 };
 
@@ -157,7 +158,7 @@ class EngineThread final : public RequestPort {
   absl::Status Submit(SequenceRequest request) override;
   void Cancel(uint64_t request) override;
   void Finish(uint64_t request, int choice) override;
-  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed);
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed) override;
   void OnResult(StepResult result);
   void FailAll(absl::Status why);
   EngineStats stats() const override;

@@ -27,6 +27,18 @@ void FakeEngine::Finish(uint64_t request, int choice) {
   finished.push_back({request, choice});
 }
 
+void FakeEngine::SetMask(uint64_t request, int choice, int index, AllowedIds allowed) {
+  std::lock_guard lock(mutex);
+  masks.push_back({request, choice, index, std::move(allowed)});
+  changed.notify_all();
+}
+
+FakeEngine::Masked FakeEngine::WaitMasked(size_t count) {
+  std::unique_lock lock(mutex);
+  changed.wait_for(lock, std::chrono::seconds(10), [&] { return masks.size() >= count; });
+  return masks.size() >= count ? masks[count - 1] : Masked{0, -1, -1, {}};
+}
+
 EngineStats FakeEngine::stats() const {
   std::lock_guard lock(mutex);
   return published;

@@ -20,6 +20,12 @@ struct FakeEngine final : RequestPort {
     bool operator==(const Finished&) const = default;
   };
   std::vector<Finished> finished;
+  struct Masked {
+    uint64_t request;
+    int choice, index;
+    AllowedIds allowed;
+  };
+  std::vector<Masked> masks;
   EngineStats published;
   mutable std::mutex mutex;  // of all these, while others may be at it
   std::condition_variable changed;
@@ -27,11 +33,14 @@ struct FakeEngine final : RequestPort {
   absl::Status Submit(SequenceRequest request) override;
   void Cancel(uint64_t request) override;
   void Finish(uint64_t request, int choice) override;
+  void SetMask(uint64_t request, int choice, int index, AllowedIds allowed) override;
   EngineStats stats() const override;
 
   // Waits (bounded) until `count` requests were submitted; the last of them.
   SequenceRequest WaitSubmitted(size_t count);
   bool WaitCancelled(uint64_t request);
+  // Waits (bounded) until `count` masks were given; the last of them.
+  Masked WaitMasked(size_t count);
 };
 
 // An output with these ids, each with three alternatives.

@@ -103,6 +103,73 @@ absl::StatusOr<ChatTemplate::Rendered> ChatTemplate::Render(const PangeaChat& ch
   return Rendered{Take(out[0]), Take(out[1])};
 }
 
+absl::StatusOr<RustVocabulary> RustVocabulary::Make(std::span<const Piece> pieces, const std::vector<int32_t>& ends) {
+  std::string bytes;
+  std::vector<uint32_t> lengths;
+  std::vector<uint8_t> special;
+  for (const Piece& piece : pieces) {
+    bytes += piece.bytes;
+    lengths.push_back(static_cast<uint32_t>(piece.bytes.size()));
+    special.push_back(piece.special ? 1 : 0);
+  }
+  const std::vector<uint32_t> last(ends.begin(), ends.end());
+  for (const uint32_t id : last) special.at(id) = 1;  // else it could be drawn as a text, and end the answer there
+  [[maybe_unused]] const InsideRust inside;
+  PangeaVocabulary* handle = nullptr;
+  PangeaBuffer error{};
+  if (pangea_vocabulary_new(Data(bytes), lengths.data(), special.data(), lengths.size(), last.data(), last.size(),
+                            &handle, &error) != 0) {
+    return absl::InvalidArgumentError(Take(error));
+  }
+  RustVocabulary out;
+  out.handle_.reset(handle);
+  return out;
+}
+
+absl::StatusOr<RustGuide> RustGuide::Make(const RustVocabulary& vocabulary, const GrammarSource& source) {
+  [[maybe_unused]] const InsideRust inside;
+  PangeaGuide* handle = nullptr;
+  PangeaBuffer error{};
+  if (pangea_guide_new(vocabulary.handle_.get(), static_cast<int>(source.kind), Data(source.text), source.text.size(),
+                       &handle, &error) != 0) {
+    return absl::InvalidArgumentError(pangea::Take(error));
+  }
+  RustGuide out;
+  out.handle_.reset(handle);
+  return out;
+}
+
+RustGuide RustGuide::Copy() const {
+  [[maybe_unused]] const InsideRust inside;
+  PangeaGuide* handle = nullptr;
+  PangeaBuffer error{};
+  RustGuide out;
+  if (pangea_guide_copy(handle_.get(), &handle, &error) != 0) {
+    pangea::Take(error);  // a copy of nothing: whatever is asked of it is an error
+    return out;
+  }
+  out.handle_.reset(handle);
+  return out;
+}
+
+absl::Status RustGuide::Take(int32_t id) {
+  [[maybe_unused]] const InsideRust inside;
+  PangeaBuffer error{};
+  if (handle_ == nullptr) return absl::InternalError("a grammar could not be copied");
+  if (pangea_guide_take(handle_.get(), static_cast<uint32_t>(id), &error) != 0)
+    return absl::InvalidArgumentError(pangea::Take(error));
+  return absl::OkStatus();
+}
+
+absl::Status RustGuide::Mask(std::vector<uint64_t>* words) {
+  [[maybe_unused]] const InsideRust inside;
+  PangeaBuffer error{};
+  if (handle_ == nullptr) return absl::InternalError("a grammar could not be copied");
+  if (pangea_guide_mask(handle_.get(), words->data(), words->size(), &error) != 0)
+    return absl::InvalidArgumentError(pangea::Take(error));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Jieba> Jieba::Load() {
   [[maybe_unused]] const InsideRust inside;
   PangeaJieba* handle = nullptr;

@@ -1,12 +1,16 @@
-// The Rust text libraries as C++ values. All methods may be called from many threads.
+// The Rust text libraries as C++ values. All methods may be called from many threads, but
+// for a guide's.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "master/text/grammar.h"
+#include "master/text/pieces.h"
 #include "master/text/rust/pangea_text.h"
 #include "master/text/special_tokens.h"
 
@@ -49,6 +53,35 @@ class ChatTemplate {
     void operator()(PangeaTemplate* p) const { pangea_template_free(p); }
   };
   std::unique_ptr<PangeaTemplate, Free> handle_;
+};
+
+// The bytes of a model's ids, for grammars.
+class RustVocabulary {
+ public:
+  // ends: ids that end an answer, among these.
+  static absl::StatusOr<RustVocabulary> Make(std::span<const Piece> pieces, const std::vector<int32_t>& ends);
+
+ private:
+  friend class RustGuide;
+  struct Free {
+    void operator()(PangeaVocabulary* p) const { pangea_vocabulary_free(p); }
+  };
+  std::unique_ptr<PangeaVocabulary, Free> handle_;
+};
+
+// An answer on its way through a grammar: see grammar.h. One thread at a time.
+class RustGuide {
+ public:
+  static absl::StatusOr<RustGuide> Make(const RustVocabulary& vocabulary, const GrammarSource& source);
+  RustGuide Copy() const;
+  absl::Status Take(int32_t id);
+  absl::Status Mask(std::vector<uint64_t>* words);
+
+ private:
+  struct Free {
+    void operator()(PangeaGuide* p) const { pangea_guide_free(p); }
+  };
+  std::unique_ptr<PangeaGuide, Free> handle_;
 };
 
 // Chinese word segmentation as PanGu-alpha uses it (see pangea_text.h).

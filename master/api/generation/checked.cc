@@ -175,6 +175,9 @@ absl::Status CheckCommon(const M& m, const ApiContext& context, Sampling* sampli
     out->n = *n;
   }
   if (auto st = CheckBias(m.logit_bias(), context, &s); !st.ok()) return st;
+  auto form = CheckForm(m, context);
+  if (!form.ok()) return form.status();
+  out->form = *std::move(form);
   if (auto st = CheckStops(m.stop(), limits, &out->stops); !st.ok()) return st;
   if (m.has_min_tokens()) {
     auto least = CheckInteger("min_tokens", m.min_tokens(), 0, out->max_tokens.value_or(context.context));

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "master/api/generation/chat_input.h"
 #include "master/api/generation/gate.h"
+#include "master/api/generation/structured_input.h"
 #include "master/schedule/prefix_index.h"
 #include "master/text/text.h"
 #include "pipeline/step.h"
@@ -38,6 +39,7 @@ struct CheckedRequest {
   std::string max_tokens_name = "max_tokens";  // as the client spelled it
   std::vector<std::string> stops;
   std::vector<int32_t> stop_ids;  // end ids (unless ignored) and stop_token_ids
+  std::optional<AnswerForm> form;
   int priority = 0;
   Caller caller;  // set by the door
 

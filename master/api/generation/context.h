@@ -13,6 +13,7 @@
 #include "master/keys/keys.h"
 #include "master/metrics/timeline_file.h"
 #include "master/schedule/engine.h"
+#include "master/text/grammar.h"
 #include "master/text/text.h"
 #include "pipeline/model_config.h"
 
@@ -43,6 +44,7 @@ struct ApiContext {
   const Deployment* deployment = nullptr;
   const ModelConfig* model = nullptr;
   const Text* text = nullptr;
+  Grammars* grammars = nullptr;
   RequestPort* engine = nullptr;
   const KeyRing* keys = nullptr;   // null: nobody needs a key
   std::vector<std::string> names;  // that the served model answers to; the first is its own

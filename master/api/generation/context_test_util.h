@@ -2,7 +2,7 @@
 #pragma once
 #include "master/api/generation/context.h"
 #include "master/schedule/fake_engine.h"
-#include "master/text/fake_text.h"
+#include "master/text/fake_grammars.h"
 
 namespace pangea {
 
@@ -17,6 +17,7 @@ struct TestServer {
     context.deployment = &deployment;
     context.model = &model;
     context.text = &text;
+    context.grammars = &grammars;
     context.engine = &engine;
     context.names = {"fake", "also-fake"};
     context.context = kTestContext;
@@ -27,6 +28,7 @@ struct TestServer {
   Deployment deployment;
   ModelConfig model;
   FakeText text;
+  FakeGrammars grammars;
   FakeEngine engine;
   ApiContext context;
 };

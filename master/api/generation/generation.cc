@@ -216,6 +216,7 @@ std::vector<SequenceRequest> Generation::Sequences() const {
     s.max_tokens = prompts_[p].tokens.max_tokens;
     s.stop_ids = request_.stop_ids;
     s.prompt_logprobs = WantsPromptSamples();
+    s.masked = request_.form.has_value();
     s.priority = request_.priority;
     s.account = request_.caller.account;
     s.weight = request_.caller.weight;
@@ -407,6 +408,10 @@ void Generation::CancelRunning() {
   for (int p = 0; p < prompts(); ++p) {
     if (Running(p)) context_.engine->Cancel(first_id_ + p);
   }
+}
+
+void Generation::FailChoice(uint64_t request, int choice, const absl::Status& why) {
+  if (choices_.at((request - first_id_) * request_.n + choice).finish.empty()) Fail(why);
 }
 
 void Generation::Fail(const absl::Status& why) {

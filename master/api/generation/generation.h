@@ -66,7 +66,8 @@ class Generation {
   std::vector<SequenceRequest> Sequences() const;
 
   void OnOutput(Output output, Clock::time_point now = Clock::now());
-  void Fail(const absl::Status& why);          // ends the request; what runs is cancelled. The first reason stays
+  void Fail(const absl::Status& why);  // ends the request; what runs is cancelled. The first reason stays
+  void FailChoice(uint64_t request, int choice, const absl::Status& why);  // as Fail, unless that choice has ended
   void Expire(Caller::Clock::time_point now);  // fails with DeadlineExceeded when its deadline has passed
   std::optional<AnswerPiece> Next();           // nullopt: nothing is ready
   bool started() const { return started_; }    // something has been made, or it has ended

@@ -11,7 +11,13 @@
 namespace pangea {
 namespace {
 
-constexpr int kTextThreads = 2;
+constexpr int kTextThreads = 2, kMaskThreads = 2, kFormThreads = 2;
+constexpr size_t kMasks = 1 << 20;  // that wait: there is one a running sequence at most
+
+// InvalidArgument of a grammar is about the parameter that it came in.
+absl::Status NamedAfter(const std::string& name, const absl::Status& s) {
+  return absl::IsInvalidArgument(s) ? BadParam(name, absl::StrCat("'", name, "': ", s.message())) : s;
+}
 
 double Now() { return std::chrono::duration<double>(Caller::Clock::now().time_since_epoch()).count(); }
 
@@ -27,9 +33,11 @@ Service::Service(ApiContext* context, Post post)
       bodies_(context->deployment->limits.bodies),
       accounts_(context->keys == nullptr ? 0 : context->keys->keys().size(),
                 context->deployment->limits.requests_per_key),
+      masks_(kMaskThreads, kMasks),
+      forms_(kFormThreads, std::max(1, context->deployment->limits.queue)),
       pool_(kTextThreads, std::max(1, context->deployment->limits.queue)) {}
 
-Service::~Service() { pool_.Stop(); }
+Service::~Service() { StopThreads(); }
 
 absl::Status Service::Serving() const {
   switch (context_->health.load()) {
@@ -114,26 +122,44 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
     admission->result = QueueFull();
     return post_(done);
   }
-  const auto work = [this, make = std::move(make), admission, place, arrival = Clock::now()] {
+  const auto begin = [this, admission, arrival = Clock::now()](CheckedRequest request) {
+    admission->result = Begin(std::move(request), arrival);
+    context_->metrics.Reject(admission->result.status());
+  };
+  // Whoever returns true has seen to `done`.
+  const auto work = [this, make = std::move(make), admission, place, begin, done] {
     if (Caller::Clock::now() >= admission->caller.deadline) {
       admission->result = absl::DeadlineExceededError("the request's deadline passed while it waited");
       context_->metrics.rejected.Add("request_seconds");
-      return;
+      return false;
     }
     auto checked = make();
     if (!checked.ok()) {
       admission->result = checked.status();
       context_->metrics.Reject(checked.status());
-      return;
+      return false;
     }
     checked->caller = admission->caller;
-    admission->result = Begin(*std::move(checked), arrival);
-    context_->metrics.Reject(admission->result.status());
+    if (!checked->form) {
+      begin(*std::move(checked));
+      return false;
+    }
+    // Compiling a form may take long: where only those who have one wait for it.
+    auto request = std::make_shared<CheckedRequest>(*std::move(checked));
+    const bool taken = forms_.Push([this, request, begin, done, place] {
+      begin(std::move(*request));
+      post_(done);
+    });
+    if (!taken) admission->result = QueueFull();
+    return taken;
   };
-  if (auto s = Run(work, done); !s.ok()) {
-    admission->result = s;
-    post_(done);
-  }
+  const bool taken = pool_.Push([this, work, done] {
+    if (!work()) post_(done);
+  });
+  if (taken) return;
+  context_->metrics.rejected.Add("queue");
+  admission->result = absl::ResourceExhaustedError("too many requests are waiting");
+  post_(done);
 }
 
 absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request, std::vector<PromptTokens> prompts,
@@ -158,9 +184,40 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest req
 }
 
 void Service::Unregister(const Generation& generation) {
+  std::vector<std::shared_ptr<Guides>> gone;  // outside the mutex: the last of them frees much
   MutexLock lock(mutex_);
-  for (int i = 0; i < generation.prompts(); ++i) requests_.erase(generation.first_id() + i);
+  for (int i = 0; i < generation.prompts(); ++i) {
+    requests_.erase(generation.first_id() + i);
+    if (auto guides = guides_.extract(generation.first_id() + i)) gone.push_back(std::move(guides.mapped()));
+  }
   drain_.End(Now());
+}
+
+absl::StatusOr<std::shared_ptr<Guides>> Service::StartGuides(const Generation& generation) {
+  const AnswerForm& form = *generation.request().form;
+  const auto named = [name = form.name](const absl::Status& s) { return NamedAfter(name, s); };
+  auto start = context_->grammars->Start(form.grammar);
+  if (!start.ok()) return named(start.status());
+  const uint64_t first = generation.first_id();
+  auto guides = std::make_shared<Guides>(
+      *std::move(start), Guides::Shape{first, generation.prompts(), generation.request().n}, context_->engine, &masks_,
+      [this, named](uint64_t request, int choice, const absl::Status& why) {
+        post_([this, request, choice, why = named(why)] { FailChoice(request, choice, why); });
+      });
+  MutexLock lock(mutex_);
+  for (int i = 0; i < generation.prompts(); ++i) guides_[first + i] = guides;
+  return guides;
+}
+
+void Service::FailChoice(uint64_t request, int choice, const absl::Status& why) {
+  std::shared_ptr<Generation> generation;
+  {
+    MutexLock lock(mutex_);
+    if (const auto found = requests_.find(request); found != requests_.end()) generation = found->second.lock();
+  }
+  if (generation == nullptr) return;
+  generation->FailChoice(request, choice, why);
+  if (generation->on_progress) generation->on_progress();
 }
 
 absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest request, Clock::time_point arrival) {
@@ -171,12 +228,29 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
   if (!request.echo) request.prompts = {};
   auto generation = Register(std::move(request), *std::move(prompts), arrival);
   if (!generation.ok()) return generation;
+  std::shared_ptr<Guides> guides;
+  if ((*generation)->request().form) {
+    auto started = StartGuides(**generation);
+    if (!started.ok()) {
+      (*generation)->Refuse();
+      return started.status();
+    }
+    guides = *std::move(started);
+  }
   // From here on outputs may come, on the I/O thread: this thread only submits.
   // Only the first takes a place in the queue, and is refused for want of one: nothing is begun in vain.
   for (SequenceRequest& sequence : (*generation)->Sequences()) {
     const size_t size = sequence.prompt.size();
+    const uint64_t request = sequence.request;
     const absl::Status s = context_->engine->Submit(std::move(sequence));
-    if (s.ok()) continue;
+    if (s.ok()) {
+      if (guides == nullptr) continue;
+      if (auto begun = guides->Begin(request); !begun.ok()) {
+        (*generation)->Refuse();  // its destructor cancels
+        return NamedAfter((*generation)->request().form->name, begun);
+      }
+      continue;
+    }
     (*generation)->Refuse();  // its destructor cancels the others
     if (absl::IsInvalidArgument(s)) {
       const bool chat = (*generation)->request().chat;
@@ -193,6 +267,14 @@ absl::StatusOr<std::shared_ptr<Generation>> Service::Begin(CheckedRequest reques
 }
 
 void Service::Deliver(std::vector<Output> outputs) {
+  {
+    MutexLock lock(mutex_);
+    if (!guides_.empty()) {
+      for (const Output& output : outputs) {
+        if (const auto found = guides_.find(output.request); found != guides_.end()) found->second->Drew(output);
+      }
+    }
+  }
   // One post a step.
   post_([this, outputs = std::make_shared<std::vector<Output>>(std::move(outputs))] {
     const auto now = Clock::now();

@@ -1,7 +1,8 @@
 // What both doors stand on: who may come in, the text threads, the way into the engine and back.
 //
-// Threads: I/O (one; every Generation lives on it), text pool (parse, template, tokenise, submit), engine (calls
-// Deliver). Room, Enter, Busy, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the
+// Threads: I/O (one; every Generation lives on it), text pool (parse, template, tokenise, submit), forms (compile
+// grammars, and the rest of their requests),
+// masks (what may come next in answers that follow one), engine (calls Deliver). Room, Enter, Busy, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the
 // I/O thread.
 #pragma once
 #include <atomic>
@@ -15,6 +16,7 @@
 #include "configs/mutex.h"
 #include "master/api/generation/context.h"
 #include "master/api/generation/generation.h"
+#include "master/api/generation/guides.h"
 #include "master/api/generation/request_log.h"
 #include "master/api/generation/text_pool.h"
 
@@ -64,7 +66,11 @@ class Service {
   // About once a second: ends requests that are over their deadline, logs the throughput, gives memory back when there
   // are no requests.
   void Tick();
-  void StopThreads() { pool_.Stop(); }
+  void StopThreads() {
+    pool_.Stop();
+    forms_.Stop();
+    masks_.Stop();
+  }
 
   ApiContext& context() { return *context_; }
 
@@ -76,6 +82,8 @@ class Service {
   absl::StatusOr<std::shared_ptr<Generation>> Register(CheckedRequest request, std::vector<PromptTokens> prompts,
                                                        Clock::time_point arrival);
   void Unregister(const Generation& generation);
+  absl::StatusOr<std::shared_ptr<Guides>> StartGuides(const Generation& generation);
+  void FailChoice(uint64_t request, int choice, const absl::Status& why);
   std::vector<std::shared_ptr<Generation>> Open();
 
   ApiContext* const context_;
@@ -94,7 +102,8 @@ class Service {
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   DrainRate drain_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<uint64_t, std::weak_ptr<Generation>> requests_ ABSL_GUARDED_BY(mutex_);  // by engine request
-  TextPool pool_;  // last: its threads use the rest
+  std::unordered_map<uint64_t, std::shared_ptr<Guides>> guides_ ABSL_GUARDED_BY(mutex_);      // of those that have some
+  TextPool masks_, forms_, pool_;  // last: their threads use the rest
 };
 
 }  // namespace pangea

@@ -188,17 +188,23 @@ class Filler {
   std::set<std::string> seen_;
 };
 
-// A template sees the members of its arguments in the order in which they came: their text goes on as it is.
-absl::Status TakeTemplateArguments(JsonDocument* body, pb::Message* message) {
+// Where the order of members says something, and the kind of numbers (a template's arguments, a schema), the JSON text
+// goes on as it is: into the field of the same name that ends in _json, or into a value that is that text.
+constexpr const char* kAsText[] = {"chat_template_kwargs", "response_format", "structured_outputs"};
+
+absl::Status TakeTexts(JsonDocument* body, pb::Message* message) {
   Json* json = &body->value;
-  const std::string name = "chat_template_kwargs";
-  const auto* field = message->GetDescriptor()->FindFieldByName(name + "_json");
-  const auto it = json->find(name);
-  if (field == nullptr || it == json->end() || it->is_null()) return absl::OkStatus();
-  if (!it->is_object()) return WrongType(name, "an object", *it);
-  if (json->contains(name + "_json")) return BadParam(name, absl::StrCat("'", name, "' is given twice"));
-  message->GetReflection()->SetString(message, field, std::string(body->members.at(name)));
-  json->erase(it);
+  for (const std::string name : kAsText) {
+    const auto* field = message->GetDescriptor()->FindFieldByName(name + "_json");
+    const auto it = json->find(name);
+    if (field == nullptr || it == json->end() || it->is_null()) continue;
+    if (!it->is_object()) return WrongType(name, "an object", *it);
+    if (json->contains(name + "_json")) return BadParam(name, absl::StrCat("'", name, "' is given twice"));
+    message->GetReflection()->SetString(message, field, std::string(body->members.at(name)));
+    json->erase(it);
+  }
+  if (const auto it = json->find("guided_json"); it != json->end() && it->is_structured())
+    *it = std::string(body->members.at("guided_json"));
   return absl::OkStatus();
 }
 
@@ -212,7 +218,7 @@ absl::Status ParseChecked(std::string_view body, const JsonLimits& limits, pb::M
   // Left out it is the served one; null or "" is a client that means to name one and does not know it.
   if (const auto model = json.find("model"); model != json.end() && (model->is_null() || *model == ""))
     return BadParam("model", "'model' must be the name of a model, or left out");
-  if (auto s = TakeTemplateArguments(&*read, message); !s.ok()) return s;
+  if (auto s = TakeTexts(&*read, message); !s.ok()) return s;
   return Filler(ignored).Fill(json, "", message);
 }
 

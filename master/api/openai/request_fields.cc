@@ -18,8 +18,6 @@ constexpr RefusedField kRefused[] = {
     {"function_call", R"(["none"])", true, true},
     {"tool_calls", "[]", true, true},
     {"tool_call_id", "[]", true, true},
-    {"response_format", R"([{"type":"text"}])"},
-    {"structured_outputs"},
     {"structural_tag"},
     {"grammar"},
     {"ebnf"},
@@ -208,6 +206,7 @@ constexpr HarmlessField kHarmless[] = {
     {"reasoning_effort", "a hint to reasoning models; chat_template_kwargs reaches a template"},
     {"reasoning", "a hint to reasoning models; chat_template_kwargs reaches a template"},
     // other servers: names, routing, timing.
+    {"guided_decoding_backend", "which library follows a grammar"},
     {"request_id", "the client's name for it; X-Request-Id is honoured"},
     {"rid", "the client's name for it; X-Request-Id is honoured"},
     {"session_id", "the client's name for it; X-Request-Id is honoured"},
@@ -294,7 +293,7 @@ absl::Status CheckUnserved(const std::string& name, const std::string& path, con
   static constexpr RefusedField kGuided{"guided_", "[]"};  // vLLM's of old: guided_json, guided_regex, …
   const auto* field = std::find_if(std::begin(kRefused), std::end(kRefused),
                                    [&](const RefusedField& refused) { return refused.name == name; });
-  if (name.starts_with(kGuided.name)) field = &kGuided;
+  if (name.starts_with(kGuided.name) && name != "guided_decoding_backend") field = &kGuided;
   *refusable = field != std::end(kRefused) && (path == name || field->in_messages);
   if (!*refusable || value.is_null() || (field->empty_is_neutral && IsEmpty(value))) return absl::OkStatus();
   const Json neutral = Json::parse(field->neutral);

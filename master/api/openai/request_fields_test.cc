@@ -180,7 +180,7 @@ TEST(RequestFields, WhatAsksForSomethingIsRefusedByName) {
       {"n_predict", 10},
       {"think", false},
       {"options", {{"temperature", 0}}},
-      {"guided_choice", {"a"}},
+      {"guided_whitespace_pattern", "a"},
       {"guided_anything", 1},
   };
   for (const auto& [name, value] : cases) {

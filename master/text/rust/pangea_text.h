@@ -69,6 +69,24 @@ typedef struct {
 int pangea_template_render(const PangeaTemplate* chat_template, const PangeaChat* chat,
                            const PangeaSpellings* spellings, PangeaBuffer out[2], PangeaBuffer* error);
 
+/* --- grammars (llguidance) --- */
+/* The bytes of ids 0 to count - 1: lengths[i] of them, one id's behind another's in `bytes`. special[i] not 0: an id
+ * that is no text. ends: ids that end an answer, at least one. */
+typedef struct PangeaVocabulary PangeaVocabulary;
+int pangea_vocabulary_new(const uint8_t* bytes, const uint32_t* lengths, const uint8_t* special, size_t count,
+                          const uint32_t* ends, size_t end_count, PangeaVocabulary** out, PangeaBuffer* error);
+void pangea_vocabulary_free(PangeaVocabulary* vocabulary);
+/* An answer that follows a grammar, before its first id. kind: 0 a JSON schema, 1 a regular expression, 2 a JSON list
+ * of strings, 3 Lark; bounded by fuel. A guide is used by one thread at a time; its copies are apart from it. */
+typedef struct PangeaGuide PangeaGuide;
+int pangea_guide_new(const PangeaVocabulary* vocabulary, int kind, const uint8_t* text, size_t size, PangeaGuide** out,
+                     PangeaBuffer* error);
+int pangea_guide_copy(const PangeaGuide* guide, PangeaGuide** out, PangeaBuffer* error);
+void pangea_guide_free(PangeaGuide* guide);
+int pangea_guide_take(PangeaGuide* guide, uint32_t id, PangeaBuffer* error);
+/* Bit b of words[w]: whether id 64 w + b may come next. */
+int pangea_guide_mask(PangeaGuide* guide, uint64_t* words, size_t count, PangeaBuffer* error);
+
 /* --- jieba --- */
 typedef struct PangeaJieba PangeaJieba;
 int pangea_jieba_new(PangeaJieba** out, PangeaBuffer* error);

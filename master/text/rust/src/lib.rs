@@ -1,5 +1,6 @@
 //! The text libraries behind a C ABI; the contract is in pangea_text.h.
 mod boundary;
+mod guide;
 mod jinja;
 mod segment;
 mod template;
