@@ -1,8 +1,8 @@
 // What both doors stand on: who may come in, the text threads, the way into the engine and back.
 //
 // Threads: I/O (one; every Generation lives on it), text pool (parse, template, tokenise, submit), forms (compile
-// grammars, and the rest of their requests),
-// masks (what may come next in answers that follow one), engine (calls Deliver). Room, Enter, Busy, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the
+// grammars, and the rest of their requests), masks (what may come next in answers that follow one), engine (calls
+// Deliver). Room, Enter, Busy, Run, Begin, Deliver, open and WaitIdle may be called from any thread; the rest on the
 // I/O thread.
 #pragma once
 #include <atomic>
