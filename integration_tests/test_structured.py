@@ -155,6 +155,7 @@ def test_the_same_bytes_on_every_layout_and_through_kills():
         expected = [ask(s, **kw) for kw in asked]
     with serve(STORIES, *layout("2x2"), *TEMPLATE, "--set", "control.recovery_attempts=1000") as s:
         assert [ask(s, **kw) for kw in asked] == expected
+        assert ask(s, **dict(asked[-1], seed=98)) != expected[-1], "another draw would be seen"
         stop, kills = threading.Event(), []
 
         def kill():

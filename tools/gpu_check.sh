@@ -71,16 +71,6 @@ model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
   model fusion_8b llama-3-8b --batch 1 --fusion all --set kernels.exact=false
   check bench_8b 150 "$work/cuda_bench" --shape 8b --json "$work/8b.json"
   cat "$work/bench_8b.log" || true
-  if python3 -c 'import torch' 2>/dev/null; then
-    check logits 60 python3 "$folder/gpu_peers.py" logits "$folder/stories260k" "$work/pangea"
-    cat "$work/logits.log" || true
-    for shape in llama-3-8b llama-3.2-1b; do
-      check "peers_$shape" 100 sh -c 'exec python3 "$1" speed "$2" >"$3"' -- "$folder/gpu_peers.py" "$work/$shape" "$work/peers-$shape.json"
-      cat "$work/peers_$shape.log" || true
-    done
-  else
-    echo "none    PyTorch"
-  fi
   model model_8b_exact llama-3-8b --batch 1,64 --prompt 2048
   check bench_1b 60 "$work/cuda_bench" --shape 1b --json "$work/1b.json"
   cat "$work/bench_1b.log" || true
@@ -90,6 +80,16 @@ model() {  # NAME SHAPE ARGUMENTS…: a whole model, and a line a measurement
     done
   else
     echo "none    compute-sanitizer"
+  fi
+  if python3 -c 'import torch' 2>/dev/null; then
+    check logits 60 python3 "$folder/gpu_peers.py" logits "$folder/stories260k" "$work/pangea"
+    cat "$work/logits.log" || true
+    for shape in llama-3-8b llama-3.2-1b; do
+      check "peers_$shape" 100 sh -c 'exec python3 "$1" speed "$2" >"$3"' -- "$folder/gpu_peers.py" "$work/$shape" "$work/peers-$shape.json"
+      cat "$work/peers_$shape.log" || true
+    done
+  else
+    echo "none    PyTorch"
   fi
   cat "$work/table" || true
 } 2>&1 | tee "$out/report.txt"

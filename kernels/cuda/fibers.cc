@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
 #include <boost/context/fiber.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -29,22 +28,19 @@ namespace {
 namespace context = boost::context;
 constexpr int kWarp = 32;
 
-// A stack, and an end of it that nobody may touch. Each begins elsewhere in its page: at the same place in all pages,
-// what the threads of a block have there would be in few lines of the cache.
+// A stack, and an end of it that nobody may touch.
 class Stack {
  public:
   context::stack_context allocate() {
-    static std::atomic<unsigned> many = 0;
     void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     PANGEA_CHECK(memory != MAP_FAILED && mprotect(memory, kGuard, PROT_NONE) == 0);
     context::stack_context stack;
-    const size_t begin = many++ % 32 * 128;
-    stack.size = kBytes - kGuard - begin;
-    stack.sp = static_cast<std::byte*>(memory) + kBytes - begin;
+    stack.size = kBytes - kGuard;
+    stack.sp = static_cast<std::byte*>(memory) + kBytes;
     return stack;
   }
   void deallocate(context::stack_context& stack) noexcept {
-    std::byte* const memory = static_cast<std::byte*>(stack.sp) - stack.size - kGuard;
+    std::byte* const memory = static_cast<std::byte*>(stack.sp) - kBytes;
     ASAN_UNPOISON_MEMORY_REGION(memory, kBytes);  // else whatever is mapped there next is taken for this stack
     munmap(memory, kBytes);
   }
@@ -69,11 +65,11 @@ struct Fiber {
   int turn = 0;
 };
 
-// Blocks of one thread of the host, one after another. The ready fibers are run by turns: each switches straight to
-// the next one when it must wait.
 class Runner;
 constinit thread_local Runner* mine = nullptr;  // whose kernel runs
 
+// Blocks of one thread of the host, one after another. The ready fibers are run by turns: each switches straight to
+// the next one when it must wait.
 class Runner {
  public:
   void Run(const Launch& launch, Order order, uint32_t seed) {

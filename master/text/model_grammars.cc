@@ -10,11 +10,11 @@ constexpr size_t kKept = 32, kKeptBytes = 1 << 20;
 
 class ModelGuide final : public Guide {
  public:
-  ModelGuide(std::shared_ptr<const RustVocabulary> vocabulary, RustGuide guide, int vocab)
-      : vocabulary_(std::move(vocabulary)), guide_(std::move(guide)), words_(MaskWords(vocab)) {}
+  ModelGuide(std::shared_ptr<const RustVocabulary> vocabulary, RustGuide guide, size_t words)
+      : vocabulary_(std::move(vocabulary)), guide_(std::move(guide)), words_(words) {}
 
   std::unique_ptr<Guide> Copy() const override {
-    return std::make_unique<ModelGuide>(vocabulary_, guide_.Copy(), static_cast<int>(words_.size()) * 64);
+    return std::make_unique<ModelGuide>(vocabulary_, guide_.Copy(), words_.size());
   }
   absl::Status Take(int32_t id) override { return guide_.Take(id); }
   absl::StatusOr<AllowedIds> Mask() override {
@@ -86,7 +86,7 @@ absl::StatusOr<std::unique_ptr<Guide>> ModelGrammars::Start(const GrammarSource&
   if (!vocabulary.ok()) return vocabulary.status();
   auto guide = RustGuide::Make(**vocabulary, source);
   if (!guide.ok()) return guide.status();
-  std::unique_ptr<Guide> start = std::make_unique<ModelGuide>(*vocabulary, *std::move(guide), vocab_);
+  std::unique_ptr<Guide> start = std::make_unique<ModelGuide>(*vocabulary, *std::move(guide), MaskWords(vocab_));
   Keep(source, *start);
   return start;
 }

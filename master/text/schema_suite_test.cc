@@ -1,6 +1,6 @@
 // Grammars of schemas against JSON-Schema-Test-Suite (drafts 7 and 2020-12), an instance a byte at a time: every valid
-// one is let through, every invalid one stopped, or the schema is refused with a reason. Its format.json is left out: it
-// has formats as notes, here they are followed.
+// one is let through, every invalid one stopped, or the schema is refused with a reason. Its format.json is left out:
+// it has formats as notes, here they are followed.
 #include <cmath>
 #include <filesystem>
 #include <fstream>

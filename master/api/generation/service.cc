@@ -126,40 +126,41 @@ void Service::Admit(Make make, std::shared_ptr<Admission> admission) {
     admission->result = Begin(std::move(request), arrival);
     context_->metrics.Reject(admission->result.status());
   };
-  // Whoever returns true has seen to `done`.
-  const auto work = [this, make = std::move(make), admission, place, begin, done] {
+  auto formed = std::make_shared<std::optional<CheckedRequest>>();  // a checked request that has a form
+  const auto work = [this, make = std::move(make), admission, begin, formed] {
     if (Caller::Clock::now() >= admission->caller.deadline) {
       admission->result = absl::DeadlineExceededError("the request's deadline passed while it waited");
       context_->metrics.rejected.Add("request_seconds");
-      return false;
+      return;
     }
     auto checked = make();
     if (!checked.ok()) {
       admission->result = checked.status();
       context_->metrics.Reject(checked.status());
-      return false;
+      return;
     }
     checked->caller = admission->caller;
-    if (!checked->form) {
+    if (checked->form) {
+      formed->emplace(*std::move(checked));
+    } else {
       begin(*std::move(checked));
-      return false;
     }
-    // Compiling a form may take long: where only those who have one wait for it.
-    auto request = std::make_shared<CheckedRequest>(*std::move(checked));
-    const bool taken = forms_.Push([this, request, begin, done, place] {
-      begin(std::move(*request));
+  };
+  // Compiling a form may take long: where only those who have one wait for it.
+  const auto then = [this, admission, place, begin, formed, done] {
+    if (!*formed || admission->abandoned) return done();
+    const bool taken = forms_.Push([this, place, begin, formed, done] {
+      begin(*std::move(*formed));
       post_(done);
     });
-    if (!taken) admission->result = QueueFull();
-    return taken;
+    if (taken) return;
+    admission->result = QueueFull();
+    done();
   };
-  const bool taken = pool_.Push([this, work, done] {
-    if (!work()) post_(done);
-  });
-  if (taken) return;
-  context_->metrics.rejected.Add("queue");
-  admission->result = absl::ResourceExhaustedError("too many requests are waiting");
-  post_(done);
+  if (auto s = Run(work, then); !s.ok()) {
+    admission->result = s;
+    post_(done);
+  }
 }
 
 absl::StatusOr<std::shared_ptr<Generation>> Service::Register(CheckedRequest request, std::vector<PromptTokens> prompts,

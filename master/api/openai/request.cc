@@ -203,7 +203,8 @@ absl::Status TakeTexts(JsonDocument* body, pb::Message* message) {
     message->GetReflection()->SetString(message, field, std::string(body->members.at(name)));
     json->erase(it);
   }
-  if (const auto it = json->find("guided_json"); it != json->end() && it->is_structured())
+  const bool known = message->GetDescriptor()->FindFieldByName("guided_json") != nullptr;
+  if (const auto it = json->find("guided_json"); known && it != json->end() && it->is_structured())
     *it = std::string(body->members.at("guided_json"));
   return absl::OkStatus();
 }
